@@ -1,0 +1,82 @@
+"""Errors a user can mend, and the range checks that raise them.
+
+Everything a user may get wrong (a key, a folder, a file, a checkpoint) ends as a :class:`UserError`: its message names
+the thing, says what was expected and what to type next. Entry points print it without a traceback and exit with 1.
+Constructors raise plain ``ValueError`` through the ``check_*`` helpers, so that notebooks and tests meet the same words.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+from typing import Any
+
+
+class UserError(Exception):
+    """A mistake in what was asked for; the message is all the user needs."""
+
+
+class ConfigError(UserError):
+    """Something is wrong with the configuration of a run."""
+
+
+class DataError(UserError):
+    """Something is wrong with a data set, a manifest or an image file."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint or run folder cannot be used."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Returns ``"; did you mean 'x'?"`` for the closest of ``known``, or an empty string."""
+    close = difflib.get_close_matches(word, [str(name) for name in known], n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def check_range(
+    name: str,
+    value: Any,
+    low: float,
+    high: float = math.inf,
+    *,
+    low_open: bool = False,
+    high_open: bool = False,
+    integer: bool = False,
+) -> None:
+    """Checks that a number lies in a range.
+
+    Args:
+        name: The argument's name, as the user writes it.
+        value: The value found; booleans, ``None`` and strings are refused.
+        low: Lower end.
+        high: Upper end.
+        low_open: Whether ``low`` itself is outside.
+        high_open: Whether ``high`` itself is outside.
+        integer: Whether only whole numbers are allowed.
+
+    Raises:
+        ValueError: Names the argument, the allowed range and the value found.
+    """
+    allowed = f"{'(' if low_open else '['}{low:g}, {high:g}{')' if high_open or high == math.inf else ']'}"
+    kind = "a whole number" if integer else "a number"
+    wrong = ValueError(f"{name} must be {kind} in {allowed}, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int if integer else (int, float)) or math.isnan(value):
+        raise wrong
+    below = value <= low if low_open else value < low
+    above = value >= high if high_open else value > high
+    if below or above:
+        raise wrong
+
+
+def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
+    """Checks that a value is one of a few.
+
+    Raises:
+        ValueError: Names the argument, the choices, the value found and the closest choice.
+    """
+    choices = list(choices)
+    if value not in choices or isinstance(value, bool) and not any(choice is value for choice in choices):
+        listed = ", ".join(str(choice) for choice in choices)
+        raise ValueError(f"{name} must be one of {listed}, got {value!r}{did_you_mean(str(value), choices)}")
