@@ -1,4 +1,4 @@
-"""Package discovery only: ``src/`` is the package ``cxrlab`` and ``conf/`` ships inside it; the rest is pyproject.toml."""
+"""Package discovery: ``src/`` is the package ``cxrlab`` and ``conf/`` ships inside it; the rest is pyproject.toml."""
 
 from setuptools import find_namespace_packages, find_packages, setup
 

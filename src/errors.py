@@ -2,7 +2,7 @@
 
 Everything a user may get wrong (a key, a folder, a file, a checkpoint) ends as a :class:`UserError`: its message names
 the thing, says what was expected and what to type next. Entry points print it without a traceback and exit with 1.
-Constructors raise plain ``ValueError`` through the ``check_*`` helpers, so that notebooks and tests meet the same words.
+Constructors raise plain ``ValueError`` through the ``check_*`` helpers: notebooks and tests meet the same words.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ class CheckpointError(UserError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Returns ``"; did you mean 'x'?"`` for the closest of ``known``, or an empty string."""
-    close = difflib.get_close_matches(word, [str(name) for name in known], n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    """Returns ``"; did you mean 'x'?"`` for the closest of ``known`` whatever its case, or an empty string."""
+    names = {str(name).lower(): str(name) for name in known}
+    close = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
+    return f"; did you mean {names[close[0]]!r}?" if close else ""
 
 
 def check_range(
@@ -51,7 +52,7 @@ def check_range(
         name: The argument's name, as the user writes it.
         value: The value found; booleans, ``None`` and strings are refused.
         low: Lower end.
-        high: Upper end.
+        high: Upper end; infinity itself is always outside.
         low_open: Whether ``low`` itself is outside.
         high_open: Whether ``high`` itself is outside.
         integer: Whether only whole numbers are allowed.
@@ -59,15 +60,13 @@ def check_range(
     Raises:
         ValueError: Names the argument, the allowed range and the value found.
     """
-    allowed = f"{'(' if low_open else '['}{low:g}, {high:g}{')' if high_open or high == math.inf else ']'}"
-    kind = "a whole number" if integer else "a number"
-    wrong = ValueError(f"{name} must be {kind} in {allowed}, got {value!r}")
-    if isinstance(value, bool) or not isinstance(value, int if integer else (int, float)) or math.isnan(value):
-        raise wrong
-    below = value <= low if low_open else value < low
-    above = value >= high if high_open else value > high
-    if below or above:
-        raise wrong
+    low_open, high_open = low_open or low == -math.inf, high_open or high == math.inf
+    allowed = f"{'(' if low_open else '['}{low:g}, {high:g}{')' if high_open else ']'}"
+    number = isinstance(value, int if integer else (int, float)) and not isinstance(value, bool)
+    # Both ends are asked for what lies inside, so that NaN, which compares as false, is refused.
+    if not (number and (low < value if low_open else low <= value) and (value < high if high_open else value <= high)):
+        kind = "a whole number" if integer else "a number"
+        raise ValueError(f"{name} must be {kind} in {allowed}, got {value!r}")
 
 
 def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
@@ -77,6 +76,6 @@ def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
         ValueError: Names the argument, the choices, the value found and the closest choice.
     """
     choices = list(choices)
-    if value not in choices or isinstance(value, bool) and not any(choice is value for choice in choices):
+    if value not in choices or (isinstance(value, bool) and not any(choice is value for choice in choices)):
         listed = ", ".join(str(choice) for choice in choices)
         raise ValueError(f"{name} must be one of {listed}, got {value!r}{did_you_mean(str(value), choices)}")

@@ -1,0 +1,44 @@
+# Everything runs in one virtual environment, which is made when it is first needed:
+#     make train ARGS="seed=1 trainer.max_epochs=5"
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+INSTALLED := $(VENV)/.installed
+IN_VENV := $(VENV)/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help install train test lint bench clean
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo '  Options: ARGS="..." is handed on, VENV=$(VENV), PYTHON=$(PYTHON)'
+
+install: $(INSTALLED) ## make the environment, or renew it after a change of dependencies
+
+$(INSTALLED): pyproject.toml setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	    echo 'cxrlab needs Python 3.11, 3.12 or 3.13, and `$(PYTHON)` is not one: $(shell $(PYTHON) --version 2>&1).'; \
+	    echo 'Name another one, for example: make install PYTHON=python3.12'; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(IN_VENV) -m pip install --disable-pip-version-check -e ".[all,dev]"
+	@touch $@
+
+train: $(INSTALLED) ## train the paper's network; ARGS="seed=1 ..." overrides the configuration
+	$(IN_VENV) train.py model=paper_cnn $(ARGS)
+
+test: $(INSTALLED) ## run the tests; ARGS="-m 'not slow'" leaves out the long ones
+	$(IN_VENV) -m pytest $(ARGS)
+
+lint: $(INSTALLED) ## check style, formatting and types
+	$(IN_VENV) -m ruff check .
+	$(IN_VENV) -m ruff format --check .
+	$(IN_VENV) -m mypy
+
+bench: $(INSTALLED) ## run every benchmark
+	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do \
+	    echo "== $$script"; $(IN_VENV) $$script $(ARGS); done
+
+clean: ## remove caches and build leftovers; the environment, the data and the runs stay
+	rm -rf build dist *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

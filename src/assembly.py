@@ -1,0 +1,164 @@
+"""From a configuration to the parts of a run, or to one error that names everything wrong with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig
+from torch import nn
+
+from cxrlab.callbacks import Checkpoints, History, RandomState
+from cxrlab.config import Problems, check_names
+from cxrlab.datamodules import ChestXRayDataModule
+from cxrlab.errors import check_choice, check_range
+from cxrlab.models import BinaryCrossEntropy, ClassifierModule, TorchvisionNet
+from cxrlab.models.classifier import MONITORS
+from cxrlab.models.layer_table import LayerTable, layer_table
+from cxrlab.runs import AtomicCheckpointIO, RunFolder
+from cxrlab.runs.quiet import quiet_lightning
+
+KEYS = (
+    "data",
+    "augment",
+    "model",
+    "optimizer",
+    "scheduler",
+    "loss",
+    "callbacks",
+    "logger",
+    "trainer",
+    "seed",
+    "monitor",
+    "monitor_mode",
+    "weights",
+    "keep_weights",
+    "ckpt_path",
+    "output_dir",
+    "name",
+)
+"""The keys of ``conf/train.yaml``, groups first."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything a training needs, built and not yet begun."""
+
+    datamodule: ChestXRayDataModule
+    network: nn.Module
+    module: ClassifierModule
+    trainer: pl.Trainer
+    checkpoints: Checkpoints
+    history: History
+
+    def layer_table(self) -> LayerTable:
+        """The network's layers, as the paper's Fig. 6 lists them."""
+        preprocessing = self.datamodule.preprocessing
+        return layer_table(self.network, (preprocessing.channels, preprocessing.height, preprocessing.width))
+
+    def prepare(self, *, resumed: bool) -> None:
+        """What needs the data, or files, and so is not done by constructors: class weights, pretrained weights.
+
+        Args:
+            resumed: Whether a checkpoint will bring the weights.
+        """
+        if isinstance(self.module.loss, BinaryCrossEntropy):
+            rows = self.datamodule.rows("train")
+            self.module.loss.fit(self.datamodule.manifest["label"].to_numpy()[rows])
+        if isinstance(self.network, TorchvisionNet) and not resumed:
+            self.network.load_pretrained()
+
+
+def assemble(config: DictConfig) -> Parts:
+    """Checks a configuration and builds what it describes; no data are touched.
+
+    Args:
+        config: As composed from ``conf/train.yaml``.
+
+    Raises:
+        ConfigError: Lists every problem: misspelt keys, values out of range, options that contradict each other.
+    """
+    problems = Problems()
+    check_names(config, KEYS, problems, supplied={"trainer": {"callbacks", "logger", "plugins"}})
+    with problems.guard("seed"):
+        check_range("seed", config.seed, 0, 2**32 - 1, integer=True)
+        pl.seed_everything(config.seed, workers=False, verbose=False)  # before the network draws its weights
+    datamodule = problems.build(config, "data", augment=problems.build(config, "augment"))
+    network = problems.build(config, "model")
+    loss = problems.build(config, "loss")
+    callbacks = _build_each(config, "callbacks", problems)
+    loggers = _build_each(config, "logger", problems)
+    _check_contradictions(config, problems, datamodule, network)
+    history = History(RunFolder(config.output_dir).history)
+    extra = {"callbacks": [*callbacks.values(), RandomState(), history], "logger": [*loggers.values()]}
+    with quiet_lightning():
+        trainer = problems.build(config, "trainer", plugins=[AtomicCheckpointIO()], **extra)
+    module = _module(config, problems, network, loss)
+    problems.raise_if_any()
+    checkpoints = next(callback for callback in callbacks.values() if isinstance(callback, Checkpoints))
+    checkpoints.folder = Path(config.output_dir) / "checkpoints"
+    # Filling new memory with NaN is PyTorch's aid for finding reads of it; it costs time and changes no result.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    return Parts(datamodule, network, module, trainer, checkpoints, history)
+
+
+def _build_each(config: DictConfig, group: str, problems: Problems) -> dict[str, Any]:
+    """Builds every node of a group that is a collection of nodes (callbacks, loggers)."""
+    nodes = config.get(group) or {}
+    return {name: built for name in nodes if (built := problems.build(config, f"{group}.{name}")) is not None}
+
+
+def _module(config: DictConfig, problems: Problems, network: nn.Module | None, loss: nn.Module | None) -> ClassifierModule:
+    """The LightningModule; tries optimizer and scheduler on a dummy weight, so that their range errors come now."""
+    optimizer, scheduler = problems.build(config, "optimizer"), problems.build(config, "scheduler")
+    trial = None
+    if optimizer is not None:
+        with problems.guard("optimizer", config):
+            trial = optimizer([nn.Parameter(torch.zeros(1))])
+    if scheduler is not None and trial is not None:
+        with problems.guard("scheduler", config):
+            scheduler(trial)
+    return ClassifierModule(network or nn.Identity(), optimizer, scheduler, loss, config.monitor)
+
+
+def _check_contradictions(
+    config: DictConfig, problems: Problems, datamodule: ChestXRayDataModule | None, network: nn.Module | None
+) -> None:
+    """Rules across keys, which no constructor can know."""
+    choices: dict[str, tuple[Any, ...]] = {
+        "monitor": MONITORS,
+        "monitor_mode": ("min", "max"),
+        "weights": ("best", "last"),
+        "keep_weights": (True, False),
+    }
+    for key, allowed in choices.items():
+        with problems.guard(key):
+            check_choice(key, config[key], allowed)
+    _check_device(config, problems)
+    checkpoints = [node for node in (config.callbacks or {}).values() if str(node.get("_target_", "")).endswith("Checkpoints")]
+    if len(checkpoints) != 1:
+        problems.add("callbacks.checkpoints", "exactly one is needed: a run that cannot be continued is a run that is lost")
+    if datamodule is not None and network is not None:
+        size = datamodule.preprocessing
+        try:
+            layer_table(network, (size.channels, size.height, size.width))
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
+            problems.add("data.image_size", f"{size.height}x{size.width} does not go through the network ({reason})")
+
+
+def _check_device(config: DictConfig, problems: Problems) -> None:
+    trainer = config.get("trainer") or {}
+    accelerator, precision = trainer.get("accelerator"), trainer.get("precision")
+    absent = {"gpu": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}
+    if absent.get(str(accelerator)):
+        problems.add("trainer.accelerator", f"{accelerator} was asked for, and this machine has none; trainer=cpu or trainer=auto")
+    if trainer.get("devices") != 1:
+        problems.add("trainer.devices", f"must be 1, got {trainer.get('devices')!r}; runs of a sweep are what uses several")
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and all(absent.values()))
+    if precision == "16-mixed" and on_cpu:  # Lightning would change it to bf16-mixed with a warning
+        problems.add("trainer.precision", "16-mixed needs a GPU; trainer.precision=bf16-mixed or 32-true on a CPU")
+

@@ -1,0 +1,89 @@
+"""Two files: the newest state, from which a run goes on, and the best weights, which are evaluated."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
+
+from cxrlab.errors import check_choice
+from cxrlab.runs.folder import BEST, LAST
+
+
+
+class Checkpoints(Checkpoint):
+    """Writes ``last.ckpt`` (everything) at each epoch's end, and ``best.ckpt`` (weights only) whenever there is a better one.
+
+    Lightning's ModelCheckpoint ties its state to an absolute folder, numbers its files, and does not keep the order in which
+    two of them write; here the best weights are always on disk before the state that calls them the best, so that a kill
+    between the two costs nothing.
+
+    Args:
+        monitor: The metric that says which epoch is best.
+        mode: ``min`` or ``max``.
+        weights: ``best``, or ``last``: then no ``best.ckpt`` is written.
+    """
+
+    def __init__(self, monitor: str = "val/loss", mode: str = "min", weights: str = "best") -> None:
+        check_choice("mode", mode, ("min", "max"))
+        check_choice("weights", weights, ("best", "last"))
+        self.monitor = monitor
+        self.mode = mode
+        self.weights = weights
+        self.folder: Path | None = None
+        self.best_score: float | None = None
+        self.best_epoch = 0
+        self.epochs = 0
+        self._should_stop = False
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Writes what there is to write; early stopping has made up its mind by now."""
+        if self.folder is None:
+            return
+        self.epochs = trainer.current_epoch + 1
+        self._should_stop = trainer.should_stop
+        if self.weights == "best" and self._is_better(float(trainer.callback_metrics[self.monitor])):
+            self.best_score = float(trainer.callback_metrics[self.monitor])
+            self.best_epoch = self.epochs
+            trainer.save_checkpoint(self.folder / BEST, weights_only=True)
+        trainer.save_checkpoint(self.folder / LAST)
+
+    def _is_better(self, score: float) -> bool:
+        if self.best_score is None or math.isnan(self.best_score):
+            return True
+        return score < self.best_score if self.mode == "min" else score > self.best_score
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values for the checkpoint."""
+        return {
+            "best_score": self.best_score,
+            "best_epoch": self.best_epoch,
+            "epochs": self.epochs,
+            "should_stop": self._should_stop,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up where the checkpoint was written."""
+        self.best_score = state_dict["best_score"]
+        self.best_epoch = state_dict["best_epoch"]
+        self.epochs = state_dict["epochs"]
+        self._should_stop = state_dict["should_stop"]
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A run that was killed after early stopping had spoken stays stopped."""
+        trainer.should_stop = trainer.should_stop or self._should_stop
+
+    def path(self) -> Path | None:
+        """The checkpoint to evaluate, ``None`` before the first epoch is over."""
+        if self.folder is None or not self.epochs:
+            return None
+        return self.folder / (LAST if self.weights == "last" else BEST)
+
+    def describe(self) -> str:
+        """Which weights these are, in words."""
+        if self.weights == "last":
+            return f"last (epoch {self.epochs})"
+        return f"best (epoch {self.best_epoch} of {self.epochs}, by {self.monitor})"

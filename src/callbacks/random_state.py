@@ -1,0 +1,48 @@
+"""Random states travel in the checkpoint, so that a resumed run draws the numbers the uninterrupted one would have drawn.
+
+Lightning leaves them out (its threads #17543 and #18098 say "won't fix").
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+
+class RandomState(pl.Callback):
+    """Saves the states of Python's, NumPy's and PyTorch's generators, and restores them as training goes on."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values only, so that the checkpoint loads with ``weights_only=True``."""
+        _, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+        version, words, gauss_next = random.getstate()
+        return {
+            "python": [version, list(words), gauss_next],
+            "numpy": [torch.from_numpy(np.asarray(keys).astype(np.int64)), int(position), int(has_gauss), float(gauss)],
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keeps the states until training starts: what Lightning does until then may draw numbers."""
+        self._loaded = state_dict
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Restores the states."""
+        if self._loaded is None:
+            return
+        version, words, gauss_next = self._loaded["python"]
+        random.setstate((version, tuple(words), gauss_next))
+        keys, position, has_gauss, gauss = self._loaded["numpy"]
+        np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+        torch.set_rng_state(self._loaded["torch"])
+        if torch.cuda.is_available() and len(self._loaded["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(self._loaded["cuda"])
+        self._loaded = None

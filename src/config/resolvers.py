@@ -1,0 +1,39 @@
+"""Interpolations that the configuration uses for names of folders."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from omegaconf import OmegaConf
+
+_LONGEST = 100  # characters of a job folder's name; many file systems allow 255 for the whole
+
+
+def register() -> None:
+    """Makes ``${run_name:…}``, ``${run_dir:…}`` and ``${job_folder:…}`` known; calling it again does nothing."""
+    OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+    OmegaConf.register_new_resolver("run_dir", run_dir, replace=True)
+    OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
+
+
+def run_name(choices: Mapping[str, str | None]) -> str:
+    """The experiment that was chosen, or else the model."""
+    return str(choices.get("experiment") or choices.get("model")).replace("/", "_")
+
+
+def run_dir(ckpt_path: str | None, fresh: str) -> str:
+    """The folder of the run that is continued, or else a fresh one."""
+    if not ckpt_path:
+        return fresh
+    return re.sub(r"/checkpoints/[^/]+\.ckpt$", "", str(ckpt_path))
+
+
+def job_folder(number: int, overrides: Sequence[str]) -> str:
+    """``3_dropout-0-0-0_image_size-128``: safe in any file system, shell and Hydra override (no ``=``, no brackets)."""
+    parts = []
+    for override in overrides:
+        key, _, value = override.partition("=")
+        clean = re.sub(r"[^A-Za-z0-9.]+", "-", value).strip("-")
+        parts.append(f"{key.split('.')[-1].lstrip('+~')}-{clean}")
+    return f"{number}_{'_'.join(parts)}"[:_LONGEST].rstrip("-_.")

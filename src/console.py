@@ -1,0 +1,16 @@
+"""What the program says to a person, on the screen and in the run's log alike."""
+
+from __future__ import annotations
+
+import logging
+
+from rich import get_console
+
+_log = logging.getLogger("cxrlab")
+
+
+def say(text: str) -> None:
+    """Prints text as it is (no wrapping, no markup) above any progress bar, and adds it to the log."""
+    get_console().print(text, soft_wrap=True, highlight=False, markup=False)
+    for line in text.splitlines():
+        _log.info("%s", line)

@@ -1,0 +1,226 @@
+"""The embedded data set: chest phantoms drawn from a seed, with lung masks and a planted shortcut of known strength."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from rich.progress import track
+
+from cxrlab.datamodules.sources.phantom import CUES, Anatomy, draw, plant_shortcut
+from cxrlab.errors import DataError, check_choice, check_range
+
+DRAWING_VERSION = 1  # raise it whenever the same parameters give other pixels, so that no stale picture is reused
+SPLITS = ("train", "test")
+
+_CLASSES = ("negative", "positive")
+_FINDINGS = ("phantom, no opacity", "phantom, opacity")
+_CUE_DRAW = 2**32 - 1  # where a patient's number stands in a seed: the draw of who carries the cue, not a patient
+_BAR_FROM = 1000  # images; fewer are rendered before a bar would be read
+
+
+@dataclass(frozen=True)
+class _Film:
+    """One image to render: who, which class, where it goes below the data set's folder, and whether it has the cue."""
+
+    split: int
+    patient: int
+    number: int
+    label: int
+    cue: bool
+    patient_id: str
+
+    @property
+    def image(self) -> str:
+        return f"{SPLITS[self.split]}/{_CLASSES[self.label]}/{self.patient_id}_{self.number}.png"
+
+    @property
+    def mask(self) -> str:
+        return f"masks/{self.image}"
+
+
+class SyntheticSource:
+    """Chest phantoms in which the right answer of every audit is known.
+
+    Positive patients have opacities inside the lungs, negative patients have none; nothing else differs, except a
+    shortcut when one is planted. It is present on ``(1 + s) / 2`` of the positive and ``(1 - s) / 2`` of the negative
+    images of each split (``s`` is ``shortcut_strength``; counts are rounded), so that on its own it reaches an AUROC of
+    ``0.5 + s / 2``. The phantoms are the same with and without it.
+
+    Every image follows from its own seed (seed, split, patient, image): the same arguments give the same bytes, and
+    another ``n_test`` changes no training image.
+
+    Args:
+        root: Cache folder; ``~`` is expanded. Nothing is read or written before :meth:`manifest`.
+        n_train: Training images, at least 2; half of them positive (one fewer when odd).
+        n_test: Test images, at least 2; likewise.
+        size: Height and width in pixels, 64 to 2048.
+        opacity: Strength of the disease, 0 to 1. At 0 the lungs say nothing about the label: the negative control.
+        shortcut: ``none``, ``marker`` (a corner letter), ``border`` (a bright frame) or ``brightness`` (a shift).
+        shortcut_strength: 0 (the cue is there but says nothing) to 1 (the cue is the label); no effect without a cue.
+        seed: Any whole number from 0 to 2**32 - 1.
+
+    Raises:
+        ValueError: For an argument out of its range.
+    """
+
+    name = "synthetic"
+    synthetic = True
+
+    def __init__(
+        self,
+        root: str,
+        n_train: int = 148,
+        n_test: int = 40,
+        size: int = 256,
+        opacity: float = 1.0,
+        shortcut: str = "none",
+        shortcut_strength: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        self.notes: list[str] = []  # nothing to warn of that the mark SYNTHETIC does not say
+        check_range("n_train", n_train, 2, integer=True)
+        check_range("n_test", n_test, 2, integer=True)
+        check_range("size", size, 64, 2048, integer=True)
+        check_range("opacity", opacity, 0, 1)
+        check_choice("shortcut", shortcut, ("none", *CUES))
+        check_range("shortcut_strength", shortcut_strength, 0, 1)
+        check_range("seed", seed, 0, 2**32 - 1, integer=True)
+        self.root = root
+        self.n_train = n_train
+        self.n_test = n_test
+        self.size = size
+        self.opacity = float(opacity)
+        self.shortcut = shortcut
+        self.shortcut_strength = float(shortcut_strength) if shortcut != "none" else 0.0  # no cue has no strength
+        self.seed = seed
+
+    @property
+    def folder(self) -> Path:
+        """Where the pictures of these arguments lie: a readable name and a hash of all that changes a pixel."""
+        cue = self.shortcut if self.shortcut == "none" else f"{self.shortcut}-{self.shortcut_strength:g}"
+        readable = f"{self.n_train}+{self.n_test}-{self.size}px-opacity-{self.opacity:g}-{cue}-seed-{self.seed}"
+        picture = (self.size, self.opacity, self.shortcut, self.shortcut_strength, self.seed)
+        exact = (DRAWING_VERSION, self.n_train, self.n_test, picture)
+        key = f"{readable}-{hashlib.sha256(repr(exact).encode()).hexdigest()[:8]}"
+        return Path(self.root).expanduser().resolve() / self.name / key
+
+    def manifest(self) -> pd.DataFrame:
+        """Lists the images, rendering them first where they do not lie ready.
+
+        Returns:
+            One row per image, training images first: ``path``, ``label`` (0 or 1), ``patient_id``, ``split``
+            (``train`` or ``test``), ``source``, ``finding``, ``view``, ``mask`` (path of the lung mask, 255 inside) and
+            ``shortcut`` (1 where the cue is on the image).
+
+        Raises:
+            DataError: If the pictures cannot be written; names the folder.
+        """
+        films = list(self._films())
+        folder = self.folder
+        if not _complete(folder, films):
+            try:
+                self._build(folder, films)
+            except OSError as error:
+                reason = error.strerror or error
+                raise DataError(
+                    f"cannot write the synthetic images to {folder}: {reason}. Make the folder writable, or choose "
+                    "another by setting CXRLAB_CACHE=/some/folder before the command"
+                ) from error
+        return pd.DataFrame(
+            {
+                "path": [str(folder / film.image) for film in films],
+                "label": [film.label for film in films],
+                "patient_id": [film.patient_id for film in films],
+                "split": [SPLITS[film.split] for film in films],
+                "source": self.name,
+                "finding": [_FINDINGS[film.label] for film in films],
+                "view": "PA",
+                "mask": [str(folder / film.mask) for film in films],
+                "shortcut": [int(film.cue) for film in films],
+            }
+        )
+
+    def _films(self) -> Iterator[_Film]:
+        """Plans every image of both splits."""
+        for split, total in enumerate((self.n_train, self.n_test)):
+            wanted = (total - total // 2, total // 2)
+            cues = [iter(self._cues(split, label, count)) for label, count in enumerate(wanted)]
+            for patient, label, number in self._patients(split, wanted):
+                patient_id = f"synthetic{self.seed}-{SPLITS[split]}-{patient:05d}"
+                yield _Film(split, patient, number, label, next(cues[label]), patient_id)
+
+    def _patients(self, split: int, wanted: tuple[int, int]) -> Iterator[tuple[int, int, int]]:
+        """Yields (patient, label, image): labels alternate, one to three images each, until both classes are full."""
+        left = list(wanted)
+        patient = 0
+        while any(left):
+            label = patient % 2
+            images = min(left[label], int(self._rng(split, patient, 0).integers(1, 4)))
+            yield from ((patient, label, number) for number in range(images))
+            left[label] -= images
+            patient += 1
+
+    def _cues(self, split: int, label: int, count: int) -> npt.NDArray[np.bool_]:
+        """Deals the cue to an exact share of one class of one split."""
+        share = (1 + (1 if label else -1) * self.shortcut_strength) / 2
+        dealt = np.arange(count) < (0 if self.shortcut == "none" else round(share * count))
+        return self._rng(split, _CUE_DRAW, label).permutation(dealt)
+
+    def _rng(self, *place: int) -> np.random.Generator:
+        return np.random.default_rng(np.random.SeedSequence([self.seed, *place]))
+
+    def _build(self, folder: Path, films: list[_Film]) -> None:
+        """Renders everything beside the folder and moves it into place in one step.
+
+        A reader therefore sees all pictures or none, whoever is killed and whoever else is building.
+        """
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".building-", dir=folder.parent, ignore_cleanup_errors=True) as scratch:
+            fresh = Path(scratch, folder.name)  # TemporaryDirectory is private; a folder made in it is as open as usual
+            for film in _with_bar(films):
+                self._render(film, fresh)
+            if _complete(folder, films):
+                return
+            if folder.exists():  # somebody took files away
+                folder.rename(Path(scratch, "incomplete"))
+            try:
+                fresh.rename(folder)
+            except OSError:
+                if not _complete(folder, films):  # otherwise another process was faster, with the same bytes
+                    raise
+
+    def _render(self, film: _Film, folder: Path) -> None:
+        """Draws one image and its mask."""
+        anatomy = Anatomy.sample(self._rng(film.split, film.patient, 1))
+        rng = self._rng(film.split, film.patient, film.number + 2)
+        image, mask = draw(anatomy, rng, self.size, self.opacity * film.label)
+        if film.cue:
+            image = plant_shortcut(image, self.shortcut)
+        _write(folder / film.image, image)
+        _write(folder / film.mask, mask)
+
+
+def _with_bar(films: list[_Film]) -> Iterable[_Film]:
+    """Shows a passing progress bar when there is long to wait."""
+    if len(films) <= _BAR_FROM:
+        return films
+    return track(films, description="Drawing chest phantoms", transient=True)
+
+
+def _complete(folder: Path, films: list[_Film]) -> bool:
+    """Whether a folder holds an image and a mask for every film."""
+    return sum(1 for _ in folder.rglob("*.png")) == 2 * len(films)
+
+
+def _write(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
+    """Writes a PNG; unlike ``cv2.imwrite`` a full disk is an OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())

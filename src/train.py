@@ -1,0 +1,88 @@
+"""Trains a chest X-ray classifier and reports what came of it: ``python train.py model=paper_cnn``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from cxrlab.assembly import assemble
+from cxrlab.config import resolvers
+from cxrlab.entry import INTERRUPTED, errors_as_sentences
+from cxrlab.evaluation.report import write_report
+from cxrlab.runs import RunFolder, banner, environment, results
+from cxrlab.runs.checkpoint import final_checkpoint, load_checkpoint, metadata
+from cxrlab.runs.fit import fit
+
+
+def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Runs one training, from a configuration to a report.
+
+    Args:
+        config: As composed from ``conf/train.yaml``.
+        overrides: What was typed: for the record, and to tell what may not change when a run is continued.
+
+    Returns:
+        The contents of ``metrics.json``; and the run's objects by name: ``run``, ``module``, ``datamodule``, ``trainer``.
+
+    Raises:
+        UserError: Something was asked for that cannot be done; nothing was overwritten.
+    """
+    environment.reset_peak_memory()
+    run = RunFolder(config.output_dir)
+    if config.ckpt_path:
+        run = RunFolder.of(config.ckpt_path)
+        config = run.resume_config(config, overrides)
+        if run.status() == "finished":
+            banner.already_finished(run, config.trainer.max_epochs)
+            write_report(run.path)
+            run.drop_training_state()
+            return run.results(), {"run": run}
+
+    parts = assemble(config)
+    parts.datamodule.setup()
+    run.begin(config, overrides, resumed=bool(config.ckpt_path))
+    parts.prepare(resumed=run.last_checkpoint() is not None)
+    parts.module.metadata = metadata(config, parts.datamodule)
+    table = parts.layer_table()
+    facts = environment.describe(parts.trainer, config.seed, table)
+    run.record(facts, parts.datamodule.manifest)
+    banner.begin(run, config, parts.datamodule, table, facts)
+
+    interrupted = fit(parts, run)
+    weights = parts.checkpoints.path()
+    scored = {}
+    if weights is not None:
+        parts.module.load_state_dict(load_checkpoint(weights)["state_dict"])
+        scored = results.score(parts.module, parts.datamodule, config.trainer.accelerator, config.trainer.precision)
+        results.log(parts.trainer, config, scored)
+
+    if config.keep_weights and not interrupted:
+        run.keep_weights(final_checkpoint(parts.module, parts.checkpoints.describe()))
+    metrics = results.write(run, parts, scored, interrupted=interrupted)
+    report = write_report(run.path)
+    if not interrupted:
+        run.drop_training_state()
+    banner.end(run, metrics, report)
+    return metrics, {"run": run, "module": parts.module, "datamodule": parts.datamodule, "trainer": parts.trainer}
+
+
+@hydra.main(version_base="1.3", config_path="pkg://cxrlab.conf", config_name="train")
+def _main(config: DictConfig) -> None:
+    with errors_as_sentences():
+        metrics, _ = train(config, list(HydraConfig.get().overrides.task))
+    if metrics["status"] == "interrupted":
+        raise SystemExit(INTERRUPTED)  # ends a sweep, too
+
+
+def main() -> None:
+    """The command line."""
+    resolvers.register()
+    _main()
+
+
+if __name__ == "__main__":
+    main()

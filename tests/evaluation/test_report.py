@@ -1,0 +1,325 @@
+"""Reports of fabricated run folders: what stands first, the numbers, the links, and folders with pieces missing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from cxrlab.errors import CheckpointError
+from cxrlab.evaluation import figures, markdown_table, summarise, write_report
+
+
+def paper_like_manifest() -> pd.DataFrame:
+    """The paper's set in small: 16 of 20 positive test images are other diseases, train positives are COVID-19."""
+    rows: list[dict[str, Any]] = []
+    plan = [
+        ("train", 0, ["No Finding"] * 74, "normal", 70),
+        ("train", 1, ["COVID-19"] * 68 + ["ARDS"] * 3 + ["Pneumocystis", "MERS", "No Finding"], "covid", 55),
+        ("test", 0, ["No Finding"] * 20, "normal", 20),
+        ("test", 1, ["COVID-19"] * 4 + ["SARS"] * 11 + ["Streptococcus"] * 5, "covid", 9),
+    ]
+    for split, label, findings, prefix, n_patients in plan:
+        for i, finding in enumerate(findings):
+            name = f"{split}/{prefix}-{i:03d}.jpg"
+            patient = f"{prefix}-{split}-{i % n_patients}"
+            rows.append(
+                {
+                    "path": name,
+                    "label": label,
+                    "patient_id": patient,
+                    "split": split,
+                    "source": "paper",
+                    "finding": finding,
+                    "view": "AP" if i % 2 else "PA",
+                    "sha256": hashlib.sha256(name.encode()).hexdigest(),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+class Folder:
+    """A run folder whose files can be changed before the report is written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path / "2026-01-02_paper_cnn_seed0"
+        self.path.mkdir()
+        self.manifest = paper_like_manifest()
+        test = self.manifest[self.manifest["split"] == "test"].copy()
+        rng = np.random.default_rng(0)
+        test["score"] = np.clip(0.2 + 0.6 * test["label"] + rng.normal(0, 0.08, len(test)), 0, 1)
+        test.loc[test.index[-1], "score"] = 0.31  # one missed positive: 39 of 40
+        self.predictions = test
+        self.config: dict[str, Any] = {
+            "seed": 0,
+            "data": {"_target_": "cxrlab.datamodules.XrayData", "val": "test", "allow_leak": False},
+            "model": {"_target_": "cxrlab.models.paper_cnn.PaperCNN"},
+        }
+        self.environment: dict[str, Any] = {
+            "started": "2026-01-02T03:04:05+00:00",
+            "command": "python train.py model=paper_cnn data=paper 'logger=tensor|board'",
+            "python": "3.11.7",
+            "packages": {"torch": "2.9.0", "lightning": "2.6.0"},
+            "git_commit": None,
+            "cpu": "Some CPU",
+            "cores": 2,
+            "gpu": None,
+            "device": "cpu",
+            "precision": "32-true",
+            "seed": 0,
+            "parameters": 23981249,
+        }
+        estimate = summarise(test["label"], test["score"], test["patient_id"], resamples=200)
+        self.metrics: dict[str, Any] = {
+            "status": "finished",
+            "epochs": 3,
+            "synthetic": False,
+            "warnings": ["Validation was the test set: the paper's protocol.\nNothing is independent."],
+            "weights": "last (epoch 3)",
+            "val": estimate,
+            "test": estimate,
+            "epoch_seconds": [9.0, 7.0, 7.5],
+            "wall_seconds": 31.25,
+            "peak_memory_mb": 1234.5,
+        }
+        self.history: pd.DataFrame | None = pd.DataFrame(
+            {
+                "epoch": [1, 2, 3],
+                "train/loss": [0.7, 0.4, 0.2],
+                "train/accuracy": [0.6, 0.8, 0.9],
+                "val/loss": [0.6, 0.4, 0.3],
+                "val/accuracy": [0.7, 0.9, 0.975],
+                "seconds": [9.0, 7.0, 7.5],
+            }
+        )
+        self.absent: set[str] = set()
+
+    def write(self) -> str:
+        """Writes the files, then the report, and returns its text."""
+        self.write_files()
+        report = write_report(self.path)
+        assert report == self.path / "report.md"
+        return report.read_text()
+
+    def write_files(self) -> None:
+        """Writes all files of the contract but the absent ones."""
+        files: dict[str, str] = {
+            "config.yaml": yaml.safe_dump(self.config),
+            "overrides.yaml": yaml.safe_dump(["model=paper_cnn", "data=paper"]),
+            "environment.json": json.dumps(self.environment),
+            "metrics.json": json.dumps(self.metrics),
+            "manifest.csv": self.manifest.to_csv(index=False),
+            "predictions.csv": self.predictions.to_csv(index=False),
+            "metrics.csv": "" if self.history is None else self.history.to_csv(index=False),
+        }
+        for name, text in files.items():
+            if name not in self.absent:
+                (self.path / name).write_text(text)
+
+
+@pytest.fixture
+def drawn() -> None:
+    """Asked for by the tests that need real figures; for all others saving is cheap."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Folder:
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(figures, "save", lambda figure, path: figures.write_atomically(path, b"stub"))
+    return Folder(tmp_path)
+
+
+def head(text: str) -> str:
+    return text[: text.index("## Result")]
+
+
+def links(text: str) -> list[str]:
+    return re.findall(r"!\[[^\]]*\]\(([^)]*)\)", text)
+
+
+def test_warnings_stand_before_any_number_of_the_result(folder: Folder) -> None:
+    text = folder.write()
+    first = head(text)
+    assert "Validation was the test set: the paper's protocol. Nothing is independent." in first
+    assert "16 of 20 Positive test images show a finding that no Positive training image has" in first
+    assert "(SARS 11, Streptococcus 5)" in first
+    assert "Research software, not a medical device." in first
+    assert "0.975" not in first
+    assert "SYNTHETIC" not in text
+    assert "INTERRUPTED" not in text
+    assert "Read this with the 2 warnings above." in text
+
+
+def test_headline_and_tables_carry_the_numbers(folder: Folder) -> None:
+    text = folder.write()
+    assert "**39 of 40 test images right: accuracy 0.975 [0.871, 0.996]**" in text
+    assert "29 patients" in text
+    assert "1 Positive image missed, 0 Negative images called Positive at threshold 0.5." in text
+    assert "20 of 40 right (0.500)" in text
+    assert "| Sensitivity | 0.950 [0.764, 0.991] | Wilson 95 % (20 images of 9 patients" in text
+    assert "| **Negative** | 20 | 0 |" in text
+    assert "| **Positive** | 1 | 19 |" in text
+    assert "| Test | Positive | 20 | 9 | SARS 11, Streptococcus 5, COVID-19 4 | paper 20 | AP 10, PA 10 |" in text
+    assert "| Training | Negative | 74 | 70 | No Finding 74 |" in text
+    assert "| Parameters | 23,981,249 |" in text
+    assert "| Seconds per epoch (median) | 7.50 |" in text
+    assert "```\npython train.py model=paper_cnn data=paper 'logger=tensor|board'\n```" in text
+    assert "| Validation |" not in text
+    assert "NOT CHECKED" in text
+
+
+@pytest.mark.usefixtures("drawn")
+def test_every_linked_figure_exists_and_is_a_png(folder: Folder) -> None:
+    text = folder.write()
+    assert len(links(text)) == 5
+    for link in links(text):
+        assert (folder.path / link).read_bytes().startswith(b"\x89PNG")
+
+
+def test_tables_are_well_formed(folder: Folder) -> None:
+    folder.config["model"] = {"name": "a|b"}
+    for block in folder.write().split("\n\n"):
+        if block.startswith("|"):
+            bars = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
+            assert len(bars) == 1, block
+
+
+def test_synthetic_and_interrupted_are_said_first(folder: Folder) -> None:
+    folder.metrics |= {"synthetic": True, "status": "interrupted", "epochs": 2}
+    lines = folder.write().splitlines()
+    assert lines[0].startswith("# SYNTHETIC")
+    assert "SYNTHETIC" in lines[2]
+    assert "INTERRUPTED" in lines[4]
+    assert "epochs completed: 2" in lines[4]
+    assert "synthetic test images" in "\n".join(lines)
+
+
+def test_interrupted_before_the_first_epoch(folder: Folder) -> None:
+    folder.metrics = {"status": "interrupted", "epochs": 0, "synthetic": False, "warnings": []}
+    folder.absent = {"metrics.csv", "predictions.csv", "overrides.yaml"}
+    text = folder.write()
+    assert "INTERRUPTED" in head(text)
+    assert "No split was evaluated" in text
+    assert "No learning curves" in text
+    assert "| Wall-clock seconds | not recorded |" in text
+    assert links(text) == []
+
+
+def test_empty_history_file(folder: Folder) -> None:
+    folder.history = None
+    assert "No learning curves" in folder.write()
+
+
+def test_validation_split_has_its_own_table(folder: Folder) -> None:
+    folder.config["data"]["val"] = 0.15
+    folder.manifest.loc[folder.manifest.index[:10], "split"] = "val"
+    text = folder.write()
+    assert text.count("| Metric | Value [low, high] | Method |") == 2
+    assert "served as validation" not in text
+
+
+def test_validation_only(folder: Folder) -> None:
+    folder.config["data"]["val"] = 0.15
+    del folder.metrics["test"]
+    folder.predictions["split"] = "val"
+    text = folder.write()
+    assert "39 of 40 val images right" in text
+    assert "The test split was not evaluated: these are validation numbers." in text
+    assert "NOT CHECKED: images that training never saw" in text
+
+
+def test_config_warnings_are_added_where_the_run_is_silent(folder: Folder) -> None:
+    folder.metrics["warnings"] = []
+    folder.config["data"]["allow_leak"] = True
+    first = head(folder.write())
+    assert "Validation was the test set (data.val=test)" in first
+    assert "data.allow_leak=true" in first
+
+
+def test_shared_patients_and_files_are_found(folder: Folder) -> None:
+    folder.manifest.loc[0, ["patient_id", "sha256"]] = folder.manifest.loc[
+        len(folder.manifest) - 1, ["patient_id", "sha256"]
+    ].to_numpy()
+    text = folder.write()
+    assert "1 patient in more than one split (covid-test-1)" in head(text)
+    assert "1 image file in more than one split" in head(text)
+    assert "Patients in more than one split, by patient_id: 1" in text
+
+
+def test_unknown_patients_are_not_checked(folder: Folder) -> None:
+    folder.manifest.loc[folder.manifest["label"] == 0, "patient_id"] = ""
+    text = folder.write()
+    assert "NOT CHECKED for 94 images without patient_id" in text
+    assert "0 + 20 images of unknown patients" in text
+
+
+def test_source_that_gives_the_label_away(folder: Folder) -> None:
+    folder.manifest["source"] = folder.manifest["label"].map({0: "kermany", 1: "cohen"})
+    assert "The source alone gives the label away (Positive: cohen 94; Negative: kermany 94)" in head(folder.write())
+
+
+def test_many_values_are_counted_together(folder: Folder) -> None:
+    folder.manifest["source"] = folder.manifest["patient_id"]
+    text = folder.write()
+    assert "62 others 62 | AP" in text
+    assert "alone gives the label away" not in text
+
+
+def test_predictions_of_another_run(folder: Folder) -> None:
+    folder.predictions = folder.predictions.iloc[:-2]
+    assert "predictions.csv holds 38 test rows but metrics.json was computed from 40" in head(folder.write())
+
+
+def test_finding_named_none_stays_a_name(folder: Folder) -> None:
+    folder.manifest["finding"] = "None"
+    assert "| None 74 |" in folder.write()
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "environment.json", "manifest.csv", "metrics.json"])
+def test_missing_file_is_named(folder: Folder, name: str) -> None:
+    folder.absent = {name}
+    with pytest.raises(CheckpointError, match=f"{name} is missing from the run folder .*seed0.*train again"):
+        folder.write()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("metrics.json", "{"),
+        ("metrics.json", '{"test": {"n": 3}}'),
+        ("config.yaml", "a: ["),
+        ("manifest.csv", "path,label\nx,1\n"),
+        ("manifest.csv", "path,label,patient_id,split\nx,,p,train\n"),
+        ("predictions.csv", "label,split,score\n1,test,high\n"),
+    ],
+)
+def test_damaged_file_is_named(folder: Folder, name: str, content: str) -> None:
+    folder.write_files()
+    (folder.path / name).write_text(content)
+    with pytest.raises(CheckpointError, match=f"{name} in the run folder .* cannot be read"):
+        write_report(folder.path)
+
+
+def test_not_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="nowhere is no run folder"):
+        write_report(tmp_path / "nowhere")
+
+
+@pytest.mark.usefixtures("drawn")
+def test_report_is_repeatable_and_leaves_no_temporary_files(folder: Folder) -> None:
+    assert folder.write() == folder.write()
+    assert not list(folder.path.rglob(".*"))
+
+
+def test_markdown_table() -> None:
+    table = markdown_table([("a|b", 1), ("two\nlines", None)], ("x", "y"))
+    assert table == "| x | y |\n| --- | --- |\n| a\\|b | 1 |\n| two lines |  |"
+    with pytest.raises(ValueError, match="must have 2 cells"):
+        markdown_table([(1,)], ("x", "y"))
