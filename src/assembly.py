@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from cxrlab.callbacks import Checkpoints, History, RandomState
@@ -18,7 +19,7 @@ from cxrlab.errors import check_choice, check_range
 from cxrlab.models import BinaryCrossEntropy, ClassifierModule, TorchvisionNet
 from cxrlab.models.classifier import MONITORS
 from cxrlab.models.layer_table import LayerTable, layer_table
-from cxrlab.runs import AtomicCheckpointIO, RunFolder
+from cxrlab.runs import AtomicCheckpointIO, LoadedModel, RunFolder, load_model
 from cxrlab.runs.quiet import quiet_lightning
 
 KEYS = (
@@ -42,6 +43,10 @@ KEYS = (
 )
 """The keys of ``conf/train.yaml``, groups first."""
 
+EVALUATION_KEYS = ("data", "ckpt_path", "split", "accelerator", "precision", "trusted", "seed", "output_dir", "model")
+"""The keys of ``conf/evaluate.yaml``, and ``model``, which comes out of the checkpoint."""
+_FROM_CHECKPOINT = ("image_size", "channels")  # of a data node: preprocessing belongs to the weights
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -56,8 +61,7 @@ class Parts:
 
     def layer_table(self) -> LayerTable:
         """The network's layers, as the paper's Fig. 6 lists them."""
-        preprocessing = self.datamodule.preprocessing
-        return layer_table(self.network, (preprocessing.channels, preprocessing.height, preprocessing.width))
+        return layer_table(self.network, self.datamodule.preprocessing.shape)
 
     def prepare(self, *, resumed: bool) -> None:
         """What needs the data, or files, and so is not done by constructors: class weights, pretrained weights.
@@ -105,6 +109,45 @@ def assemble(config: DictConfig) -> Parts:
     return Parts(datamodule, network, module, trainer, checkpoints, history)
 
 
+def assemble_evaluation(
+    config: DictConfig, overrides: Sequence[str]
+) -> tuple[DictConfig, LoadedModel, ChestXRayDataModule]:
+    """Loads a model and builds the data it is to be evaluated on; no image is touched.
+
+    Args:
+        config: As composed from ``conf/evaluate.yaml``.
+        overrides: What was typed, to refuse a preprocessing other than the checkpoint's.
+
+    Returns:
+        The configuration with everything that came out of the checkpoint filled in, the model, and the data.
+
+    Raises:
+        ConfigError: Lists every problem.
+        CheckpointError: The checkpoint cannot be used.
+    """
+    problems = Problems()
+    check_names(config, EVALUATION_KEYS, problems)
+    problems.raise_if_any()
+    model = load_model(config.ckpt_path, config.trusted)
+    saved = model.metadata["config"]
+    config = OmegaConf.create({**config, "model": model.metadata["model"]})
+    config.precision = config.precision or saved["trainer"]["precision"]
+    if not config.get("data"):
+        config.data = saved["data"]
+    size = model.metadata["preprocessing"]
+    for key in _FROM_CHECKPOINT:
+        if any(override.startswith(f"data.{key}=") for override in overrides):
+            problems.add(f"data.{key}", f"belongs to the weights, which want {size}; leave it out")
+    config.data.image_size, config.data.channels = [size["height"], size["width"]], size["channels"]
+    with problems.guard("split"):
+        check_choice("split", config.split, ("test", "val", "all"))
+    _check_device(OmegaConf.create({"trainer": {"devices": 1, **config}}), problems)
+    datamodule = problems.build(config, "data")
+    problems.raise_if_any()
+    assert isinstance(datamodule, ChestXRayDataModule)
+    return config, model, datamodule
+
+
 def _build_each(config: DictConfig, group: str, problems: Problems) -> dict[str, Any]:
     """Builds every node of a group that is a collection of nodes (callbacks, loggers)."""
     nodes = config.get(group) or {}
@@ -142,12 +185,12 @@ def _check_contradictions(
     if len(checkpoints) != 1:
         problems.add("callbacks.checkpoints", "exactly one is needed: a run that cannot be continued is a run that is lost")
     if datamodule is not None and network is not None:
-        size = datamodule.preprocessing
+        _, height, width = datamodule.preprocessing.shape
         try:
-            layer_table(network, (size.channels, size.height, size.width))
+            layer_table(network, datamodule.preprocessing.shape)
         except (RuntimeError, ValueError) as error:
             reason = str(error).partition("\n")[0]
-            problems.add("data.image_size", f"{size.height}x{size.width} does not go through the network ({reason})")
+            problems.add("data.image_size", f"{height}x{width} does not go through the network ({reason})")
 
 
 def _check_device(config: DictConfig, problems: Problems) -> None:

@@ -1,16 +1,24 @@
-"""What the entry points share: a user's mistake ends in a sentence, not in a traceback."""
+"""What the entry points share: from a command line to a job, where a user's mistake ends in a sentence, not in a traceback."""
 
 from __future__ import annotations
 
+import functools
+import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
+from hydra.errors import CompactHydraException, HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from cxrlab.errors import UserError
+from cxrlab.config import resolvers
+from cxrlab.errors import UserError, did_you_mean
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it: 128 + SIGINT."""
@@ -18,6 +26,38 @@ INTERRUPTED = 130
 
 class _JobFailed(CompactHydraException):
     """Lets Hydra run a sweep's other jobs and then exit with 1, without a traceback."""
+
+
+def command_line(config_name: str, job: Callable[[DictConfig, list[str]], object]) -> None:
+    """Composes the configuration that was typed and runs a job with it, or several jobs in a sweep.
+
+    Args:
+        config_name: Of the file in ``conf/``.
+        job: Called with the configuration and with what was typed.
+
+    Raises:
+        SystemExit: With 1 after a user's mistake, which was told on stderr; whatever else goes wrong passes through.
+    """
+    resolvers.register()
+    raised: list[Exception] = []
+
+    @functools.wraps(job)
+    def run(config: DictConfig) -> None:
+        try:
+            with errors_as_sentences():
+                job(config, list(HydraConfig.get().overrides.task))
+        except Exception as error:
+            raised.append(error)
+            raise
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors, and the words below are ours
+    try:
+        hydra.main(version_base="1.3", config_path="pkg://cxrlab.conf", config_name=config_name)(run)()
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, ValueError) as error:
+        if error in raised and not isinstance(error, _JobFailed):
+            raise  # a bug; before a job has begun there are only what was typed, YAML files and the run folder
+        print(f"error: {_sentence(error)}", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 @contextmanager
@@ -35,3 +75,31 @@ def errors_as_sentences() -> Iterator[None]:
     except KeyboardInterrupt:
         print("\ninterrupted; nothing that was finished is lost", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
+
+
+def _sentence(error: Exception) -> str:
+    """What is wrong with a command line or a file of ``conf/``, and what to type instead."""
+    cause = error.__cause__
+    text = str(error).strip()
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return _unknown_option(error.missing_cfg_file, error.options or (), text)
+    if isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and cause.parent_node is not None:
+        hint = did_you_mean(str(cause.key), map(str, cause.parent_node))
+        addition = re.search(r"\+\S+$", text)
+        return f"{cause.full_key}: no such key{hint}" + (f" ({addition[0]} would add a new one)" if addition else "")
+    if isinstance(error, OverrideParseException):
+        reason = text.partition("\nSee http")[0].rpartition("\n")[2]
+        return f"{error.override}: not of the form key=value ({reason}); in a shell, quote brackets and blanks: 'key=[1, 2]'"
+    if isinstance(error, OmegaConfBaseException):
+        return f"{error.full_key}: {text.partition(chr(10))[0]}"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}; hydra.run.dir=… chooses another run folder"
+    return text
+
+
+def _unknown_option(file: str, options: Sequence[str], text: str) -> str:
+    group, _, option = file.rpartition("/")
+    where = re.match(r"In '(.+?)': ", text)
+    wanted_by = f" (wanted by {where[1]}.yaml)" if where and "/" in where[1] else ""
+    known = f"; there are {', '.join(options)}" if options else ""
+    return f"{group}={option}: no such option{wanted_by}{did_you_mean(option, options)}{known}"

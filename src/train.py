@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from cxrlab.assembly import assemble
-from cxrlab.config import resolvers
-from cxrlab.entry import INTERRUPTED, errors_as_sentences
+from cxrlab.entry import INTERRUPTED, command_line
 from cxrlab.evaluation.report import write_report
 from cxrlab.runs import RunFolder, banner, environment, results
 from cxrlab.runs.checkpoint import final_checkpoint, load_checkpoint, metadata
@@ -62,7 +59,14 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
 
     if config.keep_weights and not interrupted:
         run.keep_weights(final_checkpoint(parts.module, parts.checkpoints.describe()))
-    metrics = results.write(run, parts, scored, interrupted=interrupted)
+    head = {
+        "status": "interrupted" if interrupted else "finished",
+        "epochs": parts.checkpoints.epochs,
+        "synthetic": parts.datamodule.source.synthetic,
+        "warnings": results.training_warnings(parts.datamodule, config.weights),
+        "weights": parts.checkpoints.describe() if scored else None,
+    }
+    metrics = results.write(run, head, scored, parts.history.epoch_seconds, parts.history.wall_seconds)
     report = write_report(run.path)
     if not interrupted:
         run.drop_training_state()
@@ -70,18 +74,15 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
     return metrics, {"run": run, "module": parts.module, "datamodule": parts.datamodule, "trainer": parts.trainer}
 
 
-@hydra.main(version_base="1.3", config_path="pkg://cxrlab.conf", config_name="train")
-def _main(config: DictConfig) -> None:
-    with errors_as_sentences():
-        metrics, _ = train(config, list(HydraConfig.get().overrides.task))
+def _job(config: DictConfig, overrides: Sequence[str]) -> None:
+    metrics, _ = train(config, overrides)
     if metrics["status"] == "interrupted":
         raise SystemExit(INTERRUPTED)  # ends a sweep, too
 
 
 def main() -> None:
     """The command line."""
-    resolvers.register()
-    _main()
+    command_line("train", _job)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from cxrlab.errors import check_choice
 from cxrlab.runs.folder import BEST, LAST
 
 
-
 class Checkpoints(Checkpoint):
     """Writes ``last.ckpt`` (everything) at each epoch's end, and ``best.ckpt`` (weights only) whenever there is a better one.
 

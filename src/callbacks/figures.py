@@ -7,14 +7,14 @@ import warnings
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
 
 from cxrlab.callbacks.scores import Scores
-from cxrlab.errors import check_range
 from cxrlab.datamodules.manifest import people
+from cxrlab.errors import check_range
 from cxrlab.evaluation import figures, summarise
 
 _GRID = 16  # images

@@ -28,8 +28,8 @@ def build(node: DictConfig | ListConfig | dict[str, Any] | list[Any] | None, **k
             and resolve a ``${`` inside a string.
 
     Returns:
-        The object; for a ``_partial_`` node a callable that still wants the rest; ``None`` for ``None`` and for an empty
-        node, which is what an option file with nothing in it gives.
+        The object; for a ``_partial_`` node a callable that still wants the rest; ``None`` for ``None`` and for an
+        empty node, which is what an option file with nothing in it gives.
 
     Raises:
         ValueError: ``kwargs`` are given and the node has no ``_target_``.

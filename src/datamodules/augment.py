@@ -8,6 +8,8 @@ import albumentations as A
 import numpy as np
 from numpy.typing import NDArray
 
+from cxrlab.errors import ConfigError
+
 
 class Augmentation:
     """A list of albumentations transforms, applied to 8-bit images at their final size.
@@ -24,7 +26,7 @@ class Augmentation:
         self._pipeline = A.Compose(self.transforms) if self.transforms else None
 
     def __call__(self, image: NDArray[np.uint8], seed: int, epoch: int, row: int) -> NDArray[np.uint8]:
-        """Returns an augmented copy.
+        """Returns an augmented copy, or the image itself where there is nothing to do.
 
         Args:
             image: Shape (height, width, channels), uint8; not changed.
@@ -34,9 +36,21 @@ class Augmentation:
 
         Returns:
             The same shape, uint8.
+
+        Raises:
+            ConfigError: The transforms change the size or type of the image, which the network could not take.
         """
         if self._pipeline is None:
             return image
-        sample_seed = int(np.random.SeedSequence([seed, epoch, row]).generate_state(1)[0])
-        self._pipeline.set_random_seed(sample_seed)
-        return np.asarray(self._pipeline(image=image)["image"], dtype=np.uint8).reshape(image.shape)
+        own, *seeds = np.random.SeedSequence([seed, epoch, row]).generate_state(1 + len(self.transforms)).tolist()
+        self._pipeline.set_random_seed(own)
+        # albumentations has just given every transform that one seed: they would all be applied together, or none at all.
+        for transform, transform_seed in zip(self.transforms, seeds, strict=True):
+            transform.set_random_seed(transform_seed)
+        changed = np.asarray(self._pipeline(image=image)["image"])
+        if changed.dtype != np.uint8 or changed.shape not in {image.shape, image.shape[:2]}:
+            raise ConfigError(
+                f"augment must keep images uint8 of shape {image.shape}, but made {changed.dtype} of shape {changed.shape}; "
+                "leave out transforms that crop, resize, turn by 90 degrees or scale to floats"
+            )
+        return changed.reshape(image.shape)

@@ -77,6 +77,7 @@ class ChestXRayDataModule(pl.LightningDataModule):
         if persistent_workers and not num_workers:
             raise ValueError("persistent_workers=true needs num_workers of at least 1, got 0")
         check_choice("on_error", on_error, ("raise", "skip"))
+        check_range("seed", seed, 0, 2**32 - 1, integer=True)
         self.source = source
         self.preprocessing = Preprocessing.create(image_size, channels)
         self.batch_size = batch_size
@@ -107,9 +108,10 @@ class ChestXRayDataModule(pl.LightningDataModule):
             raise DataError(describe_problems(pixels.problems, len(listed)))
         good = ~listed.index.isin(list(pixels.problems))
         manifest = self._split(listed.assign(sha256=pixels.sha256)[good].reset_index(drop=True))
-        self._check_leaks(manifest)
+        leaks = mf.leaks(manifest)
+        self._check_leaks(leaks)
         self._images = pixels.images if good.all() else pixels.images[good]
-        self.warnings = [*self._protocol_warnings(manifest), *self.source.notes, *pixels.problems.values()]
+        self.warnings = [*self._protocol_warnings(manifest, leaks), *self.source.notes, *pixels.problems.values()]
         self.manifest = manifest
 
     def _split(self, manifest: pd.DataFrame) -> pd.DataFrame:
@@ -125,19 +127,20 @@ class ChestXRayDataModule(pl.LightningDataModule):
                 raise DataError(f"{self.source.name}: the {split} split holds no {' and no '.join(absent)} image; it needs both")
         return manifest
 
-    def _check_leaks(self, manifest: pd.DataFrame) -> None:
-        found = mf.leaks(manifest)
+    def _check_leaks(self, found: list[str]) -> None:
         if found and not self.allow_leak:
             shown = found[:_SHOWN_LEAKS] + ([f"… and {len(found) - _SHOWN_LEAKS} more"] if len(found) > _SHOWN_LEAKS else [])
             hint = "mend the splits, or pass data.allow_leak=true to train all the same (every report then says so)"
             raise DataError("\n  ".join([f"{self.source.name}: {len(found)} leak(s) between splits:", *shown, hint]))
 
-    def _protocol_warnings(self, manifest: pd.DataFrame) -> list[str]:
+    def _protocol_warnings(self, manifest: pd.DataFrame, leaks: list[str]) -> list[str]:
         """What could have inflated every number of a run on this split."""
         found = []
         if self.val == "test":
             found.append("validation was the test set (data.val=test): nothing here was chosen on independent images")
-        leaks = mf.leaks(manifest)
+            unused = int((manifest["split"] == "val").sum())
+            if unused:
+                found.append(f"{self.source.name}: the {unused} images of its own val split are not used (data.val=test)")
         if leaks:
             found.append(f"data.allow_leak=true: {len(leaks)} leak(s) between splits, the first: {leaks[0]}")
         return found

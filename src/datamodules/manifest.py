@@ -51,6 +51,9 @@ def check(manifest: pd.DataFrame, name: str) -> pd.DataFrame:
     for column in COLUMNS:
         if column != "label":
             manifest[column] = manifest[column].fillna("").astype(str)
+    unnamed = manifest["path"] == ""
+    if unnamed.any():
+        raise DataError(f"{name}: row {int(unnamed.idxmax()) + 1}: path is empty, expected the path of an image file")
     _check_values(manifest, "label", set(LABELS.values()), name)
     _check_values(manifest, "split", {*SPLITS, ""}, name)
     twice = manifest["path"].duplicated()
@@ -70,8 +73,14 @@ def _check_values(manifest: pd.DataFrame, column: str, allowed: set[object], nam
 
 
 def people(manifest: pd.DataFrame) -> pd.Series:
-    """One key per person, shape (rows,): the patient id, or the image itself where the patient is unknown."""
-    return manifest["patient_id"].where(manifest["patient_id"] != "", "image:" + manifest["path"])
+    """One key per person, shape (rows,): the patient id, or the image itself where the patient is unknown.
+
+    An image that was read is known by its bytes, so that copies of one film count as one person wherever they lie.
+    """
+    image = manifest["path"]
+    if "sha256" in manifest.columns:
+        image = manifest["sha256"].where(manifest["sha256"] != "", image)
+    return manifest["patient_id"].where(manifest["patient_id"] != "", "image:" + image)
 
 
 def leaks(manifest: pd.DataFrame) -> list[str]:
@@ -80,16 +89,16 @@ def leaks(manifest: pd.DataFrame) -> list[str]:
     Returns:
         One sentence per leaking patient or file, empty when the splits are clean.
     """
-    found = []
-    known = manifest[manifest["patient_id"] != ""]
-    for patient, rows in known.groupby("patient_id"):
-        if rows["split"].nunique() > 1:
-            found.append(f"patient {patient} is in {_where(rows)}")
+    found = [f"patient {patient} is in {_where(rows)}" for patient, rows in _straddling(manifest, "patient_id")]
     if "sha256" in manifest.columns:
-        for _, rows in manifest.groupby("sha256"):
-            if rows["split"].nunique() > 1:
-                found.append(f"the same file is in {_where(rows)}")
+        found += [f"the same file is in {_where(rows)}" for _, rows in _straddling(manifest, "sha256")]
     return found
+
+
+def _straddling(manifest: pd.DataFrame, column: str) -> list[tuple[object, pd.DataFrame]]:
+    known = manifest[manifest[column] != ""]
+    # Counted for all groups at once: a loop over every patient of a large collection takes half a minute.
+    return list(known[known.groupby(column)["split"].transform("nunique") > 1].groupby(column))
 
 
 def _where(rows: pd.DataFrame) -> str:
@@ -118,6 +127,8 @@ def read(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path, dtype=dict.fromkeys((*COLUMNS, "sha256"), str) | {"label": int}, keep_default_na=False)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; a manifest was expected there") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); a manifest was expected there") from None
     except ValueError as error:
         raise DataError(f"{path}: not a manifest ({error})") from None
     return check(table, str(path))

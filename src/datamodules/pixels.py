@@ -50,6 +50,11 @@ class Preprocessing:
         check_choice("channels", channels, (1, 3))
         return cls(int(sides[0]), int(sides[1]), channels)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image as the network sees it."""
+        return self.channels, self.height, self.width
+
     def apply(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Resizes by bilinear interpolation without keeping the aspect ratio, as the paper does.
 
@@ -68,7 +73,7 @@ class Preprocessing:
     def to_float(images: torch.Tensor) -> torch.Tensor:
         """Turns a batch (N, height, width, channels) uint8 into (N, channels, height, width) float32 in [0, 1].
 
-        The result is a view in ``channels_last`` memory order, which is also the order in which convolutions are fastest.
+        The result lies in ``channels_last`` memory order, which is also the order in which convolutions are fastest.
         """
         return images.permute(0, 3, 1, 2).to(torch.float32).div_(255)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import stat
+import threading
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +21,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 MAX_PIXELS = 150_000_000
 """Largest width x height that is decoded; a full-size radiograph has some 15 million, and 150 million RGB pixels take 450 MB."""
+_WARNING_FILTERS = threading.Lock()  # the standard library changes them for the whole process, and images are read in threads
 
 
 class ReadImage(NamedTuple):
@@ -45,24 +48,31 @@ def read_image(path: str | Path) -> ReadImage:
     """
     data = _read_bytes(Path(path))
     _check_header(path, data)
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error:  # one side alone is over OpenCV's own limit
+        pixels = None
     if pixels is None:
-        raise DataError(f"{path}: the image data are damaged or of a kind that OpenCV cannot decode")
+        raise DataError(f"{path}: damaged, or of a kind that OpenCV cannot decode; save it as 8-bit PNG, or leave it out")
     return ReadImage(np.asarray(pixels, dtype=np.uint8), hashlib.sha256(data).hexdigest())
 
 
 def _read_bytes(path: Path) -> bytes:
     try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):  # reading a pipe or a device may never end
+            what = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
+            raise DataError(f"{path}: {what}; name an image file")
         data = path.read_bytes()
     except FileNotFoundError:
         what = "a link to a file that is not there" if path.is_symlink() else "no such file"
-        raise DataError(f"{path}: {what}") from None
-    except IsADirectoryError:
-        raise DataError(f"{path}: a folder, where an image file was expected") from None
+        raise DataError(f"{path}: {what}; correct the path, or put the file there") from None
     except PermissionError:
         raise DataError(f"{path}: no permission to read it; `chmod u+r` it, or ask its owner") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{path}: cannot be read ({error.strerror}); mend it, or leave it out") from None
+    except ValueError as error:
+        raise DataError(f"{str(path)!r}: no path of a file ({error}); correct it") from None
     if not data:
         raise DataError(f"{path}: the file is empty (0 bytes); copy or download it again")
     return data
@@ -71,29 +81,32 @@ def _read_bytes(path: Path) -> bytes:
 def _check_header(path: str | Path, data: bytes) -> None:
     """Refuses what is no image, is too large, or ends early, before OpenCV allocates anything.
 
-    OpenCV itself turns the missing part of a truncated JPEG grey and only mutters about it; Pillow refuses it.
+    OpenCV itself turns the missing part of a truncated JPEG grey and only mutters about it.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is below, with its own words
+        with _WARNING_FILTERS, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd tags, which do not matter, and of the size: our own limit is below
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
-        raise DataError(f"{path}: more than {MAX_PIXELS:,} pixels by its header; refused as a decompression bomb") from None
+        raise DataError(f"{path}: over the limit of {MAX_PIXELS:,} pixels by its header; shrink it, or leave it out") from None
     except Exception as error:
         kinds = ", ".join(FORMATS)
-        raise DataError(f"{path}: not an image by its content ({len(data):,} bytes); expected one of {kinds}") from error
+        raise DataError(f"{path}: not an image by its content ({len(data):,} bytes); expected one of {kinds}; leave it out") from error
     with image:
         width, height = image.size
         if width * height > MAX_PIXELS:
-            raise DataError(f"{path}: {width}x{height} pixels by its header, over the limit of {MAX_PIXELS:,}; refused")
+            size = f"{width}x{height} pixels by its header, over the limit of {MAX_PIXELS:,}"
+            raise DataError(f"{path}: {size}; shrink it, or leave it out")
         _check_complete(path, data, image)
 
 
 def _check_complete(path: str | Path, data: bytes, image: Image.Image) -> None:
-    if image.format == "JPEG" and data.rstrip(b"\0\r\n ").endswith(b"\xff\xd9"):
-        return  # ends with its end-of-image marker: nothing is cut off, and no second decoding is needed
+    if image.format in {"JPEG", "MPO"}:
+        # Pillow stops where the scan starts. No scan can contain the end-of-image marker, whatever was appended to the file.
+        if image.fp is None or data.find(b"\xff\xd9", image.fp.tell()) < 0:
+            raise DataError(f"{path}: cut off (a JPEG without its end-of-image marker); copy or download it again")
+        return
     try:
-        image.draft("L", (1, 1))  # JPEG: decodes an eighth of the size, which is enough to walk through the whole file
-        image.load()
+        image.load()  # the other formats have no such marker in common, but Pillow, unlike OpenCV, refuses missing pixels
     except Exception as error:
         raise DataError(f"{path}: damaged or cut off ({error}); copy or download it again") from error

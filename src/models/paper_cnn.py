@@ -13,6 +13,7 @@ from cxrlab.errors import check_choice, check_range
 
 _CONVOLUTIONS = ("conv2d", "conv2d_1", "conv2d_2")
 _NORMS = ("batch_normalization", "batch_normalization_1", "batch_normalization_2")
+_NORM_VARIABLES = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
 class GlobalAveragePooling2D(nn.Module):
@@ -195,9 +196,6 @@ def from_keras(weights: Mapping[str, np.ndarray] | Sequence[np.ndarray]) -> dict
     state["dense_1.weight"] = _tensor(arrays["dense_1/kernel"].T)
     state["dense_1.bias"] = _tensor(arrays["dense_1/bias"])
     return state
-
-
-_NORM_VARIABLES = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
 def _by_name(weights: Mapping[str, np.ndarray] | Sequence[np.ndarray]) -> dict[str, np.ndarray]:

@@ -35,8 +35,9 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "toys", module)
 
 
-def test_null_builds_nothing() -> None:
-    assert build(None) is None
+@pytest.mark.parametrize("node", [None, {}, OmegaConf.create()])
+def test_null_and_empty_build_nothing(node: Any) -> None:
+    assert build(node) is None
 
 
 def test_constructors_receive_plain_containers() -> None:

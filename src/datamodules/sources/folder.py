@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import pandas as pd
 
@@ -44,7 +45,7 @@ class FolderSource:
         if not isinstance(labels, Mapping) or set(labels.values()) != set(LABELS.values()):
             raise ValueError(f"labels must map class folders onto 0 (Negative) and 1 (Positive), both, got {labels!r}")
         self.root = Path(str(root)).expanduser()
-        self.labels = dict(labels)
+        self.labels = {str(folder): label for folder, label in labels.items()}
         self.patient_pattern = _compile(patient_pattern)
         self.name = name
         self.how_to_get = how_to_get
@@ -54,14 +55,10 @@ class FolderSource:
         """Lists the images of every class folder.
 
         Raises:
-            DataError: The root is missing, a class folder is missing, unknown or empty, or no name matches the pattern.
+            DataError: The root is missing, a class folder is missing, unknown or empty, a folder cannot be read, or a name
+                does not match the pattern.
         """
-        self.notes = []
-        if not self.root.is_dir():
-            raise DataError(f"{self.root.absolute()}: no such folder; {self.how_to_get}; {GET_ANY}")
-        splits = [split for split in SPLITS if (self.root / split).is_dir()]
-        rows = [row for split in splits or [""] for row in self._rows(split)]
-        manifest = pd.DataFrame(rows, columns=list(COLUMNS))
+        manifest = self.files()
         unknown = int((manifest["patient_id"] == "").sum())
         if unknown:
             self.notes.append(
@@ -70,15 +67,27 @@ class FolderSource:
             )
         return manifest
 
+    def files(self) -> pd.DataFrame:
+        """Does what :meth:`manifest` does, but for the note on unknown patients: for sources that know more of them."""
+        self.notes = []
+        if not self.root.is_dir():
+            raise DataError(f"{self.root.absolute()}: no such folder; {self.how_to_get}; {GET_ANY}")
+        splits = [split for split in SPLITS if (self.root / split).is_dir()]
+        unused = sorted(set(_folders(self.root)) - set(splits)) if splits else []
+        if unused:
+            self.notes.append(f"{self.root}: beside {', '.join(splits)}, the folder(s) {', '.join(unused)} were not used")
+        rows = [row for split in splits or [""] for row in self._rows(split)]
+        return pd.DataFrame(rows, columns=list(COLUMNS))
+
     def _rows(self, split: str) -> Iterator[dict[str, object]]:
         folder = self.root / split
-        classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-        for unknown in set(classes) - set(self.labels):
+        classes = _folders(folder)
+        for unknown in sorted(set(classes) - set(self.labels)):
             hint = did_you_mean(unknown, self.labels)
             raise DataError(
                 f"{folder / unknown}: no label for this class folder; data.source.labels knows {', '.join(self.labels)}{hint}"
             )
-        for missing in set(self.labels) - set(classes):
+        for missing in sorted(set(self.labels) - set(classes)):
             raise DataError(f"{folder}: the class folder {missing!r} is missing; found {', '.join(classes) or 'no folder'}")
         for name in classes:
             files = self._images(folder / name)
@@ -91,21 +100,21 @@ class FolderSource:
                 yield dict(zip(COLUMNS, values, strict=True))
 
     def _images(self, folder: Path) -> list[Path]:
-        """Every image below a folder by its suffix; follows links to folders, each folder once, so that loops end."""
-        seen: set[str] = set()
+        """Every image below a folder by its suffix; follows links to folders, but never up or twice into the same."""
+        seen = {str(above) for above in Path(os.path.realpath(folder)).parents}
         images: list[Path] = []
         ignored = 0
-        for parent, folders, names in os.walk(folder, followlinks=True):
+        for parent, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
             real = os.path.realpath(parent)
             if real in seen:
                 folders.clear()
-                self.notes.append(f"{parent}: leads back to a folder listed already and was not entered again")
+                self.notes.append(f"{parent}: leads to a folder above it or listed already and was not entered")
                 continue
             seen.add(real)
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(name for name in names if not name.startswith(".")):
                 if Path(name).suffix.lower() in SUFFIXES:
-                    images.append(Path(parent, name))
+                    images.append(_writable(Path(parent, name)))
                 else:
                     ignored += 1
         if ignored:
@@ -116,9 +125,28 @@ class FolderSource:
         if self.patient_pattern is None:
             return ""
         found = self.patient_pattern.search(file.name)
-        if not found:
+        if not found or not found[1]:
             raise DataError(f"{file}: data.source.patient_pattern={self.patient_pattern.pattern!r} finds no patient in this name")
         return str(found[1])
+
+
+def _folders(folder: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        _refuse(error)
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise DataError(f"{error.filename}: the folder cannot be listed ({error.strerror}); `chmod u+rx` it, or ask its owner")
+
+
+def _writable(file: Path) -> Path:
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{str(file)!a}: the name is not UTF-8, so that no manifest can hold it; rename the file") from None
+    return file
 
 
 def _compile(pattern: str | None) -> re.Pattern[str] | None:
@@ -126,7 +154,7 @@ def _compile(pattern: str | None) -> re.Pattern[str] | None:
         return None
     try:
         compiled = re.compile(pattern)
-    except re.error as error:
+    except (re.error, TypeError) as error:
         raise ValueError(f"patient_pattern must be a regular expression, got {pattern!r} ({error})") from None
     if compiled.groups != 1:
         raise ValueError(f"patient_pattern must have one (group), which is the patient, got {pattern!r}")

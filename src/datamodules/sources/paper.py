@@ -43,12 +43,12 @@ class PaperSource:
         Raises:
             DataError: The folder is missing or laid out otherwise.
         """
-        files = self._folder.manifest()
+        files = self._folder.files()
         known = pd.read_csv(provenance_file(), dtype=str, keep_default_na=False).set_index("file")
         names = files["path"].map(lambda path: Path(path).name)
         for column in known.columns:
             files[column] = names.map(known[column]).fillna("")
-        self.notes = self._notes(names, known)
+        self.notes = [*self._folder.notes, *self._notes(names, known)]
         return files
 
     def _notes(self, names: pd.Series, known: pd.DataFrame) -> list[str]:

@@ -1,0 +1,66 @@
+"""Evaluates a trained model, on its own data or on others: ``python src/evaluate.py ckpt_path=… data=…``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from omegaconf import DictConfig
+
+from cxrlab.assembly import assemble_evaluation
+from cxrlab.entry import command_line
+from cxrlab.evaluation.report import write_report
+from cxrlab.models import ClassifierModule
+from cxrlab.models.layer_table import layer_table
+from cxrlab.runs import RunFolder, banner, environment, results
+
+
+def evaluate(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Scores images with a trained model, exactly as training did at its end.
+
+    Args:
+        config: As composed from ``conf/evaluate.yaml``.
+        overrides: What was typed: for the record, and to tell what may not be overridden.
+
+    Returns:
+        The contents of ``metrics.json``; and the objects by name: ``run``, ``module``, ``datamodule``.
+
+    Raises:
+        UserError: The checkpoint or the data cannot be used, or the configuration is wrong.
+    """
+    began = time.monotonic()
+    environment.reset_peak_memory()
+    config, model, datamodule = assemble_evaluation(config, overrides)
+    datamodule.setup()
+    if config.split == "all":
+        datamodule.manifest = datamodule.manifest.assign(split="test")
+    run = RunFolder(config.output_dir)
+    run.begin(config, overrides)
+    module = ClassifierModule(model.network)
+    table = layer_table(model.network, datamodule.preprocessing.shape)
+    trainer = results.evaluation_trainer(config.accelerator, config.precision)
+    facts = environment.describe(trainer, config.seed, table)
+    run.record(facts, datamodule.manifest)
+
+    split = "val" if config.split == "val" else "test"
+    scored = results.score(module, datamodule, config.accelerator, config.precision, (split,))
+    head = {
+        "status": "finished",
+        "epochs": 0,
+        "synthetic": datamodule.source.synthetic,
+        "warnings": [*datamodule.warnings, *results.overlap_warnings(model, scored[split].predictions)],
+        "weights": f"{model.metadata.get('weights', 'unfinished run')} of {model.path}",
+    }
+    metrics = results.write(run, head, scored, epoch_seconds=[], wall_seconds=time.monotonic() - began)
+    banner.end(run, metrics, write_report(run.path))
+    return metrics, {"run": run, "module": module, "datamodule": datamodule}
+
+
+def main() -> None:
+    """The command line."""
+    command_line("evaluate", evaluate)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Kills real runs at random moments, resumes them, and compares the weights bit for bit.
+
+``CXRLAB_KILLS=20 pytest tests/test_resume.py -k killed`` kills twenty times instead of three.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from cxrlab.runs import RunFolder, load_checkpoint, load_model
+
+KILLS = int(os.environ.get("CXRLAB_KILLS", "3"))
+SETTINGS = [
+    "model=paper_cnn",
+    "model.dense_units=32",
+    "data.image_size=64",
+    "data.batch_size=16",
+    "data.source.n_train=60",
+    "data.source.n_test=20",
+    "augment=strong",
+    "scheduler=plateau",
+    "scheduler.patience=0",
+    "callbacks=early_stopping",
+    "callbacks.early_stopping.patience=50",
+    "trainer=cpu",
+    "trainer.max_epochs=16",
+]
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "cxrlab.train", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """A finished run, and the seconds it took."""
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
+    began = time.monotonic()
+    finish(start(*SETTINGS, f"hydra.run.dir={folder}"))
+    return folder, time.monotonic() - began
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = load_checkpoint(RunFolder(folder).weights())["state_dict"]
+    return state
+
+
+def assert_same_run(resumed: Path, whole: Path) -> None:
+    ours, theirs = weights(resumed), weights(whole)
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs[name]), name
+    history = [pd.read_csv(RunFolder(folder).history).drop(columns="seconds") for folder in (resumed, whole)]
+    pd.testing.assert_frame_equal(*history, check_exact=True)
+    scores = [pd.read_csv(RunFolder(folder).predictions)["score"] for folder in (resumed, whole)]
+    pd.testing.assert_series_equal(*scores, check_exact=True)
+
+
+def assert_readable(folder: Path) -> None:
+    """Whatever stands in the folder after a kill can be read."""
+    run = RunFolder(folder)
+    if run.config.exists():
+        assert run.saved_config().seed == 0
+    for checkpoint in run.checkpoints.glob("*.ckpt"):
+        assert load_model(checkpoint).metadata["labels"] == {"Negative": 0, "Positive": 1}
+    if run.history.exists():
+        assert len(pd.read_csv(run.history)) > 0
+    if run.metrics.exists():
+        assert run.status() == "finished"
+
+
+@pytest.mark.slow
+def test_killed_runs_end_bit_identical(uninterrupted: tuple[Path, float], tmp_path: Path) -> None:
+    whole, seconds = uninterrupted
+    moments = random.Random(0)
+    kills, number, epochs = 0, 0, set[int]()
+    while kills < KILLS:
+        number += 1
+        folder = tmp_path / str(number)
+        for _ in range(50):
+            begun = RunFolder(folder).config.exists()
+            arguments = [*SETTINGS, f"ckpt_path={folder}"] if begun else [*SETTINGS, f"hydra.run.dir={folder}"]
+            process = start(*arguments)
+            # The first seconds are imports; a kill there is tried now and then, the others hit the run itself.
+            time.sleep(moments.uniform(0.35, 1.05) * seconds)
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            if process.returncode == 0:
+                break
+            kills += 1
+            assert_readable(folder)
+            epochs.add(len(pd.read_csv(RunFolder(folder).history)) if RunFolder(folder).history.exists() else 0)
+            if kills >= KILLS:
+                finish(start(*SETTINGS, f"ckpt_path={folder}" if RunFolder(folder).config.exists() else f"hydra.run.dir={folder}"))
+                break
+        assert_same_run(folder, whole)
+    print(f"{kills} kills over {number} runs, after epochs {sorted(epochs)}: all bit-identical")
+
+
+@pytest.mark.slow
+def test_ctrl_c_writes_what_there_is_and_can_be_continued(uninterrupted: tuple[Path, float], tmp_path: Path) -> None:
+    whole, _ = uninterrupted
+    folder = tmp_path / "run"
+    process = start(*SETTINGS, f"hydra.run.dir={folder}")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch   4"):
+            break
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert "python train.py ckpt_path=" in output
+    run = RunFolder(folder)
+    assert run.status() == "interrupted"
+    assert run.results()["epochs"] >= 3
+    assert "INTERRUPTED" in (folder / "report.md").read_text(encoding="utf-8")
+    assert run.results()["test"]["n"] == 20
+
+    output = finish(start(f"ckpt_path={folder}"))  # the run's own configuration: nothing else needs to be typed
+    assert "continued" in output
+    assert_same_run(folder, whole)
+    assert not (run.checkpoints / "last.ckpt").exists()
+
+    output = finish(start(f"ckpt_path={folder}"))
+    assert "finished (16 epochs); nothing to do" in output
