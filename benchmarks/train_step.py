@@ -1,4 +1,4 @@
-"""How long one training step of the paper's network takes: plain PyTorch, cxrlab, cxrlab through Lightning, and the floor.
+"""Times one training step of the paper's network: plain PyTorch, cxrlab, cxrlab through Lightning; and its floor.
 
 All are measured in turn in one process, so that whatever else the machine is doing disturbs all alike. A turn is two
 steps on the same two batches, of which the second counts. Compare the ratios; the seconds are this machine's, today.
@@ -198,17 +198,19 @@ def build_ways(config: DictConfig) -> dict[str, Way]:
     network, plain = network.to(device), plain.to(device)
 
     def plain_forward(images: Tensor) -> Tensor:
-        return plain(images).squeeze(1)
+        logits: Tensor = plain(images)
+        return logits.squeeze(1)
 
     def network_forward(images: Tensor) -> Tensor:
-        return network(to_float(images)).squeeze(1).float()
+        logits: Tensor = network(to_float(images))
+        return logits.squeeze(1).float()
 
     adam = torch.optim.Adam(plain.parameters(), lr=1e-3, eps=1e-7)
     ours, loss = build(config.optimizer)(network.parameters()), build(config.loss).to(device)
-    where = (device, config.trainer.precision)
+    where, same_again = (device, config.trainer.precision), config.trainer.deterministic
     return {
-        PLAIN: Loop(plain, plain_forward, nn.BCEWithLogitsLoss(), adam, floats, *where, deterministic=False),
-        NETWORK: Loop(network, network_forward, loss, ours, delivered, *where, deterministic=config.trainer.deterministic),
+        PLAIN: Loop(plain, plain_forward, nn.BCEWithLogitsLoss(), adam, floats, *where, False),
+        NETWORK: Loop(network, network_forward, loss, ours, delivered, *where, same_again),
         LIGHTNING: LightningLoop(module, datamodule, config.trainer),
     }
 
@@ -218,7 +220,7 @@ def step_flops(network: nn.Sequential, batch_size: int, image_size: int) -> int:
 
     The forward pass, the weights' gradients and the inputs' gradients cost the same each; the images need no gradient.
     """
-    forward = []
+    forward: list[int] = []
     x = torch.zeros(batch_size, 3, image_size, image_size, device="meta")
     for layer in copy.deepcopy(network).to("meta"):
         x = layer(x)
@@ -231,16 +233,11 @@ def matmul_rate(size: int, device: torch.device, precision: str) -> float:
     """Operations per second in the product of two square matrices, best of several."""
     left, right = (torch.rand(size, size, device=device).to(DTYPES[precision]) for _ in range(2))
     seconds = []
-    matmul = torch.backends.cuda.matmul
-    before = matmul.fp32_precision
-    matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision  # on a GPU TF32 by default, unlike products
-    try:
+    with _tf32_as_in_convolutions(device):
         for _ in range(PRODUCTS):
             start = _now(device)
             torch.mm(left, right)
             seconds.append(_now(device) - start)
-    finally:
-        matmul.fp32_precision = before
     return 2 * size**3 / min(seconds)
 
 
@@ -258,9 +255,10 @@ def measure(
         matmul_size: Side of the matrices whose product gives the machine's rate.
 
     Returns:
-        Plain values: ``precision``, ``machine``, ``flops`` per step, ``flops_per_second``, ``floor_seconds``, and ``ways``: by name
-        the ``seconds`` of every turn, their ``median`` and ``min``, ``to_plain`` (median over the turns of the ratio to
-        the plain way's seconds in the same turn), ``to_floor`` (of the minimum) and ``images_per_second`` (median).
+        Plain values: ``precision``, ``machine``, ``flops`` per step, ``flops_per_second`` of the matrix product,
+        ``floor_seconds``, and ``ways``: by name the ``seconds`` of every turn, their ``median`` and ``min``,
+        ``to_plain`` (median over the turns of the ratio to the plain way's seconds in the same turn), ``to_floor`` (of
+        the minimum) and ``images_per_second`` (of the median).
     """
     with TemporaryDirectory() as images:
         config = compose_config(batch_size, image_size, device, precision, images)
@@ -318,14 +316,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="/ plain: median over the turns of the ratio to plain PyTorch in the same turn. / floor: shortest step over\n"
-        "the step's arithmetic at the rate of a matrix product here; below 1 where convolutions beat that product.",
+        epilog="/ plain: median over the turns of the ratio to plain PyTorch in the same turn.\n"
+        "/ floor: the shortest step over the step's arithmetic at the rate of a matrix product here; it can fall\n"
+        "below 1 where convolutions beat that product.",
     )
     parser.add_argument("--batch-size", type=_positive, default=32, help="images per step (default: 32, the paper's)")
     parser.add_argument("--image-size", type=_positive, default=224, help="pixels (default: 224, the paper's)")
     parser.add_argument("--repeats", type=_positive, default=5, help="turns of each way (default: 5)")
     parser.add_argument("--precision", choices=(*DTYPES, "both"), default="both", help="(default: both)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto (default): a GPU if there is one")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: cuda if there is one"
+    )
     parser.add_argument("--matmul-size", type=_positive, default=4096, help="side of the matrices (default: 4096)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write everything measured to this file")
     options = parser.parse_args(arguments)
@@ -346,7 +347,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"\n{render(results[-1], options.batch_size)}", flush=True)
     if options.json:
         settings = {name: getattr(options, name) for name in ("batch_size", "image_size", "repeats", "matmul_size")}
-        options.json.write_text(json.dumps({"settings": settings, "results": results}, indent=2) + "\n", encoding="utf-8")
+        text = json.dumps({"settings": settings, "results": results}, indent=2)
+        options.json.write_text(f"{text}\n", encoding="utf-8")
 
 
 def _headline(machine: dict[str, Any], options: argparse.Namespace) -> str:
@@ -371,15 +373,29 @@ def _now(device: torch.device) -> float:
 
 
 @contextmanager
+def _tf32_as_in_convolutions(device: torch.device) -> Iterator[None]:
+    """On a GPU float32 convolutions use TF32 by default and products do not, so that the floor would not be one."""
+    before = torch.backends.cuda.matmul.fp32_precision
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision
+    try:
+        yield
+    finally:
+        if device.type == "cuda":
+            torch.backends.cuda.matmul.fp32_precision = before
+
+
+@contextmanager
 def _determinism(on: bool) -> Iterator[None]:
     """Sets and restores what a Trainer with ``deterministic=True`` switches on for the whole process."""
+    before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(on)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # Lightning's value; cuBLAS reads it once
     torch.utils.deterministic.fill_uninitialized_memory = False  # as in cxrlab.assembly
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(False)
+        torch.use_deterministic_algorithms(before)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from cxrlab.callbacks import Checkpoints, History, RandomState
-from cxrlab.config import Problems, check_names
+from cxrlab.config import Problems, check_names, check_targets
 from cxrlab.datamodules import ChestXRayDataModule
-from cxrlab.errors import check_choice, check_range
+from cxrlab.errors import CheckpointError, ConfigError, check_choice, check_range
 from cxrlab.models import BinaryCrossEntropy, ClassifierModule, TorchvisionNet
 from cxrlab.models.classifier import MONITORS
 from cxrlab.models.layer_table import LayerTable, layer_table
@@ -45,6 +45,8 @@ KEYS = (
 
 EVALUATION_KEYS = ("data", "ckpt_path", "split", "accelerator", "precision", "trusted", "seed", "output_dir", "model")
 """The keys of ``conf/evaluate.yaml``, and ``model``, which comes out of the checkpoint."""
+_ACCELERATORS = ("auto", "cpu", "gpu", "mps")
+_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true", "bf16-true", "16-true")
 _FROM_CHECKPOINT = ("image_size", "channels")  # of a data node: preprocessing belongs to the weights
 
 
@@ -105,7 +107,7 @@ def assemble(config: DictConfig) -> Parts:
     checkpoints = next(callback for callback in callbacks.values() if isinstance(callback, Checkpoints))
     checkpoints.folder = Path(config.output_dir) / "checkpoints"
     # Filling new memory with NaN is PyTorch's aid for finding reads of it; it costs time and changes no result.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return Parts(datamodule, network, module, trainer, checkpoints, history)
 
 
@@ -129,23 +131,34 @@ def assemble_evaluation(
     check_names(config, EVALUATION_KEYS, problems)
     problems.raise_if_any()
     model = load_model(config.ckpt_path, config.trusted)
-    saved = model.metadata["config"]
     config = OmegaConf.create({**config, "model": model.metadata["model"]})
-    config.precision = config.precision or saved["trainer"]["precision"]
-    if not config.get("data"):
-        config.data = saved["data"]
+    _fill_from_checkpoint(config, model)
     size = model.metadata["preprocessing"]
     for key in _FROM_CHECKPOINT:
         if any(override.startswith(f"data.{key}=") for override in overrides):
             problems.add(f"data.{key}", f"belongs to the weights, which want {size}; leave it out")
-    config.data.image_size, config.data.channels = [size["height"], size["width"]], size["channels"]
     with problems.guard("split"):
         check_choice("split", config.split, ("test", "val", "all"))
-    _check_device(OmegaConf.create({"trainer": {"devices": 1, **config}}), problems)
+    _check_device(config, "", problems)
     datamodule = problems.build(config, "data")
     problems.raise_if_any()
     assert isinstance(datamodule, ChestXRayDataModule)
     return config, model, datamodule
+
+
+def _fill_from_checkpoint(config: DictConfig, model: LoadedModel) -> None:
+    """Takes preprocessing, and whatever was left open, from the checkpoint, whose data set may name classes of ours only."""
+    try:
+        saved, size = model.metadata["config"], model.metadata["preprocessing"]
+        config.precision = config.precision or saved["trainer"]["precision"]
+        if not config.get("data"):
+            check_targets(saved["data"], ("cxrlab.datamodules", *config.trusted))
+            config.data = saved["data"]
+        config.data.image_size, config.data.channels = [size["height"], size["width"]], size["channels"]
+    except ConfigError as error:
+        raise CheckpointError(f"{model.path}: refused: {error}; data=… names other data") from None
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{model.path}: not a checkpoint of this project: its metadata are incomplete ({error})") from None
 
 
 def _build_each(config: DictConfig, group: str, problems: Problems) -> dict[str, Any]:
@@ -180,10 +193,15 @@ def _check_contradictions(
     for key, allowed in choices.items():
         with problems.guard(key):
             check_choice(key, config[key], allowed)
-    _check_device(config, problems)
+    trainer = config.get("trainer") or {}
+    with problems.guard("trainer.max_epochs"):
+        check_range("max_epochs", trainer.get("max_epochs"), 1, integer=True)
+    if trainer.get("devices") != 1:
+        problems.add("trainer.devices", f"must be 1, got {trainer.get('devices')!r}; runs of a sweep are what uses several")
+    _check_device(trainer, "trainer.", problems)
     checkpoints = [node for node in (config.callbacks or {}).values() if str(node.get("_target_", "")).endswith("Checkpoints")]
     if len(checkpoints) != 1:
-        problems.add("callbacks.checkpoints", "exactly one is needed: a run that cannot be continued is a run that is lost")
+        problems.add("callbacks.checkpoints", "exactly one is needed, as in callbacks=default: without, a killed run is lost")
     if datamodule is not None and network is not None:
         _, height, width = datamodule.preprocessing.shape
         try:
@@ -193,15 +211,17 @@ def _check_contradictions(
             problems.add("data.image_size", f"{height}x{width} does not go through the network ({reason})")
 
 
-def _check_device(config: DictConfig, problems: Problems) -> None:
-    trainer = config.get("trainer") or {}
-    accelerator, precision = trainer.get("accelerator"), trainer.get("precision")
+def _check_device(node: DictConfig | dict[str, Any], prefix: str, problems: Problems) -> None:
+    """Checks ``accelerator`` and ``precision`` of a node against each other and against this machine."""
+    accelerator, precision = node.get("accelerator"), node.get("precision")
+    with problems.guard(f"{prefix}accelerator"):
+        check_choice("accelerator", accelerator, _ACCELERATORS)
+    with problems.guard(f"{prefix}precision"):
+        check_choice("precision", precision, _PRECISIONS)
     absent = {"gpu": not torch.cuda.is_available(), "mps": not torch.backends.mps.is_available()}
     if absent.get(str(accelerator)):
-        problems.add("trainer.accelerator", f"{accelerator} was asked for, and this machine has none; trainer=cpu or trainer=auto")
-    if trainer.get("devices") != 1:
-        problems.add("trainer.devices", f"must be 1, got {trainer.get('devices')!r}; runs of a sweep are what uses several")
+        there_is = f"this machine has none; {prefix}accelerator=auto takes what there is"
+        problems.add(f"{prefix}accelerator", f"{accelerator} was asked for, and {there_is}")
     on_cpu = accelerator == "cpu" or (accelerator == "auto" and all(absent.values()))
     if precision == "16-mixed" and on_cpu:  # Lightning would change it to bf16-mixed with a warning
-        problems.add("trainer.precision", "16-mixed needs a GPU; trainer.precision=bf16-mixed or 32-true on a CPU")
-
+        problems.add(f"{prefix}precision", f"16-mixed needs a GPU; {prefix}precision=bf16-mixed or 32-true on a CPU")

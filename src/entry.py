@@ -94,7 +94,7 @@ def _sentence(error: Exception) -> str:
         return f"{error.full_key}: {text.partition(chr(10))[0]}"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}; hydra.run.dir=… chooses another run folder"
-    return text
+    return f"{text} ({str(cause).partition(chr(10))[0]})" if isinstance(cause, OmegaConfBaseException) else text
 
 
 def _unknown_option(file: str, options: Sequence[str], text: str) -> str:
@@ -102,4 +102,4 @@ def _unknown_option(file: str, options: Sequence[str], text: str) -> str:
     where = re.match(r"In '(.+?)': ", text)
     wanted_by = f" (wanted by {where[1]}.yaml)" if where and "/" in where[1] else ""
     known = f"; there are {', '.join(options)}" if options else ""
-    return f"{group}={option}: no such option{wanted_by}{did_you_mean(option, options)}{known}"
+    return f"{group}={option}: no such option{wanted_by}{known}{did_you_mean(option, options)}"

@@ -28,8 +28,8 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp's 0600 would keep colleagues from reading a shared run folder
-        os.replace(name, path)
+        Path(name).chmod(0o644)  # mkstemp's 0600 would keep colleagues from reading a shared run folder
+        Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

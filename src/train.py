@@ -41,8 +41,8 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
 
     parts = assemble(config)
     parts.datamodule.setup()
-    run.begin(config, overrides, resumed=bool(config.ckpt_path))
     parts.prepare(resumed=run.last_checkpoint() is not None)
+    run.begin(config, overrides, resumed=bool(config.ckpt_path))
     parts.module.metadata = metadata(config, parts.datamodule)
     table = parts.layer_table()
     facts = environment.describe(parts.trainer, config.seed, table)

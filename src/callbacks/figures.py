@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from typing import cast
 
 import pandas as pd
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
 
@@ -58,11 +60,13 @@ class TensorBoardFigures(Scores):
 
 
 def add_score_figures(writers: list[SummaryWriter], split: str, predictions: pd.DataFrame, step: int) -> None:
-    """Adds ``<split>/confusion_matrix``, ``<split>/roc`` and ``<split>/pr`` of a manifest with ``score`` to TensorBoard."""
+    """Adds ``<split>/confusion_matrix``, ``<split>/roc`` and ``<split>/pr`` of a manifest with ``score``."""
     labels, scores = predictions["label"].to_numpy(), predictions["score"].to_numpy()
     summary = summarise(labels, scores, people(predictions).to_numpy(), resamples=_RESAMPLES)
     for writer in writers:
-        writer.add_figure(f"{split}/confusion_matrix", figures.confusion_matrix(summary["confusion_matrix"], split), step)
+        writer.add_figure(
+            f"{split}/confusion_matrix", figures.confusion_matrix(summary["confusion_matrix"], split), step
+        )
         writer.add_figure(f"{split}/roc", figures.roc(labels, scores, summary["auroc"], split), step)
         writer.add_figure(f"{split}/pr", figures.precision_recall(labels, scores, summary["ap"], split), step)
 
@@ -73,12 +77,12 @@ def _writers(trainer: pl.Trainer) -> list[SummaryWriter]:
 
 def _add_graph(writer: SummaryWriter, module: pl.LightningModule, images: torch.Tensor) -> None:
     """Traces the bare network; in evaluation mode, since drawing dropout masks here would change the run's numbers."""
-    network = module.network
-    training = network.training  # type: ignore[union-attr]
-    network.eval()  # type: ignore[operator]
+    network = cast(nn.Module, module.network)
+    training = network.training
+    network.eval()
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # the tracer's remarks on shapes; the graph is a picture, nothing is run from it
+            warnings.simplefilter("ignore")  # the tracer's remarks on shapes: the graph is a picture, nothing more
             writer.add_graph(network, images)
     finally:
-        network.train(training)  # type: ignore[operator]
+        network.train(training)

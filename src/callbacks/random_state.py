@@ -1,4 +1,4 @@
-"""Random states travel in the checkpoint, so that a resumed run draws the numbers the uninterrupted one would have drawn.
+"""Random states travel in the checkpoint: a resumed run draws the numbers that the uninterrupted one would have drawn.
 
 Lightning leaves them out (its threads #17543 and #18098 say "won't fix").
 """
@@ -21,7 +21,7 @@ class RandomState(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values only, so that the checkpoint loads with ``weights_only=True``."""
-        _, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+        _, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002 - it is the global state that libraries use
         version, words, gauss_next = random.getstate()
         return {
             "python": [version, list(words), gauss_next],
@@ -41,7 +41,8 @@ class RandomState(pl.Callback):
         version, words, gauss_next = self._loaded["python"]
         random.setstate((version, tuple(words), gauss_next))
         keys, position, has_gauss, gauss = self._loaded["numpy"]
-        np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+        state = ("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, gauss)
+        np.random.set_state(state)  # noqa: NPY002
         torch.set_rng_state(self._loaded["torch"])
         if torch.cuda.is_available() and len(self._loaded["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(self._loaded["cuda"])

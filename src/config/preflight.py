@@ -391,15 +391,24 @@ def _line_of_failure(key: str, error: Exception, cfg: DictConfig | None) -> str:
         return f"{key}.{invalid}"
     node = OmegaConf.select(cfg, key) if cfg is not None else None
     text = _one_line(error)
-    argument = re.match(r"[`'\"]?([A-Za-z_]\w*)((?:\[[^\]]*\]|\.\w+)*)[`'\"]?(?=[\s:,])", text)
+    argument = re.match(r"[`'\"]?([A-Za-z_]\w*)((?:\[[^\]]*\]|\.\w+)*)[`'\"]?(?=[\s:,=])", text)
     if argument and argument[1] == key.rpartition(".")[2]:  # guard("seed"): "seed must be ..."
         return f"{key}{argument[2]}{text[argument.end() :]}"
     if argument and argument[1] in _arguments(node):
         return f"{key}.{argument[1]}{argument[2]}{text[argument.end() :]}"
     target = _peek(node, "_target_")
     if type(error) is TypeError and isinstance(target, str):
-        return f"{key}: {_short(target)} cannot be built with these values: {text}"
-    return f"{key}: {text}"
+        given_as_text = ", ".join(f"{name}={value!r}" for name, value in _values(node) if isinstance(value, str))
+        note = f"; given as text: {given_as_text}" if given_as_text else ""
+        return f"{key}: {_short(target)} cannot be built with these values ({text}){note}"
+    quoted = [name for name, value in _values(node) if re.search(rf"(?<![\w.-]){re.escape(str(value))}(?![\w.-])", text)]
+    return f"{key}.{quoted[0]}: {text}" if len(quoted) == 1 else f"{key}: {text}"
+
+
+def _values(node: Any) -> list[tuple[str, Any]]:
+    """The arguments of a node that are numbers or text."""
+    names = [str(name) for name in node if name not in _SPECIAL] if isinstance(node, DictConfig) else []
+    return [(name, value) for name in names if isinstance(value := _peek(node, name), (int, float, str))]
 
 
 def _first_invalid(error: Exception) -> str | None:
@@ -427,4 +436,5 @@ def _arguments(node: Any) -> set[str]:
 
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= _MAX_LENGTH else f"{text[:_MAX_LENGTH]} ..."
+    hint = re.search(r"; did you mean '[^']*'\?$", text)
+    return text if len(text) <= _MAX_LENGTH else f"{text[:_MAX_LENGTH]} ...{hint[0] if hint else ''}"

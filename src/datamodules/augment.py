@@ -15,7 +15,8 @@ class Augmentation:
     """A list of albumentations transforms, applied to 8-bit images at their final size.
 
     albumentations seeds itself anew in every worker process, and identically in every epoch when workers are not
-    persistent. Here each sample gets its own seed from (run seed, epoch, row): the same numbers for any number of workers.
+    persistent. Here each sample gets its own seed from (run seed, epoch, row): the same numbers whatever the number of
+    workers.
 
     Args:
         transforms: albumentations transforms in order; empty for none.
@@ -44,13 +45,13 @@ class Augmentation:
             return image
         own, *seeds = np.random.SeedSequence([seed, epoch, row]).generate_state(1 + len(self.transforms)).tolist()
         self._pipeline.set_random_seed(own)
-        # albumentations has just given every transform that one seed: they would all be applied together, or none at all.
+        # That gave every transform the same seed: they would all be applied together, or none at all.
         for transform, transform_seed in zip(self.transforms, seeds, strict=True):
             transform.set_random_seed(transform_seed)
         changed = np.asarray(self._pipeline(image=image)["image"])
         if changed.dtype != np.uint8 or changed.shape not in {image.shape, image.shape[:2]}:
             raise ConfigError(
-                f"augment must keep images uint8 of shape {image.shape}, but made {changed.dtype} of shape {changed.shape}; "
+                f"augment must keep images uint8 of shape {image.shape}, got {changed.dtype} of shape {changed.shape}; "
                 "leave out transforms that crop, resize, turn by 90 degrees or scale to floats"
             )
         return changed.reshape(image.shape)

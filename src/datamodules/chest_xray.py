@@ -34,8 +34,8 @@ class ChestXRayDataModule(pl.LightningDataModule):
         image_size: Pixels, one number or ``[height, width]``.
         channels: 3 (RGB) or 1 (grey).
         batch_size: Images per step.
-        val: Share of the training patients held out for validation, in (0, 1); ``"test"`` validates on the test images, as
-            the paper does, and every report then says so. A source with a ``val`` split of its own keeps it.
+        val: Share of the training patients held out for validation, in (0, 1); ``"test"`` validates on the test images,
+            as the paper does, and every report then says so. A source with a ``val`` split of its own keeps it.
         test: Share of the training patients held out for testing, in (0, 1), where the source has no ``test`` split.
         split_seed: Of these two draws; not the run's seed, so that several seeds are compared on the same images.
         augment: Applied to training images only; none by default.
@@ -124,14 +124,16 @@ class ChestXRayDataModule(pl.LightningDataModule):
             present = set(manifest.loc[manifest["split"] == split, "label"])
             absent = [name for name, label in mf.LABELS.items() if label not in present]
             if absent and not (split == "val" and self.val == "test"):
-                raise DataError(f"{self.source.name}: the {split} split holds no {' and no '.join(absent)} image; it needs both")
+                lack = " and no ".join(absent)
+                raise DataError(f"{self.source.name}: the {split} split holds no {lack} image; it needs both")
         return manifest
 
     def _check_leaks(self, found: list[str]) -> None:
         if found and not self.allow_leak:
-            shown = found[:_SHOWN_LEAKS] + ([f"… and {len(found) - _SHOWN_LEAKS} more"] if len(found) > _SHOWN_LEAKS else [])
+            more = [f"… and {len(found) - _SHOWN_LEAKS} more"] if len(found) > _SHOWN_LEAKS else []
             hint = "mend the splits, or pass data.allow_leak=true to train all the same (every report then says so)"
-            raise DataError("\n  ".join([f"{self.source.name}: {len(found)} leak(s) between splits:", *shown, hint]))
+            head = f"{self.source.name}: {len(found)} leak(s) between splits:"
+            raise DataError("\n  ".join([head, *found[:_SHOWN_LEAKS], *more, hint]))
 
     def _protocol_warnings(self, manifest: pd.DataFrame, leaks: list[str]) -> list[str]:
         """What could have inflated every number of a run on this split."""
@@ -140,13 +142,13 @@ class ChestXRayDataModule(pl.LightningDataModule):
             found.append("validation was the test set (data.val=test): nothing here was chosen on independent images")
             unused = int((manifest["split"] == "val").sum())
             if unused:
-                found.append(f"{self.source.name}: the {unused} images of its own val split are not used (data.val=test)")
+                found.append(f"{self.source.name}: its own val split ({unused} images) is not used (data.val=test)")
         if leaks:
             found.append(f"data.allow_leak=true: {len(leaks)} leak(s) between splits, the first: {leaks[0]}")
         return found
 
     def rows(self, split: str) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Rows of the manifest that make up ``train``, ``val`` or ``test``; those of test where it serves as validation."""
+        """Rows of the manifest that make up ``train``, ``val`` or ``test``; where it serves as validation, of test."""
         if split == "val" and self.val == "test":
             split = "test"
         return np.flatnonzero((self.manifest["split"] == split).to_numpy())
@@ -155,12 +157,13 @@ class ChestXRayDataModule(pl.LightningDataModule):
         """Up to ``count`` preprocessed images of a split, half of either label, shape (n, height, width, channels)."""
         rows = self.rows(split)
         labels = self.manifest["label"].to_numpy()[rows]
-        picked = [rows[labels == label][: count // 2] for label in mf.LABELS.values()]
-        return self._images[np.concatenate(picked)]
+        picked = np.concatenate([rows[labels == label][: count // 2] for label in mf.LABELS.values()])
+        return np.asarray(self._images[picked], np.uint8)
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Shuffled, augmented, beginning with the epoch at which the trainer stands (not 0 when it resumes)."""
-        epoch = self.trainer.fit_loop.epoch_progress.current.processed if self.trainer else 0
+        # The number that Lightning hands to set_epoch; its type is declared too wide.
+        epoch = self.trainer.fit_loop.epoch_progress.current.processed if self.trainer else 0  # type: ignore[attr-defined]
         return self._loader(RowSampler(self.rows("train"), self.seed, epoch), self.augment)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
@@ -181,13 +184,10 @@ class ChestXRayDataModule(pl.LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.persistent_workers,
             pin_memory=torch.cuda.is_available(),
-            # A generator of its own: the loader draws a number per pass, which must not come out of the dropout's stream.
+            # A generator of its own: the loader draws a number per pass, which must not come from the dropout's stream.
             generator=torch.Generator(),
         )
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Makes floats of the pixels, on the device: a quarter of the bytes travel."""
         return {**batch, "image": self.preprocessing.to_float(batch["image"])}
-
-
-

@@ -1,7 +1,8 @@
 """The manifest: everything about a data set that is not a pixel, as one table with one row per image.
 
-A manifest is a :class:`pandas.DataFrame`. Its first columns are :data:`COLUMNS`; a source may add whatever else it knows
-(age, licence, mask …). Splitting, training, evaluating and reporting take manifests and never ask where one came from.
+A manifest is a :class:`pandas.DataFrame`. Its first columns are :data:`COLUMNS`; a source may add whatever else it
+knows (age, licence, mask …). Splitting, training, evaluating and reporting take manifests and never ask where one came
+from.
 
 ==============  ===================================================================================
 ``path``        absolute path of the image file
@@ -42,7 +43,8 @@ def check(manifest: pd.DataFrame, name: str) -> pd.DataFrame:
     """
     missing = [column for column in COLUMNS if column not in manifest.columns]
     if missing:
-        raise DataError(f"{name}: the manifest lacks the column(s) {', '.join(missing)}; needed are {', '.join(COLUMNS)}")
+        lack = ", ".join(missing)
+        raise DataError(f"{name}: the manifest lacks the column(s) {lack}; needed are {', '.join(COLUMNS)}")
     if manifest.empty:
         raise DataError(f"{name}: the manifest holds no image")
     manifest = manifest.reset_index(drop=True)
@@ -53,13 +55,13 @@ def check(manifest: pd.DataFrame, name: str) -> pd.DataFrame:
             manifest[column] = manifest[column].fillna("").astype(str)
     unnamed = manifest["path"] == ""
     if unnamed.any():
-        raise DataError(f"{name}: row {int(unnamed.idxmax()) + 1}: path is empty, expected the path of an image file")
+        raise DataError(f"{name}: row {_first(unnamed)}: path is empty, expected the path of an image file")
     _check_values(manifest, "label", set(LABELS.values()), name)
     _check_values(manifest, "split", {*SPLITS, ""}, name)
     twice = manifest["path"].duplicated()
     if twice.any():
-        row = int(twice.idxmax())
-        raise DataError(f"{name}: row {row + 1} lists {manifest.at[row, 'path']} a second time; each image once, please")
+        row = _first(twice)
+        raise DataError(f"{name}: row {row} lists {manifest['path'].iloc[row - 1]} a second time; leave it out")
     manifest["label"] = manifest["label"].astype(int)
     return manifest
 
@@ -67,9 +69,16 @@ def check(manifest: pd.DataFrame, name: str) -> pd.DataFrame:
 def _check_values(manifest: pd.DataFrame, column: str, allowed: set[object], name: str) -> None:
     wrong = ~manifest[column].isin(list(allowed))
     if wrong.any():
-        row = int(wrong.idxmax())
+        row = _first(wrong)
         expected = ", ".join(repr(value) for value in sorted(allowed, key=str))
-        raise DataError(f"{name}: row {row + 1}: {column} is {manifest.at[row, column]!r}, expected one of {expected}")
+        raise DataError(
+            f"{name}: row {row}: {column} is {manifest[column].tolist()[row - 1]!r}, expected one of {expected}"
+        )
+
+
+def _first(wrong: pd.Series) -> int:
+    """Number of the first such row, from 1."""
+    return int(wrong.to_numpy().argmax()) + 1
 
 
 def people(manifest: pd.DataFrame) -> pd.Series:
@@ -124,7 +133,8 @@ def read(path: Path) -> pd.DataFrame:
     """
     try:
         # Ids such as "007" are text, and an empty cell is an empty text rather than a missing number.
-        table = pd.read_csv(path, dtype=dict.fromkeys((*COLUMNS, "sha256"), str) | {"label": int}, keep_default_na=False)
+        dtype = dict.fromkeys((*COLUMNS, "sha256"), str) | {"label": int}
+        table = pd.read_csv(path, dtype=dtype, keep_default_na=False)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; a manifest was expected there") from None
     except OSError as error:

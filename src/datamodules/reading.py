@@ -20,8 +20,8 @@ from cxrlab.errors import DataError
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 MAX_PIXELS = 150_000_000
-"""Largest width x height that is decoded; a full-size radiograph has some 15 million, and 150 million RGB pixels take 450 MB."""
-_WARNING_FILTERS = threading.Lock()  # the standard library changes them for the whole process, and images are read in threads
+"""Largest width x height that is decoded; a full-size radiograph has some 15 million, and 150 million take 450 MB."""
+_WARNING_FILTERS = threading.Lock()  # they belong to the whole process, and images are read in threads
 
 
 class ReadImage(NamedTuple):
@@ -34,8 +34,8 @@ class ReadImage(NamedTuple):
 def read_image(path: str | Path) -> ReadImage:
     """Reads an image file the way the paper does: OpenCV, then BGR to RGB.
 
-    Greyscale (8 or 16 bit), RGB, RGBA, palette and CMYK files all arrive as 8-bit RGB. As ``cv2.imread`` does by default,
-    16-bit values keep their upper byte, an alpha channel is dropped, and EXIF orientation is applied.
+    Greyscale (8 or 16 bit), RGB, RGBA, palette and CMYK files all arrive as 8-bit RGB. As ``cv2.imread`` does by
+    default, 16-bit values keep their upper byte, an alpha channel is dropped, and EXIF orientation is applied.
 
     Args:
         path: File; its type is told by its content, never by its name.
@@ -44,7 +44,8 @@ def read_image(path: str | Path) -> ReadImage:
         Pixels of shape (height, width, 3), uint8, and the file's SHA-256.
 
     Raises:
-        DataError: Names the file and why it cannot be used: missing, unreadable, empty, not an image, too large, truncated.
+        DataError: Names the file, why it cannot be used (missing, unreadable, empty, not an image, too large, cut off)
+            and what to do about it.
     """
     data = _read_bytes(Path(path))
     _check_header(path, data)
@@ -53,7 +54,9 @@ def read_image(path: str | Path) -> ReadImage:
     except cv2.error:  # one side alone is over OpenCV's own limit
         pixels = None
     if pixels is None:
-        raise DataError(f"{path}: damaged, or of a kind that OpenCV cannot decode; save it as 8-bit PNG, or leave it out")
+        raise DataError(
+            f"{path}: damaged or of a kind that OpenCV cannot decode; copy it again, or save it as 8-bit PNG"
+        )
     return ReadImage(np.asarray(pixels, dtype=np.uint8), hashlib.sha256(data).hexdigest())
 
 
@@ -86,27 +89,28 @@ def _check_header(path: str | Path, data: bytes) -> None:
     try:
         with _WARNING_FILTERS, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd tags, which do not matter, and of the size: our own limit is below
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            file = io.BytesIO(data)
+            image = Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError:
-        raise DataError(f"{path}: over the limit of {MAX_PIXELS:,} pixels by its header; shrink it, or leave it out") from None
+        raise DataError(f"{path}: over the limit of {MAX_PIXELS:,} pixels by its header; shrink the image") from None
     except Exception as error:
-        kinds = ", ".join(FORMATS)
-        raise DataError(f"{path}: not an image by its content ({len(data):,} bytes); expected one of {kinds}; leave it out") from error
+        what = f"not an image by its content ({len(data):,} bytes)"
+        raise DataError(f"{path}: {what}; leave it out, or save it as one of {', '.join(FORMATS)}") from error
     with image:
         width, height = image.size
         if width * height > MAX_PIXELS:
             size = f"{width}x{height} pixels by its header, over the limit of {MAX_PIXELS:,}"
-            raise DataError(f"{path}: {size}; shrink it, or leave it out")
-        _check_complete(path, data, image)
+            raise DataError(f"{path}: {size}; shrink the image")
+        _check_complete(path, data[file.tell() :], image)
 
 
-def _check_complete(path: str | Path, data: bytes, image: Image.Image) -> None:
+def _check_complete(path: str | Path, rest: bytes, image: Image.Image) -> None:
     if image.format in {"JPEG", "MPO"}:
-        # Pillow stops where the scan starts. No scan can contain the end-of-image marker, whatever was appended to the file.
-        if image.fp is None or data.find(b"\xff\xd9", image.fp.tell()) < 0:
+        # Pillow stopped where the pixels start. No end-of-image marker can be among them, but one is in a thumbnail.
+        if b"\xff\xd9" not in rest:
             raise DataError(f"{path}: cut off (a JPEG without its end-of-image marker); copy or download it again")
         return
     try:
-        image.load()  # the other formats have no such marker in common, but Pillow, unlike OpenCV, refuses missing pixels
+        image.load()  # the other formats share no such marker, but Pillow, unlike OpenCV, refuses missing pixels
     except Exception as error:
         raise DataError(f"{path}: damaged or cut off ({error}); copy or download it again") from error

@@ -37,8 +37,8 @@ def hold_out(manifest: pd.DataFrame, fraction: float, seed: int, into: str, opti
         candidates = np.array(sorted(person for person in people[train].unique() if positive[person] == label), object)
         if len(candidates) < 2:
             raise DataError(
-                f"{option} cannot draw {into} images: only {len(candidates)} training patient(s) are {name}, and {into} "
-                f"and train need one each; add images, or give the data set a {into} folder of its own"
+                f"{option} cannot draw {into} images: only {len(candidates)} training patient(s) are {name}, and "
+                f"{into} and train need one each; add images, or give the data set a {into} folder of its own"
             )
         count = min(max(1, round(fraction * len(candidates))), len(candidates) - 1)
         drawn += generator.permutation(candidates)[:count].tolist()

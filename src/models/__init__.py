@@ -1,4 +1,4 @@
-"""Networks (pure ``nn.Module``, one logit per image), their loss, and the one LightningModule that trains any of them."""
+"""Networks (pure ``nn.Module``, one logit per image), their loss, and the LightningModule that trains any of them."""
 
 from cxrlab.models.classifier import ClassifierModule
 from cxrlab.models.losses import BinaryCrossEntropy

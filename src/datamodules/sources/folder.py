@@ -18,13 +18,13 @@ GET_ANY = "data=synthetic needs no files at all"
 
 
 class FolderSource:
-    """``root/<class>/…`` or ``root/<train|val|test>/<class>/…``, at any depth below the class folder.
+    r"""``root/<class>/…`` or ``root/<train|val|test>/<class>/…``, at any depth below the class folder.
 
     Args:
         root: The folder; ``~`` is expanded.
         labels: Which class folder means what: 0 Negative, 1 Positive, for example ``{NORMAL: 0, PNEUMONIA: 1}``.
         patient_pattern: A regular expression with one group, searched for in a file's name, whose group is the patient:
-            ``^(\\d+)_`` for ``00001280_004.png``. Without it the patients are unknown.
+            ``^(\d+)_`` for ``00001280_004.png``. Without it the patients are unknown.
         name: What the manifest's ``source`` column says.
         how_to_get: One sentence for the error that is raised where ``root`` is missing.
 
@@ -42,7 +42,8 @@ class FolderSource:
         name: str = "folder",
         how_to_get: str = "data.source.root=/path/to/images names another folder",
     ) -> None:
-        if not isinstance(labels, Mapping) or set(labels.values()) != set(LABELS.values()):
+        meanings = list(labels.values()) if isinstance(labels, Mapping) else []
+        if any(label not in meanings for label in (0, 1)) or any(label not in (0, 1) for label in meanings):
             raise ValueError(f"labels must map class folders onto 0 (Negative) and 1 (Positive), both, got {labels!r}")
         self.root = Path(str(root)).expanduser()
         self.labels = {str(folder): label for folder, label in labels.items()}
@@ -55,15 +56,15 @@ class FolderSource:
         """Lists the images of every class folder.
 
         Raises:
-            DataError: The root is missing, a class folder is missing, unknown or empty, a folder cannot be read, or a name
-                does not match the pattern.
+            DataError: The root is missing, a class folder is missing, unknown or empty, a folder cannot be listed, or a
+                file's name does not fit.
         """
         manifest = self.files()
         unknown = int((manifest["patient_id"] == "").sum())
         if unknown:
             self.notes.append(
-                f"{self.name}: the patient of {unknown} of {len(manifest)} images is unknown, so that patients in more than "
-                "one split are NOT CHECKED for those (data.source.patient_pattern reads patients from file names)"
+                f"{self.name}: the patient of {unknown} of {len(manifest)} images is unknown, so that patients in more "
+                "than one split are NOT CHECKED for those (data.source.patient_pattern reads patients from file names)"
             )
         return manifest
 
@@ -75,7 +76,8 @@ class FolderSource:
         splits = [split for split in SPLITS if (self.root / split).is_dir()]
         unused = sorted(set(_folders(self.root)) - set(splits)) if splits else []
         if unused:
-            self.notes.append(f"{self.root}: beside {', '.join(splits)}, the folder(s) {', '.join(unused)} were not used")
+            used = ", ".join(splits)
+            self.notes.append(f"{self.root}: beside {used}, the folder(s) {', '.join(unused)} were not used")
         rows = [row for split in splits or [""] for row in self._rows(split)]
         return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -83,17 +85,16 @@ class FolderSource:
         folder = self.root / split
         classes = _folders(folder)
         for unknown in sorted(set(classes) - set(self.labels)):
-            hint = did_you_mean(unknown, self.labels)
-            raise DataError(
-                f"{folder / unknown}: no label for this class folder; data.source.labels knows {', '.join(self.labels)}{hint}"
-            )
+            known = ", ".join(self.labels) + did_you_mean(unknown, self.labels)
+            raise DataError(f"{folder / unknown}: no label for this class folder; data.source.labels knows {known}")
         for missing in sorted(set(self.labels) - set(classes)):
-            raise DataError(f"{folder}: the class folder {missing!r} is missing; found {', '.join(classes) or 'no folder'}")
+            found = ", ".join(classes) or "no folder"
+            raise DataError(f"{folder}: the class folder {missing!r} is missing; found {found}")
         for name in classes:
             files = self._images(folder / name)
             if not files:
                 kinds = ", ".join(sorted(SUFFIXES))
-                raise DataError(f"{folder / name}: an empty class, no image in it ({kinds}); add images or name another root")
+                raise DataError(f"{folder / name}: an empty class, no image in it ({kinds}); add some")
             for file in files:
                 patient = self._patient(file)
                 values = (str(file.absolute()), self.labels[name], patient, split, self.name, name, "")
@@ -126,7 +127,8 @@ class FolderSource:
             return ""
         found = self.patient_pattern.search(file.name)
         if not found or not found[1]:
-            raise DataError(f"{file}: data.source.patient_pattern={self.patient_pattern.pattern!r} finds no patient in this name")
+            pattern = self.patient_pattern.pattern
+            raise DataError(f"{file}: data.source.patient_pattern={pattern!r} finds no patient in this name")
         return str(found[1])
 
 
@@ -138,14 +140,15 @@ def _folders(folder: Path) -> list[str]:
 
 
 def _refuse(error: OSError) -> NoReturn:
-    raise DataError(f"{error.filename}: the folder cannot be listed ({error.strerror}); `chmod u+rx` it, or ask its owner")
+    what = f"the folder cannot be listed ({error.strerror})"
+    raise DataError(f"{error.filename}: {what}; `chmod u+rx` it, or ask its owner") from None
 
 
 def _writable(file: Path) -> Path:
     try:
         str(file).encode()
     except UnicodeEncodeError:
-        raise DataError(f"{str(file)!a}: the name is not UTF-8, so that no manifest can hold it; rename the file") from None
+        raise DataError(f"{str(file)!a}: the name is not UTF-8, so that no table can hold it; rename it") from None
     return file
 
 

@@ -16,8 +16,8 @@ KAGGLE = "khoongweihao/covid19-xray-dataset-train-test-sets"
 class PaperSource:
     """``root/train|test/NORMAL|PNEUMONIA``, joined by file name with finding, patient and view of each film.
 
-    The folder names are the set's; the paper renamed them Negative and Positive COVID-19. What is really on each film stands
-    in ``paper_provenance.csv``, found by joining the file names with the metadata of the collection that the
+    The folder names are the set's; the paper renamed them Negative and Positive COVID-19. What is really on each film
+    stands in ``paper_provenance.csv``, found by joining the file names with the metadata of the collection that the
     positives were taken from (Cohen et al., arXiv:2003.11597). The negatives carry case numbers instead of patient
     ids (Kermany et al., doi:10.17632/rscbjbr9sj); a case number stands in for a patient here.
 
@@ -31,8 +31,8 @@ class PaperSource:
     def __init__(self, root: str) -> None:
         how_to_get = (
             "get the paper's set with `pip install kagglehub` and "
-            f'`python -c "import kagglehub; print(kagglehub.dataset_download(\'{KAGGLE}\'))"`, '
-            "then pass the folder that holds train/ and test/ as data.source.root=…, or as xray_dataset_covid19 below $CXRLAB_DATA"
+            f"`python -c \"import kagglehub; print(kagglehub.dataset_download('{KAGGLE}'))\"`, then pass the folder "
+            "that holds train/ and test/ as data.source.root=…, or as xray_dataset_covid19 below $CXRLAB_DATA"
         )
         self._folder = FolderSource(root, {"NORMAL": 0, "PNEUMONIA": 1}, name=self.name, how_to_get=how_to_get)
         self.notes: list[str] = []
@@ -52,13 +52,13 @@ class PaperSource:
         return files
 
     def _notes(self, names: pd.Series, known: pd.DataFrame) -> list[str]:
-        notes = ["paper: the negatives carry case numbers, which stand in for patient ids; that a child has one only is NOT CHECKED"]
+        notes = ["paper: the negatives carry case numbers as patient ids; that a child has one only is NOT CHECKED"]
         strangers = int((~names.isin(known.index)).sum())
         missing = int((~known.index.isin(names)).sum())
         if strangers or missing:
             notes.append(
-                f"paper: not the published set: {missing} of its {len(known)} files are missing here, and {strangers} others are "
-                "present, whose findings and patients are unknown"
+                f"paper: not the published set: {missing} of its {len(known)} files are missing here, and {strangers} "
+                "others are present, whose findings and patients are unknown"
             )
         return notes
 

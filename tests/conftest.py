@@ -1,0 +1,56 @@
+"""What several test files need: a cache folder of their own, the paper's images, made-up class folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+ClassFolders = Callable[..., Path]
+"""``class_folders(counts, name=..., suffix=..., seed=...)``, see :func:`class_folders`."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder in which data sets are kept during the tests: never the user's own."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CXRLAB_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def paper_root() -> Path:
+    """The folder of the paper's Kaggle set."""
+    data = Path(os.environ.get("CXRLAB_DATA") or Path(__file__).parents[1] / "data")
+    root = data / "xray_dataset_covid19"
+    if not root.is_dir():
+        pytest.skip(f"NOT CHECKED: {root} is missing; set CXRLAB_DATA to the folder that holds xray_dataset_covid19")
+    return root
+
+
+@pytest.fixture
+def class_folders(tmp_path: Path) -> ClassFolders:
+    """Makes ``root/<split>/<class>/<class>_<number>.png`` from ``{"train/NORMAL": 3, …}`` and returns the root.
+
+    Every image is different and 32x40, so that no two files are the same by accident; positives (``PNEUMONIA``) are
+    brighter, so that there is something to learn. ``suffix`` may be any that OpenCV writes.
+    """
+
+    def make(counts: Mapping[str, int], name: str = "set", suffix: str = ".png", seed: int = 0) -> Path:
+        root = tmp_path / name
+        generator = np.random.default_rng(seed)
+        for folder, count in counts.items():
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            level = 150 if folder.endswith("PNEUMONIA") else 80
+            for number in range(count):
+                pixels = generator.normal(level, 25, (32, 40, 3)).clip(0, 255).astype(np.uint8)
+                file = root / folder / f"{Path(folder).name}_{number:03d}{suffix}"
+                assert cv2.imwrite(str(file), pixels)
+        return root
+
+    return make

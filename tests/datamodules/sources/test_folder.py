@@ -1,0 +1,258 @@
+"""Class folders become a manifest: datamodules/sources/folder.py."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cxrlab.datamodules import manifest as mf
+from cxrlab.datamodules.sources import FolderSource
+from cxrlab.errors import DataError
+
+LABELS = {"NORMAL": 0, "PNEUMONIA": 1}
+ClassFolders = Callable[..., Path]
+
+
+def source(root: Path, labels: Mapping[Any, Any] = LABELS, **options: Any) -> FolderSource:
+    return FolderSource(str(root), labels, **options)
+
+
+def names(root: Path, **options: Any) -> list[str]:
+    return [str(Path(path).relative_to(root)) for path in source(root, **options).manifest()["path"]]
+
+
+@pytest.fixture
+def plain(class_folders: ClassFolders) -> Path:
+    """Two classes without splits, two images each."""
+    return class_folders({"NORMAL": 2, "PNEUMONIA": 2})
+
+
+def test_without_splits(plain: Path) -> None:
+    table = source(plain, name="mine").manifest()
+    assert list(table.columns) == list(mf.COLUMNS)
+    assert [Path(path).name for path in table["path"]] == [
+        "NORMAL_000.png",
+        "NORMAL_001.png",
+        "PNEUMONIA_000.png",
+        "PNEUMONIA_001.png",
+    ]
+    assert table["label"].tolist() == [0, 0, 1, 1]
+    assert table["finding"].tolist() == ["NORMAL", "NORMAL", "PNEUMONIA", "PNEUMONIA"]
+    assert set(table["split"]) == set(table["patient_id"]) == set(table["view"]) == {""}
+    assert set(table["source"]) == {"mine"}
+    mf.check(table, "mine")
+
+
+@pytest.mark.parametrize("splits", [("train", "test"), ("train", "val", "test"), ("train",)], ids="+".join)
+def test_with_splits(class_folders: ClassFolders, splits: tuple[str, ...]) -> None:
+    root = class_folders({f"{split}/{name}": 2 for split in splits for name in LABELS})
+    table = source(root).manifest()
+    assert table.groupby("split").size().to_dict() == dict.fromkeys(splits, 4)
+    assert all(Path(row.path).relative_to(root).parts[:2] == (row.split, row.finding) for row in table.itertuples())
+
+
+def test_folders_beside_the_splits_are_noted(class_folders: ClassFolders) -> None:
+    root = class_folders({f"{split}/{name}": 1 for split in ("train", "valid") for name in LABELS})
+    asked = source(root)
+    assert len(asked.manifest()) == 2
+    assert f"{root}: beside train, the folder(s) valid were not used" in asked.notes
+
+
+def test_classes_may_share_a_label(class_folders: ClassFolders) -> None:
+    root = class_folders({"0": 1, "Covid-19": 1, "Pneumonia": 1})
+    table = source(root, {0: 0, "Pneumonia": 0, "Covid-19": 1}).manifest()  # YAML reads 0: as a number
+    assert dict(zip(table["finding"], table["label"], strict=True)) == {"0": 0, "Covid-19": 1, "Pneumonia": 0}
+
+
+def test_paths_are_absolute(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(plain.parent)
+    assert all(Path(path).is_absolute() for path in source(Path(plain.name)).manifest()["path"])
+    monkeypatch.setenv("HOME", str(plain.parent))
+    assert len(FolderSource(f"~/{plain.name}", LABELS).manifest()) == 4
+
+
+def test_nested_folders_and_mixed_case_suffixes_are_found_in_a_fixed_order(plain: Path) -> None:
+    folder = plain / "NORMAL" / "hospital b" / "2020"
+    folder.mkdir(parents=True)
+    for name in ("b.JPG", "a.Png", "c.TIFF"):
+        shutil.copy(plain / "NORMAL/NORMAL_000.png", folder / name)
+    assert names(plain)[:5] == [
+        "NORMAL/NORMAL_000.png",
+        "NORMAL/NORMAL_001.png",
+        *(f"NORMAL/hospital b/2020/{name}" for name in ("a.Png", "b.JPG", "c.TIFF")),
+    ]
+
+
+def test_hidden_files_and_folders_are_left_out(plain: Path) -> None:
+    before = names(plain)
+    shutil.copy(plain / "NORMAL/NORMAL_000.png", plain / "NORMAL/._NORMAL_000.png")
+    shutil.copytree(plain / "NORMAL", plain / "NORMAL/.ipynb_checkpoints")
+    shutil.copytree(plain / "NORMAL", plain / ".cache")
+    assert names(plain) == before
+
+
+def test_files_that_are_no_images_are_noted(plain: Path) -> None:
+    for name in ("notes.txt", "film.dcm", "png"):
+        (plain / "NORMAL" / name).touch()
+    asked = source(plain)
+    assert len(asked.manifest()) == 4
+    assert asked.notes[0] == f"{plain / 'NORMAL'}: 3 file(s) whose names are no image's were not used"
+
+
+def test_notes_are_of_the_last_listing(plain: Path) -> None:
+    asked = source(plain)
+    asked.manifest()
+    asked.manifest()
+    assert len(asked.notes) == 1
+    assert asked.notes[0].startswith("folder: the patient of 4 of 4 images is unknown")
+    assert "NOT CHECKED" in asked.notes[0]
+
+
+def refused(root: Path, **options: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        source(root, **options).manifest()
+    return str(caught.value)
+
+
+def test_a_missing_root_says_what_to_type(tmp_path: Path) -> None:
+    message = refused(tmp_path / "none", how_to_get="write to us")
+    assert message == f"{tmp_path / 'none'}: no such folder; write to us; data=synthetic needs no files at all"
+    (tmp_path / "file").touch()
+    assert "data.source.root=/path/to/images" in refused(tmp_path / "file")
+
+
+def test_an_unknown_class_folder_gets_a_hint(plain: Path) -> None:
+    (plain / "PNEUMONIA").rename(plain / "Pneumonia")
+    assert refused(plain) == (
+        f"{plain / 'Pneumonia'}: no label for this class folder; data.source.labels knows NORMAL, PNEUMONIA; "
+        "did you mean 'PNEUMONIA'?"
+    )
+
+
+def test_a_missing_class_is_named(plain: Path) -> None:
+    shutil.rmtree(plain / "PNEUMONIA")
+    assert refused(plain) == f"{plain}: the class folder 'PNEUMONIA' is missing; found NORMAL"
+
+
+def test_an_empty_root_is_named(tmp_path: Path) -> None:
+    assert refused(tmp_path) == f"{tmp_path}: the class folder 'NORMAL' is missing; found no folder"
+
+
+def test_a_class_without_images_is_named(plain: Path) -> None:
+    shutil.rmtree(plain / "PNEUMONIA")
+    (plain / "PNEUMONIA").mkdir()
+    (plain / "PNEUMONIA/readme.md").touch()
+    assert refused(plain).startswith(f"{plain / 'PNEUMONIA'}: an empty class, no image in it (.bmp, .jpeg, .jpg, .png,")
+
+
+def test_patients_are_read_from_names(plain: Path) -> None:
+    for number, file in enumerate(sorted(plain.rglob("*.png"))):
+        file.rename(file.with_name(f"{number // 2:08d}_{number:03d}.png"))
+    asked = source(plain, patient_pattern=r"^(\d+)_")
+    assert asked.manifest()["patient_id"].tolist() == ["00000000", "00000000", "00000001", "00000001"]
+    assert asked.notes == []
+
+
+@pytest.mark.parametrize("pattern", [r"^(\d+)_", r"^(\d+)?NORMAL"], ids=["no-match", "empty-group"])
+def test_a_name_without_a_patient_is_refused(plain: Path, pattern: str) -> None:
+    message = refused(plain, patient_pattern=pattern)
+    assert message.startswith(f"{plain / 'NORMAL/NORMAL_000.png'}: data.source.patient_pattern=")
+    assert message.endswith("finds no patient in this name")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        pytest.param("(", r"patient_pattern must be a regular expression, got '\('", id="broken"),
+        pytest.param(7, "patient_pattern must be a regular expression, got 7", id="number"),
+        pytest.param(r"\d+", r"patient_pattern must have one \(group\), which is the patient", id="no-group"),
+        pytest.param(r"(\d)(\d)", r"patient_pattern must have one \(group\), which is the patient", id="two-groups"),
+    ],
+)
+def test_bad_patterns_are_named(tmp_path: Path, pattern: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        source(tmp_path, patient_pattern=pattern)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {},
+        {"A": 0},
+        {"A": 0, "B": 2},
+        {"A": "0", "B": "1"},
+        {"A": [0], "B": 1},
+        ["A", "B"],
+        None,
+        {"A": 0, "B": 1, "C": -1},
+    ],
+    ids=str,
+)
+def test_bad_labels_are_named(tmp_path: Path, labels: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"^labels must map class folders onto 0 \(Negative\) and 1 \(Positive\), both"
+    ):
+        source(tmp_path, labels)
+
+
+def test_a_linked_class_folder_is_followed(plain: Path, tmp_path: Path) -> None:
+    (plain / "NORMAL").rename(tmp_path / "elsewhere")
+    (plain / "NORMAL").symlink_to(tmp_path / "elsewhere")
+    assert len(names(plain)) == 4
+
+
+def test_a_link_upwards_does_not_bring_in_the_other_class(plain: Path) -> None:
+    before = names(plain)
+    (plain / "NORMAL/loop").symlink_to(plain)
+    (plain / "PNEUMONIA/self").symlink_to(".")
+    asked = source(plain)
+    assert names(plain) == before
+    asked.manifest()
+    assert [note for note in asked.notes if "was not entered" in note] == [
+        f"{plain / 'NORMAL/loop'}: leads to a folder above it or listed already and was not entered",
+        f"{plain / 'PNEUMONIA/self'}: leads to a folder above it or listed already and was not entered",
+    ]
+
+
+def test_a_folder_linked_twice_is_listed_once(plain: Path) -> None:
+    extra = plain.parent / "extra"
+    shutil.copytree(plain / "NORMAL", extra)
+    for name in ("a", "b"):
+        (plain / "NORMAL" / name).symlink_to(extra)
+    assert names(plain)[2:4] == ["NORMAL/a/NORMAL_000.png", "NORMAL/a/NORMAL_001.png"]
+    assert len(names(plain)) == 6
+
+
+def test_a_dangling_link_to_an_image_is_listed_so_that_reading_names_it(plain: Path) -> None:
+    (plain / "NORMAL/zz.png").symlink_to("gone.png")
+    assert "NORMAL/zz.png" in names(plain)
+
+
+@pytest.mark.parametrize("where", ["", "NORMAL", "NORMAL/deep"])
+def test_a_folder_that_cannot_be_listed_is_an_error(plain: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    (plain / "NORMAL/deep").mkdir()
+    closed = plain / where
+    for function in ("scandir", "listdir"):  # root may list everything, hence the patch
+        real = getattr(os, function)
+
+        def fail(path: Any = ".", real: Callable[..., Any] = real) -> Any:
+            if Path(path) == closed:
+                raise PermissionError(13, "Permission denied", str(path))
+            return real(path)
+
+        monkeypatch.setattr(os, function, fail)
+    assert refused(plain) == (
+        f"{closed}: the folder cannot be listed (Permission denied); `chmod u+rx` it, or ask its owner"
+    )
+
+
+def test_a_name_that_no_table_can_hold_is_refused(plain: Path) -> None:
+    shutil.copy(plain / "NORMAL/NORMAL_000.png", os.fsencode(plain / "NORMAL") + b"/R\xf6ntgen.png")
+    message = refused(plain)
+    assert message.startswith(f"'{plain}/NORMAL/R\\udcf6ntgen.png': the name is not UTF-8")
+    message.encode()

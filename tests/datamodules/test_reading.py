@@ -1,0 +1,372 @@
+"""From a file to 8-bit RGB, or to a reason why not: datamodules/reading.py."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from cxrlab.datamodules.reading import MAX_PIXELS, read_image
+from cxrlab.errors import DataError
+
+Pixels = NDArray[np.uint8]
+EXIF = Image.Exif()
+EXIF[0x0112] = 6  # orientation: to be turned by 90 degrees clockwise
+
+
+def picture() -> Pixels:
+    """Shape (24, 31, 3), uint8: a gradient, so that JPEG keeps it, with noise, so that decoders cannot agree by luck."""
+    y, x = np.mgrid[:24, :31]
+    smooth = np.stack([8 * x, 10 * y, 4 * (x + y)], -1)
+    return (smooth + np.random.default_rng(0).integers(0, 8, smooth.shape)).astype(np.uint8)
+
+
+RGB = picture()
+GREY = RGB[..., 0]
+DEEP = GREY.astype(np.uint16) << 8 | RGB[..., 1]  # 16 bit; the upper byte is GREY
+
+
+def encode(image: NDArray[Any] | Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def encode_cv(suffix: str, image: NDArray[Any]) -> bytes:
+    return bytes(cv2.imencode(suffix, image)[1])
+
+
+def stacked(grey: Pixels) -> Pixels:
+    return np.stack([grey] * 3, -1)
+
+
+def mode(name: str) -> Image.Image:
+    return Image.fromarray(RGB).convert(name)
+
+
+def quantized() -> Image.Image:
+    return Image.fromarray(RGB).quantize(32)
+
+
+LOSSLESS: dict[str, tuple[bytes, Pixels]] = {
+    "png-rgb": (encode(RGB, "PNG"), RGB),
+    "png-grey": (encode(GREY, "PNG"), stacked(GREY)),
+    "png-grey-alpha": (encode(mode("LA"), "PNG"), stacked(np.asarray(mode("L")))),
+    "png-1-bit": (encode(GREY > 99, "PNG"), stacked((GREY > 99) * np.uint8(255))),
+    "png-16-bit": (encode(DEEP, "PNG"), stacked(GREY)),
+    "png-16-bit-rgb": (encode_cv(".png", RGB[..., ::-1].astype(np.uint16) << 8 | 77), RGB),
+    "png-rgba": (encode(np.dstack([RGB, GREY]), "PNG"), RGB),
+    "png-palette": (encode(quantized(), "PNG"), np.asarray(quantized().convert("RGB"))),
+    "png-interlaced-exif": (encode(RGB, "PNG", exif=EXIF), np.rot90(RGB, -1)),
+    "bmp-rgb": (encode(RGB, "BMP"), RGB),
+    "bmp-grey": (encode(GREY, "BMP"), stacked(GREY)),
+    "tiff-rgb": (encode(RGB, "TIFF"), RGB),
+    "tiff-grey": (encode(GREY, "TIFF"), stacked(GREY)),
+    "tiff-16-bit": (encode(DEEP, "TIFF"), stacked(GREY)),
+    "tiff-lzw": (encode(RGB, "TIFF", compression="tiff_lzw"), RGB),
+    "tiff-deflate": (encode(RGB, "TIFF", compression="tiff_deflate"), RGB),
+    "tiff-white-is-zero": (encode(255 - GREY, "TIFF", tiffinfo={262: 0}), stacked(255 - GREY)),
+    "tiff-rgba": (encode(np.dstack([RGB, np.full_like(GREY, 255)]), "TIFF"), RGB),
+    "webp-lossless": (encode(RGB, "WEBP", lossless=True), RGB),
+    "webp-exif": (encode(RGB, "WEBP", lossless=True, exif=EXIF), np.rot90(RGB, -1)),
+}
+LOSSY: dict[str, bytes] = {
+    "jpeg": encode(RGB, "JPEG", quality=95, subsampling=0),
+    "jpeg-progressive": encode(RGB, "JPEG", quality=95, subsampling=0, progressive=True),
+    "jpeg-grey": encode(GREY, "JPEG", quality=95),
+    "jpeg-multi-picture": encode(RGB, "MPO", save_all=True, append_images=[mode("L")], quality=95, subsampling=0),
+    "jpeg-with-a-tail": encode(RGB, "JPEG", quality=95) + b"\nappended by a camera",
+    "webp": encode(RGB, "WEBP", quality=95),
+}
+ONE_PICTURE = {name: data for name, (data, _) in LOSSLESS.items()} | {
+    name: LOSSY[name] for name in ("jpeg", "jpeg-progressive", "jpeg-grey", "webp")
+}
+
+
+@pytest.fixture
+def refused(tmp_path: Path) -> Callable[..., str]:
+    """Writes bytes and returns the message with which they are refused, without the path it begins with."""
+
+    def read(data: bytes, name: str = "some.png") -> str:
+        file = tmp_path / name
+        file.write_bytes(data)
+        return reason(file)
+
+    return read
+
+
+def reason(file: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        read_image(file)
+    assert str(caught.value).startswith(f"{file}: ")
+    return str(caught.value).removeprefix(f"{file}: ")
+
+
+def read_bytes(folder: Path, data: bytes) -> Pixels:
+    (folder / "file").write_bytes(data)
+    return read_image(folder / "file").pixels
+
+
+@pytest.mark.parametrize("name", LOSSLESS)
+def test_lossless_formats_arrive_exactly(tmp_path: Path, name: str) -> None:
+    data, expected = LOSSLESS[name]
+    pixels = read_bytes(tmp_path, data)
+    assert pixels.dtype == np.uint8
+    np.testing.assert_array_equal(pixels, expected)
+
+
+@pytest.mark.parametrize("name", LOSSY)
+def test_lossy_formats_are_what_pillow_makes_of_them(tmp_path: Path, name: str) -> None:
+    pixels = read_bytes(tmp_path, LOSSY[name])
+    expected = np.asarray(Image.open(io.BytesIO(LOSSY[name])).convert("RGB"))
+    assert pixels.shape == (24, 31, 3)
+    assert np.abs(pixels.astype(int) - expected).max() <= 2
+    assert np.abs(pixels.astype(int).mean() - (RGB if "grey" not in name else GREY).mean()) < 3
+
+
+def test_cmyk_is_close_to_what_pillow_makes_of_it(tmp_path: Path) -> None:
+    data = encode(mode("CMYK"), "JPEG", quality=95)
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+    assert np.abs(read_bytes(tmp_path, data) - expected).max() <= 3
+
+
+@pytest.mark.parametrize("name", [*LOSSLESS, *LOSSY])
+def test_the_pixels_are_those_of_imread(tmp_path: Path, name: str) -> None:
+    data = LOSSLESS[name][0] if name in LOSSLESS else LOSSY[name]
+    pixels = read_bytes(tmp_path, data)
+    expected = cv2.imread(str(tmp_path / "file"))
+    assert expected is not None
+    np.testing.assert_array_equal(pixels, expected[..., ::-1])
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+def test_exif_orientation_is_applied(tmp_path: Path, kind: str) -> None:
+    options = {"tiffinfo": {0x0112: 6}} if kind == "TIFF" else {"exif": EXIF}
+    pixels = read_bytes(tmp_path, encode(RGB, kind, **options))
+    assert pixels.shape == (31, 24, 3)
+    assert np.abs(pixels.astype(int) - np.rot90(RGB, -1)).mean() < 8
+
+
+def test_sha256_is_of_the_bytes_of_the_file(tmp_path: Path) -> None:
+    data = LOSSY["jpeg"]
+    (tmp_path / "file").write_bytes(data)
+    assert read_image(str(tmp_path / "file")).sha256 == hashlib.sha256(data).hexdigest()
+
+
+def test_the_type_is_told_by_the_content(tmp_path: Path, refused: Callable[..., str]) -> None:
+    file = tmp_path / "really-a-png.jpg"
+    file.write_bytes(encode(RGB, "PNG"))
+    np.testing.assert_array_equal(read_image(file).pixels, RGB)
+    message = refused(b"Dear colleague, the film is on its way.", "note.png")
+    assert (
+        message
+        == "not an image by its content (39 bytes); leave it out, or save it as one of PNG, JPEG, BMP, TIFF, WEBP"
+    )
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(encode(RGB, "GIF"), id="gif"),
+        pytest.param(b"\0" * 128 + b"DICM" + b"\0" * 100, id="dicom"),
+        pytest.param(b"<svg xmlns='http://www.w3.org/2000/svg'/>", id="svg"),
+        pytest.param(b"%PDF-1.7", id="pdf"),
+        pytest.param(b"\xff\xd8\xff", id="jpeg-magic-only"),
+    ],
+)
+def test_other_formats_are_refused(refused: Callable[..., str], data: bytes) -> None:
+    assert refused(data).startswith("not an image by its content")
+
+
+@pytest.mark.parametrize("values", [GREY.astype(np.float32) / 255, DEEP.astype(np.int32)], ids=["float", "32-bit"])
+def test_values_without_a_range_are_refused_rather_than_shown_black(refused: Callable[..., str], values: Any) -> None:
+    assert refused(encode(values, "TIFF")).endswith(
+        "of a kind that OpenCV cannot decode; copy it again, or save it as 8-bit PNG"
+    )
+
+
+@pytest.mark.parametrize("name", ONE_PICTURE)
+def test_a_file_cut_off_anywhere_is_refused(tmp_path: Path, name: str) -> None:
+    data = ONE_PICTURE[name]
+    near_the_ends = {0, 1, 2, len(data) // 2, *range(len(data) - 8, len(data))}
+    for length in near_the_ends | set(np.random.default_rng(0).integers(0, len(data), 40).tolist()):
+        (tmp_path / "file").write_bytes(data[:length])
+        try:
+            read_image(tmp_path / "file")
+        except DataError as error:
+            assert "again" in str(error) or "not an image" in str(error)  # noqa: PT017 - the loop must reach the last cut
+        else:
+            pytest.fail(f"{length} of {len(data)} bytes were accepted")
+
+
+def test_a_jpeg_cut_off_after_its_thumbnail_is_refused(refused: Callable[..., str]) -> None:
+    app1 = b"Exif\0\0" + encode(GREY, "JPEG")
+    data = encode(RGB, "JPEG")
+    data = data[:2] + b"\xff\xe1" + struct.pack(">H", len(app1) + 2) + app1 + data[2:]
+    assert refused(data[:-60]).startswith("cut off (a JPEG without its end-of-image marker)")
+
+
+@pytest.mark.parametrize("share", [0.5, 0.7, 0.9])
+@pytest.mark.parametrize("name", ["jpeg", "jpeg-progressive", "png-rgb", "tiff-lzw"])
+def test_an_unfinished_download_filled_with_zeros_is_refused(
+    refused: Callable[..., str], name: str, share: float
+) -> None:
+    data = ONE_PICTURE[name]
+    kept = int(share * len(data))
+    message = refused(data[:kept] + bytes(len(data) - kept + 500))
+    assert "again" in message or "not an image" in message
+
+
+def test_a_flipped_byte_in_a_png_is_refused(refused: Callable[..., str]) -> None:
+    data = bytearray(encode(RGB, "PNG"))
+    data[len(data) // 2] ^= 255
+    assert refused(bytes(data)).startswith("damaged or cut off")
+
+
+def png_header(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def bmp_header(width: int, height: int) -> bytes:
+    data = bytearray(encode(RGB, "BMP"))
+    data[18:26] = struct.pack("<ii", width, height)
+    return bytes(data)
+
+
+def tiff_header(width: int, height: int) -> bytes:
+    data = encode(RGB, "TIFF")
+    for tag, old, new in ((256, 31, width), (257, 24, height)):
+        for kind, code in ((3, "<HHIHH"), (4, "<HHII")):
+            words = (0,) if kind == 3 else ()
+            data = data.replace(struct.pack(code, tag, kind, 1, old, *words), struct.pack("<HHII", tag, 4, 1, new))
+    return data
+
+
+@pytest.mark.parametrize("header", [png_header, bmp_header, tiff_header], ids=["png", "bmp", "tiff"])
+def test_a_decompression_bomb_is_refused_by_its_header(
+    refused: Callable[..., str], header: Callable[[int, int], bytes]
+) -> None:
+    assert refused(header(60_000, 60_000)) == f"over the limit of {MAX_PIXELS:,} pixels by its header; shrink the image"
+    assert refused(header(15_000, 11_000)) == (
+        f"15000x11000 pixels by its header, over the limit of {MAX_PIXELS:,}; shrink the image"
+    )
+
+
+def test_a_side_over_the_limit_of_opencv_is_refused(refused: Callable[..., str]) -> None:
+    wide = np.zeros((1, 2**20 + 1), np.uint8)
+    assert refused(encode(wide, "PNG")).startswith("damaged or of a kind that OpenCV cannot decode")
+
+
+def test_a_large_image_is_read_without_a_warning(tmp_path: Path) -> None:
+    data = encode(Image.new("1", (10_000, 9_000)), "PNG")  # 90 million pixels: Pillow warns, the limit here is higher
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_bytes(tmp_path, data).shape == (9_000, 10_000, 3)
+
+
+def test_an_empty_file_is_refused(refused: Callable[..., str]) -> None:
+    assert refused(b"") == "the file is empty (0 bytes); copy or download it again"
+
+
+def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    assert reason(tmp_path / "none.png") == "no such file; correct the path, or put the file there"
+
+
+def test_links_are_followed_or_refused(tmp_path: Path) -> None:
+    (tmp_path / "film.png").write_bytes(encode(RGB, "PNG"))
+    for name, target in {"good": "film.png", "dangling": "gone.png", "loop": "loop"}.items():
+        (tmp_path / name).symlink_to(target)
+    np.testing.assert_array_equal(read_image(tmp_path / "good").pixels, RGB)
+    assert reason(tmp_path / "dangling").startswith("a link to a file that is not there; correct the path")
+    assert reason(tmp_path / "loop").startswith("cannot be read (Too many levels of symbolic links); mend it")
+
+
+def test_folders_pipes_and_devices_are_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "to-device.png").symlink_to("/dev/zero")
+    assert reason(tmp_path) == "a folder; name an image file"
+    assert reason(tmp_path / "pipe.png") == "a pipe, socket or device; name an image file"
+    assert reason(tmp_path / "to-device.png") == "a pipe, socket or device; name an image file"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        pytest.param(
+            PermissionError(13, "Permission denied"), "no permission to read it; `chmod u+r` it", id="permission"
+        ),
+        pytest.param(OSError(5, "Input/output error"), "cannot be read (Input/output error)", id="disk"),
+    ],
+)
+def test_what_the_disk_refuses_is_named(  # root may read everything, hence the patch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, message: str
+) -> None:
+    def fail(path: Path) -> bytes:
+        raise error
+
+    (tmp_path / "film.png").write_bytes(encode(RGB, "PNG"))
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    assert reason(tmp_path / "film.png").startswith(message)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Thorax größer 肺 🫁.png",
+        " leading and trailing .png ",
+        "'single' \"double\".png",
+        "new\nline.png",
+        "x" * 200,
+        "-rf *",
+    ],
+    ids=["unicode", "spaces", "quotes", "newline", "long", "shell"],
+)
+def test_odd_names_are_read(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(encode(RGB, "PNG"))
+    np.testing.assert_array_equal(read_image(tmp_path / name).pixels, RGB)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("x" * 300, "File name too long"), ("a\0b", "null byte")], ids=["long", "nul"]
+)
+def test_impossible_names_are_refused(name: str, why: str) -> None:
+    with pytest.raises(DataError, match=why):
+        read_image(name)
+
+
+def test_random_damage_ends_in_an_image_or_a_reason(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    outcomes = {True: 0, False: 0}
+    file = tmp_path / "file"
+    for trial in range(300):
+        data = bytearray(list(ONE_PICTURE.values())[trial % len(ONE_PICTURE)])
+        reach = len(data) if trial % 2 else min(len(data), 120)  # every second time only the header
+        for position in generator.integers(0, reach, generator.integers(1, 6)):
+            data[position] = generator.integers(256)
+        file.write_bytes(data)
+        try:
+            pixels = read_image(file).pixels
+        except DataError as error:
+            assert str(error).startswith(f"{file}: ")  # noqa: PT017 - either outcome is right
+            outcomes[False] += 1
+        else:
+            assert pixels.dtype == np.uint8
+            assert pixels.shape[2] == 3
+            outcomes[True] += 1
+    assert min(outcomes.values()) > 20

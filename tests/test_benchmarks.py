@@ -1,0 +1,115 @@
+"""The benchmarks run, compare like with like, and say what they measured. How long anything took is not asserted."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from omegaconf import DictConfig
+from torch.utils.flop_counter import FlopCounterMode
+
+SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "train_step.py"
+
+
+@pytest.fixture(scope="module")
+def train_step() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("benchmarks_train_step", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_prints_a_table_per_precision_and_writes_the_same_as_json(
+    train_step: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "times.json"
+    tiny = "--image-size 32 --batch-size 4 --repeats 1 --matmul-size 64 --device cpu"
+    train_step.main([*tiny.split(), "--json", str(path)])
+
+    printed = capsys.readouterr().out
+    assert f"torch {torch.__version__.partition('+')[0]}" in printed.splitlines()[0]
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert found["settings"] == {"batch_size": 4, "image_size": 32, "repeats": 1, "matmul_size": 64}
+    assert [result["precision"] for result in found["results"]] == ["32-true", "bf16-mixed"]
+    for result in found["results"]:
+        assert result["machine"]["precision"] == result["precision"]
+        assert result["floor_seconds"] == pytest.approx(result["flops"] / result["flops_per_second"])
+        assert list(result["ways"]) == ["plain PyTorch", "cxrlab", "cxrlab through Lightning"]
+        for name, way in result["ways"].items():
+            assert way["seconds"] == [way["median"]] == [way["min"]]
+            assert way["to_plain"] == pytest.approx(way["min"] / result["ways"]["plain PyTorch"]["min"])
+            assert way["to_floor"] == pytest.approx(way["min"] / result["floor_seconds"])
+            assert way["images_per_second"] == pytest.approx(4 / way["median"])
+            assert f"{name:26}{way['median']:10.4f}" in printed
+    assert printed.count("arithmetic floor") == 2
+
+
+def compose_without_dropout(train_step: ModuleType, precision: str, images: Path) -> DictConfig:
+    config: DictConfig = train_step.compose_config(4, 32, "cpu", precision, str(images))
+    config.model.dropout = [0, 0, 0]
+    return config
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("32-true", 1e-5), ("bf16-mixed", 2e-2)])
+def test_every_way_has_the_same_loss(train_step: ModuleType, tmp_path: Path, precision: str, tolerance: float) -> None:
+    ways = train_step.build_ways(compose_without_dropout(train_step, precision, tmp_path))
+    losses = {name: way.turn()[1] for name, way in ways.items()}
+    plain = losses.pop("plain PyTorch")
+    assert len(losses) == 2
+    for name, ours in losses.items():
+        assert ours[0] == pytest.approx(plain[0], rel=tolerance), name
+        assert ours[1] == pytest.approx(plain[1], rel=max(tolerance, 1e-3)), f"{name}, after a step of the optimizer"
+        assert math.isfinite(ours[1])
+
+
+def test_leaves_the_process_as_it_was(train_step: ModuleType, tmp_path: Path) -> None:
+    for way in train_step.build_ways(compose_without_dropout(train_step, "32-true", tmp_path)).values():
+        way.turn()
+        assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_floor_counts_what_pytorch_counts(train_step: ModuleType) -> None:
+    network = train_step.plain_network(32, (0, 0, 0))
+    with FlopCounterMode(display=False) as counter:
+        network(torch.rand(4, 3, 32, 32)).sum().backward()
+    assert train_step.step_flops(network, 4, 32) == counter.get_total_flops()
+
+
+def test_the_papers_step_costs_10_9_gflop_an_image(train_step: ModuleType) -> None:
+    with torch.device("meta"):
+        network = train_step.plain_network(224, (0.25, 0.25, 0.5))
+    assert sum(weight.numel() for weight in network.parameters()) == 23_981_249
+    assert train_step.step_flops(network, 1, 224) == pytest.approx(10.9e9, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ("--repeats 0", "--repeats: must be at least 1, got 0"),
+        ("--image-size 9", "--image-size must be at least 10"),
+        ("--precision 16-mixed", "invalid choice: '16-mixed'"),
+    ],
+)
+def test_refuses_what_it_cannot_measure(
+    train_step: ModuleType, arguments: str, complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        train_step.main(arguments.split())
+    assert complaint in capsys.readouterr().err
+
+
+def test_help_explains_the_columns(train_step: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        train_step.main(["--help"])
+    shown = capsys.readouterr().out
+    assert "/ plain: median" in shown
+    assert "/ floor: the shortest step" in shown

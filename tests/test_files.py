@@ -1,0 +1,72 @@
+"""Files are whole or not there: files.py."""
+
+from __future__ import annotations
+
+import math
+import stat
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from cxrlab.files import write_atomically, write_json, write_text
+
+
+def fail_half_way(file: IO[bytes]) -> None:
+    file.write(b"half")
+    raise RuntimeError("killed")
+
+
+def test_writes_bytes_and_makes_the_folder(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "a/b/c.bin", lambda file: file.write(b"\0\r\n"))
+    assert (tmp_path / "a/b/c.bin").read_bytes() == b"\0\r\n"
+
+
+def test_replaces_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("a longer text")
+    write_text(tmp_path / "file", "new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("before", [None, "old"], ids=["new", "existing"])
+def test_a_failed_write_leaves_the_folder_as_it_was(tmp_path: Path, before: str | None) -> None:
+    if before:
+        (tmp_path / "file").write_text(before)
+    with pytest.raises(RuntimeError, match="killed"):
+        write_atomically(tmp_path / "file", fail_half_way)
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == ({"file": before} if before else {})
+
+
+def test_a_reader_never_meets_half_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    seen: list[str] = []
+
+    def write(file: IO[bytes]) -> None:
+        file.write(b"new")
+        file.flush()
+        seen.append((tmp_path / "file").read_text())
+
+    write_atomically(tmp_path / "file", write)
+    assert [*seen, (tmp_path / "file").read_text()] == ["old", "new"]
+
+
+def test_colleagues_can_read_it(tmp_path: Path) -> None:
+    write_text(tmp_path / "file", "")
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644
+
+
+def test_text_is_utf8_without_translation(tmp_path: Path) -> None:
+    write_text(tmp_path / "file", "Röntgen\r\n…\n")
+    assert (tmp_path / "file").read_bytes() == "Röntgen\r\n…\n".encode()
+
+
+def test_json_is_indented_and_ends_with_a_newline(tmp_path: Path) -> None:
+    write_json(tmp_path / "file", {"a": [1, None]})
+    assert (tmp_path / "file").read_text() == '{\n  "a": [\n    1,\n    null\n  ]\n}\n'
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_json_refuses_what_json_cannot_hold(tmp_path: Path, value: float) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(tmp_path / "file", value)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,365 @@
+"""Whole runs: what they leave behind, and that everything a user can choose can be run."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from cxrlab.config import compose
+from cxrlab.evaluate import evaluate
+from cxrlab.runs import RunFolder, load_checkpoint, load_model
+from cxrlab.train import train
+
+ROOT = Path(__file__).parents[1]
+METRICS = {"accuracy", "sensitivity", "specificity", "ppv", "npv", "f1", "auroc", "ap"}
+QUICK = [
+    "trainer=cpu",
+    "trainer.max_epochs=2",
+    "model=paper_cnn_small",
+    "data.image_size=32",
+    "data.batch_size=8",
+    "data.source.n_train=40",
+    "data.source.n_test=16",
+    "data.source.size=64",
+]
+
+
+def run_training(folder: Path, *overrides: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    return train(compose("train", [*QUICK, *overrides], folder), [*QUICK, *overrides])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    metrics, _ = run_training(folder)
+    return RunFolder(folder), metrics
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml") if not path.stem.startswith("_"))
+
+
+def test_run_folder_is_complete(finished: tuple[RunFolder, dict[str, Any]]) -> None:
+    run, _ = finished
+    names = {path.name for path in run.path.iterdir()}
+    files = {"config.yaml", "overrides.yaml", "environment.json", "manifest.csv", "metrics.json", "predictions.csv"}
+    assert names == files | {"metrics.csv", "report.md", "figures", "checkpoints", "tensorboard"}
+    assert [path.name for path in run.checkpoints.iterdir()] == ["model.ckpt"]
+    assert yaml.safe_load(run.overrides.read_text()) == QUICK
+    assert run.saved_config().data.source.n_train == 40
+
+
+def test_metrics_json(finished: tuple[RunFolder, dict[str, Any]]) -> None:
+    run, returned = finished
+    metrics = json.loads(run.metrics.read_text())
+    assert metrics == returned
+    assert metrics["status"] == "finished"
+    assert metrics["synthetic"] is True
+    assert metrics["weights"].startswith("best (epoch ")
+    assert len(metrics["epoch_seconds"]) == 2
+    assert metrics["wall_seconds"] >= sum(metrics["epoch_seconds"]) > 0
+    assert metrics["peak_memory_mb"] > 50
+    for split in ("val", "test"):
+        (tn, fp), (fn, tp) = metrics[split]["confusion_matrix"]
+        assert tn + fp + fn + tp == metrics[split]["n"]
+        assert metrics[split]["accuracy"]["value"] == pytest.approx((tn + tp) / metrics[split]["n"])
+        for name in METRICS:
+            estimate = metrics[split][name]
+            assert set(estimate) == {"value", "low", "high", "method"}
+            assert estimate["value"] is None or estimate["low"] <= estimate["value"] <= estimate["high"]
+
+
+def test_predictions_are_the_manifest_with_scores(finished: tuple[RunFolder, dict[str, Any]]) -> None:
+    run, metrics = finished
+    manifest, predictions = pd.read_csv(run.manifest), pd.read_csv(run.predictions)
+    assert set(manifest["split"]) == {"train", "val", "test"}
+    assert manifest["sha256"].str.fullmatch("[0-9a-f]{64}").all()
+    held_out = manifest[manifest["split"] != "train"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(predictions.drop(columns="score"), held_out)
+    test = predictions[predictions["split"] == "test"]
+    right = ((test["score"] >= 0.5) == (test["label"] == 1)).sum()
+    assert right / len(test) == metrics["test"]["accuracy"]["value"]
+
+
+def test_patients_are_in_one_split(finished: tuple[RunFolder, dict[str, Any]]) -> None:
+    manifest = pd.read_csv(finished[0].manifest)
+    assert manifest.groupby("patient_id")["split"].nunique().max() == 1
+
+
+def test_environment(finished: tuple[RunFolder, dict[str, Any]]) -> None:
+    facts = json.loads(finished[0].environment.read_text())
+    assert facts["device"] == "cpu"
+    assert facts["precision"] == "32-true"
+    assert facts["seed"] == 0
+    assert facts["packages"]["torch"]
+    assert facts["parameters"] == sum(tensor.numel() for tensor in load_model(finished[0].path).network.parameters())
+
+
+def test_history_has_one_row_per_epoch(finished: tuple[RunFolder, dict[str, Any]]) -> None:
+    history = pd.read_csv(finished[0].history)
+    assert list(history["epoch"]) == [1, 2]
+    assert {"train/loss", "train/auroc", "val/loss", "val/accuracy", "lr", "seconds"} <= set(history.columns)
+
+
+def test_report_says_synthetic_before_any_number(finished: tuple[RunFolder, dict[str, Any]]) -> None:
+    report = (finished[0].path / "report.md").read_text()
+    head = report[:600]
+    assert "SYNTHETIC" in head
+    assert "not a medical device" in head
+
+
+def test_tensorboards_own_reader_finds_everything(finished: tuple[RunFolder, dict[str, Any]]) -> None:
+    events = EventAccumulator(str(finished[0].tensorboard), size_guidance={"images": 0})
+    events.Reload()
+    tags = events.Tags()
+    scalars = {f"{split}/{name}" for split in ("train", "val", "test") for name in ("loss", "accuracy", "auroc", "ap")}
+    assert scalars <= set(tags["scalars"])
+    assert len(events.Scalars("train/loss")) == 2
+    figures = {f"{split}/{name}" for split in ("val", "test") for name in ("confusion_matrix", "roc", "pr")}
+    assert figures | {"train/images"} <= set(tags["images"])
+    assert tags["graph"]
+    names = {node.name for node in graph_of(events).node}
+    assert any("conv2d_2" in name for name in names)
+
+
+def graph_of(events: EventAccumulator) -> Any:
+    from tensorboard.compat.proto.graph_pb2 import GraphDef
+
+    graph = GraphDef()
+    graph.ParseFromString(events.Graph().SerializeToString())
+    return graph
+
+
+def test_hparams_have_real_metrics(finished: tuple[RunFolder, dict[str, Any]]) -> None:
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    run, metrics = finished
+    events = EventAccumulator(str(run.tensorboard))
+    events.Reload()
+    found = {}
+    for tag, content in events.PluginTagToContent("hparams").items():
+        found[tag] = HParamsPluginData.FromString(content)
+    varied = found["_hparams_/session_start_info"].session_start_info.hparams
+    assert varied["data/image_size"].number_value == 32
+    assert varied["model/dropout"].string_value == "[0.25, 0.25, 0.5]"
+    shown = {info.name.tag for info in found["_hparams_/experiment"].experiment.metric_infos}
+    assert {"test/accuracy", "val/auroc"} <= shown
+    last = events.Scalars("test/accuracy")[-1].value
+    assert last == pytest.approx(metrics["test"]["accuracy"]["value"])
+
+
+def test_evaluate_gives_the_numbers_of_the_training(finished: tuple[RunFolder, dict[str, Any]], tmp_path: Path) -> None:
+    run, metrics = finished
+    evaluated, _ = evaluate(compose("evaluate", [f"ckpt_path={run.path}", "accelerator=cpu"], tmp_path / "evaluation"))
+    assert evaluated["test"] == metrics["test"]
+    scores = [
+        pd.read_csv(folder / "predictions.csv").query("split == 'test'")
+        for folder in (run.path, tmp_path / "evaluation")
+    ]
+    assert list(scores[0]["score"]) == list(scores[1]["score"])
+    assert "evaluated images are" not in json.dumps(evaluated["warnings"])
+
+
+def test_evaluate_counts_images_that_were_trained_on(
+    finished: tuple[RunFolder, dict[str, Any]], tmp_path: Path
+) -> None:
+    overrides = [f"ckpt_path={finished[0].path}", "accelerator=cpu", "split=all"]
+    evaluated, _ = evaluate(compose("evaluate", overrides, tmp_path / "evaluation"))
+    trained = (pd.read_csv(finished[0].manifest)["split"] == "train").sum()
+    assert f"{trained} of 56 evaluated images are files that the model was trained on" in evaluated["warnings"]
+    assert evaluated["test"]["n"] == 56
+
+
+def test_checkpoint_is_self_sufficient(finished: tuple[RunFolder, dict[str, Any]], tmp_path: Path) -> None:
+    alone = tmp_path / "moved.ckpt"
+    alone.write_bytes((finished[0].checkpoints / "model.ckpt").read_bytes())
+    model = load_model(alone)
+    assert model.metadata["preprocessing"] == {"height": 32, "width": 32, "channels": 3}
+    assert model.metadata["labels"] == {"Negative": 0, "Positive": 1}
+    assert model.metadata["threshold"] == 0.5
+    assert len(model.metadata["data"]["fingerprint"]) == 64
+    assert "optimizer_states" not in load_checkpoint(alone)
+
+
+def test_a_seed_is_a_run(finished: tuple[RunFolder, dict[str, Any]], tmp_path: Path) -> None:
+    again, _ = run_training(tmp_path / "again")
+    run_training(tmp_path / "other", "seed=1")
+    history = pd.read_csv(finished[0].history).drop(columns="seconds")
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "again" / "metrics.csv").drop(columns="seconds"), history)
+    assert again["test"] == finished[1]["test"]
+    assert not pd.read_csv(tmp_path / "other" / "metrics.csv")["train/loss"].equals(history["train/loss"])
+    same_split = [pd.read_csv(folder / "manifest.csv")["split"] for folder in (tmp_path / "other", finished[0].path)]
+    assert same_split[0].equals(same_split[1])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings(
+    "ignore:This DataLoader will create:UserWarning"
+)  # torch: more workers than cores, on purpose
+def test_losses_do_not_depend_on_workers(tmp_path: Path) -> None:
+    histories = []
+    for number, (workers, persistent) in enumerate([(0, False), (2, False), (2, True), (4, False), (4, True)]):
+        overrides = ["augment=strong", f"data.num_workers={workers}", f"data.persistent_workers={persistent}"]
+        run_training(tmp_path / str(number), *overrides, "trainer.max_epochs=3")
+        histories.append(pd.read_csv(tmp_path / str(number) / "metrics.csv")["train/loss"])
+    for history in histories[1:]:
+        assert list(history) == list(histories[0])
+    assert histories[0].nunique() == 3
+
+
+@pytest.mark.parametrize("scheduler", options("scheduler"))
+@pytest.mark.parametrize("optimizer", options("optimizer"))
+def test_every_optimizer_with_every_scheduler(optimizer: str, scheduler: str, tmp_path: Path) -> None:
+    overrides = [f"optimizer={optimizer}", f"scheduler={scheduler}", "trainer.limit_train_batches=1", "logger=none"]
+    metrics, _ = run_training(tmp_path / "run", *overrides)
+    history = pd.read_csv(tmp_path / "run" / "metrics.csv")
+    assert metrics["epochs"] == 2
+    falls = history["lr"].iloc[1] < history["lr"].iloc[0]
+    assert falls == (scheduler == "cosine")
+    assert history["train/loss"].map(math.isfinite).all()
+
+
+@pytest.mark.parametrize("model", options("model"))
+def test_every_model(model: str, tmp_path: Path) -> None:
+    metrics, objects = run_training(tmp_path / "run", f"model={model}", "trainer.limit_train_batches=1", "logger=none")
+    assert metrics["status"] == "finished"
+    loaded = load_model(tmp_path / "run").network.state_dict()
+    for name, tensor in objects["module"].network.state_dict().items():
+        assert tensor.equal(loaded[name])
+
+
+CHOICES = [
+    *(f"augment={option}" for option in options("augment")),
+    *(f"callbacks={option}" for option in ("default", "early_stopping")),
+    *(f"logger={option}" for option in options("logger")),
+    *(f"trainer={option}" for option in ("auto", "cpu")),
+    *(f"debug={option}" for option in options("debug")),
+    "loss.class_weights=balanced",
+    "loss.class_weights=[1,3]",
+    "loss.label_smoothing=0.1",
+    "trainer.precision=bf16-mixed",
+    "trainer.gradient_clip_val=1.0",
+    "trainer.accumulate_grad_batches=2",
+    "data.channels=1",
+    "data.image_size=[48,32]",
+    "data.val=test",
+    "data.num_workers=1",
+    "data.source.shortcut=marker",
+    "data.source.shortcut=border",
+    "data.source.shortcut=brightness",
+    "weights=last",
+    "model.init=torch",
+]
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_runs(choice: str, tmp_path: Path) -> None:
+    metrics, _ = run_training(tmp_path / "run", choice, "trainer.max_epochs=1")
+    assert metrics["status"] == "finished"
+    assert (tmp_path / "run" / "report.md").is_file()
+
+
+def test_every_shipped_option_is_run_by_a_test() -> None:
+    groups = {
+        path.name for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name not in ("hydra", "__pycache__")
+    }
+    run_above = {"optimizer", "scheduler", "model", "augment", "callbacks", "logger", "debug"}
+    run_elsewhere = {"data", "experiment", "loss", "trainer"}  # paper and folder data: below and in test_datamodules
+    assert groups == run_above | run_elsewhere
+    pieces = {"progress", "figures", "checkpoints"}  # of callbacks, composed by default
+    assert set(options("callbacks")) - pieces == {"default", "early_stopping"}
+    assert set(options("trainer")) == {"auto", "cpu", "gpu", "mps"}
+    assert options("data") == ["folder", "paper", "synthetic"]
+    assert options("experiment") == ["paper"]
+    assert options("loss") == ["bce"]
+
+
+def test_the_papers_experiment_on_its_own_images(paper_root: Path, tmp_path: Path) -> None:
+    small = ["model=paper_cnn_small", "data.image_size=32", "trainer.max_epochs=1", "trainer=cpu"]
+    overrides = ["experiment=paper", f"data.source.root={paper_root}", *small]
+    metrics, objects = train(compose("train", overrides, tmp_path / "run"), overrides)
+    assert metrics["val"] == metrics["test"]
+    assert metrics["test"]["n"] == 40
+    assert metrics["weights"] == "last (epoch 1)"
+    assert any("validation was the test set" in warning for warning in metrics["warnings"])
+    assert len(pd.read_csv(tmp_path / "run" / "predictions.csv")) == 40
+    config = objects["run"].saved_config()
+    assert (config.data.val, config.data.batch_size, config.weights, config.optimizer.eps) == ("test", 32, "last", 1e-7)
+
+
+def test_early_stopping_stops_and_a_sweep_can_keep_no_weights(tmp_path: Path) -> None:
+    overrides = [
+        "callbacks=early_stopping",
+        "callbacks.early_stopping.patience=1",
+        "callbacks.early_stopping.min_delta=10",
+        "keep_weights=false",
+        "trainer.max_epochs=9",
+    ]
+    metrics, objects = run_training(tmp_path / "run", *overrides)
+    assert metrics["epochs"] == 2
+    assert list(objects["run"].checkpoints.iterdir()) == []
+
+
+def test_best_weights_are_those_of_the_best_epoch(tmp_path: Path) -> None:
+    run_training(tmp_path / "run", "trainer.max_epochs=6", "optimizer.lr=0.01", "logger=none")
+    run = RunFolder(tmp_path / "run")
+    history = pd.read_csv(run.history)
+    best = int(history["epoch"].iloc[int(history["val/loss"].argmin())])
+    assert run.results()["weights"] == f"best (epoch {best} of 6, by val/loss)"
+    shorter, _ = run_training(
+        tmp_path / "shorter", f"trainer.max_epochs={best}", "optimizer.lr=0.01", "logger=none", "weights=last"
+    )
+    assert shorter["test"] == run.results()["test"]
+
+
+@pytest.mark.slow
+def test_a_sweep_from_the_repository_root_leaves_complete_folders(tmp_path: Path) -> None:
+    swept = ["model.dropout=[0,0,0],[0.25,0.25,0.5]", "seed=0,1"]
+    command = [sys.executable, "train.py", "-m", *QUICK, "trainer.max_epochs=1", *swept, f"hydra.sweep.dir={tmp_path}"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    folders = sorted(path for path in tmp_path.iterdir() if path.is_dir())
+    assert len(folders) == 4
+    for folder in folders:
+        assert RunFolder(folder).status() == "finished"
+        assert "=" not in folder.name
+    assert {RunFolder(folder).saved_config().seed for folder in folders} == {0, 1}
+    # A folder's name can be typed as it stands.
+    reached = subprocess.run(
+        [sys.executable, "src/evaluate.py", f"ckpt_path={folders[0]}", f"hydra.run.dir={tmp_path / 'evaluation'}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert reached.returncode == 0, reached.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", [["train.py"], ["src/train.py"], ["-m", "cxrlab.train"]], ids=" ".join)
+def test_ways_to_start_the_same_program(program: list[str], tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        *(str(ROOT / part) if part.endswith(".py") else part for part in program),
+        "--cfg",
+        "job",
+    ]
+    result = subprocess.run([*command, "seed=5"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "seed: 5" in result.stdout
+
+
+@pytest.mark.gpu
+def test_a_gpu_run(tmp_path: Path) -> None:
+    metrics, _ = run_training(tmp_path / "run", "trainer=gpu", "trainer.precision=16-mixed")
+    assert metrics["status"] == "finished"
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["device"] == "cuda"

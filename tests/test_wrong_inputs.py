@@ -1,0 +1,827 @@
+"""What a user can get wrong, and what the programs say to it: one test per row of docs/wrong_inputs.md.
+
+``python tests/test_wrong_inputs.py > docs/wrong_inputs.md`` writes that table anew from what is really printed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import logging
+import os
+import pickle
+import re
+import shlex
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cxrlab import evaluate, train
+
+ROOT = Path(__file__).parent.parent
+TABLE = ROOT / "docs" / "wrong_inputs.md"
+MAINS: dict[str, Callable[[], None]] = {"train": train.main, "evaluate": evaluate.main}
+SCRIPTS = {"train": "train.py", "evaluate": "src/evaluate.py"}
+TINY = ("data.image_size=32", "model=paper_cnn_small", "trainer=cpu", "trainer.max_epochs=1", "logger=none")
+FILMS = ("data=folder", "data.source.root=films", "data.source.labels={neg: 0, pos: 1}", "data.val=0.25")
+RUN = "hydra.run.dir=run"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One wrong input.
+
+    Attributes:
+        section: Of the table.
+        wrong: What is wrong, in words; the name of the test.
+        typed: Arguments; those of :data:`TINY` and :data:`FILMS` come before them, unless ``bare``.
+        says: What the message must say, among the rest.
+        prepare: Makes files in the folder in which the program runs; there are good films in ``films`` already.
+        program: Of :data:`MAINS`.
+        bare: Nothing comes before ``typed`` but :data:`TINY`.
+        works: Not refused: the run ends well, and ``says`` stands on the screen.
+        patched: Simulates what a test cannot make, a missing network for instance.
+    """
+
+    section: str
+    wrong: str
+    typed: tuple[str, ...]
+    says: tuple[str, ...]
+    prepare: Callable[[Path], object] = lambda folder: None
+    program: str = "train"
+    bare: bool = False
+    works: bool = False
+    patched: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
+
+    @property
+    def command(self) -> list[str]:
+        if self.program == "evaluate":
+            return [RUN, "accelerator=cpu", *self.typed]
+        keys = {each.partition("=")[0] for each in self.typed}
+        before = [each for each in (*(() if self.bare else FILMS), *TINY, RUN) if each.partition("=")[0] not in keys]
+        flags = 2 if self.typed and self.typed[0].startswith("--") else 0  # argparse wants them first
+        return [*self.typed[:flags], *before, *self.typed[flags:]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a program did: its exit status, what it printed with the folder's name shortened, and whether files are as before."""
+
+    status: int
+    printed: str
+    errors: str
+    unharmed: bool
+    repeatable: bool
+
+
+# ---------------------------------------------------------------------------------------------------------- running
+
+
+def outcome(row: Row) -> Outcome:
+    """Runs a row in a folder of its own, once per process."""
+    return _outcome(ROWS.index(row))
+
+
+@functools.cache
+def _outcome(number: int) -> Outcome:
+    row = ROWS[number]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        films(folder / "films")
+        row.prepare(folder)
+        before = contents(folder)
+        begun = (folder / "run/config.yaml").exists()
+        with contextlib.chdir(folder), row.patched():
+            status, printed, errors = run(row.program, row.command)
+        after = contents(folder)
+        return Outcome(
+            status,
+            printed.replace(name, "…"),
+            errors.replace(name, "…"),
+            unharmed=before.items() <= after.items() and "PWNED" not in after,
+            repeatable=begun or row.works or not (folder / "run/config.yaml").exists(),
+        )
+
+
+def run(program: str, arguments: list[str]) -> tuple[int, str, str]:
+    """Runs a program's ``main`` in this process: exit status, stdout, stderr. An exception that passes through is raised."""
+    status: Any = 0
+    printed, errors = io.StringIO(), io.StringIO()
+    with state_restored(), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(errors):
+        sys.argv = [SCRIPTS[program], *arguments]
+        try:
+            MAINS[program]()
+        except SystemExit as end:
+            status = end.code
+    return int(status or 0), printed.getvalue(), errors.getvalue()
+
+
+@contextlib.contextmanager
+def state_restored() -> Iterator[None]:
+    """Puts back what a program may change for its own process: logging, environment, torch's settings."""
+    loggers = [logging.getLogger(name) for name in (None, "pytorch_lightning", "lightning.fabric", "cxrlab")]
+    states = [(each.handlers[:], each.level, each.propagate) for each in loggers]
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    fills = torch.utils.deterministic.fill_uninitialized_memory
+    with mock.patch.object(sys, "argv", sys.argv), mock.patch.dict(os.environ):
+        try:
+            yield
+        finally:
+            for each, (handlers, level, propagate) in zip(loggers, states, strict=True):
+                for handler in set(each.handlers) - set(handlers):
+                    handler.close()
+                each.handlers[:], each.propagate = handlers, propagate
+                each.setLevel(level)
+            torch.use_deterministic_algorithms(deterministic)
+            torch.utils.deterministic.fill_uninitialized_memory = fills
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every regular file below a folder but what is piped or unreadable, byte for byte."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and os.access(path, os.R_OK)
+    }
+
+
+# ----------------------------------------------------------------------------------------------------- making files
+
+
+def film(path: Path, seed: int) -> None:
+    """A grey image of noise, whatever the name's suffix says it is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (32, 32), np.uint8)).save(path)
+
+
+def films(root: Path, train: int = 6, test: int = 2, suffix: str = ".png") -> None:
+    """``train|test/neg|pos/p<patient>_1.png``: one image per patient."""
+    patient = 0
+    for split, count in (("train", train), ("test", test)):
+        for name in ("neg", "pos"):
+            for _ in range(count):
+                film(root / split / name / f"p{patient:03}_1{suffix}", seed=patient)
+                patient += 1
+
+
+def bytes_at(name: str, content: bytes) -> Callable[[Path], object]:
+    """Writes a file."""
+
+    def prepare(folder: Path) -> None:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+    return prepare
+
+
+def text_at(name: str, text: str) -> Callable[[Path], object]:
+    return bytes_at(name, text.encode())
+
+
+def cut(name: str) -> Callable[[Path], object]:
+    """Keeps the first half of an image that has been made as the name says."""
+
+    def prepare(folder: Path) -> None:
+        film(folder / name, seed=99)
+        data = (folder / name).read_bytes()
+        (folder / name).write_bytes(data[: len(data) // 2])
+
+    return prepare
+
+
+def without(name: str) -> Callable[[Path], object]:
+    """Removes a folder or the images in it, where the name ends in a slash."""
+
+    def prepare(folder: Path) -> None:
+        shutil.rmtree(folder / name)
+        if name.endswith("/"):
+            (folder / name).mkdir()
+
+    return prepare
+
+
+def link(name: str, target: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).symlink_to(target)
+
+
+def copy(source: str, target: str) -> Callable[[Path], object]:
+    return lambda folder: shutil.copy(folder / source, folder / target)
+
+
+def huge_png() -> bytes:
+    """A PNG whose header promises 60,000 x 60,000 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+
+
+def odd_names(folder: Path) -> None:
+    """Renames films to what file systems allow and programs stumble over."""
+    for number, odd in enumerate(["läung ✓ 图.png", "a b'c\"d.png", "-rf.png", "tab\there.PNG", "x=1,[y]{z}$HOME.png"]):
+        (folder / f"films/train/neg/p{number:03}_1.png").rename(folder / "films/train/neg" / odd)
+
+
+@functools.cache
+def finished_run() -> Path:
+    """A run folder, made once by training on the films."""
+    folder = Path(tempfile.mkdtemp(prefix="cxrlab-finished-"))
+    films(folder / "films")
+    with contextlib.chdir(folder):
+        status, _, errors = run("train", [*FILMS, *TINY, RUN])
+    assert status == 0, errors
+    return folder / "run"
+
+
+def with_run(folder: Path) -> None:
+    shutil.copytree(finished_run(), folder / "run")
+
+
+def killed_run(folder: Path) -> None:
+    """A run folder as after a kill, with half a checkpoint."""
+    with_run(folder)
+    (folder / "run/metrics.json").unlink()
+    whole = (folder / "run/checkpoints/model.ckpt").read_bytes()
+    (folder / "run/checkpoints/last.ckpt").write_bytes(whole[: len(whole) // 2])
+
+
+def with_checkpoint(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
+    """``model.ckpt``: that of a finished run, after a change."""
+
+    def prepare(folder: Path) -> None:
+        checkpoint = torch.load(finished_run() / "checkpoints/model.ckpt", weights_only=True)
+        change(checkpoint)
+        torch.save(checkpoint, folder / "model.ckpt")
+
+    return prepare
+
+
+def other_target(target: str, **arguments: Any) -> Callable[[Path], object]:
+    return with_checkpoint(lambda checkpoint: checkpoint["cxrlab"].update(model={"_target_": target, **arguments}))
+
+
+def other_data(checkpoint: dict[str, Any]) -> None:
+    path = {"_target_": "pathlib.Path", "_args_": ["PWNED"]}
+    checkpoint["cxrlab"]["config"]["data"]["source"] = {"_target_": "cxrlab.files.write_text", "path": path, "text": ""}
+
+
+def fewer_units(checkpoint: dict[str, Any]) -> None:
+    checkpoint["cxrlab"]["model"]["dense_units"] = 8
+
+
+class Malicious:
+    """Runs a command when it is unpickled without care."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch PWNED",)
+
+
+# -------------------------------------------------------------------------------------------------------- simulating
+
+
+def no_gpu() -> contextlib.AbstractContextManager[object]:
+    return mock.patch("torch.cuda.is_available", return_value=False)
+
+
+@contextlib.contextmanager
+def no_network() -> Iterator[None]:
+    refusal = urllib.error.URLError("[Errno -3] Temporary failure in name resolution")
+    with (
+        mock.patch("torch.hub.urlopen", side_effect=refusal),
+        mock.patch.dict(os.environ, TORCH_HOME=str(Path.cwd() / "cache")),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def no_permission() -> Iterator[None]:
+    """Takes the permission to read one film away; root reads everything, and so is refused by hand."""
+    read, file = Path.read_bytes, Path("films/train/neg/p000_1.png").absolute()
+
+    def refuse(path: Path) -> bytes:
+        if path.absolute() == file:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    file.chmod(0)
+    with mock.patch.object(Path, "read_bytes", refuse):
+        yield
+
+
+@contextlib.contextmanager
+def nothing_downloaded() -> Iterator[None]:
+    with mock.patch.dict(os.environ):
+        os.environ.pop("CXRLAB_DATA", None)
+        yield
+
+
+# ------------------------------------------------------------------------------------------------------------- rows
+
+KEYS, VALUES, MACHINE = "Keys and options", "Values", "Machine"
+DATA, FILES, FOLDERS, CHECKPOINTS = "Data folder", "Image files", "Run folder", "Evaluating a checkpoint"
+MINE = ("--config-dir", "mine", "experiment=mine")
+A_FILM = "films/train/neg/p000_1"
+
+ROWS = [
+    Row(KEYS, "misspelt key", ("model.dropot=0.1",), ("model.dropot", "did you mean 'dropout'?")),
+    Row(KEYS, "misspelt key at the top", ("sed=1",), ("sed", "did you mean 'seed'?")),
+    Row(KEYS, "misspelt group", ("modle=paper_cnn",), ("modle", "did you mean 'model'?")),
+    Row(
+        KEYS,
+        "misspelt keys behind +",
+        ("+trainer.mx_epochs=3", "+sed=2"),
+        ("2 problems", "trainer.mx_epochs", "'max_epochs'", "sed", "'seed'"),
+    ),
+    Row(KEYS, "unknown model", ("model=papercnn",), ("model=papercnn", "did you mean 'paper_cnn'?", "torchvision")),
+    Row(KEYS, "unknown augmentation", ("augment=stong",), ("augment=stong", "did you mean 'strong'?", "light")),
+    Row(KEYS, "no key=value", ("epochs",), ("epochs", "key=value")),
+    Row(KEYS, "bracket not closed", ("model.dropout=[0.1",), ("model.dropout=[0.1", "key=value", "quote")),
+    Row(KEYS, "several values without -m", ("seed=1,2",), ("seed=1,2", "--multirun")),
+    Row(
+        KEYS,
+        "own experiment file: misspelt key at the top, misspelt key below, value out of range",
+        MINE,
+        ("3 problems", "did you mean 'seed'?", "data.batchsize", "did you mean 'batch_size'?", "optimizer.lr"),
+        text_at(
+            "mine/experiment/mine.yaml",
+            "# @package _global_\nsed: 3\ndata:\n  batchsize: 8\noptimizer:\n  lr: -1\n",
+        ),
+    ),
+    Row(
+        KEYS,
+        "own experiment file: no YAML",
+        MINE,
+        ("mine/experiment/mine.yaml", "line 3"),
+        text_at("mine/experiment/mine.yaml", "# @package _global_\ndata: {val: 0.2\nseed: 3\n"),
+    ),
+    Row(
+        KEYS,
+        "own experiment file: unknown option",
+        MINE,
+        ("model=papercnn", "experiment/mine", "did you mean 'paper_cnn'?"),
+        text_at("mine/experiment/mine.yaml", "# @package _global_\ndefaults:\n  - override /model: papercnn\n"),
+    ),
+    Row(KEYS, "no such experiment folder", ("--config-dir", "mien", "experiment=mine"), ("…/mien", "not found")),
+    Row(VALUES, "dropout out of range", ("model.dropout=[0.25,0.25,1.5]",), ("model.dropout[2]", "[0, 1)", "1.5")),
+    Row(VALUES, "two dropout rates", ("model.dropout=[0.25,0.5]",), ("model.dropout", "three", "[0.25, 0.5]")),
+    Row(VALUES, "dropout is text", ("model.dropout=much",), ("model.dropout", "'much'")),
+    Row(VALUES, "negative learning rate", ("optimizer.lr=-0.1",), ("optimizer.lr", "-0.1")),
+    Row(VALUES, "learning rate is text", ("optimizer.lr=fast",), ("optimizer", "lr='fast'")),
+    Row(VALUES, "batch size 0", ("data.batch_size=0",), ("data.batch_size", "[1, 65536]", "got 0")),
+    Row(VALUES, "negative seed", ("seed=-1",), ("seed", "whole number in [0, ", "got -1")),
+    Row(VALUES, "seed is text", ("seed=lucky",), ("seed", "whole number", "'lucky'")),
+    Row(VALUES, "negative number of epochs", ("trainer.max_epochs=-3",), ("trainer.max_epochs", "-3")),
+    Row(VALUES, "no epoch", ("trainer.max_epochs=0",), ("trainer.max_epochs", "got 0")),
+    Row(VALUES, "validation share 0", ("data.val=0",), ("data.val", "(0, 1)", "got 0")),
+    Row(VALUES, "validation share above 1", ("data.val=1.2",), ("data.val", "(0, 1)", "got 1.2")),
+    Row(VALUES, "validation misspelt", ("data.val=tset",), ("data.val", "did you mean 'test'?")),
+    Row(VALUES, "unknown precision", ("trainer.precision=8-bit",), ("trainer.precision", "8-bit", "32-true")),
+    Row(VALUES, "images too small for the network", ("data.image_size=4",), ("image_size", "4x4", "at least 12x12")),
+    Row(VALUES, "three image sizes", ("data.image_size=[10,20,30]",), ("data.image_size", "[10, 20, 30]")),
+    Row(VALUES, "image size 0", ("data.image_size=0",), ("data.image_size", "[1, 8192]", "got 0")),
+    Row(VALUES, "two channels", ("data.channels=2",), ("data.channels", "1, 3", "got 2")),
+    Row(VALUES, "unknown metric", ("monitor=val/acc",), ("monitor", "val/accuracy", "'val/acc'")),
+    Row(VALUES, "unknown weights", ("weights=newest",), ("weights", "best, last", "'newest'")),
+    Row(VALUES, "neither true nor false", ("keep_weights=maybe",), ("keep_weights", "True, False", "'maybe'")),
+    Row(VALUES, "no checkpoints", ("callbacks=progress",), ("callbacks.checkpoints", "callbacks=default")),
+    Row(
+        VALUES,
+        "persistent workers, and no workers",
+        ("data.persistent_workers=true",),
+        ("data.persistent_workers", "num_workers"),
+    ),
+    Row(
+        VALUES,
+        "unknown torchvision network",
+        ("model=torchvision", "model.name=resnet81"),
+        ("model.name", "did you mean 'resnet"),
+    ),
+    Row(
+        VALUES,
+        "pretrained weights: no such file",
+        ("model=torchvision", "model.pretrained=true", "model.weights_path=resnet18.pth"),
+        ("model.weights_path", "resnet18.pth", "model.pretrained=false"),
+    ),
+    Row(
+        MACHINE,
+        "pretrained weights: no network",
+        ("model=torchvision", "model.pretrained=true"),
+        ("resnet18", "https://download.pytorch.org", "model.weights_path", "model.pretrained=false"),
+        patched=no_network,
+    ),
+    Row(MACHINE, "no GPU", ("trainer=gpu",), ("trainer.accelerator", "trainer=cpu"), patched=no_gpu),
+    Row(
+        MACHINE,
+        "half precision on a CPU",
+        ("trainer.precision=16-mixed",),
+        ("trainer.precision", "bf16-mixed", "32-true"),
+    ),
+    Row(MACHINE, "two devices", ("trainer.devices=2",), ("trainer.devices", "must be 1", "got 2")),
+    Row(
+        DATA,
+        "the paper's data set is not there",
+        ("data=paper",),
+        ("…/data/xray_dataset_covid19", "kagglehub", "data=synthetic"),
+        bare=True,
+        patched=nothing_downloaded,
+    ),
+    Row(DATA, "no such folder", ("data.source.root=fims",), ("…/fims", "data.source.root=", "data=synthetic")),
+    Row(
+        DATA,
+        "no root and no labels",
+        ("data=folder",),
+        ("2 problems", "data.source.root=...", "data.source.labels=..."),
+        bare=True,
+    ),
+    Row(
+        DATA,
+        "labels are a list",
+        ("data.source.labels=[neg,pos]",),
+        ("data.source.labels", "0 (Negative)", "1 (Positive)", "['neg', 'pos']"),
+    ),
+    Row(DATA, "labels of one class", ("data.source.labels={neg: 0}",), ("data.source.labels", "both")),
+    Row(
+        DATA,
+        "class folder misspelt",
+        ("data.source.labels={neg: 0, poss: 1}",),
+        ("films/train/pos", "did you mean 'poss'?"),
+    ),
+    Row(DATA, "class folder missing", (), ("films/test", "'pos'", "neg"), without("films/test/pos")),
+    Row(DATA, "empty class", (), ("films/train/pos", "empty class", ".png"), without("films/train/pos/")),
+    Row(
+        DATA,
+        "one class only",
+        (),
+        ("films/train", "'pos'", "missing"),
+        lambda folder: [shutil.rmtree(folder / f"films/{split}/pos") for split in ("train", "test")],
+    ),
+    Row(
+        DATA,
+        "one class only after unreadable images were skipped",
+        ("data.on_error=skip",),
+        ("test split", "no Positive"),
+        lambda folder: [path.write_bytes(b"") for path in (folder / "films/test/pos").iterdir()],
+    ),
+    Row(
+        DATA,
+        "too few patients to validate on",
+        (),
+        ("data.val=0.25", "1 training patient(s)", "Negative"),
+        lambda folder: [path.unlink() for path in sorted((folder / "films/train/neg").iterdir())[1:]],
+    ),
+    Row(
+        DATA,
+        "pattern for patients without a group",
+        (r"data.source.patient_pattern='^p\d+'",),
+        ("data.source.patient_pattern", "(group)"),
+    ),
+    Row(
+        DATA,
+        "pattern for patients is no regular expression",
+        ("data.source.patient_pattern='(p'",),
+        ("data.source.patient_pattern", "regular expression"),
+    ),
+    Row(
+        DATA,
+        "pattern for patients does not match",
+        (r"data.source.patient_pattern='^x(\d+)_'",),
+        ("p000_1.png", "data.source.patient_pattern", "no patient"),
+    ),
+    Row(
+        DATA,
+        "the same patient in train and test",
+        (r"data.source.patient_pattern='^(p\d+)_'",),
+        ("leak", "patient p000", "train (p000_1.png)", "test (p000_2.png)", "data.allow_leak=true"),
+        lambda folder: film(folder / "films/test/neg/p000_2.png", seed=99),
+    ),
+    Row(
+        DATA,
+        "the same file in train and test, under another name",
+        (),
+        ("leak", "the same file", "(p000_1.png)", "test (new.png)", "data.allow_leak=true"),
+        copy(f"{A_FILM}.png", "films/test/neg/new.png"),
+    ),
+    Row(FILES, "JPEG cut off", (), ("cut.jpg", "cut off", "data.on_error=skip"), cut("films/train/neg/cut.jpg")),
+    Row(FILES, "PNG cut off", (), ("p000_1.png", "cut off", "data.on_error=skip"), cut(f"{A_FILM}.png")),
+    Row(FILES, "empty file", (), ("p000_1.png", "0 bytes", "data.on_error=skip"), bytes_at(f"{A_FILM}.png", b"")),
+    Row(
+        FILES,
+        "text named .png",
+        (),
+        ("notes.png", "not an image", "PNG, JPEG", "data.on_error=skip"),
+        text_at("films/train/neg/notes.png", "call the radiologist\n"),
+    ),
+    Row(
+        FILES,
+        "60,000 x 60,000 pixels by its header",
+        (),
+        ("huge.png", "150,000,000", "data.on_error=skip"),
+        bytes_at("films/train/neg/huge.png", huge_png()),
+    ),
+    Row(FILES, "no permission to read", (), ("p000_1.png", "permission", "chmod"), patched=no_permission),
+    Row(FILES, "link to nothing", (), ("gone.png", "not there"), link("films/train/neg/gone.png", "nowhere.png")),
+    Row(FILES, "link to itself", (), ("loop.png", "cannot be read"), link("films/train/neg/loop.png", "loop.png")),
+    Row(FILES, "folder named .png", (), (), lambda folder: (folder / "films/train/neg/folder.png").mkdir(), works=True),
+    Row(
+        FILES,
+        "link back to the class folder",
+        (),
+        ("films/train/neg/again", "not entered"),
+        link("films/train/neg/again", "."),
+        works=True,
+    ),
+    Row(
+        FILES,
+        "link back to the folder of all classes",
+        (),
+        ("films/train/neg/again",),
+        link("films/train/neg/again", ".."),
+        works=True,
+    ),
+    Row(FILES, "names such as `läung ✓ 图.png`, `-rf.png`, `x=1,[y]{z}$HOME.png`", (), (), odd_names, works=True),
+    Row(
+        FILES,
+        "five kinds of bad files at once, skipped on request",
+        ("data.on_error=skip",),
+        ("p000_1.png", "0 bytes", "cut.jpg", "huge.png", "gone.png"),
+        lambda folder: [
+            prepare(folder)
+            for prepare in (
+                bytes_at(f"{A_FILM}.png", b""),
+                cut("films/train/neg/cut.jpg"),
+                bytes_at("films/train/neg/huge.png", huge_png()),
+                link("films/train/neg/gone.png", "nowhere.png"),
+                text_at("films/train/pos/notes.png", "call the radiologist\n"),
+            )
+        ],
+        works=True,
+    ),
+    Row(FOLDERS, "the folder holds a run", (RUN,), ("run", "ckpt_path=", "hydra.run.dir="), with_run),
+    Row(
+        FOLDERS,
+        "the folder cannot be made: a file is in its way",
+        ("hydra.run.dir=notes.txt/run",),
+        ("notes.txt", "hydra.run.dir="),
+        text_at("notes.txt", "here\n"),
+    ),
+    Row(FOLDERS, "going on with nothing", ("ckpt_path=runs/old",), ("ckpt_path=runs/old", "no such", "runs/")),
+    Row(
+        FOLDERS,
+        "going on with a folder that is no run",
+        ("ckpt_path=films",),
+        ("ckpt_path=films", "config.yaml", "without ckpt_path"),
+    ),
+    Row(
+        FOLDERS,
+        "going on with other settings",
+        ("ckpt_path=run", "model.dropout=[0,0,0]"),
+        ("model.dropout=[0,0,0]", "trainer.max_epochs", "without ckpt_path"),
+        with_run,
+    ),
+    Row(
+        FOLDERS,
+        "going on with a run whose config.yaml is damaged",
+        ("ckpt_path=run",),
+        ("run/config.yaml", "damaged", "restore it"),
+        lambda folder: [with_run(folder), (folder / "run/config.yaml").write_text("data: {val: [")],
+    ),
+    Row(
+        FOLDERS,
+        "going on with a run whose last.ckpt is cut off",
+        ("ckpt_path=run",),
+        ("run/checkpoints/last.ckpt", "cut off"),
+        killed_run,
+    ),
+    Row(CHECKPOINTS, "no checkpoint named", (), ("ckpt_path", "must be set"), program="evaluate"),
+    Row(CHECKPOINTS, "no such checkpoint", ("ckpt_path=model.ckpt",), ("model.ckpt", "no such"), program="evaluate"),
+    Row(
+        CHECKPOINTS,
+        "text named .ckpt",
+        ("ckpt_path=model.ckpt",),
+        ("model.ckpt", "not a readable checkpoint"),
+        text_at("model.ckpt", "weights\n"),
+        program="evaluate",
+    ),
+    Row(
+        CHECKPOINTS,
+        "checkpoint cut off",
+        ("ckpt_path=model.ckpt",),
+        ("model.ckpt", "not a readable checkpoint"),
+        lambda folder: (folder / "model.ckpt").write_bytes((finished_run() / "checkpoints/model.ckpt").read_bytes()[:9999]),
+        program="evaluate",
+    ),
+    Row(
+        CHECKPOINTS,
+        "pickle that runs code",
+        ("ckpt_path=model.ckpt",),
+        ("model.ckpt", "refused"),
+        lambda folder: torch.save({"state_dict": Malicious()}, folder / "model.ckpt"),
+        program="evaluate",
+    ),
+    Row(
+        CHECKPOINTS,
+        "old-style pickle that runs code",
+        ("ckpt_path=model.ckpt",),
+        ("model.ckpt", "not a readable checkpoint"),
+        bytes_at("model.ckpt", pickle.dumps({"state_dict": Malicious()})),
+        program="evaluate",
+    ),
+    Row(
+        CHECKPOINTS,
+        "weights of another project",
+        ("ckpt_path=model.ckpt",),
+        ("model.ckpt", "not a checkpoint of this project"),
+        lambda folder: torch.save({"state_dict": {"fc.weight": torch.zeros(1, 2)}}, folder / "model.ckpt"),
+        program="evaluate",
+    ),
+    Row(
+        CHECKPOINTS,
+        "names `os.system` as its network",
+        ("ckpt_path=model.ckpt",),
+        ("model.ckpt", "refused", "'os.system'", "cxrlab.models"),
+        other_target("os.system", command="touch PWNED"),
+        program="evaluate",
+    ),
+    Row(
+        CHECKPOINTS,
+        "names a function that cxrlab.models imports",
+        ("ckpt_path=model.ckpt",),
+        ("model.ckpt", "refused", "'cxrlab.models.torch.hub.load'"),
+        other_target("cxrlab.models.torch.hub.load", repo_or_dir=".", model="x", source="local"),
+        program="evaluate",
+    ),
+    Row(
+        CHECKPOINTS,
+        "names a function that writes files as its data set",
+        ("ckpt_path=model.ckpt",),
+        ("model.ckpt", "refused", "'cxrlab.files.write_text'", "data="),
+        with_checkpoint(other_data),
+        program="evaluate",
+    ),
+    Row(
+        CHECKPOINTS,
+        "configuration missing",
+        ("ckpt_path=model.ckpt",),
+        ("model.ckpt", "config"),
+        with_checkpoint(lambda checkpoint: checkpoint["cxrlab"].pop("config")),
+        program="evaluate",
+    ),
+    Row(
+        CHECKPOINTS,
+        "weights of another size",
+        ("ckpt_path=model.ckpt",),
+        ("model.ckpt", "do not fit"),
+        with_checkpoint(fewer_units),
+        program="evaluate",
+    ),
+    Row(
+        CHECKPOINTS,
+        "preprocessing other than the weights'",
+        ("ckpt_path=run", *FILMS, "data.image_size=64", "hydra.run.dir=new"),
+        ("data.image_size", "'height': 32", "leave it out"),
+        with_run,
+        program="evaluate",
+    ),
+    Row(
+        CHECKPOINTS,
+        "unknown split",
+        ("ckpt_path=run", "split=tets", "hydra.run.dir=new"),
+        ("split", "did you mean 'test'?"),
+        with_run,
+        program="evaluate",
+    ),
+    Row(
+        CHECKPOINTS,
+        "no GPU to evaluate on",
+        ("ckpt_path=run", "accelerator=gpu", "hydra.run.dir=new"),
+        ("accelerator", "accelerator=auto"),
+        with_run,
+        program="evaluate",
+        patched=no_gpu,
+    ),
+]
+IN_A_PROCESS = ("misspelt key", "dropout out of range", "JPEG cut off", "text named .ckpt")
+"""Rows that are also run the way a user does it."""
+
+
+# ------------------------------------------------------------------------------------------------------------- tests
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.wrong)
+def test_wrong_input(row: Row) -> None:
+    found = outcome(row)
+    told = found.printed if row.works else found.errors
+    assert found.status == (0 if row.works else 1), found.errors
+    assert [each for each in row.says if each not in told] == [], told
+    assert found.errors.startswith("" if row.works else "error: ")
+    assert "Traceback" not in found.errors
+    assert found.unharmed, "a file that was there has changed, or code of a checkpoint was run"
+    assert found.repeatable, "the same command would meet a run folder that is taken"
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.wrong in IN_A_PROCESS], ids=lambda row: row.wrong)
+def test_a_process_says_the_same(row: Row, tmp_path: Path) -> None:
+    films(tmp_path / "films")
+    row.prepare(tmp_path)
+    command = [sys.executable, str(ROOT / SCRIPTS[row.program]), *row.command]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.replace(str(tmp_path), "…") == outcome(row).errors
+
+
+def test_a_bug_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(*_: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train, "train", bug)
+    with pytest.raises(ValueError, match="a bug"):
+        run("train", [RUN])
+
+
+def test_no_code_of_a_checkpoint_ran(tmp_path: Path) -> None:
+    """The files above would, if read without care: the marker appears."""
+    torch.save({"state_dict": Malicious()}, tmp_path / "model.ckpt")
+    with contextlib.chdir(tmp_path):
+        torch.load("model.ckpt", weights_only=False)
+    assert (tmp_path / "PWNED").exists()
+
+
+def test_every_row_has_a_name_of_its_own() -> None:
+    assert len({row.wrong for row in ROWS}) == len(ROWS)
+
+
+def test_the_table_is_up_to_date() -> None:
+    assert TABLE.read_text(encoding="utf-8") == table()
+
+
+# ------------------------------------------------------------------------------------------------------------- table
+
+
+def table() -> str:
+    """docs/wrong_inputs.md."""
+    sections = dict.fromkeys(row.section for row in ROWS)
+    return HEAD + "".join(_section(name) for name in sections)
+
+
+HEAD = f"""# What you can get wrong, and what you are told
+
+{len(ROWS)} wrong inputs with the real output of each. A mistake ends with exit status 1 and a message that names the key or
+file; it shows no traceback, changes no file that was there, and leaves the run folder free for the corrected command.
+
+This file is written by `python tests/test_wrong_inputs.py > docs/wrong_inputs.md`; a test compares the two. `…` is the
+working folder. What is typed comes after `python train.py {" ".join(shlex.quote(each) for each in FILMS)}
+{" ".join(TINY)} {RUN}`, where nothing else is said; `films` holds 6 + 6 training and 2 + 2 test images.
+"""
+
+
+def _section(name: str) -> str:
+    lines = ["", f"## {name}", "", "| what is wrong | typed | what is printed |", "| --- | --- | --- |"]
+    for row in ROWS:
+        if row.section == name:
+            lines.append(f"| {row.wrong} | {_typed(row)} | {_printed(row)} |")
+    return "\n".join([*lines, ""])
+
+
+def _typed(row: Row) -> str:
+    if row.program == "train" and not row.bare:
+        return _code(shlex.join(row.typed))
+    return _code(shlex.join(["python", SCRIPTS[row.program], *row.typed]))
+
+
+def _printed(row: Row) -> str:
+    found = outcome(row)
+    if not row.works:
+        return "<br>".join(_code(line) for line in found.errors.rstrip("\n").splitlines())
+    warned = [line for line in found.printed.splitlines() if line.startswith("WARNING") and "NOT CHECKED" not in line]
+    return "<br>".join(["works", *map(_code, dict.fromkeys(warned))])
+
+
+def _code(text: str) -> str:
+    fence = "``" if "`" in text else "`"
+    blank = " " if "`" in text else ""
+    escaped = re.sub(r" +", " ", text.strip()).replace("|", "\\|")
+    return f"{fence}{blank}{escaped}{blank}{fence}" if text else ""
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    sys.stdout.write(table())
