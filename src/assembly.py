@@ -158,7 +158,9 @@ def _fill_from_checkpoint(config: DictConfig, model: LoadedModel) -> None:
     except ConfigError as error:
         raise CheckpointError(f"{model.path}: refused: {error}; data=… names other data") from None
     except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{model.path}: not a checkpoint of this project: its metadata are incomplete ({error})") from None
+        raise CheckpointError(
+            f"{model.path}: not a checkpoint of this project: its metadata are incomplete ({error})"
+        ) from None
 
 
 def _build_each(config: DictConfig, group: str, problems: Problems) -> dict[str, Any]:
@@ -167,7 +169,9 @@ def _build_each(config: DictConfig, group: str, problems: Problems) -> dict[str,
     return {name: built for name in nodes if (built := problems.build(config, f"{group}.{name}")) is not None}
 
 
-def _module(config: DictConfig, problems: Problems, network: nn.Module | None, loss: nn.Module | None) -> ClassifierModule:
+def _module(
+    config: DictConfig, problems: Problems, network: nn.Module | None, loss: nn.Module | None
+) -> ClassifierModule:
     """The LightningModule; tries optimizer and scheduler on a dummy weight, so that their range errors come now."""
     optimizer, scheduler = problems.build(config, "optimizer"), problems.build(config, "scheduler")
     trial = None
@@ -197,11 +201,17 @@ def _check_contradictions(
     with problems.guard("trainer.max_epochs"):
         check_range("max_epochs", trainer.get("max_epochs"), 1, integer=True)
     if trainer.get("devices") != 1:
-        problems.add("trainer.devices", f"must be 1, got {trainer.get('devices')!r}; runs of a sweep are what uses several")
+        problems.add(
+            "trainer.devices", f"must be 1, got {trainer.get('devices')!r}; runs of a sweep are what uses several"
+        )
     _check_device(trainer, "trainer.", problems)
-    checkpoints = [node for node in (config.callbacks or {}).values() if str(node.get("_target_", "")).endswith("Checkpoints")]
+    checkpoints = [
+        node for node in (config.callbacks or {}).values() if str(node.get("_target_", "")).endswith("Checkpoints")
+    ]
     if len(checkpoints) != 1:
-        problems.add("callbacks.checkpoints", "exactly one is needed, as in callbacks=default: without, a killed run is lost")
+        problems.add(
+            "callbacks.checkpoints", "exactly one is needed, as in callbacks=default: without, a killed run is lost"
+        )
     if datamodule is not None and network is not None:
         _, height, width = datamodule.preprocessing.shape
         try:

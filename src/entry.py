@@ -70,7 +70,9 @@ def errors_as_sentences() -> Iterator[None]:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(1) from None
         number = HydraConfig.get().job.num
-        print(f"error in job {number}: {error}", file=sys.stderr)  # at once: Hydra tells of the first failed job, at the end
+        print(
+            f"error in job {number}: {error}", file=sys.stderr
+        )  # at once: Hydra tells of the first failed job, at the end
         raise _JobFailed(f"job {number} failed, see above; the other jobs ran") from None
     except KeyboardInterrupt:
         print("\ninterrupted; nothing that was finished is lost", file=sys.stderr)

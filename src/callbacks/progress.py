@@ -39,6 +39,10 @@ class Progress(RichProgressBar):
         seconds = time.monotonic() - self._began
         say(f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}  {values}  {seconds:.1f} s")
 
+    def _get_train_description(self, current_epoch: int) -> str:
+        """Counts epochs from 1, as every line and file of a run does; Lightning's bar counts from 0."""
+        return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"
+
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """What stands beside the bar: no version number."""
         return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}

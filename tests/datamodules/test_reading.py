@@ -27,7 +27,7 @@ EXIF[0x0112] = 6  # orientation: to be turned by 90 degrees clockwise
 
 
 def picture() -> Pixels:
-    """Shape (24, 31, 3), uint8: a gradient, so that JPEG keeps it, with noise, so that decoders cannot agree by luck."""
+    """Shape (24, 31, 3), uint8: a gradient, so that JPEG keeps it, with noise, so that nothing agrees by luck."""
     y, x = np.mgrid[:24, :31]
     smooth = np.stack([8 * x, 10 * y, 4 * (x + y)], -1)
     return (smooth + np.random.default_rng(0).integers(0, 8, smooth.shape)).astype(np.uint8)

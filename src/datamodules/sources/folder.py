@@ -43,7 +43,8 @@ class FolderSource:
         how_to_get: str = "data.source.root=/path/to/images names another folder",
     ) -> None:
         meanings = list(labels.values()) if isinstance(labels, Mapping) else []
-        if any(label not in meanings for label in (0, 1)) or any(label not in (0, 1) for label in meanings):
+        known = list(LABELS.values())
+        if any(label not in meanings for label in known) or any(label not in known for label in meanings):
             raise ValueError(f"labels must map class folders onto 0 (Negative) and 1 (Positive), both, got {labels!r}")
         self.root = Path(str(root)).expanduser()
         self.labels = {str(folder): label for folder, label in labels.items()}

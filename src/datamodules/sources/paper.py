@@ -48,11 +48,15 @@ class PaperSource:
         names = files["path"].map(lambda path: Path(path).name)
         for column in known.columns:
             files[column] = names.map(known[column]).fillna("")
-        self.notes = [*self._folder.notes, *self._notes(names, known)]
+        self.notes = [*self._folder.notes, *self._notes(files["patient_id"], names, known)]
         return files
 
-    def _notes(self, names: pd.Series, known: pd.DataFrame) -> list[str]:
-        notes = ["paper: the negatives carry case numbers as patient ids; that a child has one only is NOT CHECKED"]
+    def _notes(self, patients: pd.Series, names: pd.Series, known: pd.DataFrame) -> list[str]:
+        unknown = int((patients == "").sum())
+        unchecked = (
+            f"{unknown} image(s) of unknown patients, nor for children (the negatives) with several case numbers"
+        )
+        notes = [f"paper: patients in more than one split are NOT CHECKED for {unchecked}"]
         strangers = int((~names.isin(known.index)).sum())
         missing = int((~known.index.isin(names)).sum())
         if strangers or missing:

@@ -1,0 +1,182 @@
+"""Checkpoints: written whole or not at all, read as data and never as code, and enough by themselves to use the model."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from hydra.errors import InstantiationException
+from lightning_fabric.plugins import TorchCheckpointIO
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from cxrlab.config import build, check_targets
+from cxrlab.datamodules import ChestXRayDataModule
+from cxrlab.datamodules.manifest import LABELS, fingerprint
+from cxrlab.errors import CheckpointError, ConfigError
+from cxrlab.files import write_atomically
+from cxrlab.models.classifier import METADATA, ClassifierModule
+from cxrlab.runs.folder import RunFolder
+
+FORMAT = 1
+"""Version of the metadata below; raised when an older reader could not understand a newer file."""
+_NEEDED = ("format", "model", "config", "preprocessing", "labels", "threshold", "data")
+_PREFIX = "network."
+
+
+def metadata(config: DictConfig, datamodule: ChestXRayDataModule) -> dict[str, Any]:
+    """What travels with the weights, so that nothing else is needed to use them; plain values only."""
+    manifest = datamodule.manifest
+    plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    return {
+        "format": FORMAT,
+        "model": plain["model"],
+        "config": plain,
+        "preprocessing": datamodule.preprocessing.as_dict(),
+        "labels": dict(LABELS),
+        "threshold": 0.5,
+        "data": {
+            "sources": sorted(manifest["source"].unique().tolist()),
+            "synthetic": datamodule.source.synthetic,
+            "images": len(manifest),
+            "fingerprint": fingerprint(manifest),
+        },
+    }
+
+
+def final_checkpoint(module: ClassifierModule, weights: str) -> dict[str, Any]:
+    """The checkpoint that a finished run keeps: weights and metadata, no optimizer.
+
+    Args:
+        module: With the weights that were evaluated.
+        weights: Which those are, in words.
+    """
+    return {"state_dict": module.state_dict(), METADATA: {**module.metadata, "weights": weights}}
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its final place, flushes it to disk and renames it.
+
+    Lightning's own goes through a temporary folder that may be on another disk, and has passed over a read-only folder in
+    silence (its threads #19970 and #21800); here that is an error.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Saves, or raises :class:`CheckpointError` naming the file; an older file at ``path`` then stays whole."""
+        try:
+            write_atomically(Path(path), lambda file: torch.save(checkpoint, file))
+        except OSError as error:
+            hint = "free some space, or choose another folder with hydra.run.dir=…"
+            raise CheckpointError(f"{path}: the checkpoint cannot be written ({error.strerror}); {hint}") from error
+
+    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Loads, or raises :class:`CheckpointError` naming the damaged file."""
+        _check_archive(Path(path))
+        return super().load_checkpoint(path, *args, **kwargs)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network with everything needed to use it.
+
+    Attributes:
+        network: With its weights, in evaluation mode, on the CPU; images (N, channels, height, width) to logits (N, 1).
+        metadata: ``model`` (its config), ``preprocessing``, ``labels``, ``threshold``, ``data`` (fingerprint and names),
+            ``config`` (the whole run's).
+        path: The file it came from.
+    """
+
+    network: nn.Module
+    metadata: dict[str, Any]
+    path: Path
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint that may come from a stranger: tensors and plain values only.
+
+    Raises:
+        CheckpointError: No such file, not a checkpoint, damaged, or one that holds code.
+    """
+    _check_archive(path)
+    try:
+        # mmap: a file that claims to hold gigabytes is not read before its shapes have been compared with the network's.
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"{named[1]} is more than tensors" if named else "it holds more than tensors"
+        hint = "ask its author for the weights alone"
+        raise CheckpointError(f"{path}: refused: {what} and plain values, and could run code; {hint}") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"{path}: not a readable checkpoint ({reason}); copy it again") from None
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise CheckpointError(f"{path}: not a checkpoint of this project: it has no state_dict")
+    return checkpoint
+
+
+def _check_archive(path: Path) -> None:
+    """Refuses what cannot be a checkpoint; the directory of a zip archive is at its end, so one that is cut off is none."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint; name a run folder below runs/, or a .ckpt file")
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(
+            f"{path}: not a readable checkpoint: it is cut off, or no file of torch.save; copy it again, or train anew"
+        )
+
+
+def load_model(ckpt_path: str | Path, trusted: Sequence[str] = ()) -> LoadedModel:
+    """Loads a network from a run folder or a checkpoint file.
+
+    Args:
+        ckpt_path: Either; of a run folder its best weights, or the last where its recipe says so.
+        trusted: Packages beside ``cxrlab.models`` whose ``nn.Module`` classes a checkpoint may name, for networks of your own.
+
+    Raises:
+        CheckpointError: The file cannot be used; it names why.
+    """
+    path = Path(ckpt_path).expanduser()
+    if path.is_dir():
+        path = RunFolder.of(path).weights()
+    checkpoint = load_checkpoint(path)
+    metadata = checkpoint.get(METADATA)
+    missing = [key for key in _NEEDED if not isinstance(metadata, dict) or key not in metadata]
+    if not isinstance(metadata, dict) or missing:
+        raise CheckpointError(f"{path}: not a checkpoint of this project: it lacks {', '.join(missing)}")
+    if metadata["format"] != FORMAT:
+        raise CheckpointError(
+            f"{path}: format {metadata['format']}, this cxrlab reads format {FORMAT}; use a matching version"
+        )
+    network = _network(path, metadata["model"], ("cxrlab.models", *trusted))
+    state = {
+        key.removeprefix(_PREFIX): value for key, value in checkpoint["state_dict"].items() if key.startswith(_PREFIX)
+    }
+    try:
+        network.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        first = str(error).partition("\n")[2].partition("\n")[0].strip()
+        raise CheckpointError(f"{path}: its weights do not fit the network it names: {first}") from None
+    return LoadedModel(network.requires_grad_(False).eval(), metadata, path)
+
+
+def _network(path: Path, config: Any, trusted: Sequence[str]) -> nn.Module:
+    """Builds the network that a checkpoint names, without memory; a stranger's ``_target_`` must be a class of ours."""
+    try:
+        if not isinstance(config, dict) or "_target_" not in config:
+            raise ConfigError("it names no network")
+        check_targets(config, trusted)
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: refused: {error}") from None
+    try:
+        with torch.device("meta"):
+            network = build(config)
+    except (TypeError, ValueError, InstantiationException) as error:
+        raise CheckpointError(f"{path}: its network cannot be built ({error})") from None
+    if not isinstance(network, nn.Module):
+        raise CheckpointError(f"{path}: refused: {config['_target_']!r} is no network")
+    return network

@@ -1,0 +1,202 @@
+"""A run folder: which file stands where, and what state the run is in.
+
+==================  =========================================================================
+``config.yaml``     the resolved configuration; the first file written
+``overrides.yaml``  what was typed
+``environment.json``  versions, commit, machine, seed
+``manifest.csv``    every image with split and SHA-256
+``metrics.csv``     one row per epoch
+``predictions.csv``  manifest rows of val and test, with ``score``
+``metrics.json``    results with intervals; written last but one: with it, the run is over
+``report.md``       for people, with ``figures/``
+``checkpoints/``    ``last.ckpt`` (and ``best.ckpt``) while unfinished, ``model.ckpt`` afterwards
+``tensorboard/``    event files
+==================  =========================================================================
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from cxrlab.datamodules.manifest import write as write_manifest
+from cxrlab.errors import CheckpointError, ConfigError
+from cxrlab.files import write_atomically, write_json, write_text
+
+MODEL = "model.ckpt"
+LAST = "last.ckpt"
+BEST = "best.ckpt"
+RESUMABLE = ("trainer.max_epochs", "data.num_workers", "data.persistent_workers", "keep_weights")
+"""What may differ when a run is continued: nothing here changes the numbers of an epoch."""
+
+
+class RunFolder:
+    """Paths and state of one run.
+
+    Args:
+        path: The folder; it need not exist yet.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.overrides = self.path / "overrides.yaml"
+        self.environment = self.path / "environment.json"
+        self.manifest = self.path / "manifest.csv"
+        self.history = self.path / "metrics.csv"
+        self.predictions = self.path / "predictions.csv"
+        self.metrics = self.path / "metrics.json"
+        self.checkpoints = self.path / "checkpoints"
+        self.tensorboard = self.path / "tensorboard"
+
+    @classmethod
+    def of(cls, path: str | Path) -> RunFolder:
+        """Finds the run that a user's ``ckpt_path`` means: the folder itself, or a file in its ``checkpoints/``.
+
+        Raises:
+            CheckpointError: There is no such path, or no run in it.
+        """
+        given = Path(path).expanduser()
+        if not given.exists():
+            raise CheckpointError(f"ckpt_path={path}: no such file or folder; run folders are below runs/")
+        folder = given.parent.parent if given.is_file() and given.parent.name == "checkpoints" else given
+        run = cls(folder)
+        if not run.config.is_file():
+            raise CheckpointError(
+                f"ckpt_path={path}: no run folder, config.yaml is not in it; if the run was killed before it had begun, "
+                "repeat its command without ckpt_path"
+            )
+        return run
+
+    def begin(self, config: DictConfig, overrides: Sequence[str], *, resumed: bool = False) -> None:
+        """Claims the folder for a new run and writes what it was asked to do; cleans up behind a killed one.
+
+        Raises:
+            ConfigError: The folder holds a run already, or cannot be written.
+        """
+        if resumed:
+            self._remove_leftovers()
+            return
+        if self.config.exists():
+            raise ConfigError(
+                f"{self.path}: holds a run already, which would be overwritten; hydra.run.dir=… chooses another folder, "
+                f"ckpt_path={self.path} goes on with it"
+            )
+        try:
+            write_text(self.overrides, yaml.safe_dump(list(overrides), allow_unicode=True))
+            write_text(self.config, OmegaConf.to_yaml(config, resolve=True))
+        except OSError as error:
+            raise ConfigError(
+                f"{self.path}: cannot be written ({error.strerror}); hydra.run.dir=… chooses another"
+            ) from None
+
+    def saved_config(self) -> DictConfig:
+        """The configuration the run was begun with."""
+        config = self._read(self.config, OmegaConf.load)
+        assert isinstance(config, DictConfig)
+        return config
+
+    @staticmethod
+    def _read(path: Path, read: Callable[[Path], Any]) -> Any:
+        """Reads a file of the run, of which a person may have changed or lost something.
+
+        Raises:
+            CheckpointError: It is missing or damaged.
+        """
+        try:
+            return read(path)
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            what = "missing" if isinstance(error, FileNotFoundError) else f"damaged ({' '.join(str(error).split())})"
+            raise CheckpointError(f"{path}: {what}; restore it, or begin a new run without ckpt_path") from None
+
+    def resume_config(self, config: DictConfig, overrides: Sequence[str]) -> DictConfig:
+        """The run's own configuration, with those of today's overrides that do not change what an epoch computes.
+
+        Args:
+            config: As composed today.
+            overrides: As typed today, ``key=value``.
+
+        Raises:
+            ConfigError: Something was typed that differs from what the run was begun with.
+        """
+        saved = self.saved_config()
+        begun_with = set(
+            self._read(self.overrides, lambda path: yaml.safe_load(path.read_text(encoding="utf-8"))) or []
+        )
+        refused = []
+        for override in overrides:
+            key = override.partition("=")[0].lstrip("+~")
+            if key in RESUMABLE:
+                OmegaConf.update(saved, key, OmegaConf.select(config, key))
+            elif override not in begun_with and key != "ckpt_path" and not self._same(saved, config, key):
+                refused.append(f"  {override}: the run was begun otherwise")
+        if refused:
+            changes = ", ".join(RESUMABLE)
+            head = f"{self.path}: a run can only be continued as it was begun; only {changes} may change:"
+            raise ConfigError("\n".join([head, *refused, "  leave these out, or begin a new run without ckpt_path"]))
+        if Path(config.output_dir).resolve() != self.path.resolve():
+            raise ConfigError(
+                f"ckpt_path={self.path}: an interrupted run goes on in its own folder, one at a time: leave out hydra.run.dir and -m"
+            )
+        saved.output_dir, saved.ckpt_path = config.output_dir, config.ckpt_path
+        return saved
+
+    @staticmethod
+    def _same(saved: DictConfig, config: DictConfig, key: str) -> bool:
+        missing = object()
+        return bool(OmegaConf.select(saved, key, default=missing) == OmegaConf.select(config, key, default=missing))
+
+    def last_checkpoint(self) -> Path | None:
+        """The newest state of an unfinished run, ``None`` before its first epoch is over."""
+        path = self.checkpoints / LAST
+        return path if path.is_file() else None
+
+    def status(self) -> str | None:
+        """``finished``, ``interrupted`` (by Ctrl-C), or ``None``: running, or killed."""
+        if not self.metrics.is_file():
+            return None
+        return str(self.results()["status"])
+
+    def results(self) -> dict[str, Any]:
+        """The contents of ``metrics.json``."""
+        found: dict[str, Any] = self._read(self.metrics, lambda path: json.loads(path.read_text(encoding="utf-8")))
+        return found
+
+    def weights(self) -> Path:
+        """The checkpoint to load: the finished run's, or that of an unfinished run's best or last epoch.
+
+        Raises:
+            CheckpointError: The run kept no weights, or has not finished an epoch.
+        """
+        best_or_last = (BEST, LAST) if self.saved_config().get("weights") == "best" else (LAST,)
+        for name in (MODEL, *best_or_last):
+            if (self.checkpoints / name).is_file():
+                return self.checkpoints / name
+        why = "it has finished no epoch yet" if self.status() is None else "it was run with keep_weights=false"
+        raise CheckpointError(f"{self.path}: no weights in this run folder: {why}")
+
+    def _remove_leftovers(self) -> None:
+        """Removes half-written files that a kill has left."""
+        for leftover in [*self.path.glob(".*.part"), *self.checkpoints.glob(".*.part")]:
+            leftover.unlink(missing_ok=True)
+
+    def record(self, facts: dict[str, Any], manifest: pd.DataFrame) -> None:
+        """Writes what the run runs on: ``environment.json`` and ``manifest.csv``."""
+        write_json(self.environment, facts)
+        write_manifest(manifest, self.manifest)
+
+    def keep_weights(self, checkpoint: dict[str, Any]) -> None:
+        """Writes ``model.ckpt``, the one file a finished run of 24 million weights needs (96 MB)."""
+        write_atomically(self.checkpoints / MODEL, lambda file: torch.save(checkpoint, file))
+
+    def drop_training_state(self) -> None:
+        """Removes what only an unfinished run needs."""
+        for name in (LAST, BEST):
+            (self.checkpoints / name).unlink(missing_ok=True)

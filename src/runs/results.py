@@ -1,0 +1,185 @@
+"""From weights to results: scores of every image, metrics with intervals, and the files that hold them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import pytorch_lightning as pl
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from cxrlab.callbacks import Scores
+from cxrlab.callbacks.figures import add_score_figures
+from cxrlab.datamodules import ChestXRayDataModule
+from cxrlab.datamodules import manifest as mf
+from cxrlab.evaluation import summarise
+from cxrlab.files import write_json
+from cxrlab.runs.checkpoint import LoadedModel
+from cxrlab.runs.environment import peak_memory_mb
+from cxrlab.runs.folder import RunFolder
+from cxrlab.runs.quiet import quiet_lightning
+
+THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One split after a pass through the network.
+
+    Attributes:
+        predictions: The split's rows of the manifest with ``score``, the probability of Positive in [0, 1].
+        logged: What the LightningModule logged, by name.
+    """
+
+    predictions: pd.DataFrame
+    logged: dict[str, float]
+
+    def summary(self) -> dict[str, Any]:
+        """Metrics with intervals, see :func:`cxrlab.evaluation.summarise`."""
+        table = self.predictions
+        people = mf.people(table)
+        return summarise(table["label"].to_numpy(), table["score"].to_numpy(), people.to_numpy(), threshold=THRESHOLD)
+
+
+def score(
+    module: pl.LightningModule,
+    datamodule: ChestXRayDataModule,
+    accelerator: str,
+    precision: str,
+    splits: tuple[str, ...] = ("val", "test"),
+) -> dict[str, Scored]:
+    """Scores validation and test images, on one path for training's end and for ``evaluate.py``.
+
+    Args:
+        module: With the weights to evaluate.
+        datamodule: Set up.
+        accelerator: As in the trainer's configuration.
+        precision: As in the trainer's configuration.
+        splits: Which ones.
+
+    Returns:
+        By split.
+    """
+    scored = {}
+    for split in splits:
+        recorder = Scores()
+        trainer = evaluation_trainer(accelerator, precision, recorder)
+        run_pass = trainer.validate if split == "val" else trainer.test
+        with quiet_lightning():
+            logged = run_pass(module, datamodule=datamodule, verbose=False)[0]
+        rows, scores = recorder.collected()
+        table = datamodule.manifest.iloc[rows].assign(score=scores)
+        scored[split] = Scored(table, {name: float(value) for name, value in logged.items()})
+    return scored
+
+
+def evaluation_trainer(accelerator: str, precision: str, *callbacks: pl.Callback) -> pl.Trainer:
+    """A Trainer that only passes images through a network: no logger, no checkpoints, no bar."""
+    with quiet_lightning():
+        return pl.Trainer(
+            accelerator=accelerator,
+            devices=1,
+            precision=precision,  # type: ignore[arg-type]
+            callbacks=list(callbacks),
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+
+
+def predictions(scored: dict[str, Scored]) -> pd.DataFrame:
+    """Every scored image once, in the manifest's order: validation and test may be the same images."""
+    table = pd.concat([each.predictions for each in scored.values()])
+    return table[~table.index.duplicated()].sort_index()
+
+
+def training_warnings(datamodule: ChestXRayDataModule, weights: str) -> list[str]:
+    """What a reader has to know before the first number of a training."""
+    found = list(datamodule.warnings)
+    if weights == "best" and datamodule.val == "test":
+        found.append(
+            "the epoch whose weights are evaluated was chosen on the test images (weights=best, data.val=test)"
+        )
+    return found
+
+
+def overlap_warnings(model: LoadedModel, predictions: pd.DataFrame) -> list[str]:
+    """Whether images or patients that were evaluated had been trained on."""
+    manifest = model.path.parent.parent / "manifest.csv"
+    if not manifest.is_file():
+        return [
+            f"whether {model.path.name} was trained on these images is NOT CHECKED: no manifest.csv beside its checkpoints/"
+        ]
+    trained = mf.read(manifest).query("split == 'train'")
+    files = int(predictions["sha256"].isin(trained["sha256"]).sum())
+    known = predictions["patient_id"] != ""
+    people = int((known & predictions["patient_id"].isin(trained["patient_id"])).sum())
+    found = []
+    if files:
+        found.append(f"{files} of {len(predictions)} evaluated images are files that the model was trained on")
+    if people:
+        found.append(f"{people} of {len(predictions)} evaluated images are of patients that the model was trained on")
+    return found
+
+
+def write(
+    run: RunFolder,
+    head: dict[str, Any],
+    scored: dict[str, Scored],
+    epoch_seconds: list[float],
+    wall_seconds: float,
+) -> dict[str, Any]:
+    """Writes ``predictions.csv`` and then ``metrics.json``, with which the run is over.
+
+    Args:
+        run: The folder.
+        head: ``status``, ``epochs``, ``synthetic``, ``warnings`` and ``weights``.
+        scored: By split; empty where no epoch was finished.
+        epoch_seconds: Training and validation, wall clock, one figure per epoch.
+        wall_seconds: Of the whole run.
+
+    Returns:
+        The contents of ``metrics.json``.
+    """
+    if scored:
+        mf.write(predictions(scored), run.predictions)
+    metrics: dict[str, Any] = {
+        **head,
+        **{split: each.summary() for split, each in scored.items()},
+        "epoch_seconds": epoch_seconds,
+        "wall_seconds": round(wall_seconds, 3),
+        "peak_memory_mb": peak_memory_mb(),
+    }
+    write_json(run.metrics, metrics)
+    return metrics
+
+
+def log(trainer: pl.Trainer, config: DictConfig, scored: dict[str, Scored]) -> None:
+    """Adds the final metrics to every logger, and to TensorBoard's HPARAMS tab beside what was varied."""
+    logged = {name: value for each in scored.values() for name, value in each.logged.items()}
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(_hyperparameters(config), logged, step=trainer.global_step)
+            add_score_figures([logger.experiment], "test", scored["test"].predictions, trainer.global_step)
+        else:
+            logger.log_metrics(logged, step=trainer.global_step)
+        logger.save()
+        logger.finalize("success")
+
+
+def _hyperparameters(config: DictConfig) -> dict[str, Any]:
+    """The keys that a researcher varies, flat: ``model/dropout: [0.25, 0.25, 0.5]``."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    kept = {key: plain[key] for key in ("seed", "weights")}
+    for group in ("data", "model", "optimizer", "scheduler", "loss", "trainer"):
+        for key, value in (plain.get(group) or {}).items():
+            if not isinstance(value, dict):
+                kept[f"{group}/{key.strip('_')}"] = value if isinstance(value, str | int | float | bool) else str(value)
+    kept["augment"] = (
+        ", ".join(str(each["_target_"]).rpartition(".")[2] for each in plain["augment"]["transforms"]) or "none"
+    )
+    return kept

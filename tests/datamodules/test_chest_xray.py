@@ -1,0 +1,376 @@
+"""From a source to batches: datamodules/chest_xray.py."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import albumentations as A
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from cxrlab.datamodules import Augmentation, ChestXRayDataModule, FolderSource, PaperSource, pixels
+from cxrlab.datamodules import manifest as mf
+from cxrlab.errors import DataError
+
+ClassFolders = Callable[..., Path]
+BOTH = {"train/NORMAL": 10, "train/PNEUMONIA": 10, "test/NORMAL": 4, "test/PNEUMONIA": 4}
+OWN_VAL = BOTH | {"val/NORMAL": 3, "val/PNEUMONIA": 3}
+
+
+def module(root: Path, pattern: str | None = None, **options: Any) -> ChestXRayDataModule:
+    source = FolderSource(str(root), {"NORMAL": 0, "PNEUMONIA": 1}, patient_pattern=pattern)
+    return ChestXRayDataModule(source, **{"image_size": [16, 20], "batch_size": 4, **options})
+
+
+def ready(root: Path, pattern: str | None = None, **options: Any) -> ChestXRayDataModule:
+    datamodule = module(root, pattern, **options)
+    datamodule.setup("fit")
+    return datamodule
+
+
+def sizes(datamodule: ChestXRayDataModule) -> list[tuple[int, int]]:
+    """Negatives and positives of train, val and test."""
+    labels = datamodule.manifest["label"].to_numpy()
+    counts = [np.bincount(labels[datamodule.rows(split)], minlength=2) for split in mf.SPLITS]
+    return [(int(negative), int(positive)) for negative, positive in counts]
+
+
+def refused(root: Path, **options: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        ready(root, **options)
+    return str(caught.value)
+
+
+@pytest.fixture
+def root(class_folders: ClassFolders) -> Path:
+    return class_folders(BOTH)
+
+
+@pytest.mark.parametrize(
+    ("counts", "options", "expected"),
+    [
+        pytest.param(BOTH, {"val": 0.2}, [(8, 8), (2, 2), (4, 4)], id="val-drawn"),
+        pytest.param(OWN_VAL, {"val": 0.2}, [(10, 10), (3, 3), (4, 4)], id="own-val-kept"),
+        pytest.param(BOTH, {"val": "test"}, [(10, 10), (4, 4), (4, 4)], id="val-is-test"),
+        pytest.param(
+            {"NORMAL": 20, "PNEUMONIA": 10}, {"test": 0.3, "val": 0.25}, [(10, 5), (4, 2), (6, 3)], id="drawn"
+        ),
+        pytest.param(
+            {"NORMAL": 20, "PNEUMONIA": 10}, {"test": 0.3, "val": "test"}, [(14, 7), (6, 3), (6, 3)], id="test"
+        ),
+    ],
+)
+def test_splits(
+    class_folders: ClassFolders,
+    counts: dict[str, int],
+    options: dict[str, Any],
+    expected: list[tuple[int, int]],
+) -> None:
+    assert sizes(ready(class_folders(counts), **options)) == expected
+
+
+def test_the_manifest_is_checked_complete_and_hashed(root: Path) -> None:
+    table = ready(root).manifest
+    pd.testing.assert_frame_equal(mf.check(table, "again"), table)
+    assert list(table.columns) == [*mf.COLUMNS, "sha256"]
+    assert table["sha256"].str.len().eq(64).all()
+    assert mf.leaks(table) == []
+
+
+def test_the_split_belongs_to_split_seed_and_not_to_seed(class_folders: ClassFolders) -> None:
+    root = class_folders({"NORMAL": 20, "PNEUMONIA": 20})
+    first = ready(root).manifest
+    pd.testing.assert_frame_equal(ready(root, seed=7).manifest, first)
+    assert (ready(root, split_seed=1).manifest["split"] != first["split"]).any()
+
+
+def test_patients_are_kept_together(class_folders: ClassFolders) -> None:
+    root = class_folders({"NORMAL": 40, "PNEUMONIA": 40})
+    table = ready(root, pattern=r"^(.*\d)\d\.png", val=0.3).manifest  # ten films each
+    assert table["patient_id"].nunique() == 8
+    assert table.groupby("patient_id")["split"].nunique().eq(1).all()
+
+
+def test_copies_of_one_film_are_drawn_together(class_folders: ClassFolders) -> None:
+    root = class_folders({"NORMAL": 10, "PNEUMONIA": 10})
+    for file in sorted(root.rglob("*.png")):
+        shutil.copy(file, file.with_name(f"copy of {file.name}"))
+    for split_seed in range(5):
+        table = ready(root, split_seed=split_seed).manifest
+        assert table.groupby("sha256")["split"].nunique().eq(1).all()
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        pytest.param(
+            {"train/NORMAL": 3, "train/PNEUMONIA": 1, "test/NORMAL": 1, "test/PNEUMONIA": 1},
+            "data.val=0.15 cannot draw val images: only 1 training patient(s) are Positive",
+            id="val",
+        ),
+        pytest.param({"NORMAL": 1, "PNEUMONIA": 9}, "data.test=0.2 cannot draw test images: only 1", id="test"),
+        pytest.param(
+            {"val/NORMAL": 3, "val/PNEUMONIA": 3, "test/NORMAL": 3, "test/PNEUMONIA": 3},
+            "folder: the train split holds no Negative and no Positive image; it needs both",
+            id="no-train",
+        ),
+    ],
+)
+def test_a_split_that_cannot_hold_both_labels_is_named(
+    class_folders: ClassFolders, counts: dict[str, int], message: str
+) -> None:
+    assert refused(class_folders(counts)).startswith(message)
+
+
+def test_a_label_that_is_in_one_split_only_is_named(root: Path) -> None:
+    for file in (root / "test/PNEUMONIA").iterdir():
+        file.write_bytes(b"")
+    message = refused(root, on_error="skip", val="test")
+    assert message == "folder: the test split holds no Positive image; it needs both"
+
+
+def test_a_patient_in_two_splits_is_a_leak(root: Path) -> None:
+    pattern = r"_(\d+)\.png"  # takes NORMAL_000 of train and of test for one person
+    with pytest.raises(DataError) as caught:
+        ready(root, pattern=pattern, val="test")
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "folder: 4 leak(s) between splits:"
+    assert lines[1] == "  patient 000 is in test (NORMAL_000.png) and train (NORMAL_000.png)"
+    assert lines[-1].startswith("  mend the splits, or pass data.allow_leak=true")
+    datamodule = ready(root, pattern=pattern, val="test", allow_leak=True)
+    assert datamodule.warnings[1] == (
+        "data.allow_leak=true: 4 leak(s) between splits, the first: patient 000 is in test (NORMAL_000.png) and train "
+        "(NORMAL_000.png)"
+    )
+
+
+def test_one_file_under_two_names_is_a_leak(root: Path) -> None:
+    shutil.copy(root / "train/NORMAL/NORMAL_001.png", root / "test/NORMAL/renamed.jpg")
+    message = refused(root, val="test")
+    assert "the same file is in test (renamed.jpg) and train (NORMAL_001.png)" in message
+    assert "1 leak(s)" in message
+
+
+def test_many_leaks_are_counted_rather_than_listed(root: Path) -> None:
+    for number in range(7):
+        shutil.copy(root / f"train/NORMAL/NORMAL_{number:03d}.png", root / f"test/NORMAL/copy{number}.png")
+    lines = refused(root, val="test").splitlines()
+    assert lines[0] == "folder: 7 leak(s) between splits:"
+    assert lines[6] == "  … and 2 more"
+    assert len(lines) == 8
+
+
+def spoil(root: Path) -> tuple[Path, Path]:
+    empty, missing = root / "train/NORMAL/NORMAL_002.png", root / "test/PNEUMONIA/PNEUMONIA_001.png"
+    empty.write_bytes(b"")
+    missing.unlink()
+    missing.symlink_to("gone.png")
+    return empty, missing
+
+
+def test_every_unreadable_image_is_named(root: Path) -> None:
+    empty, missing = spoil(root)
+    lines = refused(root).splitlines()
+    assert lines[0] == "2 of 28 images cannot be used:"
+    assert any(line.startswith(f"  {empty}: the file is empty") for line in lines)
+    assert any(line.startswith(f"  {missing}: a link to a file that is not there") for line in lines)
+    assert "data.on_error=skip" in lines[-1]
+
+
+def test_skipping_leaves_them_out_and_says_so(root: Path) -> None:
+    empty, missing = spoil(root)
+    datamodule = ready(root, on_error="skip", val="test")
+    assert sizes(datamodule) == [(9, 10), (4, 3), (4, 3)]
+    assert not datamodule.manifest["path"].isin([str(empty), str(missing)]).any()
+    assert any(warning.startswith(f"{empty}: the file is empty") for warning in datamodule.warnings)
+    assert any(warning.startswith(f"{missing}: a link to") for warning in datamodule.warnings)
+    for batch in datamodule.test_dataloader():  # the pixels are still those of their rows
+        for image, row in zip(batch["image"], batch["row"].tolist(), strict=True):
+            expected = cv2.imread(datamodule.manifest["path"][row])
+            assert expected is not None
+            np.testing.assert_array_equal(image, datamodule.preprocessing.apply(expected[..., ::-1].astype(np.uint8)))
+
+
+def test_what_inflates_a_number_comes_first_among_the_warnings(class_folders: ClassFolders) -> None:
+    warnings = ready(class_folders(OWN_VAL), val="test").warnings
+    assert warnings[0] == "validation was the test set (data.val=test): nothing here was chosen on independent images"
+    assert warnings[1] == "folder: its own val split (6 images) is not used (data.val=test)"
+    assert warnings[2].startswith("folder: the patient of 34 of 34 images is unknown")
+    assert len(warnings) == 3
+
+
+def test_a_clean_data_set_has_no_warnings(class_folders: ClassFolders) -> None:
+    assert ready(class_folders(OWN_VAL), pattern=r"^(.*)\.png", allow_leak=True).warnings[1:] == []
+    root = class_folders({"NORMAL": 9, "PNEUMONIA": 9}, name="other")
+    assert ready(root, pattern=r"^(.*)\.png").warnings == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        pytest.param({"image_size": 0}, r"image_size must be", id="image_size"),
+        pytest.param({"channels": 2}, r"channels must be one of 1, 3, got 2", id="channels"),
+        pytest.param({"batch_size": 0}, r"batch_size must be a whole number in \[1, 65536\], got 0", id="batch_size"),
+        pytest.param({"batch_size": 3.5}, r"batch_size must be a whole number", id="batch_size-fraction"),
+        pytest.param({"val": 0}, r"val must be a number in \(0, 1\), got 0", id="val-0"),
+        pytest.param({"val": 1.0}, r"val must be a number in \(0, 1\), got 1.0", id="val-1"),
+        pytest.param({"val": None}, r"val must be a number in \(0, 1\), got None", id="val-none"),
+        pytest.param({"val": "tset"}, r"val must be one of test, got 'tset'; did you mean 'test'\?", id="val-text"),
+        pytest.param({"test": 1.5}, r"test must be a number in \(0, 1\), got 1.5", id="test"),
+        pytest.param({"test": float("nan")}, r"test must be a number in \(0, 1\), got nan", id="test-nan"),
+        pytest.param({"split_seed": -1}, r"split_seed must be a whole number in", id="split_seed"),
+        pytest.param({"seed": -1}, r"seed must be a whole number in", id="seed"),
+        pytest.param({"num_workers": -1}, r"num_workers must be a whole number in", id="num_workers"),
+        pytest.param({"persistent_workers": True}, r"persistent_workers=true needs num_workers", id="persistent"),
+        pytest.param(
+            {"on_error": "skp"}, r"on_error must be one of raise, skip, got 'skp'; did you mean", id="on_error"
+        ),
+    ],
+)
+def test_a_wrong_argument_is_named_before_any_file_is_touched(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        module(tmp_path / "none", **options)
+
+
+def test_the_constructor_touches_no_file_and_setup_says_what_is_missing(tmp_path: Path) -> None:
+    datamodule = module(tmp_path / "none")
+    with pytest.raises(DataError, match="no such folder"):
+        datamodule.setup()
+
+
+def test_every_image_is_read_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    original = pixels.read_image
+
+    def count(path: str) -> Any:
+        read.append(path)
+        return original(path)
+
+    monkeypatch.setattr(pixels, "read_image", count)
+    datamodule = module(root)
+    for stage in ("fit", "validate", "test", None):
+        datamodule.setup(stage)
+        for loader in (datamodule.train_dataloader(), datamodule.val_dataloader(), datamodule.test_dataloader()):
+            assert sum(len(batch["row"]) for batch in loader) == len(loader.sampler)  # type: ignore[arg-type]
+    assert sorted(read) == sorted(datamodule.manifest["path"])
+
+
+def test_setup_can_be_repeated_after_it_failed(root: Path) -> None:
+    empty = root / "train/NORMAL/NORMAL_000.png"
+    good = empty.read_bytes()
+    empty.write_bytes(b"")
+    datamodule = module(root)
+    with pytest.raises(DataError):
+        datamodule.setup()
+    empty.write_bytes(good)
+    datamodule.setup()
+    assert len(datamodule.manifest) == 28
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_batches_have_the_documented_shapes_and_types(root: Path, channels: int) -> None:
+    datamodule = ready(root, channels=channels, batch_size=3)
+    batch = next(iter(datamodule.train_dataloader()))
+    assert {key: (tuple(value.shape), value.dtype) for key, value in batch.items()} == {
+        "image": ((3, 16, 20, channels), torch.uint8),
+        "label": ((3,), torch.float32),
+        "row": ((3,), torch.int64),
+    }
+    moved = datamodule.on_after_batch_transfer(batch, 0)
+    assert moved["image"].shape == (3, channels, 16, 20)
+    assert moved["image"].dtype == torch.float32
+    torch.testing.assert_close(moved["image"], batch["image"].permute(0, 3, 1, 2) / 255)
+    assert moved["label"] is batch["label"]
+    assert [datamodule.manifest["label"][row] for row in batch["row"].tolist()] == batch["label"].tolist()
+
+
+def rows_of(loader: Any) -> list[int]:
+    return [row for batch in loader for row in batch["row"].tolist()]
+
+
+def test_training_is_shuffled_and_the_rest_in_order(root: Path) -> None:
+    datamodule = ready(root)
+    train = rows_of(datamodule.train_dataloader())
+    assert sorted(train) == datamodule.rows("train").tolist() != train
+    assert rows_of(datamodule.val_dataloader()) == datamodule.rows("val").tolist()
+    assert rows_of(datamodule.test_dataloader()) == datamodule.rows("test").tolist()
+
+
+def test_only_training_images_are_augmented(root: Path) -> None:
+    datamodule = ready(root, augment=Augmentation([A.InvertImg(p=1)]))
+    for name, turn in (("train", 255), ("val", 0), ("test", 0)):
+        batch = next(iter(getattr(datamodule, f"{name}_dataloader")()))
+        stored = [cv2.imread(datamodule.manifest["path"][row]) for row in batch["row"].tolist()]
+        expected = [datamodule.preprocessing.apply(np.asarray(image, np.uint8)[..., ::-1]) ^ turn for image in stored]
+        np.testing.assert_array_equal(batch["image"], expected)
+
+
+def test_preview_images_are_half_of_either_label(root: Path) -> None:
+    datamodule = ready(root)
+    assert datamodule.images("test", 4).shape == (4, 16, 20, 3)
+    assert datamodule.images("test", 100).shape == (8, 16, 20, 3)
+    batch = next(iter(datamodule.test_dataloader()))
+    np.testing.assert_array_equal(datamodule.images("test", 4)[:2], batch["image"][:2])
+
+
+class Recorder(pl.LightningModule):
+    """Learns nothing and keeps the sum of each image it saw, by epoch and row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.seen: list[tuple[int, int, float]] = []
+
+    def training_step(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        sums = batch["image"].sum((1, 2, 3)).tolist()
+        self.seen += [(self.current_epoch, *pair) for pair in zip(batch["row"].tolist(), sums, strict=True)]
+        return self.weight.sum()
+
+    def validation_step(self, batch: dict[str, torch.Tensor]) -> None:
+        assert batch["image"].dtype == torch.float32
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def trained(root: Path, torch_seed: int = 0, **options: Any) -> list[tuple[int, int, float]]:
+    torch.manual_seed(torch_seed)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=3,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    recorder = Recorder()
+    augment = Augmentation([A.RandomBrightnessContrast(p=1), A.GaussNoise(p=0.5)])
+    trainer.fit(recorder, module(root, augment=augment, **options))
+    return recorder.seen
+
+
+def test_a_training_sees_the_same_numbers_whatever_the_workers(root: Path) -> None:
+    expected = trained(root)
+    assert len(expected) == len(set(expected)) == 3 * len(ready(root).rows("train"))
+    orders = [[row for epoch, row, _ in expected if epoch == wanted] for wanted in range(3)]
+    assert orders[0] != orders[1] != orders[2]
+    assert trained(root, torch_seed=1, num_workers=1) == expected
+    assert trained(root, torch_seed=2, num_workers=2, persistent_workers=True) == expected
+    assert trained(root, seed=1) != expected
+
+
+def test_the_papers_protocol(paper_root: Path) -> None:
+    datamodule = ChestXRayDataModule(PaperSource(str(paper_root)), val="test")
+    datamodule.setup()
+    assert sizes(datamodule) == [(74, 74), (20, 20), (20, 20)]
+    assert datamodule.images("train", 2).shape == (2, 224, 224, 3)
+    assert [warning for warning in datamodule.warnings if "validation was the test set" in warning]
