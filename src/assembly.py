@@ -147,7 +147,7 @@ def assemble_evaluation(
 
 
 def _fill_from_checkpoint(config: DictConfig, model: LoadedModel) -> None:
-    """Takes preprocessing, and whatever was left open, from the checkpoint, whose data set may name classes of ours only."""
+    """Takes preprocessing, and what was left open, from the checkpoint, whose data may name only classes of ours."""
     try:
         saved, size = model.metadata["config"], model.metadata["preprocessing"]
         config.precision = config.precision or saved["trainer"]["precision"]

@@ -1,4 +1,4 @@
-"""What the entry points share: from a command line to a job, where a user's mistake ends in a sentence, not in a traceback."""
+"""From a command line to a job, for every entry point: a user's mistake ends in a sentence, not in a traceback."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def command_line(config_name: str, job: Callable[[DictConfig, list[str]], object
 
 @contextmanager
 def errors_as_sentences() -> Iterator[None]:
-    """Turns a :class:`UserError` into its sentence and exit status 1, and Ctrl-C into the shell's exit status for it."""
+    """Turns a :class:`UserError` into its sentence and exit status 1, and Ctrl-C into the exit status of shells."""
     try:
         yield
     except UserError as error:
@@ -91,7 +91,8 @@ def _sentence(error: Exception) -> str:
         return f"{cause.full_key}: no such key{hint}" + (f" ({addition[0]} would add a new one)" if addition else "")
     if isinstance(error, OverrideParseException):
         reason = text.partition("\nSee http")[0].rpartition("\n")[2]
-        return f"{error.override}: not of the form key=value ({reason}); in a shell, quote brackets and blanks: 'key=[1, 2]'"
+        hint = "in a shell, quote brackets and blanks: 'key=[1, 2]'"
+        return f"{error.override}: not of the form key=value ({reason}); {hint}"
     if isinstance(error, OmegaConfBaseException):
         return f"{error.full_key}: {text.partition(chr(10))[0]}"
     if isinstance(error, OSError) and error.filename:

@@ -23,7 +23,8 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
         overrides: What was typed: for the record, and to tell what may not change when a run is continued.
 
     Returns:
-        The contents of ``metrics.json``; and the run's objects by name: ``run``, ``module``, ``datamodule``, ``trainer``.
+        The contents of ``metrics.json``; and the run's objects by name: ``run``, ``module``, ``datamodule``,
+        ``trainer``.
 
     Raises:
         UserError: Something was asked for that cannot be done; nothing was overwritten.

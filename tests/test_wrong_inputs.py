@@ -83,11 +83,21 @@ class Row:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a program did: its exit status, what it printed with the folder's name shortened, and whether files are as before."""
+    """What a program did.
+
+    Attributes:
+        status: Its exit status.
+        printed: On stdout, with the folder's name shortened.
+        errors: On stderr, likewise.
+        files: What is in the folder afterwards.
+        unharmed: Whether the files that were there are as before.
+        repeatable: Whether the corrected command can be typed with the same run folder.
+    """
 
     status: int
     printed: str
     errors: str
+    files: frozenset[str]
     unharmed: bool
     repeatable: bool
 
@@ -116,13 +126,14 @@ def _outcome(number: int) -> Outcome:
             status,
             printed.replace(name, "…"),
             errors.replace(name, "…"),
+            files=frozenset(after),
             unharmed=before.items() <= after.items() and "PWNED" not in after,
             repeatable=begun or row.works or not (folder / "run/config.yaml").exists(),
         )
 
 
 def run(program: str, arguments: list[str]) -> tuple[int, str, str]:
-    """Runs a program's ``main`` in this process: exit status, stdout, stderr. An exception that passes through is raised."""
+    """Runs a program's ``main`` in this process: exit status, stdout, stderr. What passes through it is raised."""
     status: Any = 0
     printed, errors = io.StringIO(), io.StringIO()
     with state_restored(), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(errors):
@@ -140,7 +151,8 @@ def state_restored() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in (None, "pytorch_lightning", "lightning.fabric", "cxrlab")]
     states = [(each.handlers[:], each.level, each.propagate) for each in loggers]
     deterministic = torch.are_deterministic_algorithms_enabled()
-    fills = torch.utils.deterministic.fill_uninitialized_memory
+    memory = torch.utils.deterministic
+    fills: bool = memory.fill_uninitialized_memory  # type: ignore[attr-defined]
     with mock.patch.object(sys, "argv", sys.argv), mock.patch.dict(os.environ):
         try:
             yield
@@ -151,7 +163,7 @@ def state_restored() -> Iterator[None]:
                 each.handlers[:], each.propagate = handlers, propagate
                 each.setLevel(level)
             torch.use_deterministic_algorithms(deterministic)
-            torch.utils.deterministic.fill_uninitialized_memory = fills
+            memory.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -214,6 +226,24 @@ def without(name: str) -> Callable[[Path], object]:
         shutil.rmtree(folder / name)
         if name.endswith("/"):
             (folder / name).mkdir()
+
+    return prepare
+
+
+def steps(*each: Callable[[Path], object]) -> Callable[[Path], object]:
+    def prepare(folder: Path) -> None:
+        for step in each:
+            step(folder)
+
+    return prepare
+
+
+def for_each(pattern: str, act: Callable[[Path], object], spare: int = 0) -> Callable[[Path], object]:
+    """Does something to every path that matches, but the first few."""
+
+    def prepare(folder: Path) -> None:
+        for path in sorted(folder.glob(pattern))[spare:]:
+            act(path)
 
     return prepare
 
@@ -361,7 +391,7 @@ ROWS = [
     Row(KEYS, "several values without -m", ("seed=1,2",), ("seed=1,2", "--multirun")),
     Row(
         KEYS,
-        "own experiment file: misspelt key at the top, misspelt key below, value out of range",
+        "own experiment file with `sed: 3`, `data: {batchsize: 8}` and `optimizer: {lr: -1}`",
         MINE,
         ("3 problems", "did you mean 'seed'?", "data.batchsize", "did you mean 'batch_size'?", "optimizer.lr"),
         text_at(
@@ -371,16 +401,16 @@ ROWS = [
     ),
     Row(
         KEYS,
-        "own experiment file: no YAML",
+        "own experiment file with a brace that is not closed",
         MINE,
         ("mine/experiment/mine.yaml", "line 3"),
         text_at("mine/experiment/mine.yaml", "# @package _global_\ndata: {val: 0.2\nseed: 3\n"),
     ),
     Row(
         KEYS,
-        "own experiment file: unknown option",
+        "own experiment file with `override /augment: stong`",
         MINE,
-        ("augment=stong", "experiment/mine.yaml", "did you mean 'strong'?"),
+        ("augment=stong", "did you mean 'strong'?"),
         text_at("mine/experiment/mine.yaml", "# @package _global_\ndefaults:\n  - override /augment: stong\n"),
     ),
     Row(KEYS, "no such experiment folder", ("--config-dir", "mien", "experiment=mine"), ("…/mien", "not found")),
@@ -475,44 +505,44 @@ ROWS = [
         "one class only",
         (),
         ("films/train", "'pos'", "missing"),
-        lambda folder: [shutil.rmtree(folder / f"films/{split}/pos") for split in ("train", "test")],
+        steps(without("films/train/pos"), without("films/test/pos")),
     ),
     Row(
         DATA,
         "one class only after unreadable images were skipped",
         ("data.on_error=skip",),
         ("test split", "no Positive"),
-        lambda folder: [path.write_bytes(b"") for path in (folder / "films/test/pos").iterdir()],
+        for_each("films/test/pos/*", lambda path: path.write_bytes(b"")),
     ),
     Row(
         DATA,
         "too few patients to validate on",
         (),
         ("data.val=0.25", "1 training patient(s)", "Negative"),
-        lambda folder: [path.unlink() for path in sorted((folder / "films/train/neg").iterdir())[1:]],
+        for_each("films/train/neg/*", Path.unlink, spare=1),
     ),
     Row(
         DATA,
         "pattern for patients without a group",
-        (r"data.source.patient_pattern='^p\d+'",),
+        (r'data.source.patient_pattern="^p\d+"',),
         ("data.source.patient_pattern", "(group)"),
     ),
     Row(
         DATA,
         "pattern for patients is no regular expression",
-        ("data.source.patient_pattern='(p'",),
+        ('data.source.patient_pattern="(p"',),
         ("data.source.patient_pattern", "regular expression"),
     ),
     Row(
         DATA,
         "pattern for patients does not match",
-        (r"data.source.patient_pattern='^x(\d+)_'",),
+        (r'data.source.patient_pattern="^x(\d+)_"',),
         ("p000_1.png", "data.source.patient_pattern", "no patient"),
     ),
     Row(
         DATA,
         "the same patient in train and test",
-        (r"data.source.patient_pattern='^(p\d+)_'",),
+        (r'data.source.patient_pattern="^(p\d+)_"',),
         ("leak", "patient p000", "train (p000_1.png)", "test (p000_2.png)", "data.allow_leak=true"),
         lambda folder: film(folder / "films/test/neg/p000_2.png", seed=99),
     ),
@@ -566,16 +596,13 @@ ROWS = [
         "five kinds of bad files at once, skipped on request",
         ("data.on_error=skip",),
         ("p000_1.png", "0 bytes", "cut.jpg", "huge.png", "gone.png"),
-        lambda folder: [
-            prepare(folder)
-            for prepare in (
-                bytes_at(f"{A_FILM}.png", b""),
-                cut("films/train/neg/cut.jpg"),
-                bytes_at("films/train/neg/huge.png", huge_png()),
-                link("films/train/neg/gone.png", "nowhere.png"),
-                text_at("films/train/pos/notes.png", "call the radiologist\n"),
-            )
-        ],
+        steps(
+            bytes_at(f"{A_FILM}.png", b""),
+            cut("films/train/neg/cut.jpg"),
+            bytes_at("films/train/neg/huge.png", huge_png()),
+            link("films/train/neg/gone.png", "nowhere.png"),
+            text_at("films/train/pos/notes.png", "call the radiologist\n"),
+        ),
         works=True,
     ),
     Row(FOLDERS, "the folder holds a run", (RUN,), ("run", "ckpt_path=", "hydra.run.dir="), with_run),
@@ -605,7 +632,7 @@ ROWS = [
         "going on with a run whose config.yaml is damaged",
         ("ckpt_path=run",),
         ("run/config.yaml", "damaged", "restore it"),
-        lambda folder: [with_run(folder), (folder / "run/config.yaml").write_text("data: {val: [")],
+        steps(with_run, text_at("run/config.yaml", "data: {val: [")),
     ),
     Row(
         FOLDERS,
@@ -613,7 +640,7 @@ ROWS = [
         ("ckpt_path=run",),
         ("run/checkpoints/last.ckpt", "cut off"),
         killed_run,
-        rewritten=("run/environment.json", "run/train.log"),
+        rewritten=("run/environment.json", "run/manifest.csv", "run/train.log"),
     ),
     Row(
         FOLDERS,
@@ -751,19 +778,19 @@ def test_wrong_input(row: Row) -> None:
 
 
 def test_a_process_says_the_same(tmp_path: Path) -> None:
-    rows = [row for row in ROWS if row.wrong in IN_A_PROCESS]
-    processes = []
-    for number, row in enumerate(rows):
-        folder = tmp_path / str(number)
-        films(folder / "films")
-        row.prepare(folder)
-        command = [sys.executable, str(ROOT / SCRIPTS[row.program]), *row.command]
-        piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        processes.append(subprocess.Popen(command, cwd=folder, text=True, encoding="utf-8", **piped))
-    for number, (row, process) in enumerate(zip(rows, processes, strict=True)):
-        _, errors = process.communicate(timeout=120)
+    started: list[tuple[Row, Path, subprocess.Popen[bytes]]] = []
+    for row in ROWS:
+        if row.wrong in IN_A_PROCESS:
+            folder = tmp_path / str(len(started))
+            films(folder / "films")
+            row.prepare(folder)
+            command = [sys.executable, str(ROOT / SCRIPTS[row.program]), *row.command]
+            process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            started.append((row, folder, process))  # all at once: each spends seconds on its imports
+    for row, folder, process in started:
+        errors = process.communicate(timeout=120)[1].decode()
         assert process.returncode == 1
-        assert errors.replace(str(tmp_path / str(number)), "…") == outcome(row).errors
+        assert errors.replace(str(folder), "…") == outcome(row).errors
 
 
 def test_a_bug_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -776,12 +803,17 @@ def test_a_bug_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         run("train", [RUN])
 
 
-def test_no_code_of_a_checkpoint_ran(tmp_path: Path) -> None:
-    """The files above would, if read without care: the marker appears."""
+def test_the_malicious_checkpoint_would_run_its_code(tmp_path: Path) -> None:
     torch.save({"state_dict": Malicious()}, tmp_path / "model.ckpt")
     with contextlib.chdir(tmp_path):
         torch.load("model.ckpt", weights_only=False)
     assert (tmp_path / "PWNED").exists()
+
+
+def test_the_other_jobs_of_a_sweep_are_not_lost() -> None:
+    (sweep,) = [row for row in ROWS if "-m" in row.typed]
+    finished = [path for path in outcome(sweep).files if path.endswith("metrics.json")]
+    assert [path.startswith("sweep/0_") for path in finished] == [True]
 
 
 def test_every_row_has_a_name_of_its_own() -> None:
@@ -803,21 +835,25 @@ def table() -> str:
 
 HEAD = f"""# What you can get wrong, and what you are told
 
-{len(ROWS)} wrong inputs with the real output of each. A mistake ends with exit status 1 and a message that names the key or
-file; it shows no traceback, changes no file that was there, and leaves the run folder free for the corrected command.
+{len(ROWS)} wrong inputs, with the real output of each. A mistake ends with exit status 1 and a message that names the
+key or file. It shows no traceback, changes no file that was there, and leaves the run folder free for the corrected
+command. Some inputs that look wrong work, and say so.
 
-This file is written by `python tests/test_wrong_inputs.py > docs/wrong_inputs.md`; a test compares the two. `…` is the
-working folder. What is typed comes after `python train.py {" ".join(shlex.quote(each) for each in FILMS)}
-{" ".join(TINY)} {RUN}`, where nothing else is said; `films` holds 6 + 6 training and 2 + 2 test images.
+What is typed is added to this command, unless it is a command itself; `films` holds 6 + 6 training and 2 + 2 test
+images:
+
+    python train.py {shlex.join(FILMS)} \\
+        {shlex.join(TINY)} {RUN}
+
+`…` stands for the working folder. `python tests/test_wrong_inputs.py > docs/wrong_inputs.md` writes this file from
+what is really printed, and a test compares the two. A missing permission, network and GPU are simulated there.
 """
 
 
 def _section(name: str) -> str:
-    lines = ["", f"## {name}", "", "| what is wrong | typed | what is printed |", "| --- | --- | --- |"]
-    for row in ROWS:
-        if row.section == name:
-            lines.append(f"| {row.wrong} | {_typed(row)} | {_printed(row)} |")
-    return "\n".join([*lines, ""])
+    head = ["", f"## {name}", "", "| what is wrong | typed | what is printed |", "| --- | --- | --- |"]
+    rows = [f"| {row.wrong} | {_typed(row)} | {_printed(row)} |" for row in ROWS if row.section == name]
+    return "\n".join([*head, *rows, ""])
 
 
 def _typed(row: Row) -> str:

@@ -14,7 +14,7 @@ from cxrlab.runs.folder import BEST, LAST
 
 
 class Checkpoints(Checkpoint):
-    """Writes ``last.ckpt`` (everything) at each epoch's end, and ``best.ckpt`` (weights only) when there is a better one.
+    """Writes ``last.ckpt`` (everything) at each epoch's end, and ``best.ckpt`` (weights only) when it is better.
 
     Lightning's ModelCheckpoint ties its state to an absolute folder, numbers its files, and does not keep the order in
     which two of them write; here the best weights are always on disk before the state that calls them the best, so that

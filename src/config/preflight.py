@@ -400,7 +400,7 @@ def _line_of_failure(key: str, error: Exception, cfg: DictConfig | None) -> str:
     if type(error) is TypeError and isinstance(target, str):
         given_as_text = ", ".join(f"{name}={value!r}" for name, value in _values(node) if isinstance(value, str))
         note = f"; given as text: {given_as_text}" if given_as_text else ""
-        return f"{key}: {_short(target)} cannot be built with these values ({text}){note}"
+        return f"{key}: {_short(target)} cannot be built with these values: {text}{note}"
     quoted = [
         name for name, value in _values(node) if re.search(rf"(?<![\w.-]){re.escape(str(value))}(?![\w.-])", text)
     ]

@@ -49,7 +49,7 @@ class ClassifierModule(pl.LightningModule):
     Args:
         network: Turns images (N, channels, height, width), float32 in [0, 1], into logits (N, 1).
         optimizer: Called with the parameters, returns the optimizer.
-        scheduler: Called with the optimizer, returns a scheduler that steps once an epoch; ``None`` for one learning rate.
+        scheduler: Called with the optimizer, returns a scheduler that steps once an epoch; ``None`` for none.
         loss: Called with logits (N,) and targets (N,), float32, returns a scalar.
         monitor: What a plateau scheduler watches.
         metadata: Plain values that are written into every checkpoint.

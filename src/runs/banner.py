@@ -20,9 +20,8 @@ def begin(
 ) -> None:
     """One screen: data, network, machine, folder."""
     lines = ["SYNTHETIC data: these are drawn phantoms, no patients"] if datamodule.source.synthetic else []
-    lines += [
-        f"data     {datamodule.source.name}, {_shape(datamodule)}, fingerprint {mf.fingerprint(datamodule.manifest)[:12]}"
-    ]
+    fingerprint = mf.fingerprint(datamodule.manifest)[:12]
+    lines += [f"data     {datamodule.source.name}, {_shape(datamodule)}, fingerprint {fingerprint}"]
     lines += [f"         {line}" for line in _counts(datamodule)]
     lines += [f"WARNING  {warning}" for warning in datamodule.warnings]
     lines += ["", table.render(), ""]
@@ -40,10 +39,8 @@ def end(run: RunFolder, metrics: dict[str, Any], report: Path) -> None:
         (tn, _), (_, tp) = test["confusion_matrix"]
         accuracy = test["accuracy"]
         marked = "SYNTHETIC " if metrics["synthetic"] else ""
-        interval = f"[{accuracy['low']:.3f}, {accuracy['high']:.3f}]"
-        say(
-            f"{marked}test: {tn + tp} of {test['n']} right, accuracy {accuracy['value']:.3f} {interval} ({accuracy['method']})"
-        )
+        value = f"accuracy {accuracy['value']:.3f} [{accuracy['low']:.3f}, {accuracy['high']:.3f}]"
+        say(f"{marked}test: {tn + tp} of {test['n']} right, {value}, {accuracy['method']}")
     for warning in metrics["warnings"]:
         say(f"WARNING  {warning}")
     if metrics["status"] == "interrupted":

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, read as data and never as code, and enough by themselves to use the model."""
+"""Checkpoints: written whole or not at all, read as data and never as code, and all that is needed to use the model."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def final_checkpoint(module: ClassifierModule, weights: str) -> dict[str, Any]:
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its final place, flushes it to disk and renames it.
 
-    Lightning's own goes through a temporary folder that may be on another disk, and has passed over a read-only folder in
-    silence (its threads #19970 and #21800); here that is an error.
+    Lightning's own goes through a temporary folder that may be on another disk, and has passed over a read-only folder
+    in silence (its threads #19970 and #21800); here that is an error.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
@@ -87,8 +87,8 @@ class LoadedModel:
 
     Attributes:
         network: With its weights, in evaluation mode, on the CPU; images (N, channels, height, width) to logits (N, 1).
-        metadata: ``model`` (its config), ``preprocessing``, ``labels``, ``threshold``, ``data`` (fingerprint and names),
-            ``config`` (the whole run's).
+        metadata: ``model`` (its config), ``preprocessing``, ``labels``, ``threshold``, ``data`` (fingerprint and
+            names), ``config`` (the whole run's).
         path: The file it came from.
     """
 
@@ -105,7 +105,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     _check_archive(path)
     try:
-        # mmap: a file that claims to hold gigabytes is not read before its shapes have been compared with the network's.
+        # mmap: a file that claims to hold gigabytes is not read before its shapes are compared with the network's.
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)", str(error))
@@ -121,7 +121,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _check_archive(path: Path) -> None:
-    """Refuses what cannot be a checkpoint; the directory of a zip archive is at its end, so one that is cut off is none."""
+    """Refuses what cannot be a checkpoint: the directory of a zip archive is at its end, so one cut off is none."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; name a run folder below runs/, or a .ckpt file")
     if not zipfile.is_zipfile(path):
@@ -135,7 +135,8 @@ def load_model(ckpt_path: str | Path, trusted: Sequence[str] = ()) -> LoadedMode
 
     Args:
         ckpt_path: Either; of a run folder its best weights, or the last where its recipe says so.
-        trusted: Packages beside ``cxrlab.models`` whose ``nn.Module`` classes a checkpoint may name, for networks of your own.
+        trusted: Packages beside ``cxrlab.models`` whose ``nn.Module`` classes a checkpoint may name, for networks of
+            your own.
 
     Raises:
         CheckpointError: The file cannot be used; it names why.

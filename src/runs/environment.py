@@ -80,7 +80,7 @@ def _cpu() -> str:
 
 
 def reset_peak_memory() -> None:
-    """Starts a new peak, so that a job of a sweep is not charged with the one before it (Linux; elsewhere no effect)."""
+    """Starts a new peak, so that a job of a sweep is not charged with the one before it (on Linux only)."""
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
@@ -88,7 +88,7 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory_mb() -> float:
-    """Largest resident memory of this process since :func:`reset_peak_memory`, MiB; plus that of the GPU where one is used."""
+    """Largest resident memory of this process since :func:`reset_peak_memory`, plus that of a GPU; MiB."""
     gpu = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0.0
     return round(_peak_resident_mb() + gpu, 1)
 

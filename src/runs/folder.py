@@ -70,8 +70,8 @@ class RunFolder:
         run = cls(folder)
         if not run.config.is_file():
             raise CheckpointError(
-                f"ckpt_path={path}: no run folder, config.yaml is not in it; if the run was killed before it had begun, "
-                "repeat its command without ckpt_path"
+                f"ckpt_path={path}: no run folder, config.yaml is not in it; if the run was killed before it had "
+                "begun, repeat its command without ckpt_path"
             )
         return run
 
@@ -86,8 +86,8 @@ class RunFolder:
             return
         if self.config.exists():
             raise ConfigError(
-                f"{self.path}: holds a run already, which would be overwritten; hydra.run.dir=… chooses another folder, "
-                f"ckpt_path={self.path} goes on with it"
+                f"{self.path}: holds a run already, which would be overwritten; hydra.run.dir=… chooses another "
+                f"folder, ckpt_path={self.path} goes on with it"
             )
         try:
             write_text(self.overrides, yaml.safe_dump(list(overrides), allow_unicode=True))
@@ -143,7 +143,8 @@ class RunFolder:
             raise ConfigError("\n".join([head, *refused, "  leave these out, or begin a new run without ckpt_path"]))
         if Path(config.output_dir).resolve() != self.path.resolve():
             raise ConfigError(
-                f"ckpt_path={self.path}: an interrupted run goes on in its own folder, one at a time: leave out hydra.run.dir and -m"
+                f"ckpt_path={self.path}: an interrupted run goes on in its own folder, one at a time: "
+                "leave out hydra.run.dir and -m"
             )
         saved.output_dir, saved.ckpt_path = config.output_dir, config.ckpt_path
         return saved
@@ -175,8 +176,8 @@ class RunFolder:
         Raises:
             CheckpointError: The run kept no weights, or has not finished an epoch.
         """
-        best_or_last = (BEST, LAST) if self.saved_config().get("weights") == "best" else (LAST,)
-        for name in (MODEL, *best_or_last):
+        names = [MODEL, BEST, LAST] if self.saved_config().get("weights") == "best" else [MODEL, LAST]
+        for name in names:
             if (self.checkpoints / name).is_file():
                 return self.checkpoints / name
         why = "it has finished no epoch yet" if self.status() is None else "it was run with keep_weights=false"

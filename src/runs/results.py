@@ -111,7 +111,7 @@ def overlap_warnings(model: LoadedModel, predictions: pd.DataFrame) -> list[str]
     manifest = model.path.parent.parent / "manifest.csv"
     if not manifest.is_file():
         return [
-            f"whether {model.path.name} was trained on these images is NOT CHECKED: no manifest.csv beside its checkpoints/"
+            f"whether {model.path.name} was trained on these images is NOT CHECKED: its run's manifest.csv is not there"
         ]
     trained = mf.read(manifest).query("split == 'train'")
     files = int(predictions["sha256"].isin(trained["sha256"]).sum())

@@ -234,7 +234,7 @@ def test_sections_without_a_target_can_have_a_schema() -> None:
         ({"_target_": "toys.fails_with", "kind": "lightning"}, "model.kind is not for this machine"),
         ({"_target_": "toys.fails_with", "kind": "import"}, "model: No module named 'rich'"),
         ({"_target_": "toys.fails_with", "kind": "empty"}, "model: ValueError"),
-        ({"_target_": "torch.nn.Dropout", "p": 2}, "model: dropout probability has to be between 0 and 1, but got 2"),
+        ({"_target_": "torch.nn.Dropout", "p": 2}, "model.p: dropout probability has to be between 0 and 1, but got 2"),
     ],
 )
 def test_a_refusal_becomes_a_line_with_the_key(node: dict[str, Any], line: str) -> None:

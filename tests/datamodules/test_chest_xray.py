@@ -15,7 +15,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from cxrlab.datamodules import Augmentation, ChestXRayDataModule, FolderSource, PaperSource, pixels
+from cxrlab.datamodules import Augmentation, ChestXRayDataModule, FolderSource, PaperSource, pixels, reading
 from cxrlab.datamodules import manifest as mf
 from cxrlab.errors import DataError
 
@@ -249,7 +249,7 @@ def test_the_constructor_touches_no_file_and_setup_says_what_is_missing(tmp_path
 
 def test_every_image_is_read_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    original = pixels.read_image
+    original = reading.read_image
 
     def count(path: str) -> Any:
         read.append(path)

@@ -88,7 +88,7 @@ def test_floats_are_in_zero_to_one_and_channels_come_first(channels: int) -> Non
     assert floats.dtype == torch.float32
     assert floats.shape == (2, channels, images.shape[1], 8)
     assert floats.is_contiguous(memory_format=torch.channels_last)
-    assert (floats.min(), floats.max()) == (0, 1)
+    assert (floats.min().item(), floats.max().item()) == (0, 1)
     assert torch.equal(floats[1, 0, 3, 5], images[1, 3, 5, 0] / 255)
     assert torch.equal(images, before)
 

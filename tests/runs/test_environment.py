@@ -8,9 +8,7 @@ import pytest
 from cxrlab.runs import environment
 
 
-@pytest.mark.skipif(
-    not Path("/proc/self/clear_refs").exists(), reason="the peak can only be reset on Linux"
-)
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak can only be reset on Linux")
 def test_peak_memory_sees_an_allocation_and_forgets_it_when_reset() -> None:
     environment.reset_peak_memory()
     before = environment.peak_memory_mb()

@@ -53,7 +53,9 @@ def test_with_splits(class_folders: ClassFolders, splits: tuple[str, ...]) -> No
     root = class_folders({f"{split}/{name}": 2 for split in splits for name in LABELS})
     table = source(root).manifest()
     assert table.groupby("split").size().to_dict() == dict.fromkeys(splits, 4)
-    assert all(Path(row.path).relative_to(root).parts[:2] == (row.split, row.finding) for row in table.itertuples())
+    assert [Path(path).relative_to(root).parts[:2] for path in table["path"]] == list(
+        zip(table["split"], table["finding"], strict=True)
+    )
 
 
 def test_folders_beside_the_splits_are_noted(class_folders: ClassFolders) -> None:
@@ -252,7 +254,7 @@ def test_a_folder_that_cannot_be_listed_is_an_error(plain: Path, monkeypatch: py
 
 
 def test_a_name_that_no_table_can_hold_is_refused(plain: Path) -> None:
-    shutil.copy(plain / "NORMAL/NORMAL_000.png", os.fsencode(plain / "NORMAL") + b"/R\xf6ntgen.png")
+    shutil.copy(plain / "NORMAL/NORMAL_000.png", os.fsdecode(os.fsencode(plain / "NORMAL") + b"/R\xf6ntgen.png"))
     message = refused(plain)
     assert message.startswith(f"'{plain}/NORMAL/R\\udcf6ntgen.png': the name is not UTF-8")
     message.encode()
