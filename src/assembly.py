@@ -39,7 +39,6 @@ KEYS = (
     "keep_weights",
     "ckpt_path",
     "output_dir",
-    "name",
 )
 """The keys of ``conf/train.yaml``, groups first."""
 

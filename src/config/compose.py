@@ -27,6 +27,4 @@ def compose(name: str, overrides: Sequence[str], output_dir: str | Path) -> Dict
         config = hydra.compose(name, overrides=list(overrides))
     with open_dict(config):
         config.output_dir = str(output_dir)
-        if "name" in config:
-            config.name = Path(output_dir).name  # it would only name the folder
     return config

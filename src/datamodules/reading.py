@@ -51,7 +51,7 @@ def read_image(path: str | Path) -> ReadImage:
     _check_header(path, data)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    except cv2.error:  # one side alone is over OpenCV's own limit
+    except cv2.error:  # it mostly returns None instead, but not when memory is short
         pixels = None
     if pixels is None:
         raise DataError(

@@ -246,7 +246,8 @@ def test_a_refusal_becomes_a_line_with_the_key(node: dict[str, Any], line: str) 
 
 def test_a_type_error_of_python_is_short() -> None:
     assert built({"model": {"_target_": "toys.compare", "size": "big"}}, "model") == [
-        "model: compare cannot be built with these values: '<' not supported between instances of 'str' and 'int'"
+        "model: compare cannot be built with these values: '<' not supported between instances of 'str' and 'int'; "
+        "given as text: size='big'"
     ]
 
 
@@ -347,7 +348,7 @@ def test_guard_tries_what_no_constructor_tries() -> None:
     assert callable(optimizer)
     with problems.guard("optimizer", cfg):
         optimizer([torch.nn.Parameter(torch.zeros(1))])
-    assert problems.lines == ["optimizer: Invalid learning rate: -1"]
+    assert problems.lines == ["optimizer.lr: Invalid learning rate: -1"]
 
 
 def test_all_problems_come_sorted_in_one_error() -> None:

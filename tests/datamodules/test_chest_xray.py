@@ -305,6 +305,21 @@ def test_training_is_shuffled_and_the_rest_in_order(root: Path) -> None:
     assert rows_of(datamodule.test_dataloader()) == datamodule.rows("test").tolist()
 
 
+def test_the_order_belongs_to_seed_and_not_to_split_seed(class_folders: ClassFolders) -> None:
+    root = class_folders(OWN_VAL)
+    first = rows_of(ready(root).train_dataloader())
+    assert rows_of(ready(root, split_seed=1).train_dataloader()) == first
+    assert rows_of(ready(root, seed=1).train_dataloader()) != first
+
+
+@pytest.mark.parametrize("name", ["train", "val", "test"])
+def test_drawing_batches_leaves_the_random_state_of_dropout_alone(root: Path, name: str) -> None:
+    datamodule = ready(root)
+    before = torch.get_rng_state()
+    rows_of(getattr(datamodule, f"{name}_dataloader")())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_only_training_images_are_augmented(root: Path) -> None:
     datamodule = ready(root, augment=Augmentation([A.InvertImg(p=1)]))
     for name, turn in (("train", 255), ("val", 0), ("test", 0)):

@@ -273,6 +273,14 @@ def test_a_side_over_the_limit_of_opencv_is_refused(refused: Callable[..., str])
     assert refused(encode(wide, "PNG")).startswith("damaged or of a kind that OpenCV cannot decode")
 
 
+def test_an_error_of_opencv_itself_names_the_file(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise cv2.error("Insufficient memory")
+
+    monkeypatch.setattr(cv2, "imdecode", fail)
+    assert refused(encode(RGB, "PNG")).startswith("damaged or of a kind that OpenCV cannot decode")
+
+
 def test_a_large_image_is_read_without_a_warning(tmp_path: Path) -> None:
     data = encode(Image.new("1", (10_000, 9_000)), "PNG")  # 90 million pixels: Pillow warns, the limit here is higher
     with warnings.catch_warnings():
@@ -299,10 +307,10 @@ def test_links_are_followed_or_refused(tmp_path: Path) -> None:
 
 def test_folders_pipes_and_devices_are_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    (tmp_path / "to-device.png").symlink_to("/dev/zero")
+    (tmp_path / "to-device.png").symlink_to(os.devnull)
     assert reason(tmp_path) == "a folder; name an image file"
-    assert reason(tmp_path / "pipe.png") == "a pipe, socket or device; name an image file"
     assert reason(tmp_path / "to-device.png") == "a pipe, socket or device; name an image file"
+    assert reason(tmp_path / "pipe.png") == "a pipe, socket or device; name an image file"
 
 
 @pytest.mark.parametrize(

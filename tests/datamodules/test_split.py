@@ -102,6 +102,14 @@ def test_copies_of_one_film_stay_together() -> None:
         assert mf.leaks(hold_out(table, 0.5, seed, "val", "data.val")) == []
 
 
+def test_only_training_images_are_moved() -> None:
+    before = of_patients(10, 10, images=2)
+    before.loc[::2, "split"] = "test"  # the source's own leak: everyone is in both; setup refuses it afterwards
+    after = hold_out(before, 0.5, 0, "val", "data.val")
+    assert (after.loc[::2, "split"] == "test").all()
+    assert (after["split"] == "val").sum() == 10
+
+
 @pytest.mark.parametrize(
     ("negative", "positive", "message"),
     [
