@@ -154,6 +154,8 @@ def _fill_from_checkpoint(config: DictConfig, model: LoadedModel) -> None:
             check_targets(saved["data"], ("cxrlab.datamodules", *config.trusted))
             config.data = saved["data"]
         config.data.image_size, config.data.channels = [size["height"], size["width"]], size["channels"]
+        if config.split == "all":
+            config.data.test = "all"
     except ConfigError as error:
         raise CheckpointError(f"{model.path}: refused: {error}; data=… names other data") from None
     except (KeyError, TypeError) as error:
@@ -199,6 +201,8 @@ def _check_contradictions(
     trainer = config.get("trainer") or {}
     with problems.guard("trainer.max_epochs"):
         check_range("max_epochs", trainer.get("max_epochs"), 1, integer=True)
+    if datamodule is not None and datamodule.test == "all":
+        problems.add("data.test", "all leaves nothing to train on; it is for evaluate.py (there: split=all)")
     if trainer.get("devices") != 1:
         problems.add(
             "trainer.devices", f"must be 1, got {trainer.get('devices')!r}; runs of a sweep are what uses several"

@@ -33,8 +33,6 @@ def evaluate(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[st
     environment.reset_peak_memory()
     config, model, datamodule = assemble_evaluation(config, overrides)
     datamodule.setup()
-    if config.split == "all":
-        datamodule.manifest = datamodule.manifest.assign(split="test")
     run = RunFolder(config.output_dir)
     run.begin(config, overrides)
     module = ClassifierModule(model.network)

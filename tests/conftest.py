@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 ClassFolders = Callable[..., Path]
 """``class_folders(counts, name=..., suffix=..., seed=...)``, see :func:`class_folders`."""
@@ -54,3 +55,11 @@ def class_folders(tmp_path: Path) -> ClassFolders:
         return root
 
     return make
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need a GPU skip where there is none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="NOT CHECKED: no CUDA device here"))

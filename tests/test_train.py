@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,26 @@ def test_evaluate_counts_images_that_were_trained_on(
     trained = (pd.read_csv(finished[0].manifest)["split"] == "train").sum()
     assert f"{trained} of 56 evaluated images are files that the model was trained on" in evaluated["warnings"]
     assert evaluated["test"]["n"] == 56
+
+
+def test_evaluate_takes_a_set_without_splits_of_one_class(
+    finished: tuple[RunFolder, dict[str, Any]], class_folders: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = class_folders({"PNEUMONIA": 5, "NORMAL": 1})
+    (root / "NORMAL" / "NORMAL_000.png").write_bytes(b"not an image")
+    overrides = [
+        f"ckpt_path={finished[0].path}",
+        "accelerator=cpu",
+        "split=all",
+        "data=folder",
+        f"data.source.root={root}",
+        "data.source.labels={NORMAL: 0, PNEUMONIA: 1}",
+        "data.on_error=skip",
+    ]
+    evaluated, _ = evaluate(compose("evaluate", overrides, tmp_path / "evaluation"))
+    assert evaluated["test"]["n"] == 5
+    assert evaluated["test"]["auroc"]["value"] is None
+    assert any(warning.startswith("left out: ") for warning in evaluated["warnings"])
 
 
 def test_checkpoint_is_self_sufficient(finished: tuple[RunFolder, dict[str, Any]], tmp_path: Path) -> None:

@@ -153,13 +153,15 @@ def state_restored() -> Iterator[None]:
     deterministic = torch.are_deterministic_algorithms_enabled()
     memory = torch.utils.deterministic
     fills: bool = memory.fill_uninitialized_memory  # type: ignore[attr-defined]
-    with mock.patch.object(sys, "argv", sys.argv), mock.patch.dict(os.environ):
+    # Hydra configures logging anew, which closes every handler there is; that of absl closes pytest's stderr with it.
+    handlers_made: list[Any] = []
+    others_hidden = mock.patch.object(logging, "_handlerList", handlers_made)
+    with mock.patch.object(sys, "argv", sys.argv), mock.patch.dict(os.environ), others_hidden:
         try:
             yield
         finally:
+            logging.shutdown(handlers_made)
             for each, (handlers, level, propagate) in zip(loggers, states, strict=True):
-                for handler in set(each.handlers) - set(handlers):
-                    handler.close()
                 each.handlers[:], each.propagate = handlers, propagate
                 each.setLevel(level)
             torch.use_deterministic_algorithms(deterministic)
@@ -821,7 +823,8 @@ def test_every_row_has_a_name_of_its_own() -> None:
 
 
 def test_the_table_is_up_to_date() -> None:
-    assert TABLE.read_text(encoding="utf-8") == table()
+    again = "type `python tests/test_wrong_inputs.py > docs/wrong_inputs.md`"
+    assert TABLE.read_text(encoding="utf-8") == table(), again
 
 
 # ------------------------------------------------------------------------------------------------------------- table

@@ -20,6 +20,7 @@ from cxrlab.datamodules.split import hold_out
 from cxrlab.errors import DataError, check_choice, check_range
 
 _SHOWN_LEAKS = 5
+_SHOWN_SKIPPED = 20
 
 
 class ChestXRayDataModule(pl.LightningDataModule):
@@ -36,7 +37,8 @@ class ChestXRayDataModule(pl.LightningDataModule):
         batch_size: Images per step.
         val: Share of the training patients held out for validation, in (0, 1); ``"test"`` validates on the test images,
             as the paper does, and every report then says so. A source with a ``val`` split of its own keeps it.
-        test: Share of the training patients held out for testing, in (0, 1), where the source has no ``test`` split.
+        test: Share of the training patients held out for testing, in (0, 1), where the source has no ``test`` split;
+            ``"all"`` makes every image a test image, for evaluating a model that was trained on others.
         split_seed: Of these two draws; not the run's seed, so that several seeds are compared on the same images.
         augment: Applied to training images only; none by default.
         num_workers: Processes that make batches; 0 makes them in the training process. The numbers are the same.
@@ -56,7 +58,7 @@ class ChestXRayDataModule(pl.LightningDataModule):
         channels: int = 3,
         batch_size: int = 32,
         val: float | str = 0.15,
-        test: float = 0.2,
+        test: float | str = 0.2,
         split_seed: int = 0,
         augment: Augmentation | None = None,
         num_workers: int = 0,
@@ -71,7 +73,10 @@ class ChestXRayDataModule(pl.LightningDataModule):
             check_choice("val", val, ("test",))
         else:
             check_range("val", val, 0, 1, low_open=True, high_open=True)
-        check_range("test", test, 0, 1, low_open=True, high_open=True)
+        if isinstance(test, str):
+            check_choice("test", test, ("all",))
+        else:
+            check_range("test", test, 0, 1, low_open=True, high_open=True)
         check_range("split_seed", split_seed, 0, 2**32 - 1, integer=True)
         check_range("num_workers", num_workers, 0, 256, integer=True)
         if persistent_workers and not num_workers:
@@ -111,10 +116,12 @@ class ChestXRayDataModule(pl.LightningDataModule):
         leaks = mf.leaks(manifest)
         self._check_leaks(leaks)
         self._images = pixels.images if good.all() else pixels.images[good]
-        self.warnings = [*self._protocol_warnings(manifest, leaks), *self.source.notes, *pixels.problems.values()]
+        self.warnings = [*self._protocol_warnings(manifest, leaks), *self.source.notes, *_skipped(pixels.problems)]
         self.manifest = manifest
 
     def _split(self, manifest: pd.DataFrame) -> pd.DataFrame:
+        if isinstance(self.test, str):
+            return manifest.assign(split="test")
         manifest["split"] = manifest["split"].replace("", "train")
         if not (manifest["split"] == "test").any():
             manifest = hold_out(manifest, self.test, self.split_seed, "test", f"data.test={self.test}")
@@ -191,3 +198,10 @@ class ChestXRayDataModule(pl.LightningDataModule):
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Makes floats of the pixels, on the device: a quarter of the bytes travel."""
         return {**batch, "image": self.preprocessing.to_float(batch["image"])}
+
+
+def _skipped(problems: dict[int, str]) -> list[str]:
+    """What data.on_error=skip left out: the first few by name."""
+    lines = [f"left out: {problem}" for problem in problems.values()]
+    more = len(lines) - _SHOWN_SKIPPED
+    return [*lines[:_SHOWN_SKIPPED], *([f"left out: {more} more images that cannot be used"] if more > 0 else [])]
