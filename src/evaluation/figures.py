@@ -6,9 +6,7 @@ and K. Ito (2008), which colour-blind readers can tell apart.
 
 from __future__ import annotations
 
-import io
 import textwrap
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import precision_recall_curve, roc_curve
+
+from cxrlab.files import write_atomically
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#707070"
 CLASSES = ("Negative", "Positive")
@@ -187,24 +187,7 @@ def save(figure: Figure, path: Path) -> Path:
     Raises:
         OSError: If the folder cannot be written.
     """
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    return write_atomically(path, buffer.getvalue())
-
-
-def write_atomically(path: Path, data: bytes) -> Path:
-    """Writes a file whole or not at all: a reader sees the old content or the new. Returns the path.
-
-    Raises:
-        OSError: If the folder cannot be written; nothing is left behind.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None}))
     return path
 
 

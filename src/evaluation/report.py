@@ -19,6 +19,7 @@ import yaml
 from cxrlab.errors import CheckpointError
 from cxrlab.evaluation import figures
 from cxrlab.evaluation.statistics import METRICS
+from cxrlab.files import write_text
 
 SPLITS = {"train": "Training", "val": "Validation", "test": "Test"}
 EVALUATED = ("test", "val")
@@ -97,7 +98,9 @@ def write_report(run_dir: Path) -> Path:
         _not_checked(run),
     ]
     text = "\n\n".join(part for part in parts if part) + "\n"
-    return figures.write_atomically(run.folder / "report.md", text.encode())
+    path = run.folder / "report.md"
+    write_text(path, text)
+    return path
 
 
 def markdown_table(rows: Iterable[Sequence[object]], header: Sequence[str]) -> str:

@@ -120,16 +120,6 @@ def test_save_writes_whole_png_files(tmp_path: Path) -> None:
     assert [item.name for item in path.parent.iterdir()] == ["roc.png"]
 
 
-def test_failed_save_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.txt"
-    figures.write_atomically(path, b"old")
-    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
-        figures.write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert len(list(tmp_path.iterdir())) == 1
-
-
 def test_threads_draw_what_one_thread_draws(tmp_path: Path) -> None:
     def draw(number: int) -> bytes:
         figure: Figure = figures.confusion_matrix([[number, 1], [2, 3]], f"Test {number}")

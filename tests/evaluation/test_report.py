@@ -15,6 +15,7 @@ import yaml
 
 from cxrlab.errors import CheckpointError
 from cxrlab.evaluation import figures, markdown_table, summarise, write_report
+from cxrlab.files import write_text
 
 
 def paper_like_manifest() -> pd.DataFrame:
@@ -132,7 +133,7 @@ def drawn() -> None:
 @pytest.fixture
 def folder(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Folder:
     if "drawn" not in request.fixturenames:
-        monkeypatch.setattr(figures, "save", lambda figure, path: figures.write_atomically(path, b"stub"))
+        monkeypatch.setattr(figures, "save", lambda figure, path: write_text(path, "stub"))
     return Folder(tmp_path)
 
 
