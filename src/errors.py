@@ -32,6 +32,9 @@ class CheckpointError(UserError):
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Returns ``"; did you mean 'x'?"`` for the closest of ``known`` whatever its case, or an empty string."""
     names = {str(name).lower(): str(name) for name in known}
+    begins = [name for lower, name in names.items() if lower.startswith(word.lower())]
+    if len(word) > 1 and len(begins) == 1:  # val/acc is val/accuracy, although val/ap is closer by letters
+        return f"; did you mean {begins[0]!r}?"
     close = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
     return f"; did you mean {names[close[0]]!r}?" if close else ""
 
@@ -61,12 +64,16 @@ def check_range(
         ValueError: Names the argument, the allowed range and the value found.
     """
     low_open, high_open = low_open or low == -math.inf, high_open or high == math.inf
-    allowed = f"{'(' if low_open else '['}{low:g}, {high:g}{')' if high_open else ']'}"
+    allowed = f"{'(' if low_open else '['}{_short(low)}, {_short(high)}{')' if high_open else ']'}"
     number = isinstance(value, int if integer else (int, float)) and not isinstance(value, bool)
     # Both ends are asked for what lies inside, so that NaN, which compares as false, is refused.
     if not (number and (low < value if low_open else low <= value) and (value < high if high_open else value <= high)):
         kind = "a whole number" if integer else "a number"
         raise ValueError(f"{name} must be {kind} in {allowed}, got {value!r}")
+
+
+def _short(number: float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:g}"
 
 
 def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:

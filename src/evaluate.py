@@ -31,9 +31,10 @@ def evaluate(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[st
     """
     began = time.monotonic()
     environment.reset_peak_memory()
+    run = RunFolder(config.output_dir)
+    run.check_free()
     config, model, datamodule = assemble_evaluation(config, overrides)
     datamodule.setup()
-    run = RunFolder(config.output_dir)
     run.begin(config, overrides)
     module = ClassifierModule(model.network)
     table = layer_table(model.network, datamodule.preprocessing.shape)

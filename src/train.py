@@ -39,9 +39,11 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
             write_report(run.path)
             run.drop_training_state()
             return run.results(), {"run": run}
-
+    else:
+        run.check_free()
     parts = assemble(config)
     parts.datamodule.setup()
+    run.check_same_data(parts.datamodule.manifest)
     parts.prepare(resumed=run.last_checkpoint() is not None)
     run.begin(config, overrides, resumed=bool(config.ckpt_path))
     parts.module.metadata = metadata(config, parts.datamodule)

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import torch
 
+from cxrlab.errors import DataError
 from cxrlab.runs import RunFolder, load_checkpoint, load_model
 
 KILLS = int(os.environ.get("CXRLAB_KILLS", "3"))
@@ -145,3 +146,14 @@ def test_ctrl_c_writes_what_there_is_and_can_be_continued(uninterrupted: tuple[P
 
     output = finish(start(f"ckpt_path={folder}"))
     assert "finished (16 epochs); nothing to do" in output
+
+
+def test_a_run_is_not_continued_on_other_images(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    columns = ["path", "label", "patient_id", "split", "source", "finding", "view", "sha256"]
+    rows = [[f"/{row}.png", row % 2, "", "train", "x", "", "", str(row)] for row in range(4)]
+    manifest = pd.DataFrame(rows, columns=columns)
+    run.record({}, manifest)
+    run.check_same_data(manifest)
+    with pytest.raises(DataError, match="have changed since this run was begun"):
+        run.check_same_data(manifest.assign(sha256=["0", "1", "2", "9"]))

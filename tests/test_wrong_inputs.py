@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import io
@@ -280,6 +281,7 @@ def odd_names(folder: Path) -> None:
 def finished_run() -> Path:
     """A run folder, made once by training on the films."""
     folder = Path(tempfile.mkdtemp(prefix="cxrlab-finished-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     films(folder / "films")
     with contextlib.chdir(folder):
         status, _, errors = run("train", [*FILMS, *TINY, RUN])

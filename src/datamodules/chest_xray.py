@@ -132,7 +132,10 @@ class ChestXRayDataModule(pl.LightningDataModule):
             absent = [name for name, label in mf.LABELS.items() if label not in present]
             if absent and not (split == "val" and self.val == "test"):
                 lack = " and no ".join(absent)
-                raise DataError(f"{self.source.name}: the {split} split holds no {lack} image; it needs both")
+                raise DataError(
+                    f"{self.source.name}: the {split} split holds no {lack} image; it needs both: add some, or let the "
+                    "split be drawn (leave that split out of the set)"
+                )
         return manifest
 
     def _check_leaks(self, found: list[str]) -> None:

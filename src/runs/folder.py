@@ -26,8 +26,10 @@ import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from cxrlab.datamodules.manifest import fingerprint
+from cxrlab.datamodules.manifest import read as read_manifest
 from cxrlab.datamodules.manifest import write as write_manifest
-from cxrlab.errors import CheckpointError, ConfigError
+from cxrlab.errors import CheckpointError, ConfigError, DataError
 from cxrlab.files import write_atomically, write_json, write_text
 
 MODEL = "model.ckpt"
@@ -84,11 +86,7 @@ class RunFolder:
         if resumed:
             self._remove_leftovers()
             return
-        if self.config.exists():
-            raise ConfigError(
-                f"{self.path}: holds a run already, which would be overwritten; hydra.run.dir=… chooses another "
-                f"folder, ckpt_path={self.path} goes on with it"
-            )
+        self.check_free()
         try:
             write_text(self.overrides, yaml.safe_dump(list(overrides), allow_unicode=True))
             write_text(self.config, OmegaConf.to_yaml(config, resolve=True))
@@ -96,6 +94,18 @@ class RunFolder:
             raise ConfigError(
                 f"{self.path}: cannot be written ({error.strerror}); hydra.run.dir=… chooses another"
             ) from None
+
+    def check_free(self) -> None:
+        """Refuses a folder that holds a run.
+
+        Raises:
+            ConfigError: It does.
+        """
+        if self.config.exists():
+            raise ConfigError(
+                f"{self.path}: holds a run already, which would be overwritten; hydra.run.dir=… chooses another "
+                f"folder, ckpt_path={self.path} goes on with it"
+            )
 
     def saved_config(self) -> DictConfig:
         """The configuration the run was begun with."""
@@ -187,6 +197,18 @@ class RunFolder:
         """Removes half-written files that a kill has left."""
         for leftover in [*self.path.glob(".*.part"), *self.checkpoints.glob(".*.part")]:
             leftover.unlink(missing_ok=True)
+
+    def check_same_data(self, manifest: pd.DataFrame) -> None:
+        """Refuses to continue a run on other images, labels or splits than it was begun with.
+
+        Raises:
+            DataError: The data have changed since.
+        """
+        if self.manifest.is_file() and fingerprint(read_manifest(self.manifest)) != fingerprint(manifest):
+            raise DataError(
+                f"{self.manifest}: images, labels or splits have changed since this run was begun, so it cannot go on; "
+                "restore them, or begin a new run without ckpt_path"
+            )
 
     def record(self, facts: dict[str, Any], manifest: pd.DataFrame) -> None:
         """Writes what the run runs on: ``environment.json`` and ``manifest.csv``."""

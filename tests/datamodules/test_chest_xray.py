@@ -133,7 +133,7 @@ def test_a_label_that_is_in_one_split_only_is_named(root: Path) -> None:
     for file in (root / "test/PNEUMONIA").iterdir():
         file.write_bytes(b"")
     message = refused(root, on_error="skip", val="test")
-    assert message == "folder: the test split holds no Positive image; it needs both"
+    assert message.startswith("folder: the test split holds no Positive image; it needs both: add some")
 
 
 def test_a_patient_in_two_splits_is_a_leak(root: Path) -> None:
@@ -189,8 +189,8 @@ def test_skipping_leaves_them_out_and_says_so(root: Path) -> None:
     datamodule = ready(root, on_error="skip", val="test")
     assert sizes(datamodule) == [(9, 10), (4, 3), (4, 3)]
     assert not datamodule.manifest["path"].isin([str(empty), str(missing)]).any()
-    assert any(warning.startswith(f"{empty}: the file is empty") for warning in datamodule.warnings)
-    assert any(warning.startswith(f"{missing}: a link to") for warning in datamodule.warnings)
+    assert any(warning.startswith(f"left out: {empty}: the file is empty") for warning in datamodule.warnings)
+    assert any(warning.startswith(f"left out: {missing}: a link to") for warning in datamodule.warnings)
     for batch in datamodule.test_dataloader():  # the pixels are still those of their rows
         for image, row in zip(batch["image"], batch["row"].tolist(), strict=True):
             expected = cv2.imread(datamodule.manifest["path"][row])

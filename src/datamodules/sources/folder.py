@@ -90,7 +90,8 @@ class FolderSource:
             raise DataError(f"{folder / unknown}: no label for this class folder; data.source.labels knows {known}")
         for missing in sorted(set(self.labels) - set(classes)):
             found = ", ".join(classes) or "no folder"
-            raise DataError(f"{folder}: the class folder {missing!r} is missing; found {found}")
+            hint = "add it, or change data.source.labels"
+            raise DataError(f"{folder}: the class folder {missing!r} is missing; found {found}; {hint}")
         for name in classes:
             files = self._images(folder / name)
             if not files:
