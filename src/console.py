@@ -10,7 +10,9 @@ _log = logging.getLogger("cxrlab")
 
 
 def say(text: str) -> None:
-    """Prints text as it is (no wrapping, no markup) above any progress bar, and adds it to the log."""
-    get_console().print(text, soft_wrap=True, highlight=False, markup=False)
+    """Prints text as it is (no wrapping, no markup) above any progress bar, at once, and adds it to the log."""
+    console = get_console()
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
+    console.file.flush()  # whoever follows a log file sees an epoch when it is over
     for line in text.splitlines():
         _log.info("%s", line)

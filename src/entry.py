@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NoReturn
 
 import hydra
 import yaml
@@ -22,6 +24,7 @@ from cxrlab.errors import UserError, did_you_mean
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it: 128 + SIGINT."""
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class _JobFailed(CompactHydraException):
@@ -53,6 +56,9 @@ def command_line(config_name: str, job: Callable[[DictConfig, list[str]], object
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors, and the words below are ours
     try:
         hydra.main(version_base="1.3", config_path="pkg://cxrlab.conf", config_name=config_name)(run)()
+    except BrokenPipeError:  # whoever read our output has gone, as in `… --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more when it closes
+        raise SystemExit(1) from None
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, ValueError) as error:
         if error in raised and not isinstance(error, _JobFailed):
             raise  # a bug; before a job has begun there are only what was typed, YAML files and the run folder
@@ -66,17 +72,26 @@ def errors_as_sentences() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        if HydraConfig.get().mode == RunMode.RUN:
-            print(f"error: {error}", file=sys.stderr)
-            raise SystemExit(1) from None
-        number = HydraConfig.get().job.num
-        print(
-            f"error in job {number}: {error}", file=sys.stderr
-        )  # at once: Hydra tells of the first failed job, at the end
-        raise _JobFailed(f"job {number} failed, see above; the other jobs ran") from None
+        _tell(str(error))
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        where = error.filename or "the run folder's disk"
+        _tell(f"{where}: {error.strerror}; make room, then go on with ckpt_path=<the run folder>")
     except KeyboardInterrupt:
         print("\ninterrupted; nothing that was finished is lost", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
+
+
+def _tell(sentence: str) -> NoReturn:
+    """Ends a run, or a job of a sweep, with a sentence."""
+    if HydraConfig.get().mode == RunMode.RUN:
+        print(f"error: {sentence}", file=sys.stderr)
+        raise SystemExit(1) from None
+    number = HydraConfig.get().job.num
+    # At once: Hydra tells of the first failed job only, and at the end.
+    print(f"error in job {number}: {sentence}", file=sys.stderr)
+    raise _JobFailed(f"job {number} failed, see above; the other jobs ran") from None
 
 
 def _sentence(error: Exception) -> str:
