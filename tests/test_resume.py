@@ -99,8 +99,8 @@ def test_killed_runs_end_bit_identical(uninterrupted: tuple[Path, float], tmp_pa
             begun = RunFolder(folder).config.exists()
             arguments = [*SETTINGS, f"ckpt_path={folder}"] if begun else [*SETTINGS, f"hydra.run.dir={folder}"]
             process = start(*arguments)
-            # The first seconds are imports; a kill there is tried now and then, the others hit the run itself.
-            time.sleep(moments.uniform(0.35, 1.05) * seconds)
+            # From within the imports, before the folder is claimed, to the last files of the run.
+            time.sleep(moments.uniform(0.15, 1.05) * seconds)
             process.send_signal(signal.SIGKILL)
             process.communicate()
             if process.returncode == 0:
