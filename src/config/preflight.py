@@ -14,6 +14,7 @@ the constructors check their own values, and :meth:`Problems.raise_if_any` tells
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
 import pkgutil
@@ -25,7 +26,7 @@ from typing import Any, TypeAlias
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_object
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
 from cxrlab.config.build import build
@@ -49,12 +50,18 @@ class Problems:
 
     lines: list[str] = field(default_factory=list)
     _broken: set[str] = field(default_factory=set)
+    _strays: list[str] = field(default_factory=list)
     _cause: Exception | None = None
     _has_gaps: bool = False  # whether build has returned None for something that should be there
 
     def add(self, key: str, message: str) -> None:
         """Adds a problem; the node that holds ``key`` is not built any more."""
         self._add_line(key, f"{key}: {message}")
+
+    def add_stray(self, key: str, message: str) -> None:
+        """Adds an argument that its target does not take; the node is tried without it, for its other mistakes."""
+        self.lines.append(f"{key}: {message}")
+        self._strays.append(key)
 
     def skip(self, key: str) -> None:
         """Marks a node as not to be built, for a reason that another key's problem tells."""
@@ -75,11 +82,14 @@ class Problems:
         if self._is_broken(key) or (self._has_gaps and any(value is None for value in kwargs.values())):
             self._has_gaps = True
             return None
+        strays = [stray.removeprefix(f"{key}.") for stray in self._strays if stray.startswith(f"{key}.")]
         with self.guard(key, cfg):
             node = OmegaConf.select(cfg, key, default=_ABSENT, throw_on_missing=True)
             if node is _ABSENT:
                 raise _NotThereError("missing; a run needs it")
-            return build(node, **kwargs)
+            built = build(_without(node, strays), **kwargs)
+            if not strays:
+                return built
         self._has_gaps = True
         return None
 
@@ -233,7 +243,9 @@ class _Walk:
             if name not in known and name not in _SPECIAL:
                 hint = did_you_mean(name, [*known, *(_SPECIAL if name.startswith("_") else ())])
                 what = f"{_short(target)} has no such argument{hint or _listed(known)}"
-                self.problems.add(f"{path}.{name}" if path else name, what)
+                # Without a misspelt _partial_ or the like a node is another one, and not worth a trial.
+                report = self.problems.add if name.startswith("_") else self.problems.add_stray
+                report(f"{path}.{name}" if path else name, what)
                 hints += hint
         return hints
 
@@ -244,8 +256,11 @@ class _Walk:
         positional = len(_peek(node, "_args_") or ())
         for position, (name, parameter) in enumerate(parameters.items()):
             optional = parameter.default is not parameter.empty or parameter.kind in _VARIADIC
-            misspelt = repr(name) in hints
-            if not (optional or misspelt or name in given or position < positional):
+            if optional or name in given or position < positional:
+                continue
+            if repr(name) in hints:  # misspelt: told already, and the node cannot be tried without it
+                self.problems.skip(path)
+            else:
                 self.problems.add(f"{path}.{name}" if path else name, f"missing; {_short(target)} needs this argument")
 
 
@@ -255,6 +270,19 @@ _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 class _NotThereError(ValueError):
     """A node that a run needs is not in the configuration."""
+
+
+def _without(node: Any, keys: list[str]) -> Any:
+    """A copy of a node without some of the keys below it."""
+    if not keys:
+        return node
+    node = copy.deepcopy(node)
+    for key in keys:
+        path, _, name = key.rpartition(".")
+        parent = OmegaConf.select(node, path) if path else node
+        with open_dict(parent):
+            del parent[name]
+    return node
 
 
 def _names(node: _Node) -> list[Any]:

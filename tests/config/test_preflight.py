@@ -314,6 +314,18 @@ def test_a_node_with_a_problem_is_not_built() -> None:
     assert problems.lines == ["model.dropot: wrong"]
 
 
+def test_a_misspelt_argument_does_not_hide_the_others_mistakes() -> None:
+    cfg = OmegaConf.create({"model": {**CNN, "dropot": 0.1, "dropout": [1.5]}})
+    problems = Problems()
+    check_names(cfg, ["model"], problems)
+    assert problems.build(cfg, "model") is None
+    assert problems.lines == [
+        "model.dropot: PaperCNN has no such argument; did you mean 'dropout'?",
+        "model.dropout[0] must be a number in [0, 1), got 1.5",
+    ]
+    assert "dropot" in cfg.model
+
+
 def test_what_hangs_on_a_part_that_failed_is_left_alone() -> None:
     cfg = OmegaConf.create({"model": {**CNN, "loss": "bec"}, "module": {"_target_": "toys.compare"}})
     problems = Problems()
@@ -400,9 +412,10 @@ def test_typos_in_an_experiment_file_are_told_together(composed: Callable[..., D
     with pytest.raises(ConfigError) as caught:
         problems.raise_if_any()
     assert str(caught.value).splitlines() == [
-        "3 problems in the configuration:",
+        "4 problems in the configuration:",
         "  data.transforms.0.pp: HorizontalFlip has no such argument; did you mean 'p'?",
         "  model.dropot: PaperCNN has no such argument; did you mean 'dropout'?",
+        "  model.dropout[0] must be a number in [0, 1), got 1.5",
         "  sed: unknown key; did you mean 'seed'?",
     ]
 
