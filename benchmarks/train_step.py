@@ -29,7 +29,7 @@ from cxrlab.datamodules import ChestXRayDataModule
 from cxrlab.models import ClassifierModule
 from cxrlab.models.layer_table import layer_table
 from cxrlab.runs import environment
-from cxrlab.runs.quiet import quiet_lightning
+from cxrlab.steps.quiet import quiet_lightning
 
 DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
 STEPS = 2  # of a turn; the last one counts
@@ -391,7 +391,7 @@ def _determinism(on: bool) -> Iterator[None]:
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(on)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # Lightning's value; cuBLAS reads it once
-    torch.utils.deterministic.fill_uninitialized_memory = False  # as in cxrlab.assembly
+    torch.utils.deterministic.fill_uninitialized_memory = False  # as in cxrlab.steps.assembly
     try:
         yield
     finally:

@@ -8,12 +8,13 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from cxrlab.assembly import assemble_evaluation
 from cxrlab.entry import command_line
 from cxrlab.evaluation.report import write_report
 from cxrlab.models import ClassifierModule
 from cxrlab.models.layer_table import layer_table
-from cxrlab.runs import RunFolder, banner, environment, results
+from cxrlab.runs import RunFolder, environment
+from cxrlab.steps import banner, results
+from cxrlab.steps.assembly import assemble_evaluation
 
 
 def evaluate(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, Any]]:

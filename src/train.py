@@ -7,12 +7,13 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from cxrlab.assembly import assemble
 from cxrlab.entry import INTERRUPTED, command_line
 from cxrlab.evaluation.report import write_report
-from cxrlab.runs import RunFolder, banner, environment, results
+from cxrlab.runs import RunFolder, environment
 from cxrlab.runs.checkpoint import final_checkpoint, load_checkpoint, metadata
-from cxrlab.runs.fit import fit
+from cxrlab.steps import banner, results
+from cxrlab.steps.assembly import assemble
+from cxrlab.steps.fit import fit
 
 
 def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 from pytorch_lightning.trainer.states import TrainerStatus
 
-from cxrlab.assembly import Parts
 from cxrlab.runs.folder import RunFolder
-from cxrlab.runs.quiet import quiet_lightning
+from cxrlab.steps.assembly import Parts
+from cxrlab.steps.quiet import quiet_lightning
 
 
 def fit(parts: Parts, run: RunFolder) -> bool:

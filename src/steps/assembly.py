@@ -20,7 +20,7 @@ from cxrlab.models import BinaryCrossEntropy, ClassifierModule, TorchvisionNet
 from cxrlab.models.classifier import MONITORS
 from cxrlab.models.layer_table import LayerTable, layer_table
 from cxrlab.runs import AtomicCheckpointIO, LoadedModel, RunFolder, load_model
-from cxrlab.runs.quiet import quiet_lightning
+from cxrlab.steps.quiet import quiet_lightning
 
 KEYS = (
     "data",

@@ -19,7 +19,7 @@ from cxrlab.files import write_json
 from cxrlab.runs.checkpoint import LoadedModel
 from cxrlab.runs.environment import peak_memory_mb
 from cxrlab.runs.folder import RunFolder
-from cxrlab.runs.quiet import quiet_lightning
+from cxrlab.steps.quiet import quiet_lightning
 
 THRESHOLD = 0.5
 
