@@ -9,9 +9,9 @@ from typing import Any
 from omegaconf import DictConfig
 
 from cxrlab.entry import command_line
-from cxrlab.evaluation.report import write_report
 from cxrlab.models import ClassifierModule
 from cxrlab.models.layer_table import layer_table
+from cxrlab.reports import write_report
 from cxrlab.runs import RunFolder, environment
 from cxrlab.steps import banner, results
 from cxrlab.steps.assembly import assemble_evaluation
@@ -41,7 +41,7 @@ def evaluate(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[st
     table = layer_table(model.network, datamodule.preprocessing.shape)
     trainer = results.evaluation_trainer(config.accelerator, config.precision)
     facts = environment.describe(trainer, config.seed, table)
-    run.record(facts, datamodule.manifest)
+    run.record(facts, table, datamodule.manifest)
 
     split = "val" if config.split == "val" else "test"
     scored = results.score(module, datamodule, config.accelerator, config.precision, (split,))

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from cxrlab.entry import INTERRUPTED, command_line
-from cxrlab.evaluation.report import write_report
+from cxrlab.reports import write_report
 from cxrlab.runs import RunFolder, environment
 from cxrlab.runs.checkpoint import final_checkpoint, load_checkpoint, metadata
 from cxrlab.steps import banner, results
@@ -50,7 +50,7 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
     parts.module.metadata = metadata(config, parts.datamodule)
     table = parts.layer_table()
     facts = environment.describe(parts.trainer, config.seed, table)
-    run.record(facts, parts.datamodule.manifest)
+    run.record(facts, table, parts.datamodule.manifest)
     banner.begin(run, config, parts.datamodule, table, facts)
 
     interrupted = fit(parts, run)

@@ -33,12 +33,17 @@ import pytest
 import torch
 from PIL import Image
 
-from cxrlab import evaluate, train
+from cxrlab import compare, evaluate, report, train
 
 ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "docs" / "wrong_inputs.md"
-MAINS: dict[str, Callable[[], None]] = {"train": train.main, "evaluate": evaluate.main}
-SCRIPTS = {"train": "train.py", "evaluate": "src/evaluate.py"}
+MAINS: dict[str, Callable[[], None]] = {
+    "train": train.main,
+    "evaluate": evaluate.main,
+    "report": report.main,
+    "compare": compare.main,
+}
+SCRIPTS = {"train": "train.py"} | {name: f"src/{name}.py" for name in ("evaluate", "report", "compare")}
 TINY = ("data.image_size=32", "model=paper_cnn_small", "trainer=cpu", "trainer.max_epochs=1", "logger=none")
 FILMS = ("data=folder", "data.source.root=films", "data.source.labels={neg: 0, pos: 1}", "data.val=0.25")
 RUN = "hydra.run.dir=run"
@@ -76,6 +81,8 @@ class Row:
     def command(self) -> list[str]:
         if self.program == "evaluate":
             return [RUN, "accelerator=cpu", *self.typed]
+        if self.program in ("report", "compare"):
+            return list(self.typed)
         keys = {each.partition("=")[0] for each in self.typed}
         before = [each for each in (*(() if self.bare else FILMS), *TINY, RUN) if each.partition("=")[0] not in keys]
         flags = {"-m": 1, "--config-dir": 2}.get(self.typed[0] if self.typed else "", 0)  # argparse wants them first
@@ -293,6 +300,20 @@ def with_run(folder: Path) -> None:
     shutil.copytree(finished_run(), folder / "run")
 
 
+def two_test_sets(folder: Path) -> None:
+    """Two runs, the second with another first test image."""
+    with_run(folder)
+    predictions = folder / "run/predictions.csv"
+    predictions.write_text(predictions.read_text().replace(str(finished_run().parent), str(folder)))
+    shutil.copytree(folder / "run", folder / "other")
+    config = (folder / "run/config.yaml").read_text()
+    (folder / "other/config.yaml").write_text(config.replace("lr: 0.001", "lr: 0.01"))
+    rows = predictions.read_text().splitlines()
+    first = next(number for number, row in enumerate(rows) if ",test," in row)
+    rows[first] = re.sub(r"[0-9a-f]{64}", "0" * 64, rows[first])
+    (folder / "other/predictions.csv").write_text("\n".join(rows))
+
+
 def killed_run(folder: Path) -> None:
     """A run folder as after a kill, with half a checkpoint."""
     with_run(folder)
@@ -374,7 +395,8 @@ def nothing_downloaded() -> Iterator[None]:
 # ------------------------------------------------------------------------------------------------------------- rows
 
 KEYS, VALUES, MACHINE = "Keys and options", "Values", "Machine"
-DATA, FILES, FOLDERS, CHECKPOINTS = "Data folder", "Image files", "Run folder", "Evaluating a checkpoint"
+DATA, FILES, FOLDERS = "Data folder", "Image files", "Run folder"
+REPORTS, CHECKPOINTS = "Reporting and comparing", "Evaluating a checkpoint"
 MINE = ("--config-dir", "mine", "experiment=mine")
 A_FILM = "films/train/neg/p000_1"
 
@@ -434,6 +456,16 @@ ROWS = [
     Row(VALUES, "unknown precision", ("trainer.precision=8-bit",), ("trainer.precision", "8-bit", "32-true")),
     Row(VALUES, "images too small for the network", ("data.image_size=4",), ("image_size", "4x4", "at least 12x12")),
     Row(VALUES, "three image sizes", ("data.image_size=[10,20,30]",), ("data.image_size", "[10, 20, 30]")),
+    Row(VALUES, "a fold, and no number of folds", ("data.fold=1",), ("data.fold", "data.folds=5")),
+    Row(VALUES, "a number of folds, and no fold", ("data.folds=3",), ("data.folds", "-m data.fold=0,1,2")),
+    Row(VALUES, "fold out of range", ("data.folds=3", "data.fold=3"), ("data.fold", "[0, 2]", "got 3")),
+    Row(VALUES, "negative focal exponent", ("loss=focal", "loss.gamma=-1"), ("loss.gamma", "got -1")),
+    Row(
+        VALUES,
+        "image size that a vision transformer has no patches for",
+        ("model=vit_b_16", "data.image_size=50"),
+        ("image_size", "multiple of 16", "50x50"),
+    ),
     Row(VALUES, "image size 0", ("data.image_size=0",), ("data.image_size", "[1, 8192]", "got 0")),
     Row(VALUES, "two channels", ("data.channels=2",), ("data.channels", "1, 3", "got 2")),
     Row(VALUES, "unknown metric", ("monitor=val/acc",), ("monitor", "val/accuracy", "'val/acc'")),
@@ -651,6 +683,41 @@ ROWS = [
         "one job of a sweep",
         ("-m", "model.dropout=[0,0,0],[0,0,2]", "hydra.sweep.dir=sweep"),
         ("error in job 1", "model.dropout[2]", "the other jobs ran"),
+    ),
+    Row(REPORTS, "report of nothing", (), ("run", "must be set"), program="report"),
+    Row(REPORTS, "report of no run", ("run=films",), ("run=films", "no run folder", "runs/"), program="report"),
+    Row(
+        REPORTS,
+        "report of a run whose metrics.json is cut off",
+        ("run=run",),
+        ("metrics.json", "run", "cannot be read"),
+        steps(with_run, text_at("run/metrics.json", '{"status": ')),
+        program="report",
+    ),
+    Row(REPORTS, "nothing to compare", ("runs=films",), ("runs=films", "no run folder"), program="compare"),
+    Row(
+        REPORTS,
+        "runs that are not finished",
+        ("runs=run",),
+        ("runs=run", "no metrics.json", "give finished runs"),
+        steps(with_run, lambda folder: (folder / "run/metrics.json").unlink()),
+        program="compare",
+    ),
+    Row(
+        REPORTS,
+        "runs that were tested on different images",
+        ("runs=[run, other]",),
+        ("1 of its 4", "p012_1.png", "separately"),
+        two_test_sets,
+        program="compare",
+    ),
+    Row(
+        REPORTS,
+        "reference that is no setting",
+        ("runs=run", "reference=resnet81"),
+        ("reference", "resnet81", "PaperCNN"),
+        with_run,
+        program="compare",
     ),
     Row(CHECKPOINTS, "no checkpoint named", (), ("ckpt_path", "must be set"), program="evaluate"),
     Row(CHECKPOINTS, "no such checkpoint", ("ckpt_path=model.ckpt",), ("model.ckpt", "no such"), program="evaluate"),

@@ -30,10 +30,15 @@ def run_dir(ckpt_path: str | None, fresh: str) -> str:
 
 
 def job_folder(number: int, overrides: Sequence[str]) -> str:
-    """``3_dropout-0-0-0_image_size-128``: safe in any file system, shell and Hydra override (no ``=``, no brackets)."""
+    """``3_dropout-0-0-0_image_size-128``: safe in any file system, shell and Hydra override (no ``=``, no brackets).
+
+    The experiment is left out: the folder above bears its name.
+    """
     parts = []
     for override in overrides:
         key, _, value = override.partition("=")
+        if key == "experiment":
+            continue
         clean = re.sub(r"[^A-Za-z0-9.]+", "-", value).strip("-")
         parts.append(f"{key.split('.')[-1].lstrip('+~')}-{clean}")
-    return f"{number}_{'_'.join(parts)}"[:_LONGEST].rstrip("-_.")
+    return "_".join([str(number), *parts])[:_LONGEST].rstrip("-_.")

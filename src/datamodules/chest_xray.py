@@ -16,11 +16,12 @@ from cxrlab.datamodules.augment import Augmentation
 from cxrlab.datamodules.batches import CachedImages, RowSampler
 from cxrlab.datamodules.pixels import Preprocessing, describe_problems, read_all
 from cxrlab.datamodules.sources import Source
-from cxrlab.datamodules.split import hold_out
+from cxrlab.datamodules.split import hold_out, hold_out_fold
 from cxrlab.errors import DataError, check_choice, check_range
 
 _SHOWN_LEAKS = 5
 _SHOWN_SKIPPED = 20
+_SHOWN_FOLDS = 20
 
 
 class ChestXRayDataModule(pl.LightningDataModule):
@@ -39,7 +40,11 @@ class ChestXRayDataModule(pl.LightningDataModule):
             as the paper does, and every report then says so. A source with a ``val`` split of its own keeps it.
         test: Share of the training patients held out for testing, in (0, 1), where the source has no ``test`` split;
             ``"all"`` makes every image a test image, for evaluating a model that was trained on others.
-        split_seed: Of these two draws; not the run's seed, so that several seeds are compared on the same images.
+        split_seed: Of these two draws and of the folds; not the run's seed, so that several seeds are compared on the
+            same images.
+        folds: Cross-validation: all images are pooled, whatever splits the source has, and spread over so many folds
+            by patient, stratified by label (at least 2). ``test`` is then not used.
+        fold: The fold that is the test split, in [0, ``folds``); validation images are drawn from the others.
         augment: Applied to training images only; none by default.
         num_workers: Processes that make batches; 0 makes them in the training process. The numbers are the same.
         persistent_workers: Keep them from one epoch to the next.
@@ -60,6 +65,8 @@ class ChestXRayDataModule(pl.LightningDataModule):
         val: float | str = 0.15,
         test: float | str = 0.2,
         split_seed: int = 0,
+        folds: int | None = None,
+        fold: int | None = None,
         augment: Augmentation | None = None,
         num_workers: int = 0,
         persistent_workers: bool = False,
@@ -78,6 +85,7 @@ class ChestXRayDataModule(pl.LightningDataModule):
         else:
             check_range("test", test, 0, 1, low_open=True, high_open=True)
         check_range("split_seed", split_seed, 0, 2**32 - 1, integer=True)
+        _check_folds(folds, fold, test)
         check_range("num_workers", num_workers, 0, 256, integer=True)
         if persistent_workers and not num_workers:
             raise ValueError("persistent_workers=true needs num_workers of at least 1, got 0")
@@ -89,6 +97,8 @@ class ChestXRayDataModule(pl.LightningDataModule):
         self.val = val
         self.test = test
         self.split_seed = split_seed
+        self.folds = folds
+        self.fold = fold
         self.augment = augment or Augmentation([])
         self.num_workers = num_workers
         self.persistent_workers = persistent_workers
@@ -112,31 +122,40 @@ class ChestXRayDataModule(pl.LightningDataModule):
         if pixels.problems and self.on_error == "raise":
             raise DataError(describe_problems(pixels.problems, len(listed)))
         good = ~listed.index.isin(list(pixels.problems))
-        manifest = self._split(listed.assign(sha256=pixels.sha256)[good].reset_index(drop=True))
+        read = listed.assign(sha256=pixels.sha256)[good].reset_index(drop=True)
+        manifest = self._split(read.copy())
         leaks = mf.leaks(manifest)
         self._check_leaks(leaks)
         self._images = pixels.images if good.all() else pixels.images[good]
-        self.warnings = [*self._protocol_warnings(manifest, leaks), *self.source.notes, *_skipped(pixels.problems)]
+        protocol = self._protocol_warnings(read["split"], manifest, leaks)
+        self.warnings = [*protocol, *self.source.notes, *_skipped(pixels.problems)]
         self.manifest = manifest
 
     def _split(self, manifest: pd.DataFrame) -> pd.DataFrame:
         if isinstance(self.test, str):
             return manifest.assign(split="test")
+        remedy = None
+        if self.folds is not None and self.fold is not None:
+            manifest = hold_out_fold(manifest, self.fold, self.folds, self.split_seed)
+            remedy = "type data.val=test"
         manifest["split"] = manifest["split"].replace("", "train")
         if not (manifest["split"] == "test").any():
             manifest = hold_out(manifest, self.test, self.split_seed, "test", f"data.test={self.test}")
         if not isinstance(self.val, str) and not (manifest["split"] == "val").any():
-            manifest = hold_out(manifest, self.val, self.split_seed, "val", f"data.val={self.val}")
+            manifest = hold_out(manifest, self.val, self.split_seed, "val", f"data.val={self.val}", remedy)
+        self._check_labels(manifest)
+        return manifest
+
+    def _check_labels(self, manifest: pd.DataFrame) -> None:
+        hint = "add some, or let the split be drawn (leave that split out of the set)"
+        if self.folds is not None:
+            hint = "type a smaller data.folds, or another data.split_seed"
         for split in mf.SPLITS:
             present = set(manifest.loc[manifest["split"] == split, "label"])
             absent = [name for name, label in mf.LABELS.items() if label not in present]
             if absent and not (split == "val" and self.val == "test"):
                 lack = " and no ".join(absent)
-                raise DataError(
-                    f"{self.source.name}: the {split} split holds no {lack} image; it needs both: add some, or let the "
-                    "split be drawn (leave that split out of the set)"
-                )
-        return manifest
+                raise DataError(f"{self.source.name}: the {split} split holds no {lack} image; it needs both: {hint}")
 
     def _check_leaks(self, found: list[str]) -> None:
         if found and not self.allow_leak:
@@ -145,14 +164,21 @@ class ChestXRayDataModule(pl.LightningDataModule):
             head = f"{self.source.name}: {len(found)} leak(s) between splits:"
             raise DataError("\n  ".join([head, *found[:_SHOWN_LEAKS], *more, hint]))
 
-    def _protocol_warnings(self, manifest: pd.DataFrame, leaks: list[str]) -> list[str]:
-        """What could have inflated every number of a run on this split."""
+    def _protocol_warnings(self, own: pd.Series, manifest: pd.DataFrame, leaks: list[str]) -> list[str]:
+        """What could have inflated every number of a run on this split, and where it is not the source's ``own``."""
         found = []
         if self.val == "test":
             found.append("validation was the test set (data.val=test): nothing here was chosen on independent images")
             unused = int((manifest["split"] == "val").sum())
             if unused:
                 found.append(f"{self.source.name}: its own val split ({unused} images) is not used (data.val=test)")
+        counts = {split: int((own == split).sum()) for split in mf.SPLITS}
+        if self.folds is not None and any(counts.values()):
+            listed = ", ".join(f"{count} {split}" for split, count in counts.items() if count)
+            found.append(
+                f"{self.source.name}: its own split ({listed} images) is set aside: all {len(manifest)} images are "
+                f"pooled, and the test images are those of data.fold={self.fold} of data.folds={self.folds}"
+            )
         if leaks:
             found.append(f"data.allow_leak=true: {len(leaks)} leak(s) between splits, the first: {leaks[0]}")
         return found
@@ -201,6 +227,19 @@ class ChestXRayDataModule(pl.LightningDataModule):
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Makes floats of the pixels, on the device: a quarter of the bytes travel."""
         return {**batch, "image": self.preprocessing.to_float(batch["image"])}
+
+
+def _check_folds(folds: int | None, fold: int | None, test: float | str) -> None:
+    if folds is not None:
+        check_range("folds", folds, 2, integer=True)
+        if test == "all":
+            raise ValueError(f"folds must be left out with test=all, which makes every image a test image, got {folds}")
+        if fold is None:
+            numbers = ",".join(map(str, range(folds))) if folds <= _SHOWN_FOLDS else f"0,1,…,{folds - 1}"
+            raise ValueError(f"folds={folds} needs fold: type data.fold=0, or -m data.fold={numbers} for all of them")
+        check_range("fold", fold, 0, folds - 1, integer=True)
+    elif fold is not None:
+        raise ValueError(f"fold={fold} needs folds, how many there are: type data.folds=5 data.fold={fold}")
 
 
 def _skipped(problems: dict[int, str]) -> list[str]:

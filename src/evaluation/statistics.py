@@ -72,7 +72,7 @@ def summarise(
     Raises:
         ValueError: Names the argument that is wrong, what was expected and what was found.
     """
-    y, s, ids = _checked(labels, scores, patients)
+    y, s, ids = checked(labels, scores, patients)
     check_range("threshold", threshold, 0.0, 1.0)
     check_range("resamples", resamples, 100, integer=True)
     check_range("seed", seed, 0, integer=True)
@@ -212,10 +212,14 @@ def weighted_average_precision(labels: Bools, scores: Floats, weights: Floats) -
     return np.asarray((positive[:, ::-1] * precision).sum(axis=1) / found[:, -1])
 
 
-def _checked(
+def checked(
     labels: npt.ArrayLike, scores: npt.ArrayLike, patients: npt.ArrayLike
 ) -> tuple[Bools, Floats, npt.NDArray[Any]]:
-    """Returns labels (bool), scores (float64) and patients (str) after checking all three."""
+    """Returns labels (bool), scores (float64) and patients (str), each of shape (n,).
+
+    Raises:
+        ValueError: Names the argument that is wrong, what was expected and what was found.
+    """
     y, s, ids = np.asarray(labels), np.asarray(scores), np.asarray(patients, dtype=object)
     for name, array in (("labels", y), ("scores", s), ("patients", ids)):
         if array.ndim != 1:
@@ -293,7 +297,7 @@ def _resampled(
     values = {"f1": float(_weighted_f1(y, called, np.ones((1, y.size)))[0])}
     if not y.all():
         values |= {"auroc": float(roc_auc_score(y, s)), "ap": float(average_precision_score(y, s))}
-    bootstrap = _bootstrap_method(y, ids, resamples, confidence)
+    bootstrap = bootstrap_method(y, ids, resamples, confidence)
     estimates = {name: _undefined("no negative images") for name in ("f1", "auroc", "ap")}
     for name in names:
         low, high = np.quantile(np.concatenate(draws[name]), [(1 - confidence) / 2, (1 + confidence) / 2]).tolist()
@@ -304,7 +308,8 @@ def _resampled(
     return estimates
 
 
-def _bootstrap_method(y: Bools, ids: npt.NDArray[Any], resamples: int, confidence: float) -> str:
+def bootstrap_method(y: Bools, ids: npt.NDArray[Any], resamples: int, confidence: float) -> str:
+    """Names a bootstrap of patients, and says where there are too few of them for it."""
     total, positive, negative = (int(np.unique(part).size) for part in (ids, ids[y], ids[~y]))
     method = f"patient bootstrap {_percent(confidence)} ({resamples} resamples, {total} patients)"
     if min(positive, negative) < FEW_PATIENTS:

@@ -1,8 +1,20 @@
-"""Networks (pure ``nn.Module``, one logit per image), their loss, and the LightningModule that trains any of them."""
+"""Networks (pure ``nn.Module``, one logit per image), their losses, and the LightningModule that trains any of them."""
 
+from cxrlab.models.bennett import Bennett
 from cxrlab.models.classifier import ClassifierModule
-from cxrlab.models.losses import BinaryCrossEntropy
+from cxrlab.models.darkcovidnet import DarkCovidNet
+from cxrlab.models.losses import BinaryCrossEntropy, FocalLoss
 from cxrlab.models.paper_cnn import PaperCNN
+from cxrlab.models.thumbnail_logistic import ThumbnailLogistic
 from cxrlab.models.torchvision_net import TorchvisionNet
 
-__all__ = ["BinaryCrossEntropy", "ClassifierModule", "PaperCNN", "TorchvisionNet"]
+__all__ = [
+    "Bennett",
+    "BinaryCrossEntropy",
+    "ClassifierModule",
+    "DarkCovidNet",
+    "FocalLoss",
+    "PaperCNN",
+    "ThumbnailLogistic",
+    "TorchvisionNet",
+]

@@ -1,4 +1,4 @@
-"""The loss: binary cross-entropy on logits, with class weights and label smoothing."""
+"""The losses: binary cross-entropy on logits, plain or focal, with class weights."""
 
 from __future__ import annotations
 
@@ -13,35 +13,20 @@ from torch import Tensor, nn
 from cxrlab.errors import DataError, check_range
 
 
-class BinaryCrossEntropy(nn.Module):
-    """Mean binary cross-entropy of logits.
-
-    The loss of an image with target y and logit z is ``-w(y) (t log p + (1 - t) log(1 - p))`` with ``p = sigmoid(z)``,
-    ``t = y (1 - s) + s / 2`` (Keras's label smoothing) and ``w(y) = w_negative + y (w_positive - w_negative)``. The
-    batch's loss is the sum over its images divided by their number, as Keras does with ``class_weight``: not by the
-    sum of the weights.
+class _WeightedLoss(nn.Module):
+    """Mean of the images' losses, each times its class's weight; what an image's loss is, a subclass says.
 
     The two weights travel in the state dict under ``weights``, so that a "balanced" loss read from a checkpoint needs
     no training labels. They never stand in the way of loading: a state dict without them is accepted, and one with them
     only ever fills in a "balanced" loss that has not been fitted. What the constructor or :meth:`fit` set stays.
-
-    Args:
-        class_weights: ``None`` for equal weights; ``[w_negative, w_positive]``, both above 0; or ``"balanced"`` for
-            ``n / (2 n_class)``, scikit-learn's formula, which :meth:`fit` computes from the training labels.
-        label_smoothing: The share s above, in [0, 1).
-
-    Raises:
-        ValueError: An argument is out of range.
     """
 
     weights: Tensor
 
-    def __init__(self, class_weights: str | Sequence[float] | None = None, label_smoothing: float = 0.0) -> None:
+    def __init__(self, class_weights: str | Sequence[float] | None) -> None:
         super().__init__()
-        check_range("label_smoothing", label_smoothing, 0, 1, high_open=True)
         self.balanced = class_weights == "balanced"
         self.fitted = not self.balanced
-        self.label_smoothing = label_smoothing
         self.register_buffer("weights", torch.tensor(_initial_weights(class_weights), dtype=torch.float32))
 
     def fit(self, labels: np.ndarray) -> None:
@@ -85,11 +70,13 @@ class BinaryCrossEntropy(nn.Module):
                 f"logits of shape {tuple(logits.shape)} and targets of shape {tuple(targets.shape)} must agree"
             )
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        smooth = targets * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
-        weight = torch.lerp(
-            self.weights[0].to(logits.dtype), self.weights[1].to(logits.dtype), targets.to(logits.dtype)
-        )
-        return F.binary_cross_entropy_with_logits(logits, smooth.to(logits.dtype), weight)
+        targets = targets.to(logits.dtype)
+        weight = torch.lerp(self.weights[0].to(logits.dtype), self.weights[1].to(logits.dtype), targets)
+        return self._mean_loss(logits, targets, weight)
+
+    def _mean_loss(self, logits: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
+        """The batch's loss, of floats of one dtype and shape (N,)."""
+        raise NotImplementedError
 
     def _set(self, weights: Tensor) -> None:
         self.weights.copy_(weights)
@@ -102,8 +89,78 @@ class BinaryCrossEntropy(nn.Module):
             self._set(saved)
 
 
+class BinaryCrossEntropy(_WeightedLoss):
+    """Mean binary cross-entropy of logits.
+
+    The loss of an image with target y and logit z is ``-w(y) (t log p + (1 - t) log(1 - p))`` with ``p = sigmoid(z)``,
+    ``t = y (1 - s) + s / 2`` (Keras's label smoothing) and ``w(y) = w_negative + y (w_positive - w_negative)``. The
+    batch's loss is the sum over its images divided by their number, as Keras does with ``class_weight``: not by the
+    sum of the weights.
+
+    Args:
+        class_weights: ``None`` for equal weights; ``[w_negative, w_positive]``, both above 0; or ``"balanced"`` for
+            ``n / (2 n_class)``, scikit-learn's formula, which :meth:`fit` computes from the training labels. The
+            weights travel in the state dict.
+        label_smoothing: The share s above, in [0, 1).
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+
+    def __init__(self, class_weights: str | Sequence[float] | None = None, label_smoothing: float = 0.0) -> None:
+        super().__init__(class_weights)
+        check_range("label_smoothing", label_smoothing, 0, 1, high_open=True)
+        self.label_smoothing = label_smoothing
+
+    def _mean_loss(self, logits: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
+        smooth = targets * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
+        return F.binary_cross_entropy_with_logits(logits, smooth, weight)
+
+
+class FocalLoss(_WeightedLoss):
+    """Mean focal loss of logits: cross-entropy that turns away from what is already right.
+
+    Lin et al., "Focal loss for dense object detection", ICCV 2017, doi 10.1109/ICCV.2017.324, eq. 5: an image's loss is
+    ``-w(y) (1 - q)^gamma log q``, where q is the probability given to its class, ``q = y p + (1 - y) (1 - p)`` and
+    ``p = sigmoid(z)``. For targets y between 0 and 1 the logarithm is the cross-entropy with y, as in torchvision. The
+    mean is taken over the number of images. With ``gamma`` 0 this is :class:`BinaryCrossEntropy`.
+
+    Args:
+        gamma: The exponent, at least 0.
+        alpha: Weight of Positive, in (0, 1), with ``1 - alpha`` for Negative; the same as
+            ``class_weights=[1 - alpha, alpha]``.
+        class_weights: As in :class:`BinaryCrossEntropy`.
+
+    Raises:
+        ValueError: An argument is out of range, or ``alpha`` and ``class_weights`` are both given.
+    """
+
+    def __init__(
+        self,
+        gamma: float = 2.0,
+        alpha: float | None = None,
+        class_weights: str | Sequence[float] | None = None,
+    ) -> None:
+        if alpha is not None:
+            check_range("alpha", alpha, 0, 1, low_open=True, high_open=True)
+            if class_weights is not None:
+                raise ValueError(
+                    f"alpha must be null where class_weights are given, got {alpha!r} and {class_weights!r}"
+                )
+            class_weights = [1 - alpha, alpha]
+        super().__init__(class_weights)
+        check_range("gamma", gamma, 0)
+        self.gamma = gamma
+
+    def _mean_loss(self, logits: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
+        losses = F.binary_cross_entropy_with_logits(logits, targets, weight, reduction="none")
+        # log(1 - q), whose gradient stays finite where 1 - q itself is 0 in floats.
+        wrong = torch.logaddexp(F.logsigmoid(-logits) + targets.log(), F.logsigmoid(logits) + torch.log1p(-targets))
+        return (losses * torch.exp(self.gamma * wrong)).mean()
+
+
 def _initial_weights(class_weights: str | Sequence[float] | None) -> list[float]:
-    """The two weights as far as they are known: NaN until :meth:`BinaryCrossEntropy.fit`."""
+    """The two weights as far as they are known: NaN until ``fit``."""
     if class_weights is None:
         return [1.0, 1.0]
     if class_weights == "balanced":

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cxrlab.errors import check_choice, check_range
+from cxrlab.models.layers import height_and_width, init_like_keras
 
 _CONVOLUTIONS = ("conv2d", "conv2d_1", "conv2d_2")
 _NORMS = ("batch_normalization", "batch_normalization_1", "batch_normalization_2")
@@ -98,7 +99,7 @@ class PaperCNN(nn.Module):
         check_choice("head", head, ("flatten", "gap"))
         check_choice("norm", norm, ("none", "batch"))
         check_choice("init", init, ("keras", "torch"))
-        self.input_shape = (in_channels, *_height_and_width(image_size))
+        self.input_shape = (in_channels, *height_and_width(image_size))
         pooled = self._pooled_area(kernel, pool)
 
         first, second, third = filters
@@ -119,7 +120,7 @@ class PaperCNN(nn.Module):
         self.dropout_2 = nn.Dropout(dropout[2])
         self.dense_1 = nn.Linear(dense_units, 1)
         if init == "keras":
-            self.apply(_init_like_keras)
+            self.apply(init_like_keras)
 
     def forward(self, images: Tensor) -> Tensor:
         """Computes logits.
@@ -235,22 +236,6 @@ def _through(layer: nn.Module | None, x: Tensor) -> Tensor:
     return x if layer is None else layer(x)
 
 
-def _init_like_keras(module: nn.Module) -> None:
-    """Glorot-uniform kernel and zero bias, for convolutions and dense layers."""
-    if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
-        nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)
-
-
 def _check_three(name: str, values: Sequence[float]) -> None:
     if isinstance(values, str) or not isinstance(values, Sequence) or len(values) != 3:
         raise ValueError(f"{name} must be a list of three numbers, got {values!r}")
-
-
-def _height_and_width(image_size: int | Sequence[int]) -> tuple[int, int]:
-    sides = [image_size, image_size] if isinstance(image_size, int) else image_size
-    if isinstance(sides, str) or not isinstance(sides, Sequence) or len(sides) != 2:
-        raise ValueError(f"image_size must be a whole number or [height, width], got {image_size!r}")
-    for side in sides:
-        check_range("image_size", side, 1, integer=True)
-    return sides[0], sides[1]

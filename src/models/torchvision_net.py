@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torchvision
 from torch import Tensor, nn
+from torchvision.models import VGG, AlexNet, SqueezeNet, VisionTransformer
+from torchvision.models.vision_transformer import interpolate_embeddings
 
 from cxrlab.errors import CheckpointError, check_choice
+from cxrlab.models.layers import AreaPool2d, height_and_width
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+_TRANSFORMER = re.compile(r"vit_[a-z]_(\d+)")  # the group is its patch's side
 _WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
 _AUXILIARY_KEYS = ("AuxLogits.", "aux1.", "aux2.")
 # The published DenseNet files still bear the layer names of 2017 (torchvision renames them in the same way).
@@ -26,11 +30,19 @@ class TorchvisionNet(nn.Module):
     """A network of ``torchvision.models`` whose classifier gives one logit.
 
     The constructor neither reads nor downloads anything: :meth:`load_pretrained` does, and whoever trains from
-    pretrained weights calls it once. GoogLeNet and Inception v3 come without their auxiliary heads and with PyTorch's
-    default initialisation (torchvision's own takes seconds and warns).
+    pretrained weights calls it once. Four things differ from torchvision, none of them a parameter's name or shape:
+
+    * GoogLeNet and Inception v3 come without their auxiliary heads and with PyTorch's default initialisation
+      (torchvision's own takes seconds and warns).
+    * The ReLU that SqueezeNet puts on its class scores is left out: a lone logit could not become negative.
+    * AlexNet's and VGG's pooling is one whose gradient is deterministic on a GPU.
+    * A vision transformer is built for ``image_size``, and pretrained position embeddings are interpolated to it.
 
     Args:
         name: A name of ``torchvision.models.list_models(module=torchvision.models)``, such as ``resnet18``.
+        image_size: Side of the square input in pixels, or ``[height, width]``. Only vision transformers are built for
+            one (``None``: 224) and want it square and a multiple of their patch; the other networks take any size that
+            is large enough for their poolings, and MaxViT 224 alone.
         in_channels: 3, or 1 for grey images, whose channel is repeated three times in ``forward``.
         pretrained: Whether :meth:`load_pretrained` loads weights.
         weights_path: State dict file in torchvision's layout for :meth:`load_pretrained`; ``None`` downloads
@@ -49,6 +61,7 @@ class TorchvisionNet(nn.Module):
     def __init__(
         self,
         name: str = "resnet18",
+        image_size: int | Sequence[int] | None = None,
         in_channels: int = 3,
         pretrained: bool = False,
         weights_path: str | None = None,
@@ -68,10 +81,11 @@ class TorchvisionNet(nn.Module):
         self.pretrained = pretrained
         self.weights_path = weights_path
         self.normalize = normalize
-        self.network = _build(name, pretrained)
-        # Constants, not weights: they follow the network to its device and stay out of its state dict.
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self.network = _build(name, pretrained, None if image_size is None else height_and_width(image_size))
+        # Constants, not weights: they follow the network to its device and stay out of its state dict, and so have
+        # their numbers even where the network is built on the meta device for a checkpoint's weights.
+        for constant, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+            self.register_buffer(constant, torch.tensor(values, device="cpu").view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Computes logits.
@@ -81,7 +95,13 @@ class TorchvisionNet(nn.Module):
 
         Returns:
             Logits of class Positive, of shape (N, 1).
+
+        Raises:
+            ValueError: The network is a vision transformer that was built for another size.
         """
+        if isinstance(self.network, VisionTransformer) and images.shape[2:] != (self.network.image_size,) * 2:
+            found = "x".join(str(side) for side in images.shape[2:])
+            raise ValueError(f"{self.name} was built for image_size {self.network.image_size}, got images of {found}")
         if self.in_channels == 1:
             images = images.expand(-1, 3, -1, -1)
         if self.normalize:
@@ -110,6 +130,7 @@ class TorchvisionNet(nn.Module):
         _modernise(state, self.name)
         skipped = self._drop_other_head(state)
         try:
+            self._fit_positions(state)
             found = self.network.load_state_dict(state, strict=False)
         except (RuntimeError, ValueError) as error:
             raise CheckpointError(f"{origin} does not fit {self.name}: {error}") from error
@@ -119,6 +140,11 @@ class TorchvisionNet(nn.Module):
                 f"{origin} does not fit {self.name}: missing {_few(missing)}; unknown {_few(found.unexpected_keys)}"
             )
         return skipped
+
+    def _fit_positions(self, state: MutableMapping[str, Any]) -> None:
+        """Interpolates a vision transformer's position embeddings to this network's image size, as torchvision does."""
+        if isinstance(self.network, VisionTransformer) and "encoder.pos_embedding" in state:
+            interpolate_embeddings(self.network.image_size, self.network.patch_size, state)
 
     def _drop_other_head(self, state: MutableMapping[str, Any]) -> list[str]:
         """Removes from ``state`` the head's entries if one has another shape; returns their keys."""
@@ -167,20 +193,35 @@ _WAYS_OUT = (
 )
 
 
-def _build(name: str, pretrained: bool) -> nn.Module:
+def _build(name: str, pretrained: bool, image_size: tuple[int, int] | None) -> nn.Module:
     """Builds the network with one output and random weights."""
     options: dict[str, Any] = {"num_classes": 1, "weights": None}
     if name in _WITH_AUXILIARY_HEADS:
         # transform_input: both networks' published weights were trained on inputs in [-1, 1]; torchvision converts
         # from ImageNet's normalisation inside the network, and only when it loads those weights.
         options |= {"aux_logits": False, "init_weights": False, "transform_input": pretrained}
+    if image_size and (transformer := _TRANSFORMER.fullmatch(name)):
+        options["image_size"] = _patched_side(name, image_size, patch=int(transformer[1]))
     network: nn.Module
     try:
         network = torchvision.models.get_model(name, **options)
     except NotImplementedError:  # the RegNets read numbers back from tensors, which the meta device does not hold
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             network = torchvision.models.get_model(name, **options).to("meta")
+    if isinstance(network, AlexNet | VGG):
+        side, _ = network.avgpool.output_size
+        network.avgpool = AreaPool2d(side, side)
+    if isinstance(network, SqueezeNet):
+        network.classifier[2] = nn.Identity()
     return network
+
+
+def _patched_side(name: str, image_size: tuple[int, int], patch: int) -> int:
+    """The side of a square that a vision transformer's patches cover."""
+    height, width = image_size
+    if height != width or height % patch:
+        raise ValueError(f"image_size must be square and a multiple of {patch} for {name}, got {height}x{width}")
+    return height
 
 
 def _modernise(state: MutableMapping[str, Any], name: str) -> None:

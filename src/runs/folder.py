@@ -4,11 +4,13 @@
 ``config.yaml``     the resolved configuration; the first file written
 ``overrides.yaml``  what was typed
 ``environment.json``  versions, commit, machine, seed
+``network.json``    the network's layers, with output shapes and parameters
 ``manifest.csv``    every image with split and SHA-256
 ``metrics.csv``     one row per epoch
 ``predictions.csv``  manifest rows of val and test, with ``score``
 ``metrics.json``    results with intervals; written last but one: with it, the run is over
-``report.md``       for people, with ``figures/``
+``report.html``     for people, beside ``report.md`` and ``figures/``
+``baselines.csv``   test rows with the scores of trivial baselines; written by the report
 ``checkpoints/``    ``last.ckpt`` (and ``best.ckpt``) while unfinished, ``model.ckpt`` afterwards
 ``tensorboard/``    event files
 ==================  =========================================================================
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ from cxrlab.datamodules.manifest import read as read_manifest
 from cxrlab.datamodules.manifest import write as write_manifest
 from cxrlab.errors import CheckpointError, ConfigError, DataError
 from cxrlab.files import write_atomically, write_json, write_text
+from cxrlab.models.layer_table import LayerTable
 
 MODEL = "model.ckpt"
 LAST = "last.ckpt"
@@ -51,6 +55,7 @@ class RunFolder:
         self.config = self.path / "config.yaml"
         self.overrides = self.path / "overrides.yaml"
         self.environment = self.path / "environment.json"
+        self.network = self.path / "network.json"
         self.manifest = self.path / "manifest.csv"
         self.history = self.path / "metrics.csv"
         self.predictions = self.path / "predictions.csv"
@@ -210,9 +215,10 @@ class RunFolder:
                 "restore them, or begin a new run without ckpt_path"
             )
 
-    def record(self, facts: dict[str, Any], manifest: pd.DataFrame) -> None:
-        """Writes what the run runs on: ``environment.json`` and ``manifest.csv``."""
+    def record(self, facts: dict[str, Any], table: LayerTable, manifest: pd.DataFrame) -> None:
+        """Writes what the run runs on: ``environment.json``, ``network.json`` and ``manifest.csv``."""
         write_json(self.environment, facts)
+        write_json(self.network, {**asdict(table), "text": table.render()})
         write_manifest(manifest, self.manifest)
 
     def keep_weights(self, checkpoint: dict[str, Any]) -> None:

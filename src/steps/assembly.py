@@ -16,7 +16,7 @@ from cxrlab.callbacks import Checkpoints, History, RandomState
 from cxrlab.config import Problems, check_names, check_targets
 from cxrlab.datamodules import ChestXRayDataModule
 from cxrlab.errors import CheckpointError, ConfigError, check_choice, check_range
-from cxrlab.models import BinaryCrossEntropy, ClassifierModule, TorchvisionNet
+from cxrlab.models import ClassifierModule, TorchvisionNet
 from cxrlab.models.classifier import MONITORS
 from cxrlab.models.layer_table import LayerTable, layer_table
 from cxrlab.runs import AtomicCheckpointIO, LoadedModel, RunFolder, load_model
@@ -70,9 +70,10 @@ class Parts:
         Args:
             resumed: Whether a checkpoint will bring the weights.
         """
-        if isinstance(self.module.loss, BinaryCrossEntropy):
+        fit = getattr(self.module.loss, "fit", None)
+        if callable(fit):
             rows = self.datamodule.rows("train")
-            self.module.loss.fit(self.datamodule.manifest["label"].to_numpy()[rows])
+            fit(self.datamodule.manifest["label"].to_numpy()[rows])
         if isinstance(self.network, TorchvisionNet) and not resumed:
             self.network.load_pretrained()
 
@@ -156,6 +157,7 @@ def _fill_from_checkpoint(config: DictConfig, model: LoadedModel) -> None:
         config.data.image_size, config.data.channels = [size["height"], size["width"]], size["channels"]
         if config.split == "all":
             config.data.test = "all"
+            config.data.folds = config.data.fold = None
     except ConfigError as error:
         raise CheckpointError(f"{model.path}: refused: {error}; data=… names other data") from None
     except (KeyError, TypeError) as error:

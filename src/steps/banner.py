@@ -45,7 +45,10 @@ def end(run: RunFolder, metrics: dict[str, Any], report: Path) -> None:
         say(f"WARNING  {warning}")
     if metrics["status"] == "interrupted":
         say(f"interrupted after epoch {metrics['epochs']}; to go on: python train.py ckpt_path={_relative(run.path)}")
-    say(f"report   {_relative(report)}\ncurves   tensorboard --logdir {_relative(run.path.parent)}")
+    above = run.path.parent
+    say(f"report   {_relative(report.with_suffix('.html'))}\ncurves   tensorboard --logdir {_relative(above)}")
+    if (above / "multirun.yaml").is_file():  # Hydra's mark of a sweep
+        say(f"compare  python src/compare.py runs={_relative(above)}")
 
 
 def already_finished(run: RunFolder, max_epochs: int) -> None:

@@ -17,5 +17,6 @@ def test_a_continued_run_keeps_its_folder() -> None:
 def test_job_folders_are_short_and_safe() -> None:
     overrides = ["model.dropout=[0,0,0]", "data.image_size=128", "+trainer.precision=32-true"]
     assert resolvers.job_folder(3, overrides) == "3_dropout-0-0-0_image_size-128_precision-32-true"
+    assert resolvers.job_folder(1, ["experiment=seeds"]) == "1"
     long = resolvers.job_folder(0, [f"key{number}=value" for number in range(50)])
     assert len(long) <= 100

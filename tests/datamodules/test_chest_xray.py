@@ -226,6 +226,11 @@ def test_a_clean_data_set_has_no_warnings(class_folders: ClassFolders) -> None:
         pytest.param({"test": 1.5}, r"test must be a number in \(0, 1\), got 1.5", id="test"),
         pytest.param({"test": float("nan")}, r"test must be a number in \(0, 1\), got nan", id="test-nan"),
         pytest.param({"split_seed": -1}, r"split_seed must be a whole number in", id="split_seed"),
+        pytest.param({"folds": 1, "fold": 0}, r"folds must be a whole number in \[2, inf\), got 1", id="folds"),
+        pytest.param({"folds": 3, "fold": 3}, r"fold must be a whole number in \[0, 2\], got 3", id="fold"),
+        pytest.param({"folds": 3}, r"folds=3 needs fold: .* -m data\.fold=0,1,2 for all of them", id="no-fold"),
+        pytest.param({"fold": 1}, r"fold=1 needs folds, .* data\.folds=5 data\.fold=1", id="no-folds"),
+        pytest.param({"folds": 3, "fold": 0, "test": "all"}, r"folds must be left out with test=all", id="folds-all"),
         pytest.param({"seed": -1}, r"seed must be a whole number in", id="seed"),
         pytest.param({"num_workers": -1}, r"num_workers must be a whole number in", id="num_workers"),
         pytest.param({"persistent_workers": True}, r"persistent_workers=true needs num_workers", id="persistent"),
@@ -389,3 +394,62 @@ def test_the_papers_protocol(paper_root: Path) -> None:
     assert sizes(datamodule) == [(74, 74), (20, 20), (20, 20)]
     assert datamodule.images("train", 2).shape == (2, 224, 224, 3)
     assert [warning for warning in datamodule.warnings if "validation was the test set" in warning]
+
+
+def test_folds_pool_the_sources_own_splits_and_say_so(class_folders: ClassFolders) -> None:
+    root = class_folders(OWN_VAL)  # 17 of either label
+    tested: list[str] = []
+    for fold in range(3):
+        datamodule = ready(root, folds=3, fold=fold, val=0.25, seed=fold)
+        table = datamodule.manifest
+        tested += table["path"][datamodule.rows("test")].tolist()
+        train, val, test = sizes(datamodule)
+        assert set(test) <= {5, 6}
+        assert val == (3, 3)
+        assert [sum(counts) for counts in zip(train, val, test, strict=True)] == [17, 17]
+        assert mf.leaks(table) == []
+        assert datamodule.warnings[0] == (
+            "folder: its own split (20 train, 6 val, 8 test images) is set aside: all 34 images are pooled, and the "
+            f"test images are those of data.fold={fold} of data.folds=3"
+        )
+        assert datamodule.warnings[1].startswith("folder: the patient of 34 of 34 images is unknown")
+    assert sorted(tested) == sorted(ready(root).manifest["path"])
+
+
+def test_folds_of_a_source_without_splits_set_nothing_aside(class_folders: ClassFolders) -> None:
+    root = class_folders({"NORMAL": 9, "PNEUMONIA": 9})
+    datamodule = ready(root, pattern=r"^(.*)\.png", folds=3, fold=0, val="test")
+    assert [warning.partition(":")[0] for warning in datamodule.warnings] == [
+        "validation was the test set (data.val=test)"
+    ]
+    assert sizes(datamodule) == [(6, 6), (3, 3), (3, 3)]
+
+
+def test_folds_are_still_checked_for_leaks(class_folders: ClassFolders) -> None:
+    root = class_folders({"NORMAL": 6, "PNEUMONIA": 6})
+    for file in sorted((root / "NORMAL").iterdir()):  # one file, but of two patients as the names have it
+        shutil.copy(file, file.with_name(f"again_{file.name}"))
+    with pytest.raises(DataError, match="the same file is in test"):
+        ready(root, pattern=r"^(.*)\.png", folds=3, fold=0, val="test")
+
+
+def test_too_few_patients_for_folds_and_validation(class_folders: ClassFolders) -> None:
+    root = class_folders({"NORMAL": 2, "PNEUMONIA": 9})
+    assert refused(root, folds=3, fold=0).startswith("data.folds=3 is too many: only 2 patient(s) have a Negative")
+    message = refused(root, folds=2, fold=0)
+    assert message.startswith("data.val=0.15 cannot draw val images: only 1 training patient(s) are Negative")
+    assert message.endswith("add images, or type data.val=test")
+
+
+def test_folds_of_the_papers_set(paper_root: Path) -> None:
+    tested: list[str] = []
+    for fold in range(5):
+        datamodule = ChestXRayDataModule(PaperSource(str(paper_root)), image_size=16, folds=5, fold=fold)
+        datamodule.setup()
+        table = datamodule.manifest
+        tested += table["path"][datamodule.rows("test")].tolist()
+        assert set(sizes(datamodule)[2]) <= {18, 19}  # 94 of either label
+        assert table.groupby(mf.people(table))["split"].nunique().eq(1).all()
+        assert "its own split (148 train, 40 test images) is set aside" in datamodule.warnings[0]
+        assert any("NOT CHECKED" in warning for warning in datamodule.warnings)
+    assert len(tested) == len(set(tested)) == 188

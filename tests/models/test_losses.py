@@ -1,4 +1,4 @@
-"""Binary cross-entropy with class weights and label smoothing."""
+"""Binary cross-entropy and focal loss, class weights and label smoothing."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
+from torchvision.ops import sigmoid_focal_loss
 
 from cxrlab.errors import DataError
-from cxrlab.models.losses import BinaryCrossEntropy
+from cxrlab.models.losses import BinaryCrossEntropy, FocalLoss
 
 LOGITS = torch.tensor([-2.0, 0.5, 3.0, -1.0])
 TARGETS = torch.tensor([0.0, 1.0, 1.0, 1.0])
@@ -145,3 +146,68 @@ def test_works_on_the_meta_device() -> None:
     with torch.device("meta"):
         loss = BinaryCrossEntropy([1.0, 2.0])
         assert loss(torch.zeros(3), torch.zeros(3)).shape == ()
+
+
+@pytest.mark.parametrize("alpha", [None, 0.25, 0.9])
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 5])
+@pytest.mark.parametrize("targets", [TARGETS, torch.tensor([0.1, 0.7, 0.0, 1.0])])
+def test_focal_loss_is_torchvisions(gamma: float, alpha: float | None, targets: torch.Tensor) -> None:
+    ours, theirs = LOGITS.clone().requires_grad_(), LOGITS.clone().requires_grad_()
+    loss = FocalLoss(gamma, alpha)(ours, targets)
+    expected = sigmoid_focal_loss(theirs, targets, -1 if alpha is None else alpha, gamma, reduction="mean")
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    expected.backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("weights", [None, [1.0, 3.0]])
+def test_focal_loss_without_focus_is_cross_entropy_to_the_last_bit(weights: list[float] | None) -> None:
+    logits = torch.randn(1000, generator=torch.Generator().manual_seed(0)) * 10
+    targets = (logits.roll(1) > 0).float()
+    assert torch.equal(
+        FocalLoss(0, class_weights=weights)(logits, targets), BinaryCrossEntropy(weights)(logits, targets)
+    )
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0, 2.0])
+def test_focal_loss_of_extreme_logits_is_finite_with_gradients(gamma: float) -> None:
+    logits = torch.tensor([1e4, -1e4, 1e4, -1e4, 0.0], requires_grad=True)
+    loss = FocalLoss(gamma)(logits, torch.tensor([0.0, 0.0, 1.0, 1.0, 1.0]))
+    loss.backward()
+    assert loss.item() == pytest.approx((2e4 + 0.5**gamma * math.log(2)) / 5)  # the two that are wrong, the undecided
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+def test_focal_loss_turns_away_from_what_is_right() -> None:
+    easy, hard = torch.tensor([3.0]), torch.tensor([-3.0])
+    positive = torch.ones(1)
+    ratio = FocalLoss()(hard, positive) / FocalLoss()(easy, positive)
+    assert ratio > 100 * BinaryCrossEntropy()(hard, positive) / BinaryCrossEntropy()(easy, positive)
+
+
+def test_balanced_focal_loss_takes_its_weights_from_the_labels() -> None:
+    loss = FocalLoss(class_weights="balanced")
+    with pytest.raises(RuntimeError, match="call fit"):
+        loss(LOGITS, TARGETS)
+    loss.fit(LABELS)
+    assert torch.equal(loss(LOGITS, TARGETS), FocalLoss(class_weights=[8 / 12, 2.0])(LOGITS, TARGETS))
+    restored = FocalLoss(class_weights="balanced")
+    restored.load_state_dict(loss.state_dict())
+    assert torch.equal(restored(LOGITS, TARGETS), loss(LOGITS, TARGETS))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"gamma": -1}, r"gamma must be a number in \[0, inf\), got -1"),
+        ({"alpha": 0}, r"alpha must be a number in \(0, 1\), got 0"),
+        ({"alpha": 1.0}, r"alpha must be a number in \(0, 1\), got 1.0"),
+        ({"alpha": 0.5, "class_weights": "balanced"}, "alpha must be null where class_weights are given"),
+        ({"class_weights": [1.0]}, r"class_weights must be null"),
+    ],
+)
+def test_bad_arguments_of_focal_loss_are_refused_by_name(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FocalLoss(**options)

@@ -18,17 +18,8 @@ from cxrlab.errors import CheckpointError
 from cxrlab.models import PaperCNN, TorchvisionNet
 from cxrlab.models.torchvision_net import IMAGENET_MEAN, IMAGENET_STD
 
-SIZES = {
-    "resnet18": 11_177_025,
-    "densenet121": 6_954_881,
-    "squeezenet1_0": 735_937,
-    "mobilenet_v3_large": 4_203_313,
-    "efficientnet_b0": 4_008_829,
-    "googlenet": 5_600_929,
-    "inception_v3": 21_787_617,
-    "regnet_y_400mf": 3_903_585,
-    "vit_b_16": 85_799_425,
-}
+SIZES = {"resnet18": 11_177_025, "squeezenet1_0": 735_937, "regnet_y_400mf": 3_903_585, "vit_b_32": 87_456_001}
+"""Those that are not options of their own, which test_model_configs.py counts, and the default."""
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -40,6 +31,58 @@ def test_one_logit_and_known_size(name: str) -> None:
     assert logits.shape == (2, 1)
     assert sum(weight.numel() for weight in network.parameters()) == SIZES[name]
     assert all(weight.is_meta for weight in network.parameters())
+
+
+def test_a_lone_logit_of_squeezenet_can_be_negative() -> None:
+    torch.manual_seed(0)
+    for name in ("squeezenet1_0", "squeezenet1_1"):
+        network = TorchvisionNet(name).eval()
+        torch.nn.init.constant_(network.network.classifier[1].bias, -9.0)  # type: ignore[index, union-attr]
+        assert network(torch.rand(2, 3, 64, 64)).max() < -5, name
+
+
+def test_alexnet_and_vgg_compute_what_torchvisions_do() -> None:
+    torch.manual_seed(0)
+    for name in ("alexnet", "vgg11"):
+        with torch.device("meta"):
+            ours, theirs = TorchvisionNet(name), torchvision.models.get_model(name, num_classes=1)
+        assert ours.network.state_dict().keys() == theirs.state_dict().keys()
+    pooled = torch.rand(2, 4, 9, 11)
+    torch.testing.assert_close(ours.network.avgpool(pooled), theirs.avgpool(pooled))  # type: ignore[operator]
+
+
+def test_a_vision_transformer_is_built_for_the_image_size() -> None:
+    with torch.device("meta"):
+        network = TorchvisionNet("vit_b_32", image_size=[96, 96])
+        assert network(torch.zeros(2, 3, 96, 96)).shape == (2, 1)
+        with pytest.raises(ValueError, match=r"vit_b_32 was built for image_size 96, got images of 64x96"):
+            network(torch.zeros(2, 3, 64, 96))
+        for size, found in ((100, "100x100"), ([96, 64], "96x64")):
+            message = rf"image_size must be square and a multiple of 32 for vit_b_32, got {found}"
+            with pytest.raises(ValueError, match=message):
+                TorchvisionNet("vit_b_32", image_size=size)
+
+
+def test_pretrained_positions_are_interpolated_to_the_image_size(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    with torch.device("meta"):
+        network = TorchvisionNet("vit_b_32", image_size=96, pretrained=True, weights_path=str(path))
+        shapes = {key: value.shape for key, value in published("vit_b_32").items()}
+    state = {key: torch.zeros(()).expand(shape) for key, shape in shapes.items()}
+    positions = torch.rand(1, 1 + 7 * 7, 768, generator=torch.Generator().manual_seed(0))
+    torch.save({**state, "encoder.pos_embedding": positions}, path)
+    network.network.to_empty(device="cpu")
+    assert network.load_pretrained() == ["heads.head.weight", "heads.head.bias"]
+    found = network.network.state_dict()["encoder.pos_embedding"]
+    assert found.shape == (1, 1 + 3 * 3, 768)
+    assert torch.equal(found[:, 0], positions[:, 0])  # the class token's
+    corners = [positions[:, 1:].reshape(1, 7, 7, 768)[:, row, column] for row in (0, 6) for column in (0, 6)]
+    ours = [found[:, 1:].reshape(1, 3, 3, 768)[:, row, column] for row in (0, 2) for column in (0, 2)]
+    torch.testing.assert_close(ours, corners)
+
+    torch.save({**state, "encoder.pos_embedding": positions[:, :-1]}, path)
+    with pytest.raises(CheckpointError, match=r"does not fit vit_b_32: .*not a perfect square"):
+        network.load_pretrained()
 
 
 def test_building_on_meta_leaves_the_random_state() -> None:
@@ -63,6 +106,11 @@ def test_normalize_applies_imagenets_mean_and_deviation() -> None:
     with torch.inference_mode():
         torch.testing.assert_close(network(images), network.network(by_hand))
     assert not [key for key in network.state_dict() if not key.startswith("network.")]
+    with torch.device("meta"):
+        loaded = TorchvisionNet("squeezenet1_1", normalize=True)
+    loaded.load_state_dict(network.state_dict(), assign=True)
+    with torch.inference_mode():
+        assert torch.equal(loaded.eval()(images), network(images))
 
 
 @pytest.mark.parametrize(

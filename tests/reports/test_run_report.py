@@ -14,8 +14,9 @@ import pytest
 import yaml
 
 from cxrlab.errors import CheckpointError
-from cxrlab.evaluation import figures, markdown_table, summarise, write_report
+from cxrlab.evaluation import figures, summarise
 from cxrlab.files import write_text
+from cxrlab.reports import write_report
 
 
 def paper_like_manifest() -> pd.DataFrame:
@@ -100,6 +101,7 @@ class Folder:
                 "seconds": [9.0, 7.0, 7.5],
             }
         )
+        self.network: dict[str, Any] = {}
         self.absent: set[str] = set()
 
     def write(self) -> str:
@@ -118,6 +120,7 @@ class Folder:
             "metrics.json": json.dumps(self.metrics),
             "manifest.csv": self.manifest.to_csv(index=False),
             "predictions.csv": self.predictions.to_csv(index=False),
+            "network.json": json.dumps(self.network),
             "metrics.csv": "" if self.history is None else self.history.to_csv(index=False),
         }
         for name, text in files.items():
@@ -179,7 +182,7 @@ def test_headline_and_tables_carry_the_numbers(folder: Folder) -> None:
 @pytest.mark.usefixtures("drawn")
 def test_every_linked_figure_exists_and_is_a_png(folder: Folder) -> None:
     text = folder.write()
-    assert len(links(text)) == 5
+    assert len(links(text)) == 6
     for link in links(text):
         assert (folder.path / link).read_bytes().startswith(b"\x89PNG")
 
@@ -266,6 +269,46 @@ def test_source_that_gives_the_label_away(folder: Folder) -> None:
     assert "The source alone gives the label away (Positive: cohen 94; Negative: kermany 94)" in head(folder.write())
 
 
+def test_network_is_drawn_and_listed(folder: Folder) -> None:
+    rows = [
+        {"name": "conv2d", "type": "Conv2D", "output_shape": [None, 222, 222, 32], "params": 896},
+        {"name": "dense", "type": "Dense", "output_shape": [None, 1], "params": 65},
+    ]
+    folder.network = {"model": "PaperCNN", "rows": rows, "total": 961, "trainable": 961, "text": 'Model: "PaperCNN"'}
+    text = folder.write()
+    assert "![PaperCNN: 961 parameters](figures/network.png)" in text
+    assert '```\nModel: "PaperCNN"\n```' in text
+
+
+def test_absent_layers_images_and_baselines_are_said(folder: Folder) -> None:
+    folder.absent = {"network.json"}
+    text = folder.write()
+    assert "The layers were not recorded: network.json is absent." in text
+    assert "NOT CHECKED: 188 of 188 images are missing or changed since the run, such as train/normal-000.jpg." in text
+    assert "No sample images: train/normal-000.jpg: no such file." in text
+    assert "Worst mistakes: 1 of 1 wrong test images. Not shown: test/covid-019.jpg: no such file." in text
+
+
+def test_sections_of_the_paper_are_for_its_images_only(folder: Folder) -> None:
+    own = ("## Beside the paper", "true findings", "### Table I against Fig. 9", "In brackets: the paper's Table I.")
+    text = folder.write()
+    assert all(section in text for section in own)
+    assert "| Right of the test images | 39 of 40 | 39 of 40 | Fig. 9 |" in text
+    assert "| true finding | 25 of 40 |" in text
+    folder.manifest["source"] = "clinic"
+    text = folder.write()
+    assert not any(section in text for section in own)
+    assert "### Classification report, test" in text
+
+
+def test_page_holds_every_figure(folder: Folder) -> None:
+    text = folder.write()
+    page = (folder.path / "report.html").read_text()
+    assert page.count("<img ") == len(links(text)) == 6
+    assert page.count('src="data:image/png;base64,') == 6
+    assert page.count('<li class="warning">') == 2
+
+
 def test_many_values_are_counted_together(folder: Folder) -> None:
     folder.manifest["source"] = folder.manifest["patient_id"]
     text = folder.write()
@@ -317,10 +360,3 @@ def test_not_a_folder(tmp_path: Path) -> None:
 def test_report_is_repeatable_and_leaves_no_temporary_files(folder: Folder) -> None:
     assert folder.write() == folder.write()
     assert not list(folder.path.rglob(".*"))
-
-
-def test_markdown_table() -> None:
-    table = markdown_table([("a|b", 1), ("two\nlines", None)], ("x", "y"))
-    assert table == "| x | y |\n| --- | --- |\n| a\\|b | 1 |\n| two lines |  |"
-    with pytest.raises(ValueError, match="must have 2 cells"):
-        markdown_table([(1,)], ("x", "y"))

@@ -1,0 +1,138 @@
+"""What a classifier has to beat: scores that need no network, and hardly any lung.
+
+Where these do as well as a network, the network's number says little about disease: the images of the two classes then
+differ in something that anyone can see (borders, exposure, framing). L. Maguolo and L. Nanni, Inf Fusion 2021;76:1-7,
+and E. Tartaglione et al., Int J Environ Res Public Health 2020;17:6933, found this in sets of COVID-19 radiographs.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from cxrlab.evaluation.statistics import Bools, Floats
+
+Images = npt.NDArray[np.uint8]
+
+STRIP = 0.05
+"""Share of the columns, from the left, that the left strip takes (at least one column)."""
+
+THUMBNAIL = 8
+"""Side of the thumbnail in pixels."""
+
+DESCRIPTIONS = {
+    "majority": "Calls every image what most training images are (Positive where both classes are equally many).",
+    "left_strip": (
+        "One number per image, the mean grey level of the left 5 % of its columns, and one threshold: the one that "
+        "gets most training images right."
+    ),
+    "thumbnail_8x8": (
+        "Logistic regression (C = 0.1) on an 8x8 grey thumbnail, standardised on the training images, in which no "
+        "detail of a lung is left."
+    ),
+}
+"""What each baseline is, in one sentence for reports."""
+
+
+def trivial_scores(train_images: Images, train_labels: npt.ArrayLike, test_images: Images) -> dict[str, Floats]:
+    """Scores the test images with every baseline; all that is chosen is chosen on the training images.
+
+    ``majority`` gives every image the share of positives in training.
+
+    ``left_strip`` chooses among the midpoints between neighbouring training values, with brighter or with darker images
+    called Positive; of thresholds equally good in training it takes the lowest, and brighter before darker. The score
+    of a mean grey level is 0 and 1 at the ends of [0, 255], 0.5 at the threshold, and a straight line in between, so
+    that it ranks images as the grey level does. Where the strips of all training images are equal it is the majority's.
+
+    ``thumbnail_8x8`` gives the probability of Positive of the logistic regression.
+
+    Args:
+        train_images: Shape (n, height, width, channels), uint8, channels 1 (grey) or 3 (RGB, made grey by ITU-R 601
+            luma), n at least 2.
+        train_labels: Shape (n,): 0 Negative, 1 Positive; both must occur.
+        test_images: The same for m images, m at least 1.
+
+    Returns:
+        For each of :data:`DESCRIPTIONS` an array of shape (m,), float64, in [0, 1]; at least 0.5 means Positive.
+
+    Raises:
+        ValueError: Names the argument that is wrong, what was expected and what was found.
+    """
+    _check_images("train_images", train_images)
+    _check_images("test_images", test_images)
+    labels = _checked_labels(train_labels, len(train_images))
+    train, test = _grey(train_images), _grey(test_images)
+    return {
+        "majority": np.full(len(test), labels.mean()),
+        "left_strip": _strip_scores(_left_strip(train), labels, _left_strip(test)),
+        "thumbnail_8x8": _regression_scores(_thumbnails(train), labels, _thumbnails(test)),
+    }
+
+
+def _check_images(name: str, images: Images) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3) or not images.size:
+        raise ValueError(
+            f"{name} must be uint8 of shape (n, height, width, 1 or 3) with n at least 1, "
+            f"got {images.dtype} of shape {images.shape}"
+        )
+
+
+def _checked_labels(labels: npt.ArrayLike, n: int) -> Bools:
+    y = np.asarray(labels)
+    if y.shape != (n,):
+        raise ValueError(f"train_labels must hold one label per image, got shape {y.shape} for {n} images")
+    strange = [value for value in y.tolist() if value not in (0, 1)]
+    if strange:
+        raise ValueError(f"train_labels must be 0 (Negative) or 1 (Positive), got {strange[0]!r}")
+    if (y == y[0]).all():
+        raise ValueError(f"train_labels must hold both classes, 0 and 1, got only {int(y[0])} ({n} images)")
+    return y.astype(bool)
+
+
+def _grey(images: Images) -> list[Images]:
+    """Returns (height, width) images."""
+    if images.shape[-1] == 1:
+        return [image[..., 0] for image in images]
+    return [np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8) for image in images]
+
+
+def _left_strip(images: list[Images]) -> Floats:
+    columns = max(1, round(STRIP * images[0].shape[1]))
+    return np.array([image[:, :columns].mean() for image in images])
+
+
+def _thumbnails(images: list[Images]) -> Floats:
+    small = [cv2.resize(image, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA) for image in images]
+    return np.stack(small).reshape(len(images), -1).astype(np.float64)
+
+
+def _strip_scores(train: Floats, labels: Bools, test: Floats) -> Floats:
+    if np.ptp(train) == 0:
+        return np.full(test.size, labels.mean())
+    threshold, brighter = strip_threshold(train, labels)
+    scores = np.interp(test, [0, threshold, 255], [0, 0.5, 1])
+    return scores if brighter else 1 - scores
+
+
+def strip_threshold(levels: Floats, labels: Bools) -> tuple[float, bool]:
+    """Returns the threshold that gets most images right, and whether it is the brighter ones that it calls Positive.
+
+    Args:
+        levels: Shape (n,), at least two different values.
+        labels: Shape (n,), boolean.
+    """
+    values = np.unique(levels)
+    thresholds = (values[1:] + values[:-1]) / 2
+    right = np.array([((levels >= threshold) == labels).sum() for threshold in thresholds])
+    wrong = labels.size - right  # what the same threshold gets right the other way round
+    brighter = bool(right.max() >= wrong.max())
+    return float(thresholds[np.argmax(right if brighter else wrong)]), brighter
+
+
+def _regression_scores(train: Floats, labels: Bools, test: Floats) -> Floats:
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
+    return np.asarray(model.fit(train, labels).predict_proba(test)[:, 1])

@@ -1,0 +1,64 @@
+"""Writes the report of finished runs anew: ``python src/report.py run=runs/…``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from cxrlab.config import Problems, check_names
+from cxrlab.console import say
+from cxrlab.entry import command_line
+from cxrlab.errors import CheckpointError
+from cxrlab.reports import write_report
+from cxrlab.reports.record import find_runs
+
+KEYS = ("run",)
+"""The keys of ``conf/report.yaml``."""
+
+
+def report(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[list[Path], dict[str, Any]]:
+    """Writes ``report.md``, ``report.html`` and figures into every run folder that is meant.
+
+    Args:
+        config: As composed from ``conf/report.yaml``.
+        overrides: What was typed; not needed here.
+
+    Returns:
+        The pages that were written; and by name ``left_out``: the reason by folder for runs without a report.
+
+    Raises:
+        UserError: The configuration is wrong, or there is no run of which a report can be written.
+    """
+    problems = Problems()
+    check_names(config, KEYS, problems)
+    problems.raise_if_any()
+    folders = find_runs([str(config.run)])
+    if not folders:
+        raise CheckpointError(
+            f"run={config.run}: no run folder (with config.yaml and metrics.json) there; run folders are below runs/"
+        )
+    pages, left_out = [], {}
+    for folder in folders:
+        try:
+            pages.append(write_report(folder).with_suffix(".html"))
+        except CheckpointError as error:
+            left_out[folder] = str(error)
+        else:
+            say(f"report   {pages[-1]}")
+    if not pages:
+        raise CheckpointError("\n".join(left_out.values()))
+    for reason in left_out.values():
+        say(f"left out {reason}")
+    return pages, {"left_out": left_out}
+
+
+def main() -> None:
+    """The command line."""
+    command_line("report", report)
+
+
+if __name__ == "__main__":
+    main()

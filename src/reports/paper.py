@@ -1,0 +1,260 @@
+"""What the paper printed, what it contradicts, and how a run on its images stands beside it.
+
+The paper: R. N. Kumoro, "COVID-19 Classification from Chest X-Ray Images using Convolutional Neural Network (CNN)".
+Names of figures and tables are the paper's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.stats import fisher_exact
+
+from cxrlab.datamodules import manifest as mf
+from cxrlab.evaluation import summarise
+from cxrlab.evaluation.classification import ROWS, classification_report
+from cxrlab.evaluation.statistics import wilson
+from cxrlab.reports.markdown import interval, markdown_table, tally
+from cxrlab.reports.record import RunRecord
+
+Matrix = tuple[tuple[int, int], tuple[int, int]]
+
+RIGHT, IMAGES = 39, 40
+PARAMETERS = 23_981_249
+FIG_9: Matrix = ((19, 1), (0, 20))
+"""The confusion matrix ``[[tn, fp], [fn, tp]]`` that the text on Fig. 9 spells out."""
+TABLE_I: dict[str, tuple[str | None, str | None, str]] = {
+    "Negative": ("1.00", "0.95", "0.98"),
+    "Positive": ("0.95", "1.00", "0.97"),
+    "Accuracy": (None, None, "0.97"),
+    "Macro Avg": ("0.97", "0.98", "0.97"),
+    "Weighted Avg": ("0.98", "0.97", "0.98"),
+}
+"""Precision, recall and F1 as printed: 13 numbers."""
+PRINTED = sum(cell is not None for row in TABLE_I.values() for cell in row)
+TRUE_FINDING = "COVID-19"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A confusion matrix and how many of Table I's numbers it gives.
+
+    Attributes:
+        matrix: ``[[tn, fp], [fn, tp]]``.
+        matches: Of the 13.
+        contradicted: Names of the numbers that it does not give, ``Positive F1 0.98 (printed: 0.97)``.
+    """
+
+    matrix: Matrix
+    matches: int
+    contradicted: tuple[str, ...]
+
+
+def candidate(matrix: Matrix) -> Candidate:
+    """Compares the classification report of a confusion matrix with Table I, both to two decimals."""
+    report = classification_report(matrix)
+    wrong = [
+        f"{row} {column} {value:.2f} (printed: {printed})"
+        for row in ROWS
+        for column, printed, value in zip(("precision", "recall", "F1"), TABLE_I[row], report[row][:3], strict=True)
+        if printed is not None and f"{value:.2f}" != printed
+    ]
+    return Candidate(matrix, PRINTED - len(wrong), tuple(wrong))
+
+
+def matrices_of_table_one(images: int = IMAGES) -> list[Matrix]:
+    """Every confusion matrix of so many images that gives all 13 numbers of Table I."""
+    return [matrix for matrix in _matrices(images) if _accuracy_fits(matrix) and candidate(matrix).matches == PRINTED]
+
+
+def _matrices(images: int) -> Iterator[Matrix]:
+    for tn in range(images + 1):
+        for fp in range(images + 1 - tn):
+            for fn in range(images + 1 - tn - fp):
+                yield (tn, fp), (fn, images - tn - fp - fn)
+
+
+def _accuracy_fits(matrix: Matrix) -> bool:
+    """Whether the one number that is cheap to compare agrees; it rules out nearly every matrix."""
+    (tn, fp), (fn, tp) = matrix
+    return f"{(tn + tp) / (tn + fp + fn + tp):.2f}" == TABLE_I["Accuracy"][2]
+
+
+def true_labels(rows: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """Labels by what is on the film: 1 where ``finding`` names COVID-19, else 0; shape (rows,)."""
+    return np.asarray(rows["finding"].str.contains(TRUE_FINDING, regex=False), dtype=np.int64)
+
+
+def rescored(record: RunRecord) -> dict[str, Any] | None:
+    """The run's test predictions, scored against the true findings, see :func:`cxrlab.evaluation.summarise`.
+
+    Returns:
+        ``None`` where there are no test predictions.
+    """
+    rows, section = record.scored("test"), record.section("test")
+    if rows is None or section is None or not len(rows):
+        return None
+    people = mf.people(rows).to_numpy()
+    return summarise(true_labels(rows), rows["score"].to_numpy(), people, threshold=section["threshold"])
+
+
+# ------------------------------------------------------------------------------------------------------------ sections
+
+
+def beside_the_paper(record: RunRecord) -> str:
+    """Every number of the paper's that this run has too, in one table."""
+    section = record.section("test")
+    if section is None:
+        return ""
+    (tn, fp), (fn, tp) = section["confusion_matrix"]
+    low, high = wilson(RIGHT, IMAGES)
+    epochs = record.metrics.get("epochs")
+    data = record.config.get("data") or {}
+    size = data.get("image_size")
+    rows = [
+        ("Training images", "148 (74 + 74)", _sizes(record.rows("train")), "II"),
+        ("Test images", "40 (20 + 20), also used for validation", _sizes(record.rows("test")), "II, IV.A"),
+        ("Input", "224 x 224 x 3", f"{size} px, {data.get('channels')} channels", "Fig. 6"),
+        ("Parameters", f"{PARAMETERS:,}", f"{record.environment.get('parameters'):,}", "Fig. 6"),
+        ("Epochs, batch", "20, 32", f"{epochs}, {data.get('batch_size')}", "III.B"),
+        ("Right of the test images", f"{RIGHT} of {IMAGES}", f"{tn + tp} of {section['n']}", "Fig. 9"),
+        ("Accuracy", "0.975 (abstract), 0.97 (Table I), 1.0 (IV.A)", interval(section["accuracy"]), ""),
+        ("Confusion matrix TN, FP, FN, TP", "19, 1, 0, 20", f"{tn}, {fp}, {fn}, {tp}", "Fig. 9"),
+    ]
+    text = (
+        "The paper gives no interval. For its 39 of 40 the Wilson 95 % interval, with the images taken as independent, "
+        f"is {low:.3f} to {high:.3f}. By Fisher's exact test (5 %, two-sided) a run with {_fewest_alike()} or more "
+        "of 40 right does not differ from it."
+    )
+    return "\n\n".join(
+        ["## Beside the paper", markdown_table(rows, ("What", "The paper", "This run", "Where in the paper")), text]
+    )
+
+
+def _fewest_alike() -> int:
+    """The fewest right of 40 that Fisher's exact test does not tell apart from the paper's 39 at the 5 % level."""
+    theirs = [RIGHT, IMAGES - RIGHT]
+    return next(n for n in range(IMAGES) if fisher_exact([[n, IMAGES - n], theirs]).pvalue >= 0.05)
+
+
+def figure_name(record: RunRecord, name: str) -> str:
+    """`` (the paper's Fig. 5)`` where the run is on the paper's images, else nothing."""
+    return f" (the paper's {name})" if record.of_the_paper else ""
+
+
+def _sizes(rows: pd.DataFrame) -> str:
+    positive = int(rows["label"].sum())
+    return f"{len(rows)} ({len(rows) - positive} + {positive})"
+
+
+def true_findings(record: RunRecord) -> str:
+    """The same predictions, scored against what is on the films."""
+    again, section, rows = rescored(record), record.section("test"), record.scored("test")
+    if again is None or section is None or rows is None:
+        return ""
+    labelled = rows.loc[rows["label"] == 1, "finding"]
+    n, cases = again["n"], again["n_positive"]
+    counts = [
+        (name, *(_fraction(part["confusion_matrix"], kind) for kind in ("all", "positive", "negative", "called")))
+        for name, part in (("as labelled", section), ("true finding", again))
+    ]
+    intervals = [
+        (name, *(interval(part[key]) for key in ("accuracy", "sensitivity", "specificity", "ppv", "auroc")))
+        for name, part in (("as labelled", section), ("true finding", again))
+    ]
+    what = (
+        f"The {len(labelled)} test images labelled Positive show: {tally(labelled)}. Counting as Positive only the "
+        f"{cases} that show {TRUE_FINDING}, the same scores at the same threshold give:"
+    )
+    reading = (
+        f"Always answering Negative would get {again['n_negative']} of {n} right by this count. The {cases} "
+        f"{TRUE_FINDING} images are of {_people(rows[true_labels(rows) == 1])} people. Intervals: "
+        f"{again['accuracy']['method']}; AUROC: {again['auroc']['method']}."
+    )
+    origin = (
+        "The findings are those of the collection that the positives were taken from (Cohen et al., arXiv:2003.11597), "
+        "joined by file name. The negatives are taken to show no disease."
+    )
+    return "\n\n".join(
+        [
+            "## The same predictions, scored against the true findings",
+            what,
+            markdown_table(counts, ("Scored against", "Right", "Sensitivity", "Specificity", "PPV")),
+            markdown_table(intervals, ("Scored against", "Accuracy", "Sensitivity", "Specificity", "PPV", "AUROC")),
+            reading,
+            origin,
+        ]
+    )
+
+
+def _people(rows: pd.DataFrame) -> int:
+    return int(mf.people(rows).nunique())
+
+
+def _fraction(matrix: list[list[int]], kind: str) -> str:
+    (tn, fp), (fn, tp) = matrix
+    right, among = {
+        "all": (tn + tp, tn + fp + fn + tp),
+        "positive": (tp, fn + tp),
+        "negative": (tn, tn + fp),
+        "called": (tp, fp + tp),
+    }[kind]
+    return f"{right} of {among}"
+
+
+def table_one_against_fig_nine() -> str:
+    """Which confusion matrix Table I was computed from, and that it is not the one of the text."""
+    fitting = matrices_of_table_one()
+    names = {FIG_9: "text on Fig. 9", ((20, 1), (0, 19)): "Fig. 9's four values, rearranged"}
+    rows = []
+    for matrix in [*fitting, FIG_9]:
+        (tn, fp), (fn, tp) = matrix
+        matches = f"{candidate(matrix).matches} of {PRINTED}"
+        rows.append((names.get(matrix, ""), f"{tn}, {fp}, {fn}, {tp}", f"{tn + fp}/{fn + tp}", matches))
+    what = (
+        f"Table I prints {PRINTED} numbers. Of all confusion matrices of {IMAGES} images, {len(fitting)} give all of "
+        f"them; the text on Fig. 9 gives {candidate(FIG_9).matches}:"
+    )
+    reading = (
+        "Only TN 20, FP 1, FN 0, TP 19 both gives the table and uses the four values of Fig. 9. It needs 21 negative "
+        "and 19 positive images, which the published 20/20 split does not have. Truth and prediction exchanged in the "
+        "call would print just that for TN 20, FP 0, FN 1, TP 19: then the model missed a positive. Which of these "
+        "happened cannot be told from the text; 39 of 40 are right in each."
+    )
+    header = ("Matrix", "TN, FP, FN, TP", "Negative/Positive images", "Numbers of Table I reproduced")
+    return "\n\n".join(
+        [
+            "### Table I against Fig. 9",
+            what,
+            markdown_table(rows, header),
+            f"The text on Fig. 9 would make it: {'; '.join(candidate(FIG_9).contradicted)}.",
+            reading,
+        ]
+    )
+
+
+def classification_section(record: RunRecord) -> str:
+    """Table I of this run, beside the paper's where the images are the paper's."""
+    section = record.section("test")
+    if section is None:
+        return ""
+    report = classification_report(section["confusion_matrix"])
+    rows = []
+    for row in ROWS:
+        *found, support = report[row]
+        values = [None, None, found[2]] if row == "Accuracy" else found
+        printed = TABLE_I[row] if record.of_the_paper else (None, None, None)
+        rows.append((row, *map(_beside, values, printed), support))
+    note = "In brackets: the paper's Table I." if record.of_the_paper else ""
+    table = markdown_table(rows, ("", "Precision", "Recall", "F1-score", "Images"))
+    return "\n\n".join(part for part in ("### Classification report, test", table, note) if part)
+
+
+def _beside(value: float | None, printed: str | None) -> str:
+    own = "" if value is None else f"{value:.2f}"
+    return f"{own} ({printed})" if printed else own

@@ -1,0 +1,196 @@
+"""The files of a run folder, read and checked, for everything that reports on runs."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from cxrlab.errors import CheckpointError
+from cxrlab.evaluation.statistics import METRICS
+
+EVALUATED = ("test", "val")
+_SECTION_KEYS = ("n", "n_patients", "n_positive", "n_negative", "threshold", "confusion_matrix", *METRICS)
+_TEXT_COLUMNS = ("path", "patient_id", "split", "source", "finding", "view", "sha256")
+_TABLES_OF_IMAGES = ("manifest.csv", "predictions.csv", "baselines.csv")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The files of a run folder.
+
+    Attributes:
+        folder: The run folder.
+        config: ``config.yaml``.
+        environment: ``environment.json``.
+        metrics: ``metrics.json``.
+        manifest: ``manifest.csv``, every image of the run.
+        history: ``metrics.csv``, one row per epoch; ``None`` before the first is over.
+        predictions: ``predictions.csv``, manifest rows with ``score``; ``None`` where nothing was scored.
+        baselines: ``baselines.csv``, the test rows with one column of scores per trivial baseline; ``None`` where they
+            were not computed.
+        network: ``network.json``, the layers of the network; empty where it was not recorded.
+        overrides: What was typed.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    metrics: dict[str, Any]
+    manifest: pd.DataFrame
+    history: pd.DataFrame | None
+    predictions: pd.DataFrame | None
+    baselines: pd.DataFrame | None
+    network: dict[str, Any]
+    overrides: list[str]
+
+    @property
+    def val_is_test(self) -> bool:
+        """Whether the test images served as validation."""
+        return mapping(self.config.get("data")).get("val") == "test"
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the images were drawn by a program."""
+        return bool(self.metrics.get("synthetic"))
+
+    @property
+    def of_the_paper(self) -> bool:
+        """Whether every image is of the paper's Kaggle set."""
+        return "source" in self.manifest and bool(len(self.manifest)) and set(self.manifest["source"]) == {"paper"}
+
+    def rows(self, split: str) -> pd.DataFrame:
+        """The manifest rows of one split."""
+        return self.manifest[self.manifest["split"] == split]
+
+    def scored(self, split: str) -> pd.DataFrame | None:
+        """The predictions of one split, ``None`` where there are none at all."""
+        return None if self.predictions is None else self.predictions[self.predictions["split"] == split]
+
+    def section(self, split: str) -> dict[str, Any] | None:
+        """The metrics of one split; ``None`` if it was not evaluated or repeats the test images."""
+        found = self.metrics.get(split)
+        return None if not found or (split == "val" and self.val_is_test) else dict(found)
+
+    @property
+    def model(self) -> str:
+        """What the network is called: torchvision's name, or the class."""
+        model = mapping(self.config.get("model"))
+        target = str(model.get("_target_") or "").rpartition(".")[2]
+        return str(model.get("name") or target or "model not recorded")
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Reads a run folder.
+
+    Required: ``config.yaml``, ``environment.json``, ``manifest.csv``, ``metrics.json``; the rest is read where present.
+
+    Args:
+        folder: Of a finished or interrupted run.
+
+    Raises:
+        CheckpointError: A required file is missing or a file cannot be read; names file and folder.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is no run folder: give the folder that holds config.yaml and metrics.json")
+    manifest = _csv(folder, "manifest.csv", ("path", "label", "patient_id", "split"))
+    assert manifest is not None
+    metrics = mapping(_parsed(folder, "metrics.json"))
+    for split in EVALUATED:
+        absent = [key for key in _SECTION_KEYS if metrics.get(split) and key not in metrics[split]]
+        if absent:
+            raise _unreadable(folder, "metrics.json", f"{split} lacks {', '.join(absent)}")
+    return RunRecord(
+        folder=folder,
+        config=mapping(_parsed(folder, "config.yaml")),
+        environment=mapping(_parsed(folder, "environment.json")),
+        metrics=metrics,
+        manifest=manifest,
+        history=_unless_empty(_csv(folder, "metrics.csv", ("epoch",), required=False)),
+        predictions=_unless_empty(_csv(folder, "predictions.csv", ("label", "split", "score"), required=False)),
+        baselines=_unless_empty(_csv(folder, "baselines.csv", ("path", "label"), required=False)),
+        network=mapping(_parsed(folder, "network.json", required=False)),
+        overrides=[str(item) for item in _parsed(folder, "overrides.yaml", required=False) or []],
+    )
+
+
+def find_runs(patterns: Sequence[str]) -> list[Path]:
+    """Returns the run folders that patterns mean, each once, sorted.
+
+    Args:
+        patterns: Run folders, folders above some, or glob patterns; ``**`` stands for any number of folders.
+    """
+    marks = ("config.yaml", "metrics.json")
+    found: dict[Path, Path] = {}
+    for pattern in patterns:
+        text = os.path.expanduser(pattern)  # noqa: PTH111 - a pattern, and not yet a path
+        for match in [text] if Path(text).is_dir() else glob.glob(text, recursive=True):  # noqa: PTH207 - may be absolute
+            for path in (path for mark in marks for path in Path(match).rglob(mark)):
+                found.setdefault(path.parent.resolve(), path.parent)
+    return sorted(found.values())
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """The value if it is a mapping, else an empty one: files may have been edited."""
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def _unless_empty(table: pd.DataFrame | None) -> pd.DataFrame | None:
+    return table if table is not None and len(table) else None
+
+
+def _text(folder: Path, name: str, required: bool) -> str | None:
+    path = folder / name
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    if not required:
+        return None
+    raise CheckpointError(
+        f"{name} is missing from the run folder {folder}: a report needs config.yaml, environment.json, manifest.csv "
+        "and metrics.json; give a folder that a training run wrote, or train again"
+    )
+
+
+def _parsed(folder: Path, name: str, *, required: bool = True) -> Any:
+    text = _text(folder, name, required)
+    try:
+        return None if text is None else json.loads(text) if name.endswith(".json") else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise _unreadable(folder, name, str(error)) from error
+
+
+def _csv(folder: Path, name: str, columns: Sequence[str], *, required: bool = True) -> pd.DataFrame | None:
+    """Reads a table; text columns stay text, so that patient '007' is not patient 7 and 'None' is a name."""
+    if _text(folder, name, required) is None:
+        return None
+    options: dict[str, Any] = {}
+    if name in _TABLES_OF_IMAGES:
+        options = {"dtype": dict.fromkeys(_TEXT_COLUMNS, str), "keep_default_na": False}
+    try:
+        table: pd.DataFrame = pd.read_csv(folder / name, **options)
+        for column in {"label", "score"} & set(columns) & set(table.columns):
+            table[column] = pd.to_numeric(table[column])
+            if table[column].isna().any():
+                raise ValueError(f"empty cells in column {column}")
+    except pd.errors.EmptyDataError:
+        table = pd.DataFrame(columns=list(columns))
+    except ValueError as error:
+        raise _unreadable(folder, name, str(error)) from error
+    absent = [column for column in columns if column not in table]
+    if absent:
+        raise _unreadable(folder, name, f"no column {', '.join(absent)}")
+    return table
+
+
+def _unreadable(folder: Path, name: str, reason: str) -> CheckpointError:
+    return CheckpointError(
+        f"{name} in the run folder {folder} cannot be read ({reason}): restore the file as the run wrote it, "
+        "or train again"
+    )

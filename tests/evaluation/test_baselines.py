@@ -1,0 +1,160 @@
+"""Baselines against hand-made images, against scikit-learn, and on the paper's own set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from cxrlab.datamodules import PaperSource
+from cxrlab.datamodules.pixels import Preprocessing, read_all
+from cxrlab.evaluation.baselines import DESCRIPTIONS, strip_threshold, trivial_scores
+
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def strips(*levels: int) -> np.ndarray:
+    """Grey images 20 wide, whose left column has these grey levels; all else is the same in each."""
+    images = np.full((len(levels), 10, 20, 1), 100, dtype=np.uint8)
+    images[:, :, 0, 0] = np.array(levels)[:, None]
+    return images
+
+
+def noise(n: int, seed: int, channels: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Images whose lower half is somewhat brighter in positives."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 2
+    pixels = rng.normal(110, 40, (n, 40, 48, channels)) + 8 * labels[:, None, None, None]
+    return pixels.clip(0, 255).astype(np.uint8), labels
+
+
+@pytest.fixture(scope="module")
+def paper(paper_root: Path) -> Arrays:
+    table = PaperSource(str(paper_root)).manifest()
+    images = read_all(table["path"].tolist(), Preprocessing.create(224, 3)).images
+    labels, test = table["label"].to_numpy(), (table["split"] == "test").to_numpy()
+    return images[~test], labels[~test], images[test], labels[test]
+
+
+def test_the_papers_test_images_need_no_network(paper: Arrays) -> None:
+    train_images, train_labels, test_images, labels = paper
+    found = trivial_scores(train_images, train_labels, test_images)
+    right = {name: int(((scores >= 0.5) == labels).sum()) for name, scores in found.items()}
+    assert right == {"majority": 20, "left_strip": 40, "thumbnail_8x8": 39}
+    assert roc_auc_score(labels, found["left_strip"]) == 1.0
+    assert roc_auc_score(labels, found["thumbnail_8x8"]) > 0.99
+
+
+def test_the_papers_threshold(paper: Arrays) -> None:
+    """120 of 148 training images right at a mean grey level of 74 in the left 11 of 224 columns."""
+    train_images, labels, _, _ = paper
+    levels = np.array([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :11].mean() for image in train_images])
+    threshold, brighter = strip_threshold(levels, labels.astype(bool))
+    assert brighter
+    assert threshold == pytest.approx(74.02, abs=0.01)
+    assert ((levels >= threshold) == labels).sum() == 120
+
+
+def test_every_baseline_is_described_and_scores_every_image() -> None:
+    images, labels = noise(20, 0)
+    found = trivial_scores(images, labels, images[:7])
+    assert list(found) == list(DESCRIPTIONS) == ["majority", "left_strip", "thumbnail_8x8"]
+    for scores in found.values():
+        assert scores.shape == (7,)
+        assert scores.dtype == np.float64
+        assert ((scores >= 0) & (scores <= 1)).all()
+
+
+@pytest.mark.parametrize(("labels", "share"), [([0, 0, 1], 1 / 3), ([0, 1, 1, 1], 0.75), ([0, 1], 0.5)])
+def test_majority(labels: list[int], share: float) -> None:
+    images = strips(*range(len(labels)))
+    assert trivial_scores(images, labels, images[:1])["majority"].tolist() == pytest.approx([share])
+
+
+def test_left_strip_is_a_line_on_either_side_of_the_midpoint() -> None:
+    found = trivial_scores(strips(20, 40, 80, 100), [0, 0, 1, 1], strips(0, 30, 59, 60, 61, 255))["left_strip"]
+    assert found.tolist() == pytest.approx([0, 0.25, 59 / 120, 0.5, 0.5 + 0.5 / 195, 1])
+    assert (found >= 0.5).tolist() == [False, False, False, True, True, True]
+
+
+def test_left_strip_may_call_the_darker_positive() -> None:
+    found = trivial_scores(strips(20, 40, 80, 100), [1, 1, 0, 0], strips(0, 30, 59, 61, 255))["left_strip"]
+    assert found.tolist() == pytest.approx([1, 0.75, 1 - 59 / 120, 0.5 - 0.5 / 195, 0])
+
+
+def test_left_strip_looks_at_nothing_else() -> None:
+    train, labels = strips(20, 40, 80, 100), [0, 0, 1, 1]
+    test = strips(10, 90)
+    expected = trivial_scores(train, labels, test)["left_strip"]
+    test[:, :, 1:] = 255 - test[:, :, 1:]
+    assert trivial_scores(train, labels, test)["left_strip"].tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    ("levels", "labels", "threshold", "brighter"),
+    [
+        ([10, 20, 30, 40], [0, 1, 0, 1], 15, True),  # 15 and 35 get three right
+        ([10, 20, 30, 40], [1, 0, 1, 0], 15, False),
+        ([10, 20, 30, 40], [0, 1, 1, 0], 15, True),  # 35 with darker as Positive gets as many right
+        ([10, 10, 10, 40], [0, 0, 1, 1], 25, True),
+    ],
+)
+def test_ties_go_to_the_lowest_threshold_and_to_brighter(
+    levels: list[float], labels: list[int], threshold: float, brighter: bool
+) -> None:
+    found = strip_threshold(np.array(levels, dtype=float), np.array(labels, dtype=bool))
+    assert found == (threshold, brighter)
+
+
+def test_equal_strips_say_what_the_majority_says() -> None:
+    assert trivial_scores(strips(7, 7, 7), [0, 1, 1], strips(3, 200))["left_strip"].tolist() == [2 / 3, 2 / 3]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_thumbnail_against_scikit_learn(channels: int) -> None:
+    images, labels = noise(60, 1, channels)
+    grey = images @ np.array([0.299, 0.587, 0.114]) if channels == 3 else images[..., 0].astype(float)
+    blocks = np.rint(np.rint(grey).reshape(60, 8, 5, 8, 6).mean(axis=(2, 4))).reshape(60, 64)
+    train, test = blocks[:40], blocks[40:]
+    mean, std = train.mean(axis=0), train.std(axis=0)
+    model = LogisticRegression(C=0.1).fit((train - mean) / std, labels[:40])
+    expected = model.predict_proba((test - mean) / std)[:, 1]
+    found = trivial_scores(images[:40], labels[:40], images[40:])["thumbnail_8x8"]
+    # Half a grey level is rounded otherwise here and there: the spread of the scores is a hundred times as large.
+    assert found == pytest.approx(expected, abs=0.02)
+    assert np.ptp(found) > 0.3
+    assert roc_auc_score(labels[40:], found) > 0.8
+
+
+def test_the_test_images_choose_nothing() -> None:
+    images, labels = noise(40, 2)
+    together = trivial_scores(images[:30], labels[:30], images[30:])
+    alone = trivial_scores(images[:30], labels[:30], images[30:31])
+    for name, scores in alone.items():
+        assert scores[0] == pytest.approx(together[name][0], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([1, 1, 1], r"train_labels must hold both classes, 0 and 1, got only 1 \(3 images\)"),
+        ([0, 0, 0], "got only 0"),
+        ([0, 1, 2], r"train_labels must be 0 \(Negative\) or 1 \(Positive\), got 2"),
+        ([0, 1], r"one label per image, got shape \(2,\) for 3 images"),
+    ],
+)
+def test_wrong_labels_are_named(labels: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        trivial_scores(strips(1, 2, 3), labels, strips(1))
+
+
+@pytest.mark.parametrize("wrong", [strips(1)[..., 0], strips(1) / 255, strips(1)[:0], np.zeros((1, 4, 4, 2), np.uint8)])
+def test_wrong_images_are_named(wrong: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="train_images must be uint8 of shape"):
+        trivial_scores(wrong, [0], strips(1))
+    with pytest.raises(ValueError, match="test_images must be uint8 of shape"):
+        trivial_scores(strips(1, 2), [0, 1], wrong)

@@ -1,0 +1,748 @@
+"""Comparisons of fabricated run folders: what is one setting, what is refused, and every number against its files."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+
+from cxrlab.errors import ConfigError, DataError
+from cxrlab.evaluation import summarise
+from cxrlab.evaluation.paired import auroc_difference
+from cxrlab.evaluation.statistics import wilson
+from cxrlab.reports.comparison import Comparison, Options, best_by_validation, compare_settings
+from cxrlab.reports.comparison_page import write_comparison
+from cxrlab.reports.record import find_runs
+from cxrlab.reports.settings import gather
+
+N_TEST, N_VAL, N_TRAIN = 40, 8, 12
+CONFIG: dict[str, Any] = {
+    "seed": 0,
+    "monitor": "val/loss",
+    "monitor_mode": "min",
+    "weights": "best",
+    "keep_weights": True,
+    "ckpt_path": None,
+    "output_dir": "/somewhere",
+    "data": {
+        "_target_": "cxrlab.datamodules.ChestXRayDataModule",
+        "image_size": 64,
+        "val": 0.15,
+        "num_workers": 0,
+        "seed": 0,
+        "source": {"_target_": "cxrlab.datamodules.PaperSource", "root": "/somewhere"},
+    },
+    "augment": {"_target_": "cxrlab.datamodules.Augmentation", "transforms": []},
+    "model": {
+        "_target_": "cxrlab.models.PaperCNN",
+        "image_size": 64,
+        "in_channels": 3,
+        "dropout": [0.25, 0.25, 0.5],
+    },
+    "optimizer": {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 0.001, "eps": 1e-07},
+    "scheduler": {},
+    "loss": {"_target_": "cxrlab.models.BinaryCrossEntropy", "class_weights": None},
+    "callbacks": {
+        "progress": {"_target_": "cxrlab.callbacks.Progress"},
+        "checkpoints": {"_target_": "cxrlab.callbacks.Checkpoints", "monitor": "val/loss", "mode": "min"},
+    },
+    "logger": {"tensorboard": {"_target_": "pytorch_lightning.loggers.TensorBoardLogger", "save_dir": "/somewhere"}},
+    "trainer": {"_target_": "pytorch_lightning.Trainer", "max_epochs": 3},
+}
+RESNET = {"_target_": "cxrlab.models.TorchvisionNet", "name": "resnet18", "pretrained": False}
+
+
+def images(root: str = "films") -> pd.DataFrame:
+    """A manifest whose test images are of patients with two images each, a tenth of the findings COVID-19."""
+    rows = []
+    for split, n in (("train", N_TRAIN), ("val", N_VAL), ("test", N_TEST)):
+        for i in range(n):
+            name = f"{split}-{i:02d}.png"
+            rows.append(
+                {
+                    "path": f"/{root}/{name}",
+                    "label": i % 2,
+                    "patient_id": f"{split}{i % 2}-{i // 4:03d}",
+                    "split": split,
+                    "source": "paper",
+                    "finding": "Normal" if i % 2 == 0 else "COVID-19" if i < 8 else "SARS",
+                    "view": "PA",
+                    "sha256": hashlib.sha256(name.encode()).hexdigest(),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def set_key(config: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        config = config.setdefault(parent, {})
+    config[last] = value
+
+
+class Run:
+    """A run folder in the making; ``write`` makes it."""
+
+    def __init__(self, folder: Path, seed: int = 0, quality: float = 1.0, **keys: Any) -> None:
+        self.folder = folder
+        self.config = copy.deepcopy(CONFIG)
+        for key, value in {"seed": seed, "data.seed": seed, **keys}.items():
+            set_key(self.config, key.replace("__", "."), value)
+        self.manifest = images()
+        self.rng = np.random.default_rng([seed, len(folder.name), int(1000 * quality)])
+        self.quality = quality
+        self.warnings = ["the films are old"]
+        self.metrics: dict[str, Any] = {
+            "status": "finished",
+            "epochs": 3,
+            "weights": "best (epoch 2 of 3, by val/loss)",
+        }
+        self.val_loss = [0.6, 0.4, 0.5]
+        self.synthetic = False
+        self.overrides = ["experiment=mine"]
+        self.baselines: dict[str, float] = {}  # by baseline: the share of the labels that it gets
+        self.files = {"manifest.csv", "metrics.csv", "predictions.csv", "metrics.json", "environment.json"}
+
+    def write(self) -> Path:
+        rows = self.manifest[self.manifest["split"] != "train"].copy()
+        noise = self.rng.normal(0, 0.25, len(rows))
+        rows["score"] = np.clip(0.5 + 0.3 * self.quality * (rows["label"] - 0.5) + noise, 0, 1)
+        metrics = {**self.metrics, "synthetic": self.synthetic, "warnings": self.warnings}
+        for split in ("val", "test"):
+            part = rows[rows["split"] == split]
+            if len(part):
+                people = part["patient_id"].where(part["patient_id"] != "", part["path"])
+                metrics[split] = summarise(part["label"], part["score"], people, resamples=100)
+        metrics |= {
+            "epoch_seconds": [9.0, 7.0, 8.0],
+            "wall_seconds": 25.0,
+            "peak_memory_mb": 100.0 + self.config["seed"],
+        }
+        environment = {"parameters": 1234, "seed": self.config["seed"], "git_commit": "abc", "packages": {}}
+        texts = {
+            "manifest.csv": self.manifest.to_csv(index=False),
+            "predictions.csv": rows.sample(frac=1, random_state=self.config["seed"]).to_csv(index=False),
+            "metrics.csv": pd.DataFrame({"epoch": [1, 2, 3], "val/loss": self.val_loss}).to_csv(index=False),
+            "metrics.json": json.dumps(metrics),
+            "environment.json": json.dumps(environment),
+        }
+        self.folder.mkdir(parents=True)
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(self.config, sort_keys=False))
+        (self.folder / "overrides.yaml").write_text(yaml.safe_dump(self.overrides))
+        for name in self.files:
+            (self.folder / name).write_text(texts[name])
+        if self.baselines:
+            test = self.manifest[self.manifest["split"] == "test"].copy()
+            for name, share in self.baselines.items():
+                right = np.arange(len(test)) < share * len(test)
+                test[name] = np.where(right, test["label"], 1 - test["label"]).astype(float)
+            test.to_csv(self.folder / "baselines.csv", index=False)
+        return self.folder
+
+
+def names_of(root: Path) -> list[str]:
+    return [setting.name for setting in gather(str(root)).settings]
+
+
+def written(root: Path, folder: Path, **options: Any) -> tuple[Comparison, str]:
+    comparison = compare_settings(gather(str(root)), Options(**{"resamples": 200, **options}))
+    return comparison, write_comparison(comparison, folder)["comparison.md"].read_text()
+
+
+def predictions(folder: Path) -> pd.DataFrame:
+    """The test predictions of a run folder as they stand in its file, by image."""
+    rows = pd.read_csv(folder / "predictions.csv").query("split == 'test'")
+    return rows.sort_values("path").reset_index(drop=True)
+
+
+@pytest.fixture
+def two_settings(tmp_path: Path) -> Path:
+    """Two settings of three seeds each; the first has the better validation, the second the better test scores."""
+    for number, (dropout, quality, losses) in enumerate(
+        [([0, 0, 0.5], 1.0, [0.6, 0.1, 0.5]), ([0.25, 0.25, 0.5], 4.0, [0.6, 0.4, 0.5])]
+    ):
+        for seed in range(3):
+            run = Run(tmp_path / f"sweep/{number}_{seed}", seed, quality, model__dropout=dropout)
+            run.val_loss = [losses[0], losses[1] + seed / 100, losses[2]]
+            run.write()
+    return tmp_path / "sweep"
+
+
+# ----------------------------------------------------------------------------------------------------- what is compared
+
+
+def test_runs_are_found_by_folder_pattern_and_list(tmp_path: Path) -> None:
+    a, b, c = (Run(tmp_path / name, seed).write() for seed, name in enumerate(("x/sweep/0", "x/sweep/1", "y/2")))
+    (a / "checkpoints").mkdir()
+    assert find_runs([str(tmp_path / "x")]) == [a, b]
+    assert find_runs([str(a)]) == [a]
+    assert find_runs([f"{tmp_path}/x/**"]) == [a, b]
+    assert find_runs([f"{tmp_path}/*"]) == [a, b, c]
+    assert find_runs([f"{tmp_path}/x/sweep/[1]", str(tmp_path / "y"), str(b)]) == [b, c]
+    assert find_runs([str(tmp_path / "x"), f"{tmp_path}/y/../x/sweep"]) == [a, b]
+    assert find_runs([str(tmp_path / "nothing")]) == []
+
+
+def test_a_folder_with_signs_of_a_pattern_is_a_folder(tmp_path: Path) -> None:
+    run = Run(tmp_path / "lr[1]").write()
+    assert find_runs([str(run)]) == [run]
+
+
+def test_what_does_not_define_a_setting(tmp_path: Path) -> None:
+    Run(tmp_path / "0").write()
+    other = Run(tmp_path / "1", 1, output_dir="/else", keep_weights=False, logger=None, ckpt_path="/else")
+    other.config["data"] |= {"num_workers": 4, "persistent_workers": True}
+    other.config["data"]["source"]["root"] = "/else"
+    other.config["callbacks"]["progress"] = None
+    other.manifest["path"] = other.manifest["path"].str.replace("films", "copies")
+    other.write()
+    (setting,) = gather(str(tmp_path)).settings
+    assert [repeat.seed for repeat in setting.repeats] == [0, 1]
+
+
+def test_a_single_setting_is_called_by_its_experiment_or_model(tmp_path: Path) -> None:
+    Run(tmp_path / "a/0").write()
+    assert names_of(tmp_path / "a") == ["mine"]
+    run = Run(tmp_path / "b/0", model=RESNET)
+    run.overrides = ["model=torchvision"]
+    run.write()
+    assert names_of(tmp_path / "b") == ["resnet18"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ([{"model.dropout": [0, 0, 0.5]}, {}], ["dropout=[0,0,0.5]", "dropout=[0.25,0.25,0.5]"]),
+        ([{"data.image_size": 32, "model.image_size": 32}, {}], ["image_size=32", "image_size=64"]),
+        ([{"model": RESNET}, {}], ["model=resnet18", "model=PaperCNN"]),
+        (
+            [{"model": RESNET}, {"model.dropout": [0, 0, 0]}, {}],
+            ["model=resnet18", "model=PaperCNN dropout=[0,0,0]", "model=PaperCNN dropout=[0.25,0.25,0.5]"],
+        ),
+        (
+            [{"model": RESNET}, {"model": {**RESNET, "name": "densenet121"}}],
+            ["model=resnet18", "model=densenet121"],
+        ),
+        (
+            [{"optimizer": {"_target_": "torch.optim.SGD", "lr": 0.1}}, {}, {"optimizer.lr": 0.01}],
+            ["optimizer=SGD", "optimizer=Adam lr=0.001", "optimizer=Adam lr=0.01"],
+        ),
+        (
+            [{"augment.transforms": [{"_target_": "a.Affine", "p": 1.0}, {"_target_": "a.Noise"}]}, {}],
+            ["transforms=Affine+Noise", "transforms=none"],
+        ),
+        (
+            [{"augment.transforms": [{"_target_": "a.Affine", "p": p}]} for p in (0.5, 1.0)],
+            ["p=0.5", "p=1.0"],
+        ),
+        (
+            [{"monitor_mode": "max", "callbacks.checkpoints.mode": "max"}, {}],
+            ["monitor_mode=max", "monitor_mode=min"],
+        ),
+        ([{"scheduler": {"_target_": "x.StepLR", "gamma": 0.1}}, {}], ["scheduler=StepLR", "scheduler=none"]),
+        (
+            [{"callbacks.early_stopping": {"_target_": "x.EarlyStopping", "patience": 3}}, {}],
+            ["early_stopping=EarlyStopping", "early_stopping=none"],
+        ),
+        (
+            [{"model._target_": "mine.PaperCNN"}, {}],
+            ["model._target_=mine.PaperCNN", "model._target_=cxrlab.models.PaperCNN"],
+        ),
+        (
+            [{"weights": "last"}, {"data.allow_leak": True}],
+            ["weights=last allow_leak=none", "weights=best allow_leak=true"],
+        ),
+    ],
+    ids=lambda value: " | ".join(value) if isinstance(value[0], str) else "",
+)
+def test_a_setting_is_named_by_what_tells_it_apart(
+    changes: list[dict[str, Any]], names: list[str], tmp_path: Path
+) -> None:
+    for number, keys in enumerate(changes):
+        Run(tmp_path / str(number), **keys).write()
+    assert names_of(tmp_path) == names
+
+
+def test_other_training_images_make_another_setting(tmp_path: Path) -> None:
+    Run(tmp_path / "0").write()
+    other = Run(tmp_path / "1", 1)
+    other.manifest.loc[0, "sha256"] = "f" * 64
+    other.write()
+    first, second = names_of(tmp_path)
+    assert re.fullmatch(r"images=[0-9a-f]{8}", first)
+    assert re.fullmatch(r"images=[0-9a-f]{8}", second)
+
+
+def test_trainings_and_evaluations_are_told_apart(tmp_path: Path) -> None:
+    Run(tmp_path / "a").write()
+    run = Run(tmp_path / "b", ckpt_path="/runs/mine")
+    del run.config["optimizer"]
+    run.write()
+    assert names_of(tmp_path) == ["mine", "evaluation of mine"]
+
+
+def test_an_evaluations_setting_is_its_checkpoint(tmp_path: Path) -> None:
+    for number, path in enumerate(["/runs/a/0", "/runs/b/0/checkpoints/model.ckpt", "/runs/b/0"]):
+        run = Run(tmp_path / str(number), ckpt_path=path, seed=number, data__folds=4, data__fold=1)
+        for key in ("optimizer", "scheduler", "loss", "callbacks", "logger", "trainer", "monitor", "monitor_mode"):
+            del run.config[key]
+        run.files.remove("metrics.csv")
+        run.write()
+    found = gather(str(tmp_path))
+    assert [setting.name for setting in found.settings] == ["a/0", "b/0"]
+    assert [folder.name for folder, _ in found.left_out] == ["1"]  # the same checkpoint, whatever the seed
+    names, reason = best_by_validation(found.settings)
+    assert names == []
+    assert "not every run recorded a validation metric" in reason
+
+
+# ------------------------------------------------------------------------------------------ what is left out or refused
+
+
+def test_what_cannot_be_compared_is_left_out_with_the_reason(tmp_path: Path) -> None:
+    Run(tmp_path / "a").write()
+    running = Run(tmp_path / "b", 1)
+    running.files = {"manifest.csv"}
+    running.write()
+    interrupted = Run(tmp_path / "c", 2)
+    interrupted.metrics["status"] = "interrupted"
+    interrupted.write()
+    damaged = Run(tmp_path / "d", 3).write()
+    (damaged / "metrics.json").write_text("{")
+    unscored = Run(tmp_path / "e", 4)
+    unscored.files.remove("predictions.csv")
+    unscored.write()
+    shortened = Run(tmp_path / "f", 5).write()
+    pd.read_csv(shortened / "predictions.csv").iloc[:-20].to_csv(shortened / "predictions.csv", index=False)
+    gathered = gather(str(tmp_path))
+    reasons = {folder.name: reason for folder, reason in gathered.left_out}
+    assert [run.folder.name for setting in gathered.settings for run in setting.runs] == ["a"]
+    assert reasons["b"] == "no metrics.json: the run has not finished"
+    assert reasons["c"] == "the run is interrupted, not finished"
+    assert "metrics.json in the run folder" in reasons["d"]
+    assert reasons["e"] == "it holds no predictions of test images"
+    assert re.fullmatch(r"predictions.csv holds \d+ test images, metrics.json 40", reasons["f"])
+    _, text = written(tmp_path, tmp_path / "out")
+    assert "**WARNING:** 5 folders left out, see Runs" in text
+    assert f"| {tmp_path / 'c'} | the run is interrupted, not finished |" in text
+
+
+def test_a_seed_counts_once(tmp_path: Path) -> None:
+    for name, seed in (("2026-01-01", 0), ("2026-01-02", 0), ("2026-01-03", 1)):
+        Run(tmp_path / name, seed).write()
+    gathered = gather(str(tmp_path))
+    assert [run.folder.name for run in gathered.settings[0].runs] == ["2026-01-02", "2026-01-03"]
+    assert gathered.left_out == [(tmp_path / "2026-01-01", f"same setting and seed as {tmp_path / '2026-01-02'}")]
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"runs=.*/nowhere/\*\*: no run folder .* type for example runs='runs/seeds/\*\*'"
+    ):
+        gather(f"{tmp_path}/nowhere/**")
+
+
+def test_nothing_finished(tmp_path: Path) -> None:
+    run = Run(tmp_path / "a")
+    run.metrics["status"] = "interrupted"
+    run.write()
+    with pytest.raises(
+        DataError, match=r"none of 1 run folder\(s\) can be compared[^\n]*\n.*/a: the run is interrupted"
+    ):
+        gather(str(tmp_path))
+
+
+def test_validation_images_can_be_compared_unless_they_are_the_test_images(tmp_path: Path) -> None:
+    Run(tmp_path / "a").write()
+    (setting,) = gather(str(tmp_path), "val").settings
+    assert setting.labels.size == N_VAL
+    Run(tmp_path / "b", 1, data__val="test").write()
+    gathered = gather(str(tmp_path), "val")
+    assert gathered.left_out == [
+        (tmp_path / "b", "its validation images are its test images: split=test compares them")
+    ]
+
+
+@pytest.mark.parametrize("change", ["file", "label", "fewer"])
+def test_other_test_images_are_refused(change: str, tmp_path: Path) -> None:
+    Run(tmp_path / "a").write()
+    other = Run(tmp_path / "b", 1)
+    last = other.manifest.index[-1]
+    if change == "file":
+        other.manifest.loc[last, "sha256"] = "f" * 64
+    elif change == "label":
+        other.manifest.loc[last, "label"] = 0
+    else:
+        other.manifest = other.manifest.drop(last)
+    other.write()
+    own = {"file": "1 of its 40", "label": "1 of its 40", "fewer": "0 of its 39"}[change]
+    with pytest.raises(DataError) as caught:
+        gather(str(tmp_path))
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / 'b'}: its test images are not those of {tmp_path / 'a'}: {own} are not")
+    assert "1 of those are not among its own (for example /films/test-39.png)" in message
+    assert "compare either group separately" in message
+
+
+def fold_run(root: Path, seed: int, fold: int, folds: int = 4) -> Run:
+    """A run of a cross-validation: every image of the set is in the test split of one fold."""
+    run = Run(root / f"{seed}_{fold}", seed, data__folds=folds, data__fold=fold)
+    run.manifest["patient_id"] = [f"p{i}" for i in range(len(run.manifest))]
+    part = np.arange(len(run.manifest)) // 2 % folds
+    run.manifest["split"] = np.where(part == fold, "test", np.where(part == (fold + 1) % folds, "val", "train"))
+    return run
+
+
+def test_folds_are_pooled(tmp_path: Path) -> None:
+    for seed in range(2):
+        for fold in range(4):
+            fold_run(tmp_path, seed, fold).write()
+    comparison, text = written(tmp_path, tmp_path / "out")
+    (setting,) = comparison.settings
+    assert [len(repeat.runs) for repeat in setting.repeats] == [4, 4]
+    n = N_TEST + N_VAL + N_TRAIN
+    assert setting.labels.size == n
+    right = [
+        sum(((rows["score"] >= 0.5) == rows["label"]).sum() for rows in tables)
+        for tables in ([predictions(tmp_path / f"{seed}_{fold}") for fold in range(4)] for seed in range(2))
+    ]
+    assert comparison.table["accuracy_mean"].item() == pytest.approx(np.mean(right) / n)
+    assert list(comparison.runs["fold"]) == [0, 1, 2, 3] * 2
+    assert "the folds are pooled" in text
+    assert "| 1_3 |" not in text
+    assert f"| {tmp_path / '1_3'} | mine | 1 | 3 |" in text
+
+
+def test_missing_folds_are_named(tmp_path: Path) -> None:
+    for fold in (0, 2):
+        fold_run(tmp_path, 7, fold).write()
+    with pytest.raises(DataError, match=r"mine, seed 7: of 4 folds .* missing: 1, 3; train what is missing"):
+        gather(str(tmp_path))
+
+
+def test_a_fold_twice_is_refused(tmp_path: Path) -> None:
+    for fold in range(4):
+        fold_run(tmp_path / "a", 0, fold).write()
+    fold_run(tmp_path / "b", 0, 2).write()
+    with pytest.raises(DataError, match="more than once: 2"):
+        gather(str(tmp_path))
+
+
+# ---------------------------------------------------------------------------------------------------------- the numbers
+
+
+def test_a_row_per_setting(two_settings: Path, tmp_path: Path) -> None:
+    _, text = written(two_settings, tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out/comparison.csv")
+    assert list(table["setting"]) == ["dropout=[0,0,0.5]", "dropout=[0.25,0.25,0.5]"]
+    for number, row in table.iterrows():
+        files = [predictions(two_settings / f"{number}_{seed}") for seed in range(3)]
+        right = [int(((rows["score"] >= 0.5) == rows["label"]).sum()) for rows in files]
+        accuracy = np.array(right) / N_TEST
+        own = [json.loads((two_settings / f"{number}_{seed}/metrics.json").read_text()) for seed in range(3)]
+        auroc = [metrics["test"]["auroc"]["value"] for metrics in own]
+        assert (row["seeds"], row["images"], row["patients"]) == (3, N_TEST, 20)
+        assert (row["right_min"], row["right_max"]) == (min(right), max(right))
+        assert row["accuracy_mean"] == pytest.approx(accuracy.mean())
+        assert row["accuracy_sd"] == pytest.approx(accuracy.std(ddof=1))
+        assert row["auroc_mean"] == pytest.approx(np.mean(auroc))
+        assert row["auroc_sd"] == pytest.approx(np.std(auroc, ddof=1))
+        middle = wilson(sorted(right)[1], N_TEST)
+        assert (row["accuracy_one_run_low"], row["accuracy_one_run_high"]) == pytest.approx(middle)
+        pooled = wilson(sum(right), 3 * N_TEST)
+        assert (row["accuracy_pooled_low"], row["accuracy_pooled_high"]) == pytest.approx(pooled)
+        assert (row["parameters"], row["seconds_per_epoch"], row["peak_memory_mb"]) == (1234, 8.0, 102.0)
+        together = summarise(
+            files[0]["label"], np.mean([rows["score"] for rows in files], axis=0), files[0]["patient_id"], resamples=200
+        )
+        assert row["ensemble_accuracy"] == pytest.approx(together["accuracy"]["value"])
+        assert row["ensemble_auroc"] == pytest.approx(together["auroc"]["value"])
+        # 3 digits, as the order of the images decides which patients a resample draws
+        assert (row["ensemble_auroc_low"], row["ensemble_auroc_high"]) == pytest.approx(
+            (together["auroc"]["low"], together["auroc"]["high"]), abs=0.03
+        )
+        shown = f"{min(right)} to {max(right)} of 40 | {accuracy.mean():.3f} ± {accuracy.std(ddof=1):.3f}"
+        assert f"| {row['setting']} | 3 | {shown} | [{middle[0]:.3f}, {middle[1]:.3f}]" in text
+    assert "too narrow, since all seeds share their images" in text
+
+
+def test_a_row_per_run(two_settings: Path, tmp_path: Path) -> None:
+    written(two_settings, tmp_path / "out")
+    runs = pd.read_csv(tmp_path / "out/runs.csv")
+    assert list(runs["seed"]) == [0, 1, 2] * 2
+    for _, row in runs.iterrows():
+        rows = predictions(Path(row["folder"]))
+        right = int(((rows["score"] >= 0.5) == rows["label"]).sum())
+        assert (row["right"], row["images"]) == (right, N_TEST)
+        assert row["accuracy"] == pytest.approx(right / N_TEST)
+    assert list(runs["validation"]) == pytest.approx([0.1, 0.11, 0.12, 0.4, 0.41, 0.42])
+
+
+@pytest.fixture
+def three_settings(tmp_path: Path) -> Path:
+    for number, (dropout, quality) in enumerate([(0.0, 0.5), (0.25, 1.5), (0.5, 3.0)]):
+        for seed in range(2):
+            Run(tmp_path / f"sweep/{number}_{seed}", seed, quality, model__dropout=[0, 0, dropout]).write()
+    return tmp_path / "sweep"
+
+
+def ensembles_from_files(root: Path, settings: Sequence[int]) -> tuple[pd.DataFrame, list[np.ndarray]]:
+    files = [[predictions(root / f"{number}_{seed}") for seed in range(2)] for number in settings]
+    return files[0][0], [np.mean([rows["score"] for rows in tables], axis=0) for tables in files]
+
+
+def test_pairs_against_statsmodels_on_the_same_files(three_settings: Path, tmp_path: Path) -> None:
+    written(three_settings, tmp_path / "out", resamples=4000)
+    pairs = pd.read_csv(tmp_path / "out/pairs.csv")
+    rows, scores = ensembles_from_files(three_settings, range(3))
+    label = rows["label"].to_numpy()
+    right = [(each >= 0.5) == label for each in scores]
+    expected, aurocs = [], []
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        cells = pd.crosstab(right[a], right[b]).reindex(index=[True, False], columns=[True, False], fill_value=0)
+        expected.append(float(mcnemar(cells, exact=True).pvalue))
+        aurocs.append(auroc_difference(label, scores[a], scores[b], rows["patient_id"], resamples=4000))
+    assert list(pairs["accuracy_p"]) == pytest.approx(expected)
+    assert list(pairs["accuracy_p_holm"]) == pytest.approx(list(multipletests(expected, method="holm")[1]))
+    assert min(expected) < 0.05  # or this test would say little
+    assert list(pairs["auroc_difference"]) == pytest.approx([found["difference"] for found in aurocs])
+    assert list(pairs["auroc_p"]) == pytest.approx([found["p"] for found in aurocs], abs=0.01)
+    adjusted = multipletests(pairs["auroc_p"], method="holm")[1]
+    assert list(pairs["auroc_p_holm"]) == pytest.approx(list(adjusted))
+    assert list(zip(pairs["a"], pairs["b"], strict=True))[1] == ("dropout=[0,0,0.0]", "dropout=[0,0,0.5]")
+    assert pairs["auroc_method"].str.contains("not DeLong: 40 images of 20 patients").all()
+
+
+def test_delong_where_every_image_is_of_another_patient(tmp_path: Path) -> None:
+    for number, quality in enumerate((1.0, 3.0)):
+        run = Run(tmp_path / f"sweep/{number}", 0, quality, weights=["best", "last"][number])
+        run.manifest["patient_id"] = ""
+        run.write()
+    _, text = written(tmp_path / "sweep", tmp_path / "out")
+    assert "DeLong 95 % (20 positive, 20 negative images); every image is of another patient." in text
+    assert "40 images of 40 patients" in text
+
+
+def test_a_reference_halves_the_tests(three_settings: Path, tmp_path: Path) -> None:
+    comparison, text = written(three_settings, tmp_path / "out", reference="dropout=[0,0,0.25]")
+    assert list(comparison.pairs["a"]) == ["dropout=[0,0,0.0]", "dropout=[0,0,0.5]"]
+    assert set(comparison.pairs["b"]) == {"dropout=[0,0,0.25]"}
+    plain = list(comparison.pairs["accuracy_p"])
+    assert list(comparison.pairs["accuracy_p_holm"]) == pytest.approx(list(multipletests(plain, method="holm")[1]))
+    assert "## Tests against dropout=[0,0,0.25]" in text
+    assert "adjusted for 2 pairs" in text
+
+
+def test_an_unknown_reference_is_told_what_to_type(three_settings: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compare_settings(gather(str(three_settings)), Options(reference="dropout=[0,0,0.3]"))
+    assert "no such setting; did you mean 'dropout=[0,0,0." in str(caught.value)
+    assert """'reference="dropout=[0,0,0.25]"'""" in str(caught.value)
+
+
+# ----------------------------------------------------------------------------------------------------------- the choice
+
+
+def test_the_best_setting_is_chosen_by_validation_not_by_test(two_settings: Path, tmp_path: Path) -> None:
+    comparison, text = written(two_settings, tmp_path / "out")
+    table = comparison.table
+    assert table["accuracy_mean"][1] > table["accuracy_mean"][0]
+    assert "Best on the validation images: **dropout=[0,0,0.5]**, val/loss 0.110 ± 0.010 (smaller is better" in text
+
+
+def test_a_monitor_that_metrics_json_holds_is_read_there(tmp_path: Path) -> None:
+    best = {}
+    for number, quality in enumerate((0.5, 6.0)):
+        keys: dict[str, Any] = {"monitor": "val/auroc", "monitor_mode": "max"}
+        folder = Run(tmp_path / str(number), 0, quality, model__dropout=[0, 0, quality], **keys).write()
+        best[folder.name] = json.loads((folder / "metrics.json").read_text())["val"]["auroc"]["value"]
+    assert best["1"] > best["0"]
+    assert best_by_validation(gather(str(tmp_path)).settings) == (["dropout=[0,0,6.0]"], "")
+
+
+@pytest.mark.parametrize(("weights", "loss"), [("best (epoch 2 of 3, by val/loss)", 0.4), ("last (epoch 3)", 0.5)])
+def test_the_loss_is_that_of_the_evaluated_epoch(weights: str, loss: float, tmp_path: Path) -> None:
+    run = Run(tmp_path / "sweep/a")
+    run.metrics["weights"] = weights
+    run.write()
+    comparison, _ = written(tmp_path / "sweep", tmp_path / "out")
+    assert comparison.table["validation_mean"].item() == loss
+
+
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        ({"data.val": "test"}, "in 1 of 2 runs validation was the test set (data.val=test)"),
+        ({"monitor": "val/ap", "monitor_mode": "max"}, "different metrics: val/ap (max), val/loss (min)"),
+        ({"loss.class_weights": "balanced"}, "the settings minimise different losses"),
+    ],
+)
+def test_no_setting_is_named_where_validation_does_not_allow_it(
+    keys: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    Run(tmp_path / "sweep/a").write()
+    Run(tmp_path / "sweep/b", **keys).write()
+    _, text = written(tmp_path / "sweep", tmp_path / "out")
+    assert f"No setting can be named the best: {reason}" in text.replace("the runs were monitored by ", "")
+
+
+def test_no_setting_is_named_on_different_validation_images_or_without_a_value(tmp_path: Path) -> None:
+    for number in range(2):
+        run = Run(tmp_path / f"a/{number}", data__val=[0.15, 0.3][number])
+        run.manifest.loc[number, "split"] = "val"
+        run.write()
+    assert "validated on different images" in best_by_validation(gather(str(tmp_path / "a")).settings)[1]
+    for number in range(2):
+        Run(tmp_path / f"b/{number}", monitor="train/loss", weights=["best", "last"][number]).write()
+    assert "(monitor: train/loss)" in best_by_validation(gather(str(tmp_path / "b")).settings)[1]
+
+
+# ----------------------------------------------------------------------------------------------- the seeds of the paper
+
+
+@pytest.fixture
+def seeds(tmp_path: Path) -> Path:
+    for seed in range(4):
+        run = Run(tmp_path / f"sweep/{seed}", seed, 3.0)
+        run.baselines = {"majority": 0.5, "left_strip": 0.95, "thumbnail_8x8": 0.9}
+        run.write()
+    return tmp_path / "sweep"
+
+
+def test_how_many_are_right_is_distributed(seeds: Path, tmp_path: Path) -> None:
+    _, text = written(seeds, tmp_path / "out")
+    right = [
+        ((rows["score"] >= 0.5) == rows["label"]).sum() for rows in (predictions(seeds / str(i)) for i in range(4))
+    ]
+    counts = pd.Series(right).value_counts().sort_index()
+    shown = ", ".join(f"{value}: {times} run{'s' * (times > 1)}" for value, times in counts.items())
+    low, high = wilson(int(sum(right)), 4 * N_TEST)
+    assert f"| mine | {shown} | [" in text
+    assert f"| [{low:.3f}, {high:.3f}] |" in text
+    assert "## Choice" not in text
+    assert "## Tests" not in text
+
+
+def test_true_findings(seeds: Path, tmp_path: Path) -> None:
+    _, text = written(seeds, tmp_path / "out")
+    section = text.partition("against the true findings")[2].partition("## ")[0]
+    right = []
+    for seed in range(4):
+        rows = predictions(seeds / str(seed))
+        right.append(int(((rows["score"] >= 0.5) == (rows["finding"] == "COVID-19")).sum()))
+    accuracy = np.array(right) / N_TEST
+    assert "4 of the 20 labelled Positive show COVID-19" in section
+    assert (
+        f"| mine | {min(right)} to {max(right)} of 40 | {accuracy.mean():.3f} ± {accuracy.std(ddof=1):.3f} |" in section
+    )
+    low, high = wilson(sorted(right)[1], N_TEST)
+    assert f"[{low:.3f}, {high:.3f}]" in section
+    assert "Always answering Negative would get 36 of 40 right" in section
+
+
+def test_true_findings_of_the_papers_images_only(tmp_path: Path) -> None:
+    run = Run(tmp_path / "sweep/a")
+    run.manifest["source"] = "folder"
+    run.write()
+    assert "true findings" not in written(tmp_path / "sweep", tmp_path / "out")[1]
+
+
+def test_baselines_against_statsmodels(seeds: Path, tmp_path: Path) -> None:
+    _, text = written(seeds, tmp_path / "out")
+    found = []
+    for seed in range(4):
+        rows = predictions(seeds / str(seed))
+        strip = pd.read_csv(seeds / str(seed) / "baselines.csv").set_index("path").loc[rows["path"], "left_strip"]
+        network = (rows["score"] >= 0.5) == rows["label"]
+        baseline = (strip.to_numpy() >= 0.5) == rows["label"]
+        cells = pd.crosstab(network, baseline).reindex(index=[True, False], columns=[True, False], fill_value=0)
+        found.append(float(mcnemar(cells, exact=True).pvalue))
+    line = next(line for line in text.splitlines() if line.startswith("| mine | left strip | 38 of 40 |"))
+    shown = sorted({f"{p:.3f}" for p in (min(found), max(found))})
+    assert f"| {' to '.join(shown)} | {sum(p < 0.05 for p in found)} of 4 |" in line
+    assert "| mine | majority | 20 of 40 |" in text
+    assert "not recorded" not in text.partition("## Beside trivial baselines")[2].partition("## Cost")[0]
+
+
+def test_baselines_that_are_not_there_are_said_not_to_be(seeds: Path, tmp_path: Path) -> None:
+    (seeds / "2/baselines.csv").unlink()
+    assert "not recorded: mine: 1 of 4." in written(seeds, tmp_path / "out")[1]
+
+
+# ------------------------------------------------------------------------------------------------------------- the page
+
+
+def test_warnings_stand_first_and_are_counted(tmp_path: Path) -> None:
+    for seed in range(3):
+        run = Run(tmp_path / f"sweep/{seed}", seed)
+        run.warnings = ["the films are old", *(["one was skipped"] if seed else [])]
+        run.write()
+    _, text = written(tmp_path / "sweep", tmp_path / "out")
+    head = text.partition("## ")[0]
+    assert "- **WARNING:** the films are old (all runs)" in head
+    assert "- **WARNING:** one was skipped (2 of 3 runs)" in head
+    assert "Research software, not a medical device." in head
+    assert "SYNTHETIC" not in text
+
+
+def test_runs_of_two_versions_of_the_code_are_told(two_settings: Path, tmp_path: Path) -> None:
+    file = two_settings / "0_0/environment.json"
+    file.write_text(file.read_text().replace('"abc"', '"def"'))
+    assert "2 versions of the code (git commits abc, def)" in written(two_settings, tmp_path / "out")[1]
+
+
+def test_synthetic_in_title_and_rows(tmp_path: Path) -> None:
+    run = Run(tmp_path / "sweep/a")
+    run.synthetic = True
+    run.write()
+    comparison, text = written(tmp_path / "sweep", tmp_path / "out")
+    assert text.startswith("# SYNTHETIC: Comparison of 1 setting (1 run)")
+    assert "| mine (SYNTHETIC) | 1 |" in text
+    assert comparison.table["synthetic"].item()
+
+
+def test_what_is_written(two_settings: Path, tmp_path: Path) -> None:
+    comparison = compare_settings(gather(str(two_settings)), Options(resamples=100))
+    paths = write_comparison(comparison, tmp_path / "out", "python src/compare.py runs=x")
+    tables = {"comparison.csv", "pairs.csv", "runs.csv"}
+    assert set(paths) == tables | {"comparison.md", "comparison.html", "figures/comparison.png"}
+    assert all(path.is_file() for path in paths.values())
+    text, page = paths["comparison.md"].read_text(), paths["comparison.html"].read_text()
+    assert "![accuracy and AUROC of each setting](figures/comparison.png)" in text
+    assert "data:image/png;base64," in page
+    assert "python src/compare.py runs=x" in text
+    assert text.count("NOT CHECKED") >= 5
+    again = write_comparison(comparison, tmp_path / "out", "python src/compare.py runs=x")
+    assert again["comparison.md"].read_text() == text
+
+
+def test_one_class_has_no_auroc(tmp_path: Path) -> None:
+    for number in range(2):
+        run = Run(tmp_path / f"sweep/{number}", weights=["best", "last"][number])
+        run.manifest.loc[run.manifest["split"] == "test", "label"] = 1
+        run.write()
+    comparison, text = written(tmp_path / "sweep", tmp_path / "out")
+    assert comparison.table["auroc_mean"].isna().all()
+    assert comparison.pairs["auroc_p_holm"].isna().all()
+    assert "undefined: no negative images" in text
+    assert "nan" not in text.lower()
+
+
+def test_thresholds_of_a_setting_must_agree(tmp_path: Path) -> None:
+    Run(tmp_path / "a").write()
+    other = Run(tmp_path / "b", 1).write()
+    file = other / "metrics.json"
+    file.write_text(file.read_text().replace('"threshold": 0.5', '"threshold": 0.4'))
+    with pytest.raises(DataError, match=r"different scores on \(\[0.4, 0.5\]\)"):
+        gather(str(tmp_path))

@@ -1,0 +1,31 @@
+"""Words and tables of reports."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from cxrlab.reports.markdown import count, interval, markdown_table, median, number, tally
+
+
+def test_markdown_table() -> None:
+    table = markdown_table([("a|b", 1), ("two\nlines", None)], ("x", "y"))
+    assert table == "| x | y |\n| --- | --- |\n| a\\|b | 1 |\n| two lines |  |"
+    with pytest.raises(ValueError, match="must have 2 cells"):
+        markdown_table([(1,)], ("x", "y"))
+
+
+def test_words() -> None:
+    assert count(1, "image") == "1 image"
+    assert count(0, "image") == "0 images"
+    assert interval({"value": 0.975, "low": 0.8712, "high": 0.9955}) == "0.975 [0.871, 0.996]"
+    assert interval({"value": None, "low": None, "high": None}) == "undefined"
+    assert interval({"value": 1.0, "low": None, "high": None}) == "1.000 [no interval]"
+    assert number(None, ",d") == median([]) == "not recorded"
+    assert number(23981249, ",d") == "23,981,249"
+    assert median([3.0, 1.0, 2.0]) == "2.00"
+
+
+def test_tally_counts_the_rest_together() -> None:
+    assert tally(pd.Series(["SARS", "", "SARS"])) == "SARS 2, not stated 1"
+    assert tally(pd.Series([str(value) for value in range(10)])) == "0 1, 1 1, 2 1, 3 1, 4 1, 5 1, 6 1, 7 1, 2 others 2"

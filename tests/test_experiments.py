@@ -1,0 +1,109 @@
+"""Experiments: each a complete sweep in one word, and every job of it can be run."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from cxrlab.config import compose
+from cxrlab.runs import RunFolder
+from cxrlab.steps.assembly import assemble
+from cxrlab.train import train
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "conf" / "experiment"
+SWEEPS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "paper")
+SMALL = ["data=synthetic", "data.source.n_train=40", "data.source.n_test=16", "data.source.size=64", "trainer=cpu"]
+QUICK = [
+    *SMALL,
+    "trainer.max_epochs=1",
+    "trainer.limit_train_batches=1",
+    "data.batch_size=8",
+    "logger=none",
+    "keep_weights=false",
+]
+
+
+def jobs(experiment: str) -> list[list[str]]:
+    """What Hydra would add to the command line of each job of a sweep."""
+    config = yaml.safe_load((FOLDER / f"{experiment}.yaml").read_text(encoding="utf-8"))
+    swept = [f"{key}={values}" for key, values in config["hydra"]["sweeper"]["params"].items()]
+    parsed = OverridesParser.create().parse_overrides(swept)
+    lists = [[f"{each.key_or_group}={value}" for value in each.sweep_string_iterator()] for each in parsed]
+    return [list(job) for job in itertools.product(*lists)]
+
+
+def test_the_experiments_that_there_are() -> None:
+    ablations = {f"ablation_{what}" for what in ("augmentation", "capacity", "dropout", "image_size", "precision")}
+    assert set(SWEEPS) == ablations | {"baselines", "seeds"}
+
+
+@pytest.mark.parametrize("experiment", SWEEPS)
+def test_every_job_is_a_setting_of_its_own(experiment: str, tmp_path: Path) -> None:
+    listed = jobs(experiment)
+    assert len(listed) >= 2
+    configs = [compose("train", [f"experiment={experiment}", *job], tmp_path) for job in listed]
+    assert len({OmegaConf.to_yaml(config, resolve=True) for config in configs}) == len(listed)
+    for config in configs:
+        assert config.trainer.max_epochs == 20
+        assert config.data.batch_size == 32
+        # A setting is chosen on images that are not the test images; repeating the paper chooses nothing.
+        assert config.data.val == ("test" if experiment == "seeds" else 0.15)
+
+
+@pytest.mark.parametrize("experiment", SWEEPS)
+def test_every_job_can_be_built(experiment: str, tmp_path: Path) -> None:
+    """At full size, on the images that it names: those of the paper need not be there to be asked for."""
+    for job in jobs(experiment):
+        parts = assemble(compose("train", [f"experiment={experiment}", "trainer=cpu", *job], tmp_path))
+        assert parts.datamodule.source.name == "paper"
+
+
+PAPERS = {"model.dropout=[0.25,0.25,0.5]", "data.image_size=224", "model=paper_cnn", "augment=none"}
+
+
+@pytest.mark.parametrize("experiment", [name for name in SWEEPS if name.startswith("ablation_")])
+def test_every_ablation_holds_the_papers_setting(experiment: str) -> None:
+    assert any({*job} & {*PAPERS, "trainer.precision=32-true"} for job in jobs(experiment))
+
+
+RUN = [
+    (experiment, job)
+    for experiment in SWEEPS
+    if experiment not in ("baselines", "seeds")  # their networks and seeds are run elsewhere, one by one
+    for job in jobs(experiment)
+]
+
+
+@pytest.mark.parametrize(("experiment", "job"), RUN, ids=[f"{name}-{'-'.join(job)}" for name, job in RUN])
+def test_every_job_of_an_ablation_runs(experiment: str, job: list[str], tmp_path: Path) -> None:
+    sizes = [] if experiment == "ablation_image_size" else ["data.image_size=32"]
+    network = [] if experiment in ("ablation_capacity", "ablation_dropout") else ["model=paper_cnn_small"]
+    overrides = [f"experiment={experiment}", *QUICK, *sizes, *network, *job]
+    metrics, _ = train(compose("train", overrides, tmp_path / "run"), overrides)
+    assert metrics["status"] == "finished"
+    assert metrics["val"]["n"] != metrics["test"]["n"]
+
+
+@pytest.mark.slow
+def test_one_word_is_a_sweep(tmp_path: Path) -> None:
+    """Without ``-m``, too, and varied further from the command line."""
+    words = ["experiment=ablation_dropout", "seed=0,1", *QUICK, "data.image_size=32"]
+    command = [sys.executable, str(ROOT / "train.py"), *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    folders = sorted(path for path in tmp_path.glob("runs/ablation_dropout/*/*") if path.is_dir())
+    found = {
+        (tuple(config.model.dropout), config.seed) for config in (RunFolder(each).saved_config() for each in folders)
+    }
+    rates = [(0, 0, 0), (0.25, 0.25, 0), (0, 0, 0.5), (0.25, 0.25, 0.5)]
+    assert found == set(itertools.product(rates, (0, 1)))
+    assert folders[0].name.startswith("0_dropout-0-0-0_seed-0_")
+    assert f"compare  python src/compare.py runs=runs/ablation_dropout/{folders[0].parent.name}" in done.stdout

@@ -1,0 +1,114 @@
+"""Reports written anew by ``python src/report.py``: of one run, of a sweep, and of what is no run."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from playwright.sync_api import Browser, sync_playwright
+
+from cxrlab.config import compose
+from cxrlab.errors import CheckpointError, ConfigError
+from cxrlab.report import report
+from cxrlab.train import train
+
+ROOT = Path(__file__).parents[1]
+QUICK = [
+    "trainer=cpu",
+    "trainer.max_epochs=1",
+    "model=paper_cnn_small",
+    "data.image_size=32",
+    "data.source.n_train=20",
+    "data.source.n_test=8",
+    "data.source.size=64",
+    "logger=none",
+    "keep_weights=false",
+]
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two finished runs and one that was killed at its start."""
+    folder = tmp_path_factory.mktemp("sweep")
+    train(compose("train", QUICK, folder / "0"))
+    shutil.copytree(folder / "0", folder / "1")
+    (folder / "2").mkdir()
+    shutil.copy(folder / "0" / "config.yaml", folder / "2")
+    return folder
+
+
+def test_every_run_below_a_folder(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for page in sweep.glob("*/report.*"):
+        page.unlink()
+    pages, objects = report(OmegaConf.create({"run": str(sweep)}))
+    assert pages == [sweep / "0" / "report.html", sweep / "1" / "report.html"]
+    for page in pages:
+        assert page.read_text(encoding="utf-8").count("data:image/png;base64,") > 8
+        assert page.with_suffix(".md").read_text(encoding="utf-8").startswith("# SYNTHETIC: Report of ")
+    assert list(objects["left_out"]) == [sweep / "2"]
+    assert "left out manifest.csv is missing" in capsys.readouterr().out
+
+
+def test_a_run_writes_the_same_report_as_its_training(sweep: Path) -> None:
+    page = sweep / "0" / "report.md"
+    report(OmegaConf.create({"run": str(sweep / "0")}))
+    first = page.read_text(encoding="utf-8")
+    for figure in (sweep / "0" / "figures").iterdir():
+        figure.unlink()
+    report(OmegaConf.create({"run": f"{sweep}/*"}))
+    assert page.read_text(encoding="utf-8") == first
+
+
+def test_no_run(sweep: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no run folder .* there; run folders are below runs/"):
+        report(OmegaConf.create({"run": str(sweep / "3")}))
+    with pytest.raises(CheckpointError, match=r"manifest\.csv is missing"):
+        report(OmegaConf.create({"run": str(sweep / "2")}))
+    with pytest.raises(ConfigError, match=r"rn: unknown key; did you mean 'run'"):
+        report(OmegaConf.create({"run": "x", "rn": "y"}))
+
+
+def test_command_leaves_nothing_beside_the_report(sweep: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "src/report.py"), f"run={sweep / '0'}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert f"report   {sweep / '0' / 'report.html'}" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The Chromium that is on the machine."""
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    path = next((found for name in names if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip(f"NOT CHECKED: no browser here ({', '.join(names)})")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_page_in_a_real_browser(sweep: Path, browser: Browser, width: int) -> None:
+    report(OmegaConf.create({"run": str(sweep / "0")}))
+    requested: list[str] = []
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.on("request", lambda request: requested.append(request.url))
+    page.goto((sweep / "0" / "report.html").as_uri())
+    figures = re.findall(r"!\[[^\]]*\]\(", (sweep / "0" / "report.md").read_text(encoding="utf-8"))
+    widths = page.evaluate("[...document.images].map(image => [image.naturalWidth, image.clientWidth])")
+    assert len(widths) == len(figures) > 8
+    assert all(own > 100 and 100 < shown <= width for own, shown in widths)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width  # wide tables scroll inside themselves
+    assert page.evaluate("parseFloat(getComputedStyle(document.querySelector('p')).fontSize)") >= 16
+    assert [url for url in requested if not url.startswith("data:")] == [(sweep / "0" / "report.html").as_uri()]
+    anchors = page.eval_on_selector_all("nav a", "links => links.map(link => link.getAttribute('href'))")
+    assert all(page.query_selector(anchor) for anchor in anchors)
+    page.close()
