@@ -19,7 +19,7 @@ from cxrlab.datamodules import manifest as mf
 from cxrlab.evaluation import summarise
 from cxrlab.evaluation.classification import ROWS, classification_report
 from cxrlab.evaluation.statistics import wilson
-from cxrlab.reports.markdown import interval, markdown_table, tally
+from cxrlab.reports.markdown import interval, markdown_table, number, tally
 from cxrlab.reports.record import RunRecord
 
 Matrix = tuple[tuple[int, int], tuple[int, int]]
@@ -120,7 +120,7 @@ def beside_the_paper(record: RunRecord) -> str:
         ("Training images", "148 (74 + 74)", _sizes(record.rows("train")), "II"),
         ("Test images", "40 (20 + 20), also used for validation", _sizes(record.rows("test")), "II, IV.A"),
         ("Input", "224 x 224 x 3", f"{size} px, {data.get('channels')} channels", "Fig. 6"),
-        ("Parameters", f"{PARAMETERS:,}", f"{record.environment.get('parameters'):,}", "Fig. 6"),
+        ("Parameters", f"{PARAMETERS:,}", number(record.environment.get("parameters"), ",d"), "Fig. 6"),
         ("Epochs, batch", "20, 32", f"{epochs}, {data.get('batch_size')}", "III.B"),
         ("Right of the test images", f"{RIGHT} of {IMAGES}", f"{tn + tp} of {section['n']}", "Fig. 9"),
         ("Accuracy", "0.975 (abstract), 0.97 (Table I), 1.0 (IV.A)", interval(section["accuracy"]), ""),

@@ -276,7 +276,7 @@ def test_network_is_drawn_and_listed(folder: Folder) -> None:
     ]
     folder.network = {"model": "PaperCNN", "rows": rows, "total": 961, "trainable": 961, "text": 'Model: "PaperCNN"'}
     text = folder.write()
-    assert "![PaperCNN: 961 parameters](figures/network.png)" in text
+    assert "![PaperCNN: 961 parameters (the paper's Fig. 5)](figures/network.png)" in text
     assert '```\nModel: "PaperCNN"\n```' in text
 
 
@@ -295,6 +295,8 @@ def test_sections_of_the_paper_are_for_its_images_only(folder: Folder) -> None:
     assert all(section in text for section in own)
     assert "| Right of the test images | 39 of 40 | 39 of 40 | Fig. 9 |" in text
     assert "| true finding | 25 of 40 |" in text
+    del folder.environment["parameters"]
+    assert "| Parameters | 23,981,249 | not recorded | Fig. 6 |" in folder.write()
     folder.manifest["source"] = "clinic"
     text = folder.write()
     assert not any(section in text for section in own)
