@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +123,7 @@ def read_run(folder: Path) -> RunRecord:
 
 
 def find_runs(patterns: Sequence[str]) -> list[Path]:
-    """Returns the run folders that patterns mean, each once, sorted.
+    """Returns the run folders that patterns mean, each once, in the order of their names and numbers.
 
     Args:
         patterns: Run folders, folders above some, or glob patterns; ``**`` stands for any number of folders.
@@ -135,6 +136,11 @@ def find_runs(patterns: Sequence[str]) -> list[Path]:
             for path in (path for mark in marks for path in Path(match).rglob(mark)):
                 found.setdefault(path.parent.resolve(), path.parent)
     return sorted(found.values())
+
+
+def _in_counting_order(path: Path) -> list[tuple[int, str]]:
+    """Sorts job 10 of a sweep after job 9."""
+    return [(int(part) if part.isdigit() else -1, part) for part in re.split(r"(\d+)", str(path))]
 
 
 def mapping(value: Any) -> dict[str, Any]:

@@ -194,6 +194,11 @@ def test_runs_are_found_by_folder_pattern_and_list(tmp_path: Path) -> None:
     assert find_runs([str(tmp_path / "nothing")]) == []
 
 
+def test_jobs_come_in_the_order_in_which_they_ran(tmp_path: Path) -> None:
+    folders = [Run(tmp_path / f"sweep/{number}_x", number).write() for number in (0, 2, 10)]
+    assert find_runs([str(tmp_path)]) == folders
+
+
 def test_a_folder_with_signs_of_a_pattern_is_a_folder(tmp_path: Path) -> None:
     run = Run(tmp_path / "lr[1]").write()
     assert find_runs([str(run)]) == [run]
