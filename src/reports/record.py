@@ -135,7 +135,7 @@ def find_runs(patterns: Sequence[str]) -> list[Path]:
         for match in [text] if Path(text).is_dir() else glob.glob(text, recursive=True):  # noqa: PTH207 - may be absolute
             for path in (path for mark in marks for path in Path(match).rglob(mark)):
                 found.setdefault(path.parent.resolve(), path.parent)
-    return sorted(found.values())
+    return sorted(found.values(), key=_in_counting_order)
 
 
 def _in_counting_order(path: Path) -> list[tuple[int, str]]:
