@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable
+from numbers import Integral, Real
 from typing import Any
 
 
@@ -65,7 +66,7 @@ def check_range(
     """
     low_open, high_open = low_open or low == -math.inf, high_open or high == math.inf
     allowed = f"{'(' if low_open else '['}{_short(low)}, {_short(high)}{')' if high_open else ']'}"
-    number = isinstance(value, int if integer else (int, float)) and not isinstance(value, bool)
+    number = isinstance(value, Integral if integer else Real) and not isinstance(value, bool)  # NumPy's, too
     # Both ends are asked for what lies inside, so that NaN, which compares as false, is refused.
     if not (number and (low < value if low_open else low <= value) and (value < high if high_open else value <= high)):
         kind = "a whole number" if integer else "a number"

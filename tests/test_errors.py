@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cxrlab.errors import CheckpointError, ConfigError, DataError, UserError, check_choice, check_range, did_you_mean
@@ -64,6 +65,14 @@ def test_check_range_names_argument_range_and_value(value: Any, keywords: dict[s
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the whole message is compared
         check_range("x", value, **keywords)
     assert str(caught.value) == message
+
+
+def test_check_range_takes_numpys_numbers() -> None:
+    check_range("x", np.int64(3), 0, integer=True)
+    check_range("x", np.float32(0.5), 0, 1)
+    for wrong in (np.float64(3), np.bool_(True)):
+        with pytest.raises(ValueError, match="x must be a whole number"):
+            check_range("x", wrong, 0, integer=True)
 
 
 @pytest.mark.parametrize(("value", "choices"), [("bce", ["bce", "focal"]), (None, [None, 1]), (True, [True, "auto"])])

@@ -12,10 +12,10 @@ from cxrlab.config import resolvers
 
 
 def compose(name: str, overrides: Sequence[str], output_dir: str | Path) -> DictConfig:
-    """Composes what ``python <name>.py <overrides>`` would, to be handed to ``train`` or ``evaluate``.
+    """Composes what ``python <name>.py <overrides>`` would, to be handed to that function.
 
     Args:
-        name: ``train`` or ``evaluate``.
+        name: ``train``, ``evaluate``, ``compare`` or ``report``.
         overrides: As on the command line.
         output_dir: The run folder, which Hydra would choose there.
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich import get_console
 from rich.progress import track
 
 from cxrlab.datamodules.reading import read_image
@@ -113,7 +114,7 @@ def read_all(paths: Sequence[str], preprocessing: Preprocessing) -> Pixels:
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # OpenCV and hashing release the interpreter lock
         done = pool.map(read_one, range(len(paths)))
-        quiet = len(paths) < _SHOW_PROGRESS_FROM
+        quiet = len(paths) < _SHOW_PROGRESS_FROM or not get_console().is_terminal
         for _ in track(done, "reading images", len(paths), disable=quiet, transient=True):
             pass
     return Pixels(images, sha256, dict(sorted(problems.items())))
