@@ -53,7 +53,7 @@ def evaluate(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[st
         "weights": f"{model.metadata.get('weights', 'unfinished run')} of {model.path}",
     }
     metrics = results.write(run, head, scored, epoch_seconds=[], wall_seconds=time.monotonic() - began)
-    banner.end(run, metrics, write_report(run.path))
+    banner.end(run, metrics, write_report(run.path, datamodule.pixels))
     return metrics, {"run": run, "module": module, "datamodule": datamodule}
 
 

@@ -71,7 +71,7 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
         "weights": parts.checkpoints.describe() if scored else None,
     }
     metrics = results.write(run, head, scored, parts.history.epoch_seconds, parts.history.wall_seconds)
-    report = write_report(run.path)
+    report = write_report(run.path, parts.datamodule.pixels)
     if not interrupted:
         run.drop_training_state()
     banner.end(run, metrics, report)

@@ -189,6 +189,11 @@ class ChestXRayDataModule(pl.LightningDataModule):
             split = "test"
         return np.flatnonzero((self.manifest["split"] == split).to_numpy())
 
+    @property
+    def pixels(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Every preprocessed image, shape (rows of the manifest, height, width, channels)."""
+        return self._images
+
     def images(self, split: str, count: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """Up to ``count`` preprocessed images of a split, half of either label, shape (n, height, width, channels)."""
         rows = self.rows(split)

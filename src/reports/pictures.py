@@ -48,34 +48,47 @@ class Picture:
         return f"![{self.text}]({self.path})" if self.path else self.text
 
 
-def baselines(record: RunRecord) -> tuple[pd.DataFrame | None, str]:
+def baselines(record: RunRecord, images: npt.NDArray[np.uint8] | None = None) -> tuple[pd.DataFrame | None, str]:
     """The trivial baselines' scores of the test images, from ``baselines.csv`` or from the images themselves.
 
     What is computed is written to ``baselines.csv``, so that comparing runs needs no image.
+
+    Args:
+        record: The run.
+        images: Those of the manifest's rows as the run read them, shape (rows, height, width, channels); ``None``
+            reads them again.
 
     Returns:
         The test rows with one column per baseline, or ``None`` and the reason why not.
     """
     if record.baselines is not None:
         return record.baselines, ""
-    used = record.manifest[record.manifest["split"].isin(["train", "test"])]
-    train, test = record.rows("train"), record.rows("test")
-    if train["label"].nunique() < 2 or not len(test):
+    used = record.manifest["split"].isin(["train", "test"]).to_numpy()
+    rows = record.manifest[used]
+    if record.rows("train")["label"].nunique() < 2 or not len(record.rows("test")):
         return None, "the manifest holds no training images of both labels and test images"
-    if len(used) > MOST_IMAGES:
-        return None, f"{len(used)} images would have to be read again (at most {MOST_IMAGES} are)"
-    pixels = read_all(list(used["path"]), _preprocessing(record))
-    changed = [
-        path for path, before, now in zip(used["path"], used["sha256"], pixels.sha256, strict=True) if before != now
-    ]
-    if changed:
-        return None, f"{len(changed)} of {len(used)} images are missing or changed since the run, such as {changed[0]}"
-    is_train = (used["split"] == "train").to_numpy()
-    labels = used["label"].to_numpy()
-    scores = trivial_scores(pixels.images[is_train], labels[is_train], pixels.images[~is_train])
-    table = used[~is_train].assign(**scores).reset_index(drop=True)
+    if images is None:
+        pixels, reason = _read_again(record, rows)
+        if pixels is None:
+            return None, reason
+    else:
+        pixels = images[used]
+    is_train, labels = (rows["split"] == "train").to_numpy(), rows["label"].to_numpy()
+    scores = trivial_scores(pixels[is_train], labels[is_train], pixels[~is_train])
+    table = rows[~is_train].assign(**scores).reset_index(drop=True)
     mf.write(table, record.folder / BASELINES)
     return table, ""
+
+
+def _read_again(record: RunRecord, rows: pd.DataFrame) -> tuple[npt.NDArray[np.uint8] | None, str]:
+    """The preprocessed images of rows, or ``None`` and why there are none."""
+    if len(rows) > MOST_IMAGES:
+        return None, f"{len(rows)} images would have to be read again (at most {MOST_IMAGES} are)"
+    pixels = read_all(list(rows["path"]), _preprocessing(record))
+    changed = [path for path, old, new in zip(rows["path"], rows["sha256"], pixels.sha256, strict=True) if old != new]
+    if changed:
+        return None, f"{len(changed)} of {len(rows)} images are missing or changed since the run, such as {changed[0]}"
+    return pixels.images, ""
 
 
 def samples(record: RunRecord, mark: str) -> Picture:

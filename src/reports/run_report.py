@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from cxrlab.datamodules.manifest import people
@@ -45,7 +46,7 @@ NOT_CHECKED = (
 )
 
 
-def write_report(run_dir: Path) -> Path:
+def write_report(run_dir: Path, images: npt.NDArray[np.uint8] | None = None) -> Path:
     """Writes ``report.md``, ``report.html`` and ``figures/*.png`` into a run folder.
 
     Required: ``config.yaml``, ``environment.json``, ``manifest.csv``, ``metrics.json``. Whatever else is absent, the
@@ -53,6 +54,8 @@ def write_report(run_dir: Path) -> Path:
 
     Args:
         run_dir: Folder of a finished or interrupted run.
+        images: The manifest's images as the run read them, shape (rows, height, width, channels), for the trivial
+            baselines; ``None`` reads them again.
 
     Returns:
         The path of ``report.md``.
@@ -64,7 +67,7 @@ def write_report(run_dir: Path) -> Path:
     parts = [_head(record), _headline(record)]
     if record.of_the_paper:
         parts += [paper.beside_the_paper(record), paper.true_findings(record)]
-    parts += [_baselines(record), _metrics(record), _mistakes(record), _data(record), _network(record)]
+    parts += [_baselines(record, images), _metrics(record), _mistakes(record), _data(record), _network(record)]
     parts += [_figures(record), _about(record), _not_checked(record)]
     text = "\n\n".join(part for part in parts if part) + "\n"
     path, _ = write_pages(record.folder, "report", text, _title(record))
@@ -131,12 +134,12 @@ def _headline(record: RunRecord) -> str:
     return "## Result\n\n" + "\n\n".join(lines)
 
 
-def _baselines(record: RunRecord) -> str:
+def _baselines(record: RunRecord, images: npt.NDArray[np.uint8] | None) -> str:
     """What needs no network: how far it gets on the same test images, and whether the network can be told from it."""
     rows, section = record.scored("test"), record.section("test")
     if rows is None or section is None:
         return ""
-    table, reason = pictures.baselines(record)
+    table, reason = pictures.baselines(record, images)
     if table is None:
         return f"## Beside trivial baselines\n\nNOT CHECKED: {reason}."
     own = rows.set_index("path")["score"].reindex(table["path"]).to_numpy()

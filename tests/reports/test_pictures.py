@@ -56,6 +56,18 @@ def test_baselines_are_fitted_on_training_images_and_kept(record: RunRecord) -> 
     assert list(kept["thumbnail_8x8"]) == pytest.approx(list(table["thumbnail_8x8"]))
 
 
+def test_images_that_are_at_hand_are_not_read_again(record: RunRecord) -> None:
+    images = read_all(list(record.manifest["path"]), Preprocessing.create(16)).images
+    expected, _ = pictures.baselines(record)
+    for path in record.manifest["path"]:
+        Path(path).unlink()
+    table, reason = pictures.baselines(record, images)
+    assert reason == ""
+    assert table is not None
+    assert expected is not None
+    pd.testing.assert_frame_equal(table, expected)
+
+
 def test_baselines_that_were_kept_need_no_image(record: RunRecord) -> None:
     table, _ = pictures.baselines(record)
     for path in record.manifest["path"]:
@@ -117,7 +129,7 @@ def test_samples_are_two_of_each_class(record: RunRecord, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(figures, "before_after", note)
     assert pictures.samples(record, "").path == "figures/samples.png"
-    assert [caption.split(",")[0] for caption in drawn["captions"]] == ["Negative"] * 2 + ["Positive"] * 2
+    assert [caption.splitlines()[0] for caption in drawn["captions"]] == ["Negative"] * 2 + ["Positive"] * 2
     assert {image.shape for image in drawn["originals"]} == {(32, 40, 3)}
     assert {image.shape for image in drawn["processed"]} == {(16, 16, 3)}
 
