@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cxrlab.errors import check_range
-from cxrlab.models.layers import height_and_width, init_like_keras
+from cxrlab.models.layers import check_built_for, height_and_width, init_like_keras
 
 _FILTERS = (32, 64, 128, 256)
 _LEAST_SIDE = 32  # pixels: five poolings leave one
@@ -140,9 +140,7 @@ class Bennett(nn.Module):
         Raises:
             ValueError: The images are not of the size that the network was built for.
         """
-        shape = tuple(images.shape[1:])
-        if shape != self.input_shape:
-            raise ValueError(f"the network was built for images of shape {self.input_shape}, got {shape}")
+        check_built_for(self.input_shape, images)
         logits: Tensor = self.layers(images)
         return logits
 

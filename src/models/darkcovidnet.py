@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from cxrlab.errors import check_range
-from cxrlab.models.layers import height_and_width
+from cxrlab.models.layers import check_built_for, height_and_width
 
 _LEAST_SIDE = 4  # pixels: the first two poolings leave one, and everything after them pads
 
@@ -103,9 +103,7 @@ class DarkCovidNet(nn.Module):
         Raises:
             ValueError: The images are not of the size that the network was built for.
         """
-        shape = tuple(images.shape[1:])
-        if shape != self.input_shape:
-            raise ValueError(f"the network was built for images of shape {self.input_shape}, got {shape}")
+        check_built_for(self.input_shape, images)
         outputs: Tensor = self.layers(images)
         return outputs[:, 1:] - outputs[:, :1]
 

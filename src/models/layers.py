@@ -24,6 +24,21 @@ def height_and_width(image_size: int | Sequence[int]) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
+def check_built_for(input_shape: tuple[int, int, int], images: Tensor) -> None:
+    """Refuses images of another size than a network's linear layer was built for.
+
+    Args:
+        input_shape: Channels, height and width of one image.
+        images: Shape (N, C, H, W).
+
+    Raises:
+        ValueError: Their channels, height and width differ.
+    """
+    shape = tuple(images.shape[1:])
+    if shape != input_shape:
+        raise ValueError(f"the network was built for images of shape {input_shape}, got {shape}")
+
+
 def init_like_keras(module: nn.Module) -> None:
     """Sets a convolution or dense layer as Keras does: Glorot-uniform kernel (Glorot and Bengio 2010), zero bias."""
     if isinstance(module, nn.Conv2d | nn.Linear):

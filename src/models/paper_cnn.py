@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cxrlab.errors import check_choice, check_range
-from cxrlab.models.layers import height_and_width, init_like_keras
+from cxrlab.models.layers import check_built_for, height_and_width, init_like_keras
 
 _CONVOLUTIONS = ("conv2d", "conv2d_1", "conv2d_2")
 _NORMS = ("batch_normalization", "batch_normalization_1", "batch_normalization_2")
@@ -134,9 +134,8 @@ class PaperCNN(nn.Module):
         Raises:
             ValueError: The images are not of the size that the flatten head was built for.
         """
-        shape = tuple(images.shape[1:])
-        if self.flatten is not None and shape != self.input_shape:
-            raise ValueError(f"the network was built for images of shape {self.input_shape}, got {shape}")
+        if self.flatten is not None:
+            check_built_for(self.input_shape, images)
         # ReLU comes after the pooling where one directly follows the other: both keep the largest value if it is
         # positive and give zero otherwise, gradients included, and a quarter of the elements are left to work on.
         x = F.relu(_through(self.batch_normalization, self.conv2d(images)))
