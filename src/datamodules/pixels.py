@@ -6,81 +6,22 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
-import cv2
 import numpy as np
-import torch
+import pandas as pd
 from numpy.typing import NDArray
 from rich import get_console
 from rich.progress import track
 
-from cxrlab.datamodules.reading import read_image
-from cxrlab.errors import DataError, check_choice, check_range
+from cxrlab.datamodules.films import HASH_BYTES, perceptual_hash
+from cxrlab.datamodules.preprocessing import Preprocessing
+from cxrlab.datamodules.reading import ImageFacts, read_image
+from cxrlab.errors import DataError
 
+NO_FACTS = ImageFacts(format="", width=0, height=0, mode="", bits=0, bytes=0)
+"""Of a file that cannot be read."""
 _LISTED = 20  # an error lists this many bad files and counts the rest
 _SHOW_PROGRESS_FROM = 64  # images; fewer are read before a bar could be seen
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """What happens to an image between the file and the network; it travels with the weights.
-
-    Attributes:
-        height: Pixels, at least 1.
-        width: Pixels, at least 1.
-        channels: 3 (RGB, the paper's) or 1 (grey, ITU-R 601 luma).
-    """
-
-    height: int
-    width: int
-    channels: int = 3
-
-    @classmethod
-    def create(cls, image_size: int | Sequence[int], channels: int = 3) -> Preprocessing:
-        """Builds from ``image_size`` as the user writes it: one number for a square, or ``[height, width]``.
-
-        Raises:
-            ValueError: Not one or two whole numbers of at least 1, or channels other than 1 and 3.
-        """
-        sides = [image_size, image_size] if isinstance(image_size, int) else image_size
-        if isinstance(sides, str) or not isinstance(sides, Sequence) or len(sides) != 2:
-            raise ValueError(f"image_size must be one number or [height, width], got {image_size!r}")
-        for side in sides:
-            check_range("image_size", side, 1, 8192, integer=True)
-        check_choice("channels", channels, (1, 3))
-        return cls(int(sides[0]), int(sides[1]), channels)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of one image as the network sees it."""
-        return self.channels, self.height, self.width
-
-    def apply(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Resizes by bilinear interpolation without keeping the aspect ratio, as the paper does.
-
-        Args:
-            rgb: Shape (any height, any width, 3), uint8.
-
-        Returns:
-            Shape (height, width, channels), uint8.
-        """
-        if self.channels == 1:
-            rgb = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-        resized = cv2.resize(rgb, (self.width, self.height), interpolation=cv2.INTER_LINEAR)
-        return np.asarray(resized, dtype=np.uint8).reshape(self.height, self.width, self.channels)
-
-    @staticmethod
-    def to_float(images: torch.Tensor) -> torch.Tensor:
-        """Turns a batch (N, height, width, channels) uint8 into (N, channels, height, width) float32 in [0, 1].
-
-        The result lies in ``channels_last`` memory order, which is also the order in which convolutions are fastest.
-        """
-        return images.permute(0, 3, 1, 2).to(torch.float32).div_(255)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for a checkpoint."""
-        return {"height": self.height, "width": self.width, "channels": self.channels}
 
 
 @dataclass(frozen=True)
@@ -91,33 +32,47 @@ class Pixels:
         images: Shape (rows, height, width, channels), uint8; rows of unreadable images are zero.
         sha256: One hash per row, empty for unreadable images.
         problems: ``{row: why it could not be read}``.
+        hashes: What each image looks like, shape (rows, 32), uint8, zero for unreadable images; see
+            :func:`cxrlab.datamodules.films.perceptual_hash`.
+        facts: What each file says about itself, the columns of :class:`cxrlab.datamodules.reading.ImageFacts`; zero or
+            empty for unreadable images.
     """
 
     images: NDArray[np.uint8]
     sha256: list[str]
     problems: dict[int, str]
+    hashes: NDArray[np.uint8]
+    facts: pd.DataFrame
 
 
 def read_all(paths: Sequence[str], preprocessing: Preprocessing) -> Pixels:
     """Reads and resizes every image, on all cores, with a progress bar where it takes long enough to be seen."""
     images = np.zeros((len(paths), preprocessing.height, preprocessing.width, preprocessing.channels), np.uint8)
+    hashes = np.zeros((len(paths), HASH_BYTES), np.uint8)
     sha256 = [""] * len(paths)
+    facts = [NO_FACTS] * len(paths)
     problems: dict[int, str] = {}
 
     def read_one(row: int) -> None:
         try:
-            pixels, sha256[row] = read_image(paths[row])
+            pixels, sha256[row], facts[row] = read_image(paths[row])
         except DataError as error:
             problems[row] = str(error)
         else:
             images[row] = preprocessing.apply(pixels)
+            hashes[row] = perceptual_hash(pixels)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # OpenCV and hashing release the interpreter lock
         done = pool.map(read_one, range(len(paths)))
         quiet = len(paths) < _SHOW_PROGRESS_FROM or not get_console().is_terminal
         for _ in track(done, "reading images", len(paths), disable=quiet, transient=True):
             pass
-    return Pixels(images, sha256, dict(sorted(problems.items())))
+    return Pixels(images, sha256, dict(sorted(problems.items())), hashes, facts_table(facts))
+
+
+def facts_table(facts: Sequence[ImageFacts]) -> pd.DataFrame:
+    """One row per image, one column per field of :class:`ImageFacts`."""
+    return pd.DataFrame(facts, columns=list(ImageFacts._fields))
 
 
 def describe_problems(problems: dict[int, str], total: int) -> str:
@@ -125,5 +80,6 @@ def describe_problems(problems: dict[int, str], total: int) -> str:
     lines = list(problems.values())
     more = [f"… and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
     head = f"{len(lines)} of {total} images cannot be used:"
-    hint = "mend or remove them, or pass data.on_error=skip to leave them out (every report then says so)"
+    skip = ", or pass data.on_error=skip to leave them out (every report then says so)" if len(lines) < total else ""
+    hint = f"mend or remove them{skip}"
     return "\n  ".join([head, *lines[:_LISTED], *more, hint])

@@ -9,6 +9,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageCms
 
-from cxrlab.datamodules.reading import MAX_PIXELS, read_image
+from cxrlab.datamodules.reading import MAX_PIXELS, ImageFacts, read_image
 from cxrlab.errors import DataError
 
 Pixels = NDArray[np.uint8]
@@ -151,12 +152,201 @@ def test_the_pixels_are_those_of_imread(tmp_path: Path, name: str) -> None:
     np.testing.assert_array_equal(pixels, expected[..., ::-1])
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
-def test_exif_orientation_is_applied(tmp_path: Path, kind: str) -> None:
-    options = {"tiffinfo": {0x0112: 6}} if kind == "TIFF" else {"exif": EXIF}
-    pixels = read_bytes(tmp_path, encode(RGB, kind, **options))
-    assert pixels.shape == (31, 24, 3)
-    assert np.abs(pixels.astype(int) - np.rot90(RGB, -1)).mean() < 8
+# What EXIF says of the first row and column, as turns of an array (JEITA CP-3451, tag Orientation).
+ORIENTATIONS: dict[int, Callable[[Pixels], Pixels]] = {
+    1: lambda stored: stored,
+    2: lambda stored: stored[:, ::-1],
+    3: lambda stored: stored[::-1, ::-1],
+    4: lambda stored: stored[::-1],
+    5: lambda stored: stored.swapaxes(0, 1),
+    6: lambda stored: np.rot90(stored, -1),
+    7: lambda stored: stored[::-1, ::-1].swapaxes(0, 1),
+    8: lambda stored: np.rot90(stored),
+}
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_exif_orientation_is_applied(tmp_path: Path, kind: str, bits: int, orientation: int) -> None:
+    if bits == 16 and kind in {"JPEG", "WEBP"}:
+        return
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options: dict[str, Any] = {"tiffinfo": {0x0112: orientation}} if kind == "TIFF" else {"exif": exif}
+    quality: dict[str, dict[str, Any]] = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}
+    options |= quality.get(kind, {})
+    (tmp_path / "file").write_bytes(encode(RGB if bits == 8 else DEEP, kind, **options))
+    pixels, _, facts = read_image(tmp_path / "file")
+    expected = ORIENTATIONS[orientation](RGB if bits == 8 else stacked(GREY))
+    assert (facts.height, facts.width) == pixels.shape[:2] == expected.shape[:2]
+    if kind == "JPEG":
+        assert np.abs(pixels.astype(int) - expected).mean() < 8
+    else:
+        np.testing.assert_array_equal(pixels, expected)
+
+
+def test_12_bit_values_in_16_bit_files_are_not_nearly_black(tmp_path: Path) -> None:
+    twelve = DEEP >> 4
+    assert twelve.max() > 2**11
+    for kind in ("PNG", "TIFF"):
+        (tmp_path / "file").write_bytes(encode(twelve, kind))
+        pixels, _, facts = read_image(tmp_path / "file")
+        np.testing.assert_array_equal(pixels, stacked((twelve >> 4).astype(np.uint8)))
+        assert facts.bits == 12
+
+
+@pytest.mark.parametrize(
+    ("values", "bits", "expected"),
+    [
+        pytest.param([0, 256, 65535], 16, [0, 1, 255], id="16"),
+        pytest.param([0, 8, 1023], 10, [0, 2, 255], id="10"),
+        pytest.param([0, 1, 4096], 13, [0, 0, 128], id="13"),
+        pytest.param([0, 1, 200], 8, [0, 1, 200], id="8-stays-8"),
+        pytest.param([0, 1, 2], 8, [0, 1, 2], id="dim"),
+        pytest.param([0, 0, 0], 8, [0, 0, 0], id="black"),
+    ],
+)
+def test_the_upper_8_of_the_bits_in_use_are_kept(
+    tmp_path: Path, values: list[int], bits: int, expected: list[int]
+) -> None:
+    (tmp_path / "file").write_bytes(encode(np.array([values], np.uint16), "PNG"))
+    pixels, _, facts = read_image(tmp_path / "file")
+    assert pixels[0, :, 0].tolist() == expected
+    assert facts.bits == bits
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+def test_16_bit_colours_and_transparency(tmp_path: Path, suffix: str) -> None:
+    deep = np.dstack([RGB[..., ::-1], np.full_like(GREY, 9)]).astype(np.uint16) << 8 | 77
+    for channels, mode_ in ((3, "RGB"), (4, "RGBA")):
+        (tmp_path / "file").write_bytes(encode_cv(suffix, deep[..., :channels]))
+        pixels, _, facts = read_image(tmp_path / "file")
+        np.testing.assert_array_equal(pixels, RGB)
+        assert facts[3:5] == (mode_, 16)
+
+
+def test_a_16_bit_tiff_in_which_white_is_zero_is_inverted(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(encode(DEEP, "TIFF", tiffinfo={262: 0}))
+    np.testing.assert_array_equal(read_image(tmp_path / "file").pixels, stacked(255 - GREY))
+
+
+def packed_12_bit_tiff(values: NDArray[np.uint16]) -> bytes:
+    height, width = values.shape
+    pairs = values.reshape(-1, 2).astype(int)
+    packed = np.stack([pairs[:, 0] >> 4, (pairs[:, 0] & 15) << 4 | pairs[:, 1] >> 8, pairs[:, 1] & 255], 1)
+    data = packed.astype(np.uint8).tobytes()
+    start = 8 + 2 + 9 * 12 + 4
+    tags = {256: width, 257: height, 258: 12, 259: 1, 262: 1, 273: start, 277: 1, 278: height, 279: len(data)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 0) + data
+
+
+def test_a_12_bit_tiff_is_read(tmp_path: Path) -> None:
+    values = np.arange(32 * 24, dtype=np.uint16).reshape(24, 32) * 5 % 4096
+    (tmp_path / "file").write_bytes(packed_12_bit_tiff(values))
+    pixels, _, facts = read_image(tmp_path / "file")
+    np.testing.assert_array_equal(pixels[..., 0], values >> 4)
+    assert facts.bits == 12
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "PNG", "WEBP"])
+def test_several_pictures_in_a_file_are_refused_with_their_number(refused: Callable[..., str], kind: str) -> None:
+    others = [Image.fromarray(np.roll(RGB, 9 * turn, 0)) for turn in (1, 2)]
+    assert refused(encode(RGB, kind, save_all=True, append_images=others)) == (
+        "holds 3 pictures, and which of them is meant is unknown; save one of them"
+    )
+
+
+def test_the_thumbnail_of_a_tiff_is_no_second_picture(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    thumbnail = Image.fromarray(RGB[::4, ::4].copy())
+    thumbnail.encoderinfo = {"tiffinfo": {254: 1}}  # a reduced version of another picture in this file
+    Image.fromarray(RGB).save(buffer, "TIFF", save_all=True, append_images=[thumbnail])
+    (tmp_path / "file").write_bytes(buffer.getvalue())
+    with Image.open(tmp_path / "file") as image:
+        assert image.n_frames == 2  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(read_image(tmp_path / "file").pixels, RGB)
+
+
+FACTS: dict[str, tuple[bytes, tuple[str, str, int, int]]] = {
+    "png-grey": (LOSSLESS["png-grey"][0], ("PNG", "grey", 8, 0)),
+    "png-1-bit": (LOSSLESS["png-1-bit"][0], ("PNG", "1 bit", 1, 0)),
+    "png-grey-alpha": (LOSSLESS["png-grey-alpha"][0], ("PNG", "grey+alpha", 8, 0)),
+    "png-palette": (encode(quantized(), "PNG"), ("PNG", "palette", 8, 0)),
+    "png-4-bit-palette": (encode(Image.fromarray(RGB).quantize(14), "PNG", bits=4), ("PNG", "palette", 4, 0)),
+    "png-rgba": (LOSSLESS["png-rgba"][0], ("PNG", "RGBA", 8, 0)),
+    "png-16-bit": (LOSSLESS["png-16-bit"][0], ("PNG", "grey", 16, 0)),
+    "bmp": (LOSSLESS["bmp-rgb"][0], ("BMP", "RGB", 8, 0)),
+    "tiff": (LOSSLESS["tiff-grey"][0], ("TIFF", "grey", 8, 0)),
+    "webp": (LOSSY["webp"], ("WEBP", "RGB", 8, 0)),
+    "jpeg": (LOSSY["jpeg"], ("JPEG", "RGB", 8, 95)),
+    "jpeg-grey": (LOSSY["jpeg-grey"], ("JPEG", "grey", 8, 95)),
+    "jpeg-cmyk": (encode(mode("CMYK"), "JPEG", quality=60), ("JPEG", "CMYK", 8, 60)),
+    "jpeg-multi-picture": (LOSSY["jpeg-multi-picture"], ("JPEG", "RGB", 8, 95)),
+}
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_the_file_says_what_it_is(tmp_path: Path, name: str) -> None:
+    data, (kind, colours, bits, quality) = FACTS[name]
+    (tmp_path / "file").write_bytes(data)
+    assert read_image(tmp_path / "file").facts == ImageFacts(kind, 31, 24, colours, bits, len(data), quality, "", "")
+
+
+@pytest.mark.parametrize("quality", [1, 5, 10, 25, 49, 50, 51, 75, 85, 90, 95, 99, 100])
+def test_the_quality_of_a_jpeg_is_estimated(tmp_path: Path, quality: int) -> None:
+    (tmp_path / "file").write_bytes(encode(RGB, "JPEG", quality=quality))
+    assert read_image(tmp_path / "file").facts.jpeg_quality == quality
+
+
+def test_the_quality_of_an_unusual_table_is_the_nearest(tmp_path: Path) -> None:
+    flat = [16] * 64  # coarser than libjpeg's for low frequencies and finer for high ones
+    (tmp_path / "file").write_bytes(encode(GREY, "JPEG", qtables=[flat]))
+    assert 50 < read_image(tmp_path / "file").facts.jpeg_quality < 95
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def test_nothing_is_printed_about_colour_profiles(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    data = encode(GREY, "PNG")
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()  # RGB does not fit a grey image
+    iccp = chunk(b"iCCP", b"RGB\0\0" + zlib.compress(profile))
+    (tmp_path / "file").write_bytes(data[:33] + iccp + data[33:])
+    cv2.imread(str(tmp_path / "file"))
+    assert "iCCP" in capfd.readouterr().err  # what OpenCV does without help
+    np.testing.assert_array_equal(read_image(tmp_path / "file").pixels, stacked(GREY))
+    assert capfd.readouterr().err == ""
+
+
+def test_opencv_prints_no_remarks(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    four_channels = np.dstack([RGB, GREY]).astype(np.uint16) << 8  # OpenCV does not say what the fourth one is
+    data = encode_cv(".tiff", four_channels)
+    capfd.readouterr()
+    read_bytes(tmp_path, data)
+    assert capfd.readouterr().err == ""
+
+
+def test_the_filters_of_warnings_are_as_before_when_threads_have_read(tmp_path: Path) -> None:
+    files = []
+    for number, data in enumerate([LOSSY["jpeg"], LOSSLESS["png-rgb"][0], b"none"] * 20):
+        files.append(tmp_path / str(number))
+        files[-1].write_bytes(data)
+
+    def read(file: Path) -> bool:
+        try:
+            return read_image(file).pixels.size > 0
+        except DataError:
+            return False
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        before = list(warnings.filters)
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(read, files)) == 40
+        assert warnings.filters == before
 
 
 def test_sha256_is_of_the_bytes_of_the_file(tmp_path: Path) -> None:
@@ -180,7 +370,6 @@ def test_the_type_is_told_by_the_content(tmp_path: Path, refused: Callable[..., 
     "data",
     [
         pytest.param(encode(RGB, "GIF"), id="gif"),
-        pytest.param(b"\0" * 128 + b"DICM" + b"\0" * 100, id="dicom"),
         pytest.param(b"<svg xmlns='http://www.w3.org/2000/svg'/>", id="svg"),
         pytest.param(b"%PDF-1.7", id="pdf"),
         pytest.param(b"\xff\xd8\xff", id="jpeg-magic-only"),
@@ -192,9 +381,20 @@ def test_other_formats_are_refused(refused: Callable[..., str], data: bytes) -> 
 
 @pytest.mark.parametrize("values", [GREY.astype(np.float32) / 255, DEEP.astype(np.int32)], ids=["float", "32-bit"])
 def test_values_without_a_range_are_refused_rather_than_shown_black(refused: Callable[..., str], values: Any) -> None:
-    assert refused(encode(values, "TIFF")).endswith(
-        "of a kind that OpenCV cannot decode; copy it again, or save it as 8-bit PNG"
+    assert refused(encode(values, "TIFF")) == (
+        "its values (floating point, signed or 32 bit) have no range that means black and white; save it as 16-bit PNG"
     )
+
+
+def test_signed_values_are_refused(refused: Callable[..., str]) -> None:
+    assert refused(encode_cv(".tiff", GREY.astype(np.int16) - 100)).startswith("its values (floating point, signed")
+
+
+def test_what_begins_like_an_image_but_is_none_says_so(refused: Callable[..., str]) -> None:
+    data = encode_cv(".tiff", RGB.astype(np.float64))
+    kind = "although it begins like TIFF: damaged, or of a kind that Pillow cannot read"
+    assert refused(data).startswith(f"not an image by its content ({len(data):,} bytes, {kind})")
+    assert "begins like WEBP" in refused(b"RIFF\x10\0\0\0WEBPVP8 \0\0\0\0")
 
 
 @pytest.mark.parametrize("name", ONE_PICTURE)
@@ -236,9 +436,6 @@ def test_a_flipped_byte_in_a_png_is_refused(refused: Callable[..., str]) -> None
 
 
 def png_header(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
@@ -268,9 +465,13 @@ def test_a_decompression_bomb_is_refused_by_its_header(
     )
 
 
-def test_a_side_over_the_limit_of_opencv_is_refused(refused: Callable[..., str]) -> None:
-    wide = np.zeros((1, 2**20 + 1), np.uint8)
-    assert refused(encode(wide, "PNG")).startswith("damaged or of a kind that OpenCV cannot decode")
+def test_a_side_over_the_limit_of_opencv_is_refused(
+    refused: Callable[..., str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    wide = np.zeros((1, 1_000_001), np.uint8)
+    expected = "1000001x1 pixels by its header, over the limit of 1,000,000 a side; shrink the image"
+    assert refused(encode(wide, "PNG")) == expected
+    assert capfd.readouterr().err == ""
 
 
 def test_an_error_of_opencv_itself_names_the_file(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,171 @@
+"""What happens to an image between the file and the network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cxrlab.errors import check_choice, check_range
+
+FITS = ("squeeze", "pad", "crop")
+CONTRASTS = ("none", "clahe", "histeq")
+CLAHE_CLIP_LIMIT = 2.0
+"""A bin of a tile's histogram keeps at most so many times the mean bin; the rest is spread over all bins."""
+CLAHE_TILES = (8, 8)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What happens to an image between the file and the network; it travels with the weights.
+
+    The steps, in this order: cut the border off, make it grey, fit, change the contrast, and pad (so that black bars do
+    not count as part of the picture).
+
+    Attributes:
+        height: Pixels, at least 1.
+        width: Pixels, at least 1.
+        channels: 3 (RGB, the paper's) or 1 (grey, ITU-R 601 luma).
+        fit: How the picture comes to fill height and width: ``squeeze`` (the paper's: the aspect ratio is lost),
+            ``pad`` (it is kept, black bars on two sides) or ``crop`` (it is kept, the largest centred part is shown).
+        contrast: Of the luma, after resizing: ``none``, ``clahe`` (contrast-limited adaptive histogram equalisation,
+            Zuiderveld 1994; clip limit 2, 8x8 tiles) or ``histeq`` (histogram equalisation). Hue is kept.
+        border: Share of the height cut off at top and bottom each, and of the width at left and right, in [0, 0.4).
+    """
+
+    height: int
+    width: int
+    channels: int = 3
+    fit: str = "squeeze"
+    contrast: str = "none"
+    border: float = 0.0
+
+    @classmethod
+    def create(
+        cls,
+        image_size: int | Sequence[int],
+        channels: int = 3,
+        fit: str = "squeeze",
+        contrast: str = "none",
+        border: float = 0.0,
+    ) -> Preprocessing:
+        """Builds from ``image_size`` as the user writes it: one number for a square, or ``[height, width]``.
+
+        Raises:
+            ValueError: Not one or two whole numbers of at least 1, channels other than 1 and 3, an unknown fit or
+                contrast, or a border outside [0, 0.4).
+        """
+        sides = [image_size, image_size] if isinstance(image_size, int) else image_size
+        if isinstance(sides, str) or not isinstance(sides, Sequence) or len(sides) != 2:
+            raise ValueError(f"image_size must be one number or [height, width], got {image_size!r}")
+        for side in sides:
+            check_range("image_size", side, 1, 8192, integer=True)
+        check_choice("channels", channels, (1, 3))
+        check_choice("fit", fit, FITS)
+        check_choice("contrast", contrast, CONTRASTS)
+        check_range("border", border, 0, 0.4, high_open=True)
+        return cls(int(sides[0]), int(sides[1]), channels, fit, contrast, float(border))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
+        """Rebuilds what :meth:`as_dict` gave, also of checkpoints written when there were only sizes and channels.
+
+        Raises:
+            KeyError: No height or width.
+            ValueError: A key that does not exist, or a value out of range: the file may come from a stranger.
+        """
+        options = {key: value for key, value in values.items() if key not in {"height", "width"}}
+        for key in options:
+            check_choice("preprocessing", key, ("channels", "fit", "contrast", "border"))
+        return cls.create([values["height"], values["width"]], **options)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image as the network sees it."""
+        return self.channels, self.height, self.width
+
+    def apply(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Brings one image to the network's size, by bilinear interpolation as the paper does.
+
+        Args:
+            rgb: Shape (any height, any width, 3), uint8.
+
+        Returns:
+            Shape (height, width, channels), uint8.
+        """
+        image = _without_border(rgb, self.border)
+        if self.channels == 1:
+            image = _uint8(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+        if self.fit == "crop":
+            image = _centre(image, self.height, self.width)
+        height, width = self._size_inside(image) if self.fit == "pad" else (self.height, self.width)
+        image = _uint8(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR))
+        if self.contrast != "none":
+            image = _change_luma(image, self.contrast)
+        if self.fit == "pad":
+            image = _in_the_middle(image, self.height, self.width)
+        return image.reshape(self.height, self.width, self.channels)
+
+    def _size_inside(self, image: NDArray[np.uint8]) -> tuple[int, int]:
+        """The largest height and width of the image's own aspect ratio that fit."""
+        height, width = image.shape[:2]
+        scale = min(self.height / height, self.width / width)
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+    @staticmethod
+    def to_float(images: torch.Tensor) -> torch.Tensor:
+        """Turns a batch (N, height, width, channels) uint8 into (N, channels, height, width) float32 in [0, 1].
+
+        The result lies in ``channels_last`` memory order, which is also the order in which convolutions are fastest.
+        """
+        return images.permute(0, 3, 1, 2).to(torch.float32).div_(255)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for a checkpoint, one per attribute."""
+        return asdict(self)
+
+
+def _uint8(image: Any) -> NDArray[np.uint8]:
+    return np.asarray(image, dtype=np.uint8)
+
+
+def _without_border(image: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
+    top, left = int(image.shape[0] * share), int(image.shape[1] * share)
+    return image[top : image.shape[0] - top, left : image.shape[1] - left]
+
+
+def _centre(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """The largest centred part of an image with the aspect ratio of height and width."""
+    rows = min(image.shape[0], max(1, round(image.shape[1] * height / width)))
+    columns = min(image.shape[1], max(1, round(image.shape[0] * width / height)))
+    top, left = (image.shape[0] - rows) // 2, (image.shape[1] - columns) // 2
+    return image[top : top + rows, left : left + columns]
+
+
+def _in_the_middle(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """The image on black."""
+    canvas = np.zeros((height, width, *image.shape[2:]), np.uint8)
+    top, left = (height - image.shape[0]) // 2, (width - image.shape[1]) // 2
+    canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return canvas
+
+
+def _change_luma(image: NDArray[np.uint8], contrast: str) -> NDArray[np.uint8]:
+    if image.ndim == 2:
+        return _equalise(image, contrast)
+    parts = cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)  # a grey pixel comes back as exactly its luma
+    parts[..., 0] = _equalise(_uint8(parts[..., 0]), contrast)
+    return _uint8(cv2.cvtColor(parts, cv2.COLOR_YCrCb2RGB))
+
+
+def _equalise(luma: NDArray[np.uint8], contrast: str) -> NDArray[np.uint8]:
+    luma = np.ascontiguousarray(luma)
+    if contrast == "histeq":
+        return _uint8(cv2.equalizeHist(luma))
+    # One per call: it keeps the tables of its tiles, and images are prepared in threads.
+    return _uint8(cv2.createCLAHE(CLAHE_CLIP_LIMIT, CLAHE_TILES).apply(luma))

@@ -1,0 +1,618 @@
+"""From a DICOM file to 8-bit RGB, or to a reason why not: datamodules/dicom.py."""
+
+from __future__ import annotations
+
+import io
+import logging
+import tracemalloc
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    MPEG2MPML,
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+from cxrlab.datamodules import dicom
+from cxrlab.datamodules.dicom import is_dicom
+from cxrlab.datamodules.reading import MAX_PIXELS, ImageFacts, ReadImage, read_image
+from cxrlab.errors import DataError
+
+PATIENT = "Doe^Jane"
+DIGITAL_X_RAY = "1.2.840.10008.5.1.4.1.1.1.1"
+TESTED_WITH = Path(str(pydicom.data.__file__)).parent
+Read = Callable[..., ReadImage]
+
+
+def film(values: NDArray[Any], meaning: str = "MONOCHROME2", bits: int | None = None, **attributes: Any) -> Dataset:
+    """A data set with these stored values, shape (rows, columns[, 3])."""
+    dataset = Dataset()
+    dataset.SOPClassUID = UID(DIGITAL_X_RAY)
+    dataset.SOPInstanceUID = UID("1.2.3")
+    dataset.Manufacturer, dataset.ManufacturerModelName = "Acme", "DX 1000"
+    dataset.PatientName, dataset.ViewPosition = PATIENT, "PA"
+    dataset.Rows, dataset.Columns = values.shape[:2]
+    dataset.SamplesPerPixel = values.shape[2] if values.ndim == 3 else 1
+    if values.ndim == 3:
+        dataset.PlanarConfiguration = 0
+    dataset.PhotometricInterpretation = meaning
+    dataset.BitsAllocated = 8 * values.dtype.itemsize
+    dataset.BitsStored = bits or dataset.BitsAllocated
+    dataset.HighBit = dataset.BitsStored - 1
+    dataset.PixelRepresentation = int(values.dtype.kind == "i")
+    for keyword, value in attributes.items():
+        setattr(dataset, keyword, value)
+    data = values.tobytes()
+    dataset.PixelData = data + bytes(len(data) % 2)
+    return dataset
+
+
+def saved(dataset: Dataset, syntax: str = ExplicitVRLittleEndian) -> bytes:
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = UID(syntax)
+    dataset.file_meta.MediaStorageSOPClassUID = UID(dataset.get("SOPClassUID", DIGITAL_X_RAY))
+    dataset.file_meta.MediaStorageSOPInstanceUID = UID("1.2.3")
+    if "PixelData" in dataset:
+        dataset["PixelData"].VR = "OB" if UID(syntax).is_encapsulated else "OW"
+        dataset["PixelData"].is_undefined_length = UID(syntax).is_encapsulated
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def lut(entries: list[int], first: int, bits: int) -> Dataset:
+    item = Dataset()
+    item.LUTDescriptor = [len(entries), first, bits]
+    item.LUTData = entries
+    item["LUTDescriptor"].VR = item["LUTData"].VR = "US" if first >= 0 else "SS"
+    if first < 0:
+        item["LUTData"].VR = "US"
+    return item
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Read:
+    def read_(data: Dataset | bytes) -> ReadImage:
+        file = tmp_path / "film"
+        file.write_bytes(saved(data) if isinstance(data, Dataset) else data)
+        return read_image(file)
+
+    return read_
+
+
+@pytest.fixture
+def levels(read: Read) -> Callable[..., list[int]]:
+    """Grey levels of the first row."""
+
+    def levels_(data: Dataset | bytes) -> list[int]:
+        pixels = read(data).pixels
+        assert (pixels == pixels[..., :1]).all()
+        return [int(level) for level in pixels[0, :, 0]]
+
+    return levels_
+
+
+@pytest.fixture
+def refused(tmp_path: Path) -> Callable[..., str]:
+    def refused_(data: Dataset | bytes) -> str:
+        file = tmp_path / "film"
+        file.write_bytes(saved(data) if isinstance(data, Dataset) else data)
+        with pytest.raises(DataError) as caught:
+            read_image(file)
+        message = str(caught.value)
+        assert message.startswith(f"{file}: ")
+        assert PATIENT not in message
+        return message.removeprefix(f"{file}: ")
+
+    return refused_
+
+
+def row(*values: int, dtype: Any = np.uint16) -> NDArray[Any]:
+    return np.array([values], dtype)
+
+
+NOISE = np.random.default_rng(0).integers(0, 4096, (20, 30), np.uint16)
+
+
+def test_pixels_and_facts(read: Read) -> None:
+    data = saved(film(NOISE, bits=12))
+    pixels, _, facts = read(data)
+    low, high = int(NOISE.min()), int(NOISE.max())
+    np.testing.assert_array_equal(pixels[..., 0], np.rint((NOISE - low) / (high - low) * 255))
+    assert pixels.dtype == np.uint8
+    assert facts == ImageFacts("DICOM", 30, 20, "grey", 12, len(data), 0, "Acme DX 1000", "PA")
+
+
+# Worked out by hand with PS3.3 C.11.2.1.2: y = ((x - (c - 0.5)) / (w - 1) + 0.5) * 255, cut at 0 and 255.
+@pytest.mark.parametrize(
+    ("values", "attributes", "expected"),
+    [
+        pytest.param([100, 150, 300], {}, [0, 64, 255], id="none-min-max"),
+        pytest.param([7, 7, 7], {}, [128, 128, 128], id="none-constant"),
+        # c - 0.5 = 127.5, w - 1 = 255: the identity
+        pytest.param([0, 1, 128, 255, 300], {"WindowCenter": 128, "WindowWidth": 256}, [0, 1, 128, 255, 255], id="256"),
+        # (1000 - 2047.5) / 4095 + 0.5 = 0.2442
+        pytest.param([0, 1000, 4095], {"WindowCenter": 2048, "WindowWidth": 4096}, [0, 62, 255], id="12-bit"),
+        pytest.param([9, 10, 11], {"WindowCenter": 10.5, "WindowWidth": 1}, [0, 0, 255], id="threshold"),
+        # exact: (10 - 20) / 40 + 0.5 = 0.25
+        pytest.param(
+            [0, 10, 20, 40],
+            {"WindowCenter": 20, "WindowWidth": 40, "VOILUTFunction": "LINEAR_EXACT"},
+            [0, 64, 128, 255],
+            id="exact",
+        ),
+        # 1 / (1 + exp(-4 * 10 / 40)) = 0.7311
+        pytest.param(
+            [0, 20, 30],
+            {"WindowCenter": 20, "WindowWidth": 40, "VOILUTFunction": "SIGMOID"},
+            [30, 128, 186],
+            id="sigmoid",
+        ),
+        pytest.param(
+            [0, 100, 200], {"WindowCenter": [100, 5], "WindowWidth": [201, 9]}, [1, 128, 255], id="first-of-two"
+        ),
+        # 2 x - 100: 0, 100, 300 -> -100, 100, 500; (100 - 199.5) / 400 + 0.5
+        pytest.param(
+            [0, 100, 300],
+            {"RescaleSlope": 2, "RescaleIntercept": -100, "WindowCenter": 200, "WindowWidth": 401},
+            [0, 64, 255],
+            id="rescale",
+        ),
+        pytest.param([10, 20, 30], {"RescaleSlope": -1, "RescaleIntercept": 50}, [255, 128, 0], id="negative-slope"),
+        pytest.param([0, 100, 4000], {"PixelPaddingValue": 4000}, [0, 255, 255], id="padding"),
+        pytest.param(
+            [0, 5, 100, 150, 200],
+            {"PixelPaddingValue": 0, "PixelPaddingRangeLimit": 9},
+            [0, 0, 0, 128, 255],
+            id="paddings",
+        ),
+        pytest.param([3, 3], {"PixelPaddingValue": 3}, [128, 128], id="only-padding"),
+        pytest.param([0, 99], {"WindowCenter": None, "WindowWidth": None}, [0, 255], id="empty-window"),
+    ],
+)
+def test_values_by_hand(
+    levels: Callable[..., list[int]], values: list[int], attributes: dict[str, Any], expected: list[int]
+) -> None:
+    assert levels(film(row(*values), **attributes)) == expected
+
+
+def test_signed_values(levels: Callable[..., list[int]]) -> None:
+    values = row(-1000, -500, 0, 1000, dtype=np.int16)
+    assert levels(film(values)) == [0, 64, 128, 255]  # (-500 + 1000) / 2000
+    # c - 0.5 = 40, w - 1 = 400: -160 is black, 240 is white
+    windowed = film(row(-160, -60, 40, 140, 240, dtype=np.int16), WindowCenter=40.5, WindowWidth=401)
+    assert levels(windowed) == [0, 64, 128, 191, 255]
+
+
+def test_12_signed_bits_of_16(levels: Callable[..., list[int]]) -> None:
+    stored = (row(-2048, 0, 2047, dtype=np.int16) & 0x0FFF).astype(np.int16)  # the unused bits do not hold the sign
+    assert levels(film(stored, bits=12)) == [0, 128, 255]
+
+
+def test_unused_bits_are_no_part_of_the_value(levels: Callable[..., list[int]]) -> None:
+    overlay = row(0, 2048, 4095) | np.uint16(0x8000)
+    assert levels(film(overlay, bits=12, WindowCenter=2048, WindowWidth=4096)) == [0, 128, 255]
+
+
+def test_8_and_32_bits(levels: Callable[..., list[int]]) -> None:
+    assert levels(film(row(10, 20, 30, 30, dtype=np.uint8))) == [0, 128, 255, 255]
+    assert levels(film(row(0, 2**30, 2**31, dtype=np.uint32))) == [0, 128, 255]
+
+
+def test_a_modality_table(levels: Callable[..., list[int]]) -> None:
+    table = lut([0, 100, 400], 10, 16)
+    attributes: dict[str, Any] = {"ModalityLUTSequence": [table], "WindowCenter": 200.5, "WindowWidth": 401}
+    assert levels(film(row(9, 10, 11, 12, 13), **attributes)) == [0, 0, 64, 255, 255]
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_a_voi_table_goes_before_the_window(levels: Callable[..., list[int]], syntax: str) -> None:
+    table = lut([0, 1023, 512, 256], 5, 10)  # 512 / 1023, 256 / 1023
+    attributes: dict[str, Any] = {"VOILUTSequence": [table], "WindowCenter": 3, "WindowWidth": 2}
+    data = saved(film(row(0, 5, 6, 7, 8, 99), **attributes), syntax)
+    assert levels(data) == [0, 0, 255, 128, 64, 64]
+
+
+def test_a_voi_table_from_12_to_8_bits(levels: Callable[..., list[int]]) -> None:
+    table = lut([entry // 16 for entry in range(4096)], 0, 8)
+    assert levels(film(row(0, 16, 255, 256, 2048, 4095), VOILUTSequence=[table])) == [0, 1, 15, 16, 128, 255]
+
+
+def test_a_voi_table_of_signed_values(levels: Callable[..., list[int]]) -> None:
+    table = lut([0, 255, 0, 255], -2, 8)
+    assert levels(film(row(-3, -2, -1, 0, 1, 2, dtype=np.int16), VOILUTSequence=[table])) == [0, 0, 255, 0, 255, 255]
+
+
+TWINS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {}),
+    # c' = 4095 - c + 1, since the window is not symmetric around its centre
+    ({"WindowCenter": 1000, "WindowWidth": 700}, {"WindowCenter": 3096, "WindowWidth": 700}),
+    (
+        {"WindowCenter": 1000.25, "WindowWidth": 77.5, "VOILUTFunction": "LINEAR_EXACT"},
+        {"WindowCenter": 3094.75, "WindowWidth": 77.5, "VOILUTFunction": "LINEAR_EXACT"},
+    ),
+    ({"PixelPaddingValue": 0}, {"PixelPaddingValue": 4095}),
+    ({"RescaleSlope": 3, "RescaleIntercept": -7}, {"RescaleSlope": 3, "RescaleIntercept": -7}),
+    (
+        {"VOILUTSequence": [lut([entry // 16 for entry in range(4096)], 0, 8)]},
+        {"VOILUTSequence": [lut([entry // 16 for entry in range(4096)], 0, 8)]},
+    ),
+]
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless])
+@pytest.mark.parametrize("attributes", TWINS, ids=["none", "linear", "exact", "padding", "rescale", "table"])
+def test_a_monochrome1_twin_is_equal(
+    read: Read, attributes: tuple[dict[str, Any], dict[str, Any]], syntax: str
+) -> None:
+    def compressed(dataset: Dataset) -> bytes:
+        if syntax == RLELossless:
+            dataset.file_meta = FileMetaDataset()
+            dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+            dataset.compress(RLELossless, generate_instance_uid=False)
+            return saved(dataset, RLELossless)
+        return saved(dataset)
+
+    original = read(compressed(film(NOISE, bits=12, **attributes[0])))
+    twin = read(compressed(film(4095 - NOISE, "MONOCHROME1", 12, **attributes[1])))
+    np.testing.assert_array_equal(twin.pixels, original.pixels)
+    assert len(np.unique(twin.pixels)) > 5
+    assert twin.facts.mode == original.facts.mode == "grey"
+
+
+@pytest.mark.parametrize("name", ["MR_small.dcm", "CT_small.dcm", "dicomdirtests/77654033/CR1/6154"])
+def test_the_twin_of_a_shipped_file_is_equal(read: Read, name: str) -> None:
+    """The twin shows the same film: its values run the other way, and so do rescale and window."""
+    dataset = pydicom.dcmread(TESTED_WITH / "test_files" / name)
+    meaning = dataset.PhotometricInterpretation
+    stored = dataset.pixel_array
+    expected = read(saved(dataset)).pixels
+    low, high = (-(2**15), 2**15 - 1) if stored.dtype.kind == "i" else (0, 2**dataset.BitsStored - 1)
+    dataset.PixelData = (high + low - stored.astype(np.int64)).astype(stored.dtype).tobytes()
+    slope, intercept = float(dataset.get("RescaleSlope", 1)), float(dataset.get("RescaleIntercept", 0))
+    modality = slope * (high + low) + 2 * intercept  # what a value and its twin's add up to
+    if "WindowCenter" in dataset:
+        centre, width = (np.atleast_1d(dataset[keyword].value)[0] for keyword in ("WindowCenter", "WindowWidth"))
+        dataset.WindowCenter, dataset.WindowWidth = modality - float(centre) + 1, width
+    if "PixelPaddingValue" in dataset:
+        del dataset.PixelPaddingValue
+    dataset.PhotometricInterpretation = "MONOCHROME1" if meaning == "MONOCHROME2" else "MONOCHROME2"
+    np.testing.assert_array_equal(read(saved(dataset)).pixels, expected)
+
+
+RGB = np.random.default_rng(1).integers(0, 256, (8, 10, 3), np.uint8)
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_colours_in_every_byte_order(read: Read, syntax: str) -> None:
+    wide = RGB.astype(np.uint16) << 4 | 9
+    stored = wide.byteswap() if syntax == ExplicitVRBigEndian else wide
+    dataset = film(wide, "RGB", 12)
+    dataset.PixelData = stored.tobytes()
+    pixels, _, facts = read(saved(dataset, syntax))
+    np.testing.assert_array_equal(pixels, RGB)
+    assert facts[3:5] == ("RGB", 12)
+
+
+def test_planes_of_colour(read: Read) -> None:
+    dataset = film(RGB, "RGB", PlanarConfiguration=1)
+    dataset.PixelData = RGB.transpose(2, 0, 1).tobytes()
+    np.testing.assert_array_equal(read(dataset).pixels, RGB)
+
+
+def test_ybr_becomes_rgb(read: Read) -> None:
+    ybr = np.asarray(Image.fromarray(RGB).convert("YCbCr"))
+    assert np.abs(read(film(ybr, "YBR_FULL")).pixels.astype(int) - RGB).max() <= 3
+
+
+def palette(stored: NDArray[Any], entries: list[int], bits: int) -> Dataset:
+    dataset = film(stored, "PALETTE COLOR")
+    kind = np.uint8 if bits == 8 else np.uint16
+    for turn, colour in enumerate(("Red", "Green", "Blue")):
+        setattr(dataset, f"{colour}PaletteColorLookupTableDescriptor", [len(entries), 0, bits])
+        table = np.roll(np.array(entries, kind), turn).tobytes()
+        setattr(dataset, f"{colour}PaletteColorLookupTableData", table)
+    return dataset
+
+
+def test_a_palette(read: Read) -> None:
+    pixels, _, facts = read(palette(row(0, 1, 2, 3, dtype=np.uint8), [0, 10, 20, 255], 8))
+    assert pixels[0].tolist() == [[0, 255, 20], [10, 0, 255], [20, 10, 0], [255, 20, 10]]
+    assert facts.mode == "palette"
+    deep = read(palette(row(0, 1, 2, 3, dtype=np.uint8), [0, 10 << 8, 20 << 8, 255 << 8], 16))
+    np.testing.assert_array_equal(deep.pixels, pixels)
+
+
+def test_a_palette_of_8_bits_with_many_colours_is_refused(refused: Callable[..., str]) -> None:
+    assert refused(palette(row(0, 300), [value % 256 for value in range(512)], 8)).startswith("a palette of 512")
+
+
+@pytest.mark.parametrize("quality", [None, 90])
+def test_compressed_pixels(read: Read, quality: int | None) -> None:
+    smooth = (np.add.outer(np.arange(32), np.arange(40)) * 3).astype(np.uint8)
+    buffer = io.BytesIO()
+    if quality is None:
+        Image.fromarray(smooth).save(buffer, "JPEG2000", irreversible=False, no_jp2=True)
+    else:
+        Image.fromarray(smooth).save(buffer, "JPEG", quality=quality)
+    dataset = film(smooth, WindowCenter=128, WindowWidth=256)
+    dataset.PixelData = encapsulate([buffer.getvalue()])
+    pixels = read(saved(dataset, JPEG2000Lossless if quality is None else JPEGBaseline8Bit)).pixels
+    assert np.abs(pixels[..., 0].astype(int) - smooth).max() <= (0 if quality is None else 5)
+
+
+def test_deflated_and_headerless_files(read: Read) -> None:
+    shipped = TESTED_WITH / "test_files"
+    assert read_image(shipped / "image_dfl.dcm").pixels.shape == (512, 512, 3)
+    data = saved(film(NOISE, bits=12))
+    expected = read(data).pixels
+    start = 132 + 12 + int.from_bytes(data[140:144], "little")
+    for without in (data[132:], data[start:]):  # without its preamble, and without its file meta information
+        assert is_dicom(without)
+        np.testing.assert_array_equal(read(without).pixels, expected)
+    implicit = saved(film(NOISE, bits=12), ImplicitVRLittleEndian)
+    start = 132 + 12 + int.from_bytes(implicit[140:144], "little")
+    np.testing.assert_array_equal(read(implicit[start:]).pixels, expected)
+    big = film(NOISE, bits=12)
+    big.PixelData = NOISE.byteswap().tobytes()
+    big_endian = saved(big, ExplicitVRBigEndian)
+    start = 132 + 12 + int.from_bytes(big_endian[140:144], "little")
+    np.testing.assert_array_equal(read(big_endian[start:]).pixels, expected)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\x08\0", b"\x08\0\x05\0", b"\x08\0\x08\0 has no VR", b"\x08\0\x05\xffCS\x0a\0", b"\0\x08\0\x05cs\0\x0a"],
+)
+def test_other_files_are_not_taken_for_dicom(data: bytes) -> None:
+    assert not is_dicom(data)
+
+
+def test_several_frames_are_refused_with_their_number(refused: Callable[..., str]) -> None:
+    message = refused(film(NOISE, NumberOfFrames=30))
+    assert message == "holds 30 frames, and which of them is meant is unknown; save one of them"
+
+
+def test_a_file_without_an_image_says_what_it_is(refused: Callable[..., str]) -> None:
+    dataset = film(NOISE, SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11")
+    del dataset.PixelData
+    assert refused(dataset) == (
+        "a DICOM file without an image (Basic Text SR Storage), or cut off before it; leave it out"
+    )
+    dataset.SOPClassUID = "1.2.3.4.5"
+    assert "(of unknown kind)" in refused(dataset)
+
+
+def test_floating_point_is_refused(refused: Callable[..., str]) -> None:
+    dataset = film(NOISE)
+    del dataset.PixelData
+    dataset.FloatPixelData = NOISE.astype(np.float32).tobytes()
+    assert refused(dataset).startswith("its values (floating point) have no range")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        pytest.param({"Rows": None}, "a damaged DICOM file: its header lacks Rows; export it again", id="no-rows"),
+        pytest.param({"PhotometricInterpretation": "HSV"}, "its PhotometricInterpretation is none of", id="hsv"),
+        pytest.param({"SamplesPerPixel": 3}, "3 samples per pixel do not fit MONOCHROME2", id="samples"),
+        pytest.param({"HighBit": 15}, "its values (12 bits stored of 16, the highest of them bit 15)", id="high-bit"),
+        pytest.param({"BitsAllocated": 64}, "its values (12 bits stored of 64", id="bits"),
+        pytest.param(
+            {"WindowCenter": 5, "WindowWidth": 0}, "its window (centre 5, width 0) shows nothing", id="window"
+        ),
+        pytest.param(
+            {"WindowCenter": 5, "WindowWidth": 9, "VOILUTFunction": "CUBIC"},
+            "its VOILUTFunction is none of",
+            id="function",
+        ),
+        pytest.param({"Rows": 21}, "cut off: 1,200 of 1,260 bytes of pixels; copy it again", id="cut-off"),
+    ],
+)
+def test_headers_that_make_no_sense_are_refused(
+    refused: Callable[..., str], attributes: dict[str, Any], message: str
+) -> None:
+    assert refused(film(NOISE, bits=12, **attributes)).startswith(message)
+
+
+def memory_of(refuse: Callable[[], object]) -> int:
+    """Peak of Python's and NumPy's memory in bytes."""
+    tracemalloc.start()
+    try:
+        refuse()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_bombs_are_refused_by_the_header(refused: Callable[..., str]) -> None:
+    large = saved(film(NOISE, Rows=60_000, Columns=60_000))
+    assert memory_of(lambda: refused(large)) < 2_000_000
+    assert refused(large) == f"60000x60000 pixels by its header, over the limit of {MAX_PIXELS:,}; shrink the image"
+
+
+def test_a_run_length_bomb_is_refused(refused: Callable[..., str]) -> None:
+    dataset = film(NOISE, Rows=12_000, Columns=12_000)
+    dataset.PixelData = encapsulate([bytes(64) + b"\x81\0" * 100])
+    data = saved(dataset, RLELossless)
+    assert memory_of(lambda: refused(data)) < 2_000_000
+    assert refused(data).startswith("cut off: 264 bytes cannot hold 12000x12000 pixels")
+
+
+@pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, JPEG2000])
+def test_a_compressed_image_larger_than_its_header_is_refused(refused: Callable[..., str], syntax: str) -> None:
+    buffer = io.BytesIO()
+    image = Image.fromarray(np.zeros((64, 48), np.uint8))
+    image.save(buffer, *(["JPEG2000"] if syntax == JPEG2000 else ["JPEG"]))  # a JP2 file with boxes, and a bare JPEG
+    dataset = film(np.zeros((4, 4), np.uint8))
+    dataset.PixelData = encapsulate([buffer.getvalue()])
+    assert refused(saved(dataset, syntax)) == (
+        "damaged: its compressed image (48x64 pixels, 1 samples of 8 bits) does not fit its header; export it again"
+    )
+
+
+def test_a_compressed_image_without_a_header_is_refused(refused: Callable[..., str]) -> None:
+    for rubbish in (b"\xff\xd8\xff", b"\xff\xd8\xff\xe0\0\x10JFIF", b"no image at all"):
+        dataset = film(np.zeros((4, 4), np.uint8))
+        dataset.PixelData = encapsulate([rubbish + bytes(len(rubbish) % 2)])
+        assert "its compressed image has no header" in refused(saved(dataset, JPEGBaseline8Bit))
+
+
+def test_a_deflated_bomb_is_refused(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dicom, "_LARGEST_INFLATED", 50_000_000)
+    data = saved(film(NOISE), "1.2.840.10008.1.2.1.99")
+    start = 132 + 12 + int.from_bytes(data[140:144], "little")
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    bomb = b"".join(packer.compress(bytes(10_000_000)) for _ in range(20)) + packer.flush()
+    assert len(bomb) < 300_000
+    assert refused(data[:start] + bomb) == "grows to more than 50,000,000 bytes when inflated; leave it out"
+
+
+@pytest.mark.parametrize(
+    ("syntax", "name", "hint"),
+    [
+        pytest.param(JPEGLSLossless, "JPEG-LS Lossless", "`pip install 'cxrlab[dicom]'`, or export it", id="jpeg-ls"),
+        pytest.param(HTJ2K, "High-Throughput JPEG 2000", "`pip install 'cxrlab[dicom]'`, or export it", id="htj2k"),
+        pytest.param(JPEGLosslessSV1, "JPEG Lossless", "export it uncompressed", id="jpeg-lossless"),
+    ],
+)
+def test_a_missing_decoder_is_named(
+    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, syntax: UID, name: str, hint: str
+) -> None:
+    monkeypatch.setattr(get_decoder(syntax), "_available", {})
+    dataset = film(np.zeros((4, 4), np.uint8))
+    dataset.PixelData = encapsulate([b"\xff\xd8\xff\xd9"])
+    message = refused(saved(dataset, syntax))
+    assert message.startswith(f"compressed as {name}")
+    assert "and no decoder for that is installed; " + hint in message
+
+
+def test_a_decoder_that_ends_the_process_is_left_aside(
+    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise AssertionError("GDCM was asked")
+
+    monkeypatch.setattr(get_decoder(JPEGLosslessSV1), "_available", {"gdcm": fail})
+    dataset = film(np.zeros((4, 4), np.uint8))
+    dataset.PixelData = encapsulate([b"\xff\xd8\xff\xd9"])
+    assert "no decoder for that is installed" in refused(saved(dataset, JPEGLosslessSV1))
+
+
+def test_videos_are_refused(refused: Callable[..., str]) -> None:
+    dataset = film(np.zeros((4, 4), np.uint8))
+    dataset.PixelData = encapsulate([b"video"])
+    assert refused(saved(dataset, MPEG2MPML)).startswith("stored as MPEG2 Main Profile / Main Level, for which")
+
+
+def test_damaged_texts_are_not_passed_on(read: Read) -> None:
+    data = saved(film(NOISE))
+    at = data.index(b"\x08\0\x70\0LO")  # Manufacturer; with a longer length it swallows what follows
+    name = data.index(PATIENT.encode())
+    swallowed = data[: at + 6] + (name + 8 - at - 8).to_bytes(2, "little") + data[at + 8 :]
+    facts = read(swallowed).facts
+    assert PATIENT not in str(facts)
+    assert "Acme" not in facts.device
+
+
+def test_nothing_is_logged_or_warned(read: Read, caplog: pytest.LogCaptureFixture) -> None:
+    dataset = film(NOISE, bits=12)
+    dataset.PixelData += bytes(100)  # longer than it should be: pydicom warns of it, and logs the warning
+    logging.getLogger("pydicom").setLevel(logging.NOTSET)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read(dataset).pixels.shape == (20, 30, 3)
+    assert not caplog.records
+
+
+def shipped() -> list[Path]:
+    return sorted(path for path in (TESTED_WITH / "test_files").rglob("*") if path.is_file() and path.suffix != ".py")
+
+
+def test_every_file_that_ships_with_pydicom_is_an_image_or_refused_with_a_reason() -> None:
+    images, refusals = [], {}
+    for file in shipped():
+        try:
+            images.append((file, read_image(file)))
+        except DataError as error:
+            assert str(error).startswith(f"{file}: ")  # noqa: PT017 - either outcome is right
+            refusals[file.name] = str(error).removeprefix(f"{file}: ")
+    assert len(images) >= 74
+    assert len(images) + len(refusals) >= 170
+    for file, image in images:
+        assert image.pixels.ndim == 3, file
+        assert image.pixels.max() > image.pixels.min() or file.name in {"17166", "17196"}, file
+    for name, reason in {
+        "rtplan.dcm": "without an image (RT Plan Storage)",
+        "waveform_ecg.dcm": "without an image (12-lead ECG Waveform Storage)",
+        "DICOMDIR": "without an image (Media Storage Directory Storage)",
+        "examples_ybr_color.dcm": "holds 30 frames",
+        "MR_truncated.dcm": "cut off: 8,130 of 8,192 bytes",
+        "zipMR.gz": "not an image by its content",
+    }.items():
+        assert reason in refusals[name]
+
+
+def test_encodings_of_one_film_read_equal() -> None:
+    def pixels(name: str) -> NDArray[np.uint8]:
+        return read_image(TESTED_WITH / "test_files" / name).pixels
+
+    expected = pixels("MR_small.dcm")
+    for twin in ("bigendian", "expb", "implicit", "RLE", "jp2klossless", "padded"):
+        np.testing.assert_array_equal(pixels(f"MR_small_{twin}.dcm"), expected)
+
+
+def test_random_damage_ends_in_an_image_or_a_reason(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(NOISE.astype(np.uint8)).save(buffer, "JPEG")
+    jpeg = film(NOISE.astype(np.uint8))
+    jpeg.PixelData = encapsulate([buffer.getvalue()])
+    files = [
+        saved(film(NOISE, bits=12, WindowCenter=2048, WindowWidth=4096)),
+        saved(film(RGB, "RGB"), ImplicitVRLittleEndian),
+        saved(film(NOISE, bits=12, VOILUTSequence=[lut([1, 2, 3, 4], 0, 8)]), "1.2.840.10008.1.2.1.99"),
+        saved(jpeg, JPEGBaseline8Bit),
+        *((TESTED_WITH / "test_files" / name).read_bytes() for name in ("MR_small_RLE.dcm", "JPEG2000.dcm")),
+    ]
+    generator = np.random.default_rng(0)
+    outcomes = {True: 0, False: 0}
+    file = tmp_path / "file"
+    for trial in range(600):
+        data = bytearray(files[trial % len(files)])
+        reach = len(data) if trial % 2 else min(len(data), 1500)  # every second time only the header
+        for position in generator.integers(0, reach, generator.integers(1, 6)):
+            data[position] = generator.integers(256)
+        if trial % 7 == 0:
+            del data[generator.integers(1, len(data)) :]
+        file.write_bytes(data)
+        try:
+            pixels = read_image(file).pixels
+        except DataError as error:
+            assert str(error).startswith(f"{file}: ")  # noqa: PT017 - either outcome is right
+            outcomes[False] += 1
+        else:
+            assert pixels.dtype == np.uint8
+            assert pixels.shape[2] == 3
+            outcomes[True] += 1
+    assert min(outcomes.values()) > 100
