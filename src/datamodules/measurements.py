@@ -1,0 +1,219 @@
+"""What an audit looks at of every image, measured once and kept on disk so that a second audit is quick."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import PIL
+import pydicom
+from numpy.typing import NDArray
+from rich import get_console
+from rich.progress import track
+
+from cxrlab.datamodules.films import HASH_BYTES, POINTS, Features, perceptual_hash
+from cxrlab.datamodules.reading import ImageFacts, ReadImage, read_image
+from cxrlab.errors import DataError
+
+SIDE = 256
+"""Height and width in pixels of the grey copy of every image."""
+
+_SHOW_PROGRESS_FROM = 64  # images; fewer are measured before a bar could be seen
+_MEASURING = ("reading", "dicom", "films", "measurements")  # modules: what they do is what is kept
+_NO_FACTS = ImageFacts("", 0, 0, "", 0, 0)
+# What is kept of an image, apart from its facts. It is part of the cache's version: another layout is another folder.
+_RECORD = np.dtype(
+    [
+        ("grey", np.uint8, (SIDE, SIDE)),
+        ("sha256", "S64"),
+        ("hash", np.uint8, (HASH_BYTES,)),
+        ("count", np.int32),
+        ("points", np.float32, (POINTS, 3)),
+        ("descriptors", np.uint8, (POINTS, 128)),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """Of n images, all in the same order; some 100 kB of memory each, 1 GB for 10,000.
+
+    Attributes:
+        grey: Shape (n, 256, 256), uint8: ITU-R 601 luma, squeezed to a square by averaging areas.
+        sha256: Of each file; empty where it could not be read.
+        hashes: Perceptual hashes, shape (n, 32), uint8: 256 bits, see :mod:`cxrlab.datamodules.films`.
+        features: Local features, for finding crops of one film.
+        facts: One row per image, columns of :class:`cxrlab.datamodules.reading.ImageFacts`.
+        problems: ``{row: why it could not be read}``; the other values of such a row are zero or empty.
+        notes: What else went wrong, such as a cache that could not be written.
+    """
+
+    grey: NDArray[np.uint8]
+    sha256: list[str]
+    hashes: NDArray[np.uint8]
+    features: Features
+    facts: pd.DataFrame
+    problems: dict[int, str]
+    notes: list[str] = field(default_factory=list)
+
+    def take(self, rows: Sequence[int] | NDArray[np.intp]) -> Measurements:
+        """Of some of the images, in the order of ``rows``."""
+        chosen = [int(row) for row in rows]
+        return Measurements(
+            grey=self.grey[chosen],
+            sha256=[self.sha256[row] for row in chosen],
+            hashes=self.hashes[chosen],
+            features=self.features.take(chosen),
+            facts=self.facts.iloc[chosen].reset_index(drop=True),
+            problems={new: self.problems[row] for new, row in enumerate(chosen) if row in self.problems},
+            notes=list(self.notes),
+        )
+
+
+def measure(paths: Sequence[str], cache: Path | None = None) -> Measurements:
+    """Measures every image, on all cores, with a progress bar where it takes long enough to be seen.
+
+    Args:
+        paths: Image files; what cannot be read is in ``problems`` of the result.
+        cache: Folder in which measurements are kept (some 100 kB an image), for files whose path, size and time of last
+            change are the same when they are asked for again. It may be shared by audits that run at once, and be
+            deleted at any time. Where it cannot be written, ``notes`` of the result say so. ``None`` keeps nothing.
+    """
+    n = len(paths)
+    grey, hashes = np.zeros((n, SIDE, SIDE), np.uint8), np.zeros((n, HASH_BYTES), np.uint8)
+    features, sha256, facts = Features.empty(n), [""] * n, [_NO_FACTS] * n
+    problems: dict[int, str] = {}
+    shelf = None if cache is None else _Shelf(Path(cache))
+
+    def measure_one(row: int) -> None:
+        try:
+            record, facts[row] = _measured(paths[row], shelf)
+        except DataError as error:
+            problems[row] = str(error)
+            return
+        grey[row], hashes[row], sha256[row] = record["grey"][0], record["hash"][0], record["sha256"][0].decode()
+        features.put(row, _features(record))
+
+    _for_each(measure_one, n)
+    table = pd.DataFrame(facts, columns=list(ImageFacts._fields))
+    notes = [] if shelf is None else shelf.notes
+    return Measurements(grey, sha256, hashes, features, table, dict(sorted(problems.items())), notes)
+
+
+def _for_each(work: Callable[[int], None], n: int) -> None:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # OpenCV, hashing and files release the interpreter lock
+        try:
+            done: Iterable[None] = pool.map(work, range(n))
+            quiet = n < _SHOW_PROGRESS_FROM or not get_console().is_terminal
+            for _ in track(done, "measuring images", n, disable=quiet, transient=True):
+                pass
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # whoever presses Ctrl-C does not wait for thousands of images
+            raise
+
+
+def _measured(path: str, shelf: _Shelf | None) -> tuple[NDArray[np.void], ImageFacts]:
+    """An image's record, shape (1,), and its facts, from the cache or from the file."""
+    key = None if shelf is None else _key(path)
+    kept = None if shelf is None or key is None else shelf.fetch(key)
+    if kept is not None:
+        return kept
+    image = read_image(path)
+    record = _record(image)
+    if shelf is not None and key is not None and key == _key(path):  # it may have been replaced while it was read
+        shelf.keep(key, record, image.facts)
+    return record, image.facts
+
+
+def _record(image: ReadImage) -> NDArray[np.void]:
+    record = np.zeros(1, _RECORD)
+    grey = cv2.cvtColor(image.pixels, cv2.COLOR_RGB2GRAY)
+    record["grey"][0] = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    record["sha256"] = image.sha256
+    record["hash"][0] = perceptual_hash(image.pixels)
+    _features(record).find(0, image.pixels)
+    return record
+
+
+def _features(record: NDArray[np.void]) -> Features:
+    """Of one image, in the memory of its record."""
+    return Features(record["count"], record["points"], record["descriptors"])
+
+
+def _key(path: str) -> str | None:
+    """Names this state of a file; ``None`` where there is none, and reading it says why."""
+    try:
+        state = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    text = f"{Path(path).absolute()}\0{state.st_size}\0{state.st_mtime_ns}"
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+
+
+class _Shelf:
+    """One file per image: a checksum, the record, and the facts as JSON.
+
+    Nothing is forced to disk or moved into place, which would take long: a file that is cut off, damaged or just being
+    written by another audit fails its checksum, and its image is measured anew.
+
+    Args:
+        folder: Of the cache; each version of the measuring code has a folder of its own below it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.expanduser() / _version()
+        self.notes: list[str] = []
+        self._first_failure = threading.Lock()
+
+    def fetch(self, key: str) -> tuple[NDArray[np.void], ImageFacts] | None:
+        """An image's record, shape (1,), and its facts; ``None`` where they are not there, or damaged."""
+        try:
+            data = self._file(key).read_bytes()
+        except OSError:
+            return None
+        kept, end = data[4:], _RECORD.itemsize
+        if len(kept) <= end or zlib.crc32(kept) != int.from_bytes(data[:4], "little"):
+            return None
+        return np.frombuffer(kept, _RECORD, 1), ImageFacts(**json.loads(kept[end:]))
+
+    def keep(self, key: str, record: NDArray[np.void], facts: ImageFacts) -> None:
+        """Keeps an image's measurements; where that fails, it is noted once, and nothing more is written."""
+        if self.notes:
+            return
+        kept = record.tobytes() + json.dumps(facts._asdict()).encode()
+        file = self._file(key)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(zlib.crc32(kept).to_bytes(4, "little") + kept)
+        except OSError as error:
+            with self._first_failure:
+                if not self.notes:
+                    reason = error.strerror or error
+                    self.notes.append(
+                        f"measurements could not be kept in {self.folder}: {reason}. A second audit will take as long; "
+                        "make the folder writable, or set CXRLAB_CACHE=/some/other/folder before the command"
+                    )
+
+    def _file(self, key: str) -> Path:
+        return self.folder / key[:2] / key
+
+
+@functools.cache
+def _version() -> str:
+    """Changes with the code that reads and measures, with the record's layout, and with the libraries that decode."""
+    versions = f"{cv2.__version__} {PIL.__version__} {pydicom.__version__}"
+    digest = hashlib.sha256(f"{_RECORD.descr} {versions}".encode())
+    for file in (Path(__file__).with_name(f"{module}.py") for module in _MEASURING):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
