@@ -41,7 +41,7 @@ def evaluate(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[st
     table = layer_table(model.network, datamodule.preprocessing.shape)
     trainer = results.evaluation_trainer(config.accelerator, config.precision)
     facts = environment.describe(trainer, config.seed, table)
-    run.record(facts, table, datamodule.manifest)
+    run.record(facts, table, datamodule.manifest, datamodule.flow.table())
 
     split = "val" if config.split == "val" else "test"
     scored = results.score(module, datamodule, config.accelerator, config.precision, (split,))

@@ -50,7 +50,7 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
     parts.module.metadata = metadata(config, parts.datamodule)
     table = parts.layer_table()
     facts = environment.describe(parts.trainer, config.seed, table)
-    run.record(facts, table, parts.datamodule.manifest)
+    run.record(facts, table, parts.datamodule.manifest, parts.datamodule.flow.table())
     banner.begin(run, config, parts.datamodule, table, facts)
 
     interrupted = fit(parts, run)
@@ -86,7 +86,7 @@ def _job(config: DictConfig, overrides: Sequence[str]) -> None:
 
 def main() -> None:
     """The command line."""
-    command_line("train", _job)
+    command_line("train", _job, "continue the run with ckpt_path=<its folder>")
 
 
 if __name__ == "__main__":

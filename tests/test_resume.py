@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import torch
 
+from cxrlab.datamodules.flow import Flow
 from cxrlab.errors import DataError
 from cxrlab.models import PaperCNN
 from cxrlab.models.layer_table import layer_table
@@ -155,7 +156,7 @@ def test_a_run_is_not_continued_on_other_images(tmp_path: Path) -> None:
     columns = ["path", "label", "patient_id", "split", "source", "finding", "view", "sha256"]
     rows = [[f"/{row}.png", row % 2, "", "train", "x", "", "", str(row)] for row in range(4)]
     manifest = pd.DataFrame(rows, columns=columns)
-    run.record({}, layer_table(PaperCNN(image_size=32), (3, 32, 32)), manifest)
+    run.record({}, layer_table(PaperCNN(image_size=32), (3, 32, 32)), manifest, Flow("x").table())
     run.check_same_data(manifest)
     with pytest.raises(DataError, match="have changed since this run was begun"):
         run.check_same_data(manifest.assign(sha256=["0", "1", "2", "9"]))

@@ -214,7 +214,8 @@ def test_checkpoint_is_self_sufficient(finished: tuple[RunFolder, dict[str, Any]
     alone = tmp_path / "moved.ckpt"
     alone.write_bytes((finished[0].checkpoints / "model.ckpt").read_bytes())
     model = load_model(alone)
-    assert model.metadata["preprocessing"] == {"height": 32, "width": 32, "channels": 3}
+    size = {"height": 32, "width": 32, "channels": 3}
+    assert model.metadata["preprocessing"] == size | {"fit": "squeeze", "contrast": "none", "border": 0.0}
     assert model.metadata["labels"] == {"Negative": 0, "Positive": 1}
     assert model.metadata["threshold"] == 0.5
     assert len(model.metadata["data"]["fingerprint"]) == 64
@@ -316,12 +317,14 @@ def test_every_shipped_option_is_run_by_a_test() -> None:
         path.name for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name not in ("hydra", "__pycache__")
     }
     run_above = {"optimizer", "scheduler", "loss", "model", "augment", "callbacks", "logger", "debug"}
-    run_elsewhere = {"data", "experiment", "trainer"}  # paper and folder data: below and in test_datamodules
+    run_elsewhere = {"data", "experiment", "trainer"}  # data: below and in test_data.py
     assert groups == run_above | run_elsewhere
     pieces = {"progress", "figures", "checkpoints"}  # of callbacks, composed by default
     assert set(options("callbacks")) - pieces == {"default", "early_stopping"}
     assert set(options("trainer")) == {"auto", "cpu", "gpu", "mps"}
-    assert options("data") == ["folder", "paper", "synthetic"]
+    run_by_test_data = {"actualmed", "cohen", "concat", "darkcovidnet", "kermany", "manifest"}
+    assert set(options("data")) == {"folder", "paper", "synthetic"} | run_by_test_data
+    assert set(options("data/source")) == set(options("data")) - {"concat"}
 
 
 def test_the_papers_experiment_on_its_own_images(paper_root: Path, tmp_path: Path) -> None:

@@ -2,7 +2,30 @@
 
 from cxrlab.datamodules.augment import Augmentation
 from cxrlab.datamodules.chest_xray import ChestXRayDataModule
-from cxrlab.datamodules.pixels import Preprocessing
-from cxrlab.datamodules.sources import FolderSource, PaperSource, SyntheticSource
+from cxrlab.datamodules.preprocessing import Preprocessing
+from cxrlab.datamodules.sources import (
+    ActualmedSource,
+    CohenSource,
+    ConcatSource,
+    DarkCovidNetSource,
+    FolderSource,
+    KermanySource,
+    ManifestSource,
+    PaperSource,
+    SyntheticSource,
+)
 
-__all__ = ["Augmentation", "ChestXRayDataModule", "FolderSource", "PaperSource", "Preprocessing", "SyntheticSource"]
+__all__ = [
+    "ActualmedSource",
+    "Augmentation",
+    "ChestXRayDataModule",
+    "CohenSource",
+    "ConcatSource",
+    "DarkCovidNetSource",
+    "FolderSource",
+    "KermanySource",
+    "ManifestSource",
+    "PaperSource",
+    "Preprocessing",
+    "SyntheticSource",
+]

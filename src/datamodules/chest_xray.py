@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,14 +16,34 @@ from torch.utils.data import DataLoader
 from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.augment import Augmentation
 from cxrlab.datamodules.batches import CachedImages, RowSampler
-from cxrlab.datamodules.pixels import Preprocessing, describe_problems, read_all
+from cxrlab.datamodules.films import film_keys, find_pairs, near_duplicates
+from cxrlab.datamodules.flow import Flow
+from cxrlab.datamodules.measurements import measure
+from cxrlab.datamodules.partition import Partition, refuse_leaks
+from cxrlab.datamodules.pixels import Pixels, describe_problems, read_all
+from cxrlab.datamodules.preprocessing import Preprocessing
+from cxrlab.datamodules.selection import Selection
 from cxrlab.datamodules.sources import Source
-from cxrlab.datamodules.split import hold_out, hold_out_fold
 from cxrlab.errors import DataError, check_choice, check_range
 
-_SHOWN_LEAKS = 5
 _SHOWN_SKIPPED = 20
-_SHOWN_FOLDS = 20
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """What became of the listed images.
+
+    Attributes:
+        manifest: One row per image that is used, with ``sha256``, ``film`` and a split on every row.
+        rows: Where each of them stood in the list, shape (rows,), int64.
+        own: The split that the source gave it, perhaps empty, shape (rows,).
+        leaks: One sentence per patient, file or film in more than one split.
+    """
+
+    manifest: pd.DataFrame
+    rows: np.ndarray[Any, np.dtype[np.int64]]
+    own: pd.Series
+    leaks: list[str]
 
 
 class ChestXRayDataModule(pl.LightningDataModule):
@@ -35,13 +57,23 @@ class ChestXRayDataModule(pl.LightningDataModule):
         source: Where the images come from.
         image_size: Pixels, one number or ``[height, width]``.
         channels: 3 (RGB) or 1 (grey).
+        fit: How an image gets that size: ``squeeze`` (the paper's: aspect ratio not kept), ``pad`` or ``crop``.
+        contrast: ``none``, ``clahe`` or ``histeq``.
+        border: Share of each side that is cut off first, in [0, 0.4).
         batch_size: Images per step.
+        views: Views that are kept (``["PA"]``), as the source writes them; ``None`` keeps all.
+        min_age: Years; younger patients are left out, those of unknown age stay.
+        limit_per_patient: Up to so many images of a patient, the first in the source's order.
+        balance: Leave out images of the larger class until both have equally many.
+        duplicates: Several images of one film: ``keep`` (but never in two splits), ``drop`` all but the first, or
+            ``refuse`` those of several sources.
         val: Share of the training patients held out for validation, in (0, 1); ``"test"`` validates on the test images,
             as the paper does, and every report then says so. A source with a ``val`` split of its own keeps it.
         test: Share of the training patients held out for testing, in (0, 1), where the source has no ``test`` split;
             ``"all"`` makes every image a test image, for evaluating a model that was trained on others.
-        split_seed: Of these two draws and of the folds; not the run's seed, so that several seeds are compared on the
-            same images.
+        resplit: Forget the source's splits and draw them.
+        split_seed: Of these two draws, of the folds and of ``balance``; not the run's seed, so that several seeds are
+            compared on the same images.
         folds: Cross-validation: all images are pooled, whatever splits the source has, and spread over so many folds
             by patient, stratified by label (at least 2). ``test`` is then not used.
         fold: The fold that is the test split, in [0, ``folds``); validation images are drawn from the others.
@@ -49,7 +81,8 @@ class ChestXRayDataModule(pl.LightningDataModule):
         num_workers: Processes that make batches; 0 makes them in the training process. The numbers are the same.
         persistent_workers: Keep them from one epoch to the next.
         on_error: ``raise`` or ``skip`` images that cannot be read; skipped ones are listed in every report.
-        allow_leak: Train although a patient or file is in more than one split; every report repeats it.
+        allow_leak: Train although a patient, file or film is in more than one split; every report repeats it.
+        cache: Folder in which measurements of images are kept, ``~`` is expanded; ``None`` keeps none.
         seed: Of the order of batches and of augmentation.
 
     Raises:
@@ -61,9 +94,18 @@ class ChestXRayDataModule(pl.LightningDataModule):
         source: Source,
         image_size: int | Sequence[int] = 224,
         channels: int = 3,
+        fit: str = "squeeze",
+        contrast: str = "none",
+        border: float = 0.0,
         batch_size: int = 32,
+        views: Sequence[str] | None = None,
+        min_age: float | None = None,
+        limit_per_patient: int | None = None,
+        balance: bool = False,
+        duplicates: str = "keep",
         val: float | str = 0.15,
         test: float | str = 0.2,
+        resplit: bool = False,
         split_seed: int = 0,
         folds: int | None = None,
         fold: int | None = None,
@@ -72,40 +114,30 @@ class ChestXRayDataModule(pl.LightningDataModule):
         persistent_workers: bool = False,
         on_error: str = "raise",
         allow_leak: bool = False,
+        cache: str | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         check_range("batch_size", batch_size, 1, 65536, integer=True)
-        if isinstance(val, str):
-            check_choice("val", val, ("test",))
-        else:
-            check_range("val", val, 0, 1, low_open=True, high_open=True)
-        if isinstance(test, str):
-            check_choice("test", test, ("all",))
-        else:
-            check_range("test", test, 0, 1, low_open=True, high_open=True)
-        check_range("split_seed", split_seed, 0, 2**32 - 1, integer=True)
-        _check_folds(folds, fold, test)
         check_range("num_workers", num_workers, 0, 256, integer=True)
         if persistent_workers and not num_workers:
             raise ValueError("persistent_workers=true needs num_workers of at least 1, got 0")
         check_choice("on_error", on_error, ("raise", "skip"))
         check_range("seed", seed, 0, 2**32 - 1, integer=True)
         self.source = source
-        self.preprocessing = Preprocessing.create(image_size, channels)
+        self.preprocessing = Preprocessing.create(image_size, channels, fit, contrast, border)
+        self.partition = Partition(val, test, split_seed, resplit, folds, fold, duplicates)
+        self.selection = Selection(views, min_age, limit_per_patient, balance, split_seed)
         self.batch_size = batch_size
-        self.val = val
-        self.test = test
-        self.split_seed = split_seed
-        self.folds = folds
-        self.fold = fold
         self.augment = augment or Augmentation([])
         self.num_workers = num_workers
         self.persistent_workers = persistent_workers
         self.on_error = on_error
         self.allow_leak = allow_leak
+        self.cache = None if cache is None else Path(cache).expanduser()
         self.seed = seed
-        self.manifest = pd.DataFrame(columns=[*mf.COLUMNS, "sha256"])
+        self.manifest = pd.DataFrame(columns=[*mf.COLUMNS, "sha256", "film"])
+        self.flow = Flow(source.name)
         self.warnings: list[str] = []
         self._images = np.zeros((0, 0, 0, 0), np.uint8)
 
@@ -117,75 +149,76 @@ class ChestXRayDataModule(pl.LightningDataModule):
         """
         if len(self.manifest):
             return
-        listed = mf.check(self.source.manifest(), self.source.name)
+        listed = self.list_images()
         pixels = read_all(list(listed["path"]), self.preprocessing)
         if pixels.problems and self.on_error == "raise":
             raise DataError(describe_problems(pixels.problems, len(listed)))
-        good = ~listed.index.isin(list(pixels.problems))
-        read = listed.assign(sha256=pixels.sha256)[good].reset_index(drop=True)
-        manifest = self._split(read.copy())
-        leaks = mf.leaks(manifest)
-        self._check_leaks(leaks)
-        self._images = pixels.images if good.all() else pixels.images[good]
-        protocol = self._protocol_warnings(read["split"], manifest, leaks)
-        self.warnings = [*protocol, *self.source.notes, *_skipped(pixels.problems)]
-        self.manifest = manifest
+        arranged = self.arrange(listed, pixels.sha256, pixels.problems, self._films(listed, pixels))
+        self.partition.refuse_shared(arranged.manifest)
+        if not self.allow_leak:
+            refuse_leaks(arranged.leaks, self.source.name)
+        used_all = len(arranged.rows) == len(listed)
+        self._images = pixels.images if used_all else pixels.images[arranged.rows]
+        inflating = self.partition.warnings(arranged.own, arranged.manifest, arranged.leaks, self.source.name)
+        self.warnings = [*inflating, *self.source.notes, *_skipped(pixels.problems)]
+        self.manifest = arranged.manifest
 
-    def _split(self, manifest: pd.DataFrame) -> pd.DataFrame:
-        if isinstance(self.test, str):
-            return manifest.assign(split="test")
-        remedy = None
-        if self.folds is not None and self.fold is not None:
-            manifest = hold_out_fold(manifest, self.fold, self.folds, self.split_seed)
-            remedy = "type data.val=test"
-        manifest["split"] = manifest["split"].replace("", "train")
-        if not (manifest["split"] == "test").any():
-            manifest = hold_out(manifest, self.test, self.split_seed, "test", f"data.test={self.test}")
-        if not isinstance(self.val, str) and not (manifest["split"] == "val").any():
-            manifest = hold_out(manifest, self.val, self.split_seed, "val", f"data.val={self.val}", remedy)
-        self._check_labels(manifest)
-        return manifest
+    def list_images(self) -> pd.DataFrame:
+        """What the source lists and the filters leave, one row per image; begins the flow of cases anew.
 
-    def _check_labels(self, manifest: pd.DataFrame) -> None:
-        hint = "add some, or let the split be drawn (leave that split out of the set)"
-        if self.folds is not None:
-            hint = "type a smaller data.folds, or another data.split_seed"
-        for split in mf.SPLITS:
-            present = set(manifest.loc[manifest["split"] == split, "label"])
-            absent = [name for name, label in mf.LABELS.items() if label not in present]
-            if absent and not (split == "val" and self.val == "test"):
-                lack = " and no ".join(absent)
-                raise DataError(f"{self.source.name}: the {split} split holds no {lack} image; it needs both: {hint}")
+        Raises:
+            DataError: The source cannot be listed, or a filter leaves nothing.
+        """
+        listed = mf.check(self.source.manifest(), self.source.name)
+        self.flow = Flow(self.source.name, self.source.flow.steps)
+        return self.selection.apply(listed, self.flow)
 
-    def _check_leaks(self, found: list[str]) -> None:
-        if found and not self.allow_leak:
-            more = [f"… and {len(found) - _SHOWN_LEAKS} more"] if len(found) > _SHOWN_LEAKS else []
-            hint = "mend the splits, or pass data.allow_leak=true to train all the same (every report then says so)"
-            head = f"{self.source.name}: {len(found)} leak(s) between splits:"
-            raise DataError("\n  ".join([head, *found[:_SHOWN_LEAKS], *more, hint]))
+    def _films(self, listed: pd.DataFrame, pixels: Pixels) -> pd.DataFrame:
+        """Pairs of rows that are one film."""
+        paths = list(listed["path"])
+        if listed["source"].nunique() == 1:
+            return near_duplicates(paths, pixels.hashes, pixels.sha256)
+        # Collections copy from each other, and crop: several together get the thorough search of an audit.
+        measured = measure(paths, self.cache)
+        return find_pairs(measured.hashes, measured.features, measured.sha256)
 
-    def _protocol_warnings(self, own: pd.Series, manifest: pd.DataFrame, leaks: list[str]) -> list[str]:
-        """What could have inflated every number of a run on this split, and where it is not the source's ``own``."""
-        found = []
-        if self.val == "test":
-            found.append("validation was the test set (data.val=test): nothing here was chosen on independent images")
-            unused = int((manifest["split"] == "val").sum())
-            if unused:
-                found.append(f"{self.source.name}: its own val split ({unused} images) is not used (data.val=test)")
-        counts = {split: int((own == split).sum()) for split in mf.SPLITS}
-        if self.folds is not None and any(counts.values()):
-            listed = ", ".join(f"{count} {split}" for split, count in counts.items() if count)
-            found.append(
-                f"{self.source.name}: its own split ({listed} images) is set aside: all {len(manifest)} images are "
-                f"pooled, and the test images are those of data.fold={self.fold} of data.folds={self.folds}"
-            )
-        if leaks:
-            found.append(f"data.allow_leak=true: {len(leaks)} leak(s) between splits, the first: {leaks[0]}")
-        return found
+    def arrange(
+        self,
+        listed: pd.DataFrame,
+        sha256: Sequence[str],
+        problems: dict[int, str],
+        pairs: pd.DataFrame,
+        *,
+        val: bool = True,
+    ) -> Arrangement:
+        """Leaves out what could not be read, tells films apart, and draws the splits.
+
+        Args:
+            listed: See :meth:`list_images`.
+            sha256: One per row.
+            problems: ``{row: why it could not be read}``.
+            pairs: Rows that are one film, see :func:`cxrlab.datamodules.films.find_pairs`.
+            val: Whether validation images are drawn where the source has none.
+
+        Raises:
+            DataError: A class or split is without images.
+        """
+        manifest = listed.assign(sha256=list(sha256), film=film_keys(sha256, pairs))
+        if problems:
+            readable = pd.Series(~manifest.index.isin(list(problems)), manifest.index)
+            manifest = self.flow.keep(manifest, readable, "could not be read (data.on_error=skip)")
+        if manifest.empty:
+            raise DataError(describe_problems(problems, len(listed)))
+        manifest = self.partition.without_repeats(manifest, self.flow)
+        rows = manifest.index.to_numpy(np.int64)
+        manifest = manifest.reset_index(drop=True)
+        own = manifest["split"]
+        manifest = self.partition.draw(manifest, self.source.name, val=val)
+        return Arrangement(manifest, rows, own, mf.leaks(manifest))
 
     def rows(self, split: str) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Rows of the manifest that make up ``train``, ``val`` or ``test``; where it serves as validation, of test."""
-        if split == "val" and self.val == "test":
+        if split == "val" and self.partition.val_is_test:
             split = "test"
         return np.flatnonzero((self.manifest["split"] == split).to_numpy())
 
@@ -232,19 +265,6 @@ class ChestXRayDataModule(pl.LightningDataModule):
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Makes floats of the pixels, on the device: a quarter of the bytes travel."""
         return {**batch, "image": self.preprocessing.to_float(batch["image"])}
-
-
-def _check_folds(folds: int | None, fold: int | None, test: float | str) -> None:
-    if folds is not None:
-        check_range("folds", folds, 2, integer=True)
-        if test == "all":
-            raise ValueError(f"folds must be left out with test=all, which makes every image a test image, got {folds}")
-        if fold is None:
-            numbers = ",".join(map(str, range(folds))) if folds <= _SHOWN_FOLDS else f"0,1,…,{folds - 1}"
-            raise ValueError(f"folds={folds} needs fold: type data.fold=0, or -m data.fold={numbers} for all of them")
-        check_range("fold", fold, 0, folds - 1, integer=True)
-    elif fold is not None:
-        raise ValueError(f"fold={fold} needs folds, how many there are: type data.folds=5 data.fold={fold}")
 
 
 def _skipped(problems: dict[int, str]) -> list[str]:

@@ -13,6 +13,7 @@ from.
 ``finding``     what the source says is on the film, empty where unknown
 ``view``        ``PA``, ``AP``, … , empty where unknown
 ``sha256``      of the file's bytes; added when the image is read
+``film``        one key per radiograph: near-duplicates share it; added when the image is read
 ==============  ===================================================================================
 """
 
@@ -20,8 +21,12 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from cxrlab.errors import DataError
 from cxrlab.files import write_text
@@ -84,23 +89,49 @@ def _first(wrong: pd.Series) -> int:
 def people(manifest: pd.DataFrame) -> pd.Series:
     """One key per person, shape (rows,): the patient id, or the image itself where the patient is unknown.
 
-    An image that was read is known by its bytes, so that copies of one film count as one person wherever they lie.
+    An image that was read is known by its bytes, so that copies of one film count as one person wherever they lie; and
+    two ids that share a radiograph (column ``film``) are one person, known by the id that comes first in the alphabet.
     """
     image = manifest["path"]
     if "sha256" in manifest.columns:
         image = manifest["sha256"].where(manifest["sha256"] != "", image)
-    return manifest["patient_id"].where(manifest["patient_id"] != "", "image:" + image)
+    keys = manifest["patient_id"].where(manifest["patient_id"] != "", "image:" + image)
+    if "film" not in manifest.columns:
+        return keys
+    return _joined(keys, manifest["film"].where(manifest["film"] != "", keys))
+
+
+def _joined(keys: pd.Series[Any], films: pd.Series[Any]) -> pd.Series[Any]:
+    """Gives all keys that are linked by films, over however many steps, the first of them."""
+    person, names = pd.factorize(keys, sort=True)
+    film, _ = pd.factorize(films)
+    nodes = len(names) + film.max(initial=-1) + 1
+    links = coo_array((np.ones(len(keys)), (person, len(names) + film)), shape=(nodes, nodes))
+    group = connected_components(links, directed=False)[1][: len(names)]
+    first = pd.Series(names).groupby(group).transform("min")
+    return pd.Series(first.to_numpy()[person], keys.index, keys.dtype)
+
+
+def ages(manifest: pd.DataFrame) -> pd.Series[float]:
+    """Years, shape (rows,), NaN where unknown; a manifest that was read from a file holds them as text."""
+    if "age" not in manifest.columns:
+        return pd.Series(np.nan, manifest.index, float)
+    return pd.to_numeric(manifest["age"], errors="coerce").astype(float)
 
 
 def leaks(manifest: pd.DataFrame) -> list[str]:
-    """Finds what stands in more than one split: the same patient, or the same file under any name.
+    """Finds what stands in more than one split: the same patient, the same file, or another copy of the same film.
 
     Returns:
-        One sentence per leaking patient or file, empty when the splits are clean.
+        One sentence per leaking patient, file or film, empty when the splits are clean.
     """
     found = [f"patient {patient} is in {_where(rows)}" for patient, rows in _straddling(manifest, "patient_id")]
-    if "sha256" in manifest.columns:
-        found += [f"the same file is in {_where(rows)}" for _, rows in _straddling(manifest, "sha256")]
+    for column, what in (("sha256", "the same file"), ("film", "the same film (a near-duplicate)")):
+        if column in manifest.columns:
+            straddling = _straddling(manifest, column)
+            # A file in two splits is a film in two splits, and is told once.
+            new = [rows for _, rows in straddling if column == "sha256" or rows["sha256"].nunique() > 1]
+            found += [f"{what} is in {_where(rows)}" for rows in new]
     return found
 
 
@@ -133,7 +164,7 @@ def read(path: Path) -> pd.DataFrame:
     """
     try:
         # Ids such as "007" are text, and an empty cell is an empty text rather than a missing number.
-        dtype = dict.fromkeys((*COLUMNS, "sha256"), str) | {"label": int}
+        dtype = dict.fromkeys((*COLUMNS, "sha256", "film"), str) | {"label": int}
         table = pd.read_csv(path, dtype=dtype, keep_default_na=False)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; a manifest was expected there") from None

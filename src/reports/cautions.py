@@ -43,7 +43,7 @@ def _of_config(record: RunRecord, own: Sequence[str]) -> list[str]:
 
 def _of_overlap(record: RunRecord) -> list[str]:
     found = []
-    for column, what in (("patient_id", "patient"), ("sha256", "image file")):
+    for column, what in (("patient_id", "patient"), ("sha256", "image file"), ("film", "film")):
         values = shared(record.manifest, column)
         if values:
             shown = ", ".join(values[:3]) + (", …" if len(values) > 3 else "")

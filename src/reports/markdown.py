@@ -40,6 +40,13 @@ def _row(cells: Iterable[object]) -> str:
     return "| " + " | ".join(inline("" if cell is None else str(cell)).replace("|", "\\|") for cell in cells) + " |"
 
 
+def flow_table(flow: pd.DataFrame) -> str:
+    """The flow of cases, see :mod:`cxrlab.datamodules.flow`, as a Markdown table."""
+    columns = ("source", "step", "removed", "images", "patients")
+    header = ("Source", "Step", "Images removed", "Images left", "Patients left")
+    return markdown_table(([row[column] for column in columns] for row in flow.to_dict("records")), header)
+
+
 def interval(estimate: Mapping[str, Any]) -> str:
     """``0.975 [0.871, 0.996]``; says what is undefined or has no interval."""
     value, low, high = (estimate.get(key) for key in ("value", "low", "high"))

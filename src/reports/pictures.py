@@ -15,7 +15,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from cxrlab.datamodules import manifest as mf
-from cxrlab.datamodules.pixels import Preprocessing, read_all
+from cxrlab.datamodules.pixels import read_all
+from cxrlab.datamodules.preprocessing import Preprocessing
 from cxrlab.datamodules.reading import read_image
 from cxrlab.errors import DataError
 from cxrlab.evaluation import figures
@@ -152,7 +153,10 @@ def _originals(rows: pd.DataFrame) -> tuple[list[npt.NDArray[np.uint8]] | None, 
 
 def _preprocessing(record: RunRecord) -> Preprocessing:
     data = mapping(record.config.get("data"))
-    return Preprocessing.create(data.get("image_size", 224), data.get("channels", 3))
+    size, channels = data.get("image_size", 224), data.get("channels", 3)
+    return Preprocessing.create(
+        size, channels, data.get("fit", "squeeze"), data.get("contrast", "none"), data.get("border", 0.0)
+    )
 
 
 def _saved(record: RunRecord, figure: Any, name: str, text: str) -> Picture:

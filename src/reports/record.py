@@ -14,12 +14,13 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from cxrlab.datamodules.flow import COLUMNS as FLOW
 from cxrlab.errors import CheckpointError
 from cxrlab.evaluation.statistics import METRICS
 
 EVALUATED = ("test", "val")
 _SECTION_KEYS = ("n", "n_patients", "n_positive", "n_negative", "threshold", "confusion_matrix", *METRICS)
-_TEXT_COLUMNS = ("path", "patient_id", "split", "source", "finding", "view", "sha256")
+_TEXT_COLUMNS = ("path", "patient_id", "split", "source", "finding", "view", "sha256", "film")
 _TABLES_OF_IMAGES = ("manifest.csv", "predictions.csv", "baselines.csv")
 
 
@@ -35,6 +36,7 @@ class RunRecord:
         manifest: ``manifest.csv``, every image of the run.
         history: ``metrics.csv``, one row per epoch; ``None`` before the first is over.
         predictions: ``predictions.csv``, manifest rows with ``score``; ``None`` where nothing was scored.
+        flow: ``flow.csv``, what the source lists and which step removed what; ``None`` where it was not recorded.
         baselines: ``baselines.csv``, the test rows with one column of scores per trivial baseline; ``None`` where they
             were not computed.
         network: ``network.json``, the layers of the network; empty where it was not recorded.
@@ -48,6 +50,7 @@ class RunRecord:
     manifest: pd.DataFrame
     history: pd.DataFrame | None
     predictions: pd.DataFrame | None
+    flow: pd.DataFrame | None
     baselines: pd.DataFrame | None
     network: dict[str, Any]
     overrides: list[str]
@@ -116,6 +119,7 @@ def read_run(folder: Path) -> RunRecord:
         manifest=manifest,
         history=_unless_empty(_csv(folder, "metrics.csv", ("epoch",), required=False)),
         predictions=_unless_empty(_csv(folder, "predictions.csv", ("label", "split", "score"), required=False)),
+        flow=_unless_empty(_csv(folder, "flow.csv", FLOW, required=False)),
         baselines=_unless_empty(_csv(folder, "baselines.csv", ("path", "label"), required=False)),
         network=mapping(_parsed(folder, "network.json", required=False)),
         overrides=[str(item) for item in _parsed(folder, "overrides.yaml", required=False) or []],

@@ -26,6 +26,7 @@ from cxrlab.reports.markdown import (
     NAMES,
     NOT_RECORDED,
     count,
+    flow_table,
     inline,
     interval,
     markdown_table,
@@ -42,7 +43,7 @@ NOT_CHECKED = (
     "whether the network looks at the lungs or at borders, markers and brightness (shortcuts): audit the data set",
     "other hospitals and devices: these images come from the data set named above only",
     "whether the labels are right: they are taken as the data set gives them",
-    "near-duplicates (rescaled, cropped or re-encoded copies): only byte-identical files were compared",
+    "crops of one film: copies in another size or encoding were looked for; `src/audit.py` looks for crops as well",
 )
 
 
@@ -237,13 +238,20 @@ def _data(record: RunRecord) -> str:
     if unused:
         lines.append(f"{count(unused, 'manifest row')} in no split, not used.")
     lines.append("\n".join(f"- {line}" for line in _overlap_lines(record)))
+    if record.flow is not None:
+        lines.append("### Flow of cases\n\nEvery image that was listed is in the set, or in the step that removed it.")
+        lines.append(flow_table(record.flow))
     lines.append(pictures.samples(record, _mark(record)).markdown())
     return "\n\n".join(lines)
 
 
 def _overlap_lines(record: RunRecord) -> list[str]:
     lines = []
-    for column, what in (("patient_id", "Patients"), ("sha256", "Byte-identical files")):
+    for column, what in (
+        ("patient_id", "Patients"),
+        ("sha256", "Byte-identical files"),
+        ("film", "Films (near-duplicates)"),
+    ):
         if column not in record.manifest or (record.manifest[column] == "").all():
             lines.append(f"{what} in more than one split: NOT CHECKED (the manifest holds no {column})")
             continue

@@ -30,6 +30,7 @@ NOT_DEFINING = (
     "data.fold",
     "data.num_workers",
     "data.persistent_workers",
+    "data.cache",
     "data.source.root",
 )
 """Keys in which runs of one setting may differ: they do not say how a network is trained, or where files lie."""

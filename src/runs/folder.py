@@ -6,6 +6,7 @@
 ``environment.json``  versions, commit, machine, seed
 ``network.json``    the network's layers, with output shapes and parameters
 ``manifest.csv``    every image with split and SHA-256
+``flow.csv``        the flow of cases: what the source lists, and which step removed what
 ``metrics.csv``     one row per epoch
 ``predictions.csv``  manifest rows of val and test, with ``score``
 ``metrics.json``    results with intervals; written last but one: with it, the run is over
@@ -57,6 +58,7 @@ class RunFolder:
         self.environment = self.path / "environment.json"
         self.network = self.path / "network.json"
         self.manifest = self.path / "manifest.csv"
+        self.flow = self.path / "flow.csv"
         self.history = self.path / "metrics.csv"
         self.predictions = self.path / "predictions.csv"
         self.metrics = self.path / "metrics.json"
@@ -215,11 +217,12 @@ class RunFolder:
                 "restore them, or begin a new run without ckpt_path"
             )
 
-    def record(self, facts: dict[str, Any], table: LayerTable, manifest: pd.DataFrame) -> None:
-        """Writes what the run runs on: ``environment.json``, ``network.json`` and ``manifest.csv``."""
+    def record(self, facts: dict[str, Any], table: LayerTable, manifest: pd.DataFrame, flow: pd.DataFrame) -> None:
+        """Writes what the run runs on: ``environment.json``, ``network.json``, ``manifest.csv`` and ``flow.csv``."""
         write_json(self.environment, facts)
         write_json(self.network, {**asdict(table), "text": table.render()})
         write_manifest(manifest, self.manifest)
+        write_text(self.flow, flow.to_csv(index=False))
 
     def keep_weights(self, checkpoint: dict[str, Any]) -> None:
         """Writes ``model.ckpt``, the one file a finished run of 24 million weights needs (96 MB)."""

@@ -14,7 +14,7 @@ from torch import nn
 
 from cxrlab.callbacks import Checkpoints, History, RandomState
 from cxrlab.config import Problems, check_names, check_targets
-from cxrlab.datamodules import ChestXRayDataModule
+from cxrlab.datamodules import ChestXRayDataModule, Preprocessing
 from cxrlab.errors import CheckpointError, ConfigError, check_choice, check_range
 from cxrlab.models import ClassifierModule, TorchvisionNet
 from cxrlab.models.classifier import MONITORS
@@ -44,9 +44,11 @@ KEYS = (
 
 EVALUATION_KEYS = ("data", "ckpt_path", "split", "accelerator", "precision", "trusted", "seed", "output_dir", "model")
 """The keys of ``conf/evaluate.yaml``, and ``model``, which comes out of the checkpoint."""
+AUDIT_KEYS = ("data", "seed", "strict", "output_dir")
+"""The keys of ``conf/audit.yaml``."""
 _ACCELERATORS = ("auto", "cpu", "gpu", "mps")
 _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true", "bf16-true", "16-true")
-_FROM_CHECKPOINT = ("image_size", "channels")  # of a data node: preprocessing belongs to the weights
+_FROM_CHECKPOINT = ("image_size", "channels", "fit", "contrast", "border")  # of a data node; they belong to the weights
 
 
 @dataclass(frozen=True)
@@ -146,21 +148,47 @@ def assemble_evaluation(
     return config, model, datamodule
 
 
+def assemble_audit(config: DictConfig) -> ChestXRayDataModule:
+    """Builds the data to be audited; no image is touched.
+
+    Args:
+        config: As composed from ``conf/audit.yaml``.
+
+    Raises:
+        ConfigError: Lists every problem.
+    """
+    problems = Problems()
+    check_names(config, AUDIT_KEYS, problems)
+    with problems.guard("seed"):
+        check_range("seed", config.seed, 0, 2**32 - 1, integer=True)
+    with problems.guard("strict"):
+        check_choice("strict", config.strict, (True, False))
+    datamodule = problems.build(config, "data")
+    if isinstance(datamodule, ChestXRayDataModule) and datamodule.partition.test == "all":
+        problems.add("data.test", "all leaves no split to audit; leave it out")
+    problems.raise_if_any()
+    assert isinstance(datamodule, ChestXRayDataModule)
+    return datamodule
+
+
 def _fill_from_checkpoint(config: DictConfig, model: LoadedModel) -> None:
     """Takes preprocessing, and what was left open, from the checkpoint, whose data may name only classes of ours."""
     try:
-        saved, size = model.metadata["config"], model.metadata["preprocessing"]
+        saved = model.metadata["config"]
         config.precision = config.precision or saved["trainer"]["precision"]
         if not config.get("data"):
             check_targets(saved["data"], ("cxrlab.datamodules", *config.trusted))
             config.data = saved["data"]
-        config.data.image_size, config.data.channels = [size["height"], size["width"]], size["channels"]
+        size = Preprocessing.from_dict(model.metadata["preprocessing"])
+        config.data.image_size = [size.height, size.width]
+        for key in _FROM_CHECKPOINT[1:]:
+            config.data[key] = getattr(size, key)
         if config.split == "all":
             config.data.test = "all"
             config.data.folds = config.data.fold = None
     except ConfigError as error:
         raise CheckpointError(f"{model.path}: refused: {error}; data=… names other data") from None
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{model.path}: not a checkpoint of this project: its metadata are incomplete ({error})"
         ) from None
@@ -203,7 +231,7 @@ def _check_contradictions(
     trainer = config.get("trainer") or {}
     with problems.guard("trainer.max_epochs"):
         check_range("max_epochs", trainer.get("max_epochs"), 1, integer=True)
-    if datamodule is not None and datamodule.test == "all":
+    if datamodule is not None and datamodule.partition.test == "all":
         problems.add("data.test", "all leaves nothing to train on; it is for evaluate.py (there: split=all)")
     if trainer.get("devices") != 1:
         problems.add(

@@ -77,7 +77,7 @@ def _counts(datamodule: ChestXRayDataModule) -> list[str]:
         people = rows.loc[rows["patient_id"] != "", "patient_id"].nunique()
         whose = [f"{people} patients"] if people else []
         whose += [f"{unknown} images of unknown patients"] if unknown else []
-        same = " = the test images" if split == "val" and datamodule.val == "test" else ""
+        same = " = the test images" if split == "val" and datamodule.partition.val_is_test else ""
         lines.append(f"{split:<5} {len(rows):>4} images: {per_class}; {', '.join(whose)}{same}")
     return lines
 

@@ -99,7 +99,7 @@ def predictions(scored: dict[str, Scored]) -> pd.DataFrame:
 def training_warnings(datamodule: ChestXRayDataModule, weights: str) -> list[str]:
     """What a reader has to know before the first number of a training."""
     found = list(datamodule.warnings)
-    if weights == "best" and datamodule.val == "test":
+    if weights == "best" and datamodule.partition.val_is_test:
         found.append(
             "the epoch whose weights are evaluated was chosen on the test images (weights=best, data.val=test)"
         )

@@ -15,7 +15,15 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from cxrlab.datamodules import Augmentation, ChestXRayDataModule, FolderSource, PaperSource, pixels, reading
+from cxrlab.datamodules import (
+    Augmentation,
+    ChestXRayDataModule,
+    FolderSource,
+    PaperSource,
+    SyntheticSource,
+    pixels,
+    reading,
+)
 from cxrlab.datamodules import manifest as mf
 from cxrlab.errors import DataError
 
@@ -79,7 +87,7 @@ def test_splits(
 def test_the_manifest_is_checked_complete_and_hashed(root: Path) -> None:
     table = ready(root).manifest
     pd.testing.assert_frame_equal(mf.check(table, "again"), table)
-    assert list(table.columns) == [*mf.COLUMNS, "sha256"]
+    assert list(table.columns) == [*mf.COLUMNS, "sha256", "film"]
     assert table["sha256"].str.len().eq(64).all()
     assert mf.leaks(table) == []
 
@@ -143,7 +151,7 @@ def test_a_patient_in_two_splits_is_a_leak(root: Path) -> None:
     lines = str(caught.value).splitlines()
     assert lines[0] == "folder: 4 leak(s) between splits:"
     assert lines[1] == "  patient 000 is in test (NORMAL_000.png) and train (NORMAL_000.png)"
-    assert lines[-1].startswith("  mend the splits, or pass data.allow_leak=true")
+    assert "or pass data.allow_leak=true" in lines[-1]
     datamodule = ready(root, pattern=pattern, val="test", allow_leak=True)
     assert datamodule.warnings[1] == (
         "data.allow_leak=true: 4 leak(s) between splits, the first: patient 000 is in test (NORMAL_000.png) and train "
@@ -425,12 +433,55 @@ def test_folds_of_a_source_without_splits_set_nothing_aside(class_folders: Class
     assert sizes(datamodule) == [(6, 6), (3, 3), (3, 3)]
 
 
-def test_folds_are_still_checked_for_leaks(class_folders: ClassFolders) -> None:
+def test_two_ids_of_one_film_are_one_person_in_folds(class_folders: ClassFolders) -> None:
     root = class_folders({"NORMAL": 6, "PNEUMONIA": 6})
     for file in sorted((root / "NORMAL").iterdir()):  # one file, but of two patients as the names have it
         shutil.copy(file, file.with_name(f"again_{file.name}"))
-    with pytest.raises(DataError, match="the same file is in test"):
-        ready(root, pattern=r"^(.*)\.png", folds=3, fold=0, val="test")
+    for fold in range(3):
+        table = ready(root, pattern=r"^(.*)\.png", folds=3, fold=fold, val="test").manifest
+        assert table.groupby("sha256")["split"].nunique().eq(1).all()
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    return SyntheticSource(str(tmp_path_factory.mktemp("phantoms")), n_train=12, n_test=8, size=256).manifest()
+
+
+def films(phantoms: pd.DataFrame, root: Path) -> Path:
+    """The phantoms as class folders."""
+    for row in phantoms.itertuples():
+        folder = root / str(row.split) / ("PNEUMONIA" if row.label else "NORMAL")
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(str(row.path), folder)
+    return root
+
+
+def test_a_film_in_two_splits_is_a_leak_in_another_size_and_encoding(phantoms: pd.DataFrame, tmp_path: Path) -> None:
+    root = films(phantoms, tmp_path)
+    assert mf.leaks(ready(root, val="test").manifest) == []
+    film = next((root / "train" / "NORMAL").iterdir())
+    smaller = cv2.resize(reading.read_image(film).pixels, (200, 210), interpolation=cv2.INTER_AREA)
+    assert cv2.imwrite(str(root / "test" / "NORMAL" / "again.jpg"), smaller, [cv2.IMWRITE_JPEG_QUALITY, 80])
+    message = refused(root, val="test")
+    assert f"the same film (a near-duplicate) is in test (again.jpg) and train ({film.name})" in message
+    allowed = ready(root, val="test", allow_leak=True)
+    assert any("data.allow_leak=true: 1 leak(s)" in warning for warning in allowed.warnings)
+    anew = ready(root, resplit=True, test=0.3, val="test").manifest
+    assert anew.groupby("film")["split"].nunique().eq(1).all()
+    dropped = ready(root, duplicates="drop", val="test")
+    assert len(dropped.manifest) == 20
+    assert dropped.flow.steps[-1].removed == 1
+
+
+def test_filters_are_in_the_flow_of_cases(root: Path) -> None:
+    (root / "train" / "NORMAL" / "NORMAL_000.png").write_bytes(b"not an image")
+    pattern = r"^(.*)_\d\d\d\.png"  # two patients, one of either class
+    options: dict[str, Any] = {"limit_per_patient": 12, "on_error": "skip", "val": "test", "allow_leak": True}
+    datamodule = ready(root, pattern=pattern, **options)
+    steps = datamodule.flow.table()
+    assert steps["removed"].tolist()[-2:] == [4, 1]
+    assert steps["images"].iloc[-1] == len(datamodule.manifest) == 23
+    assert len(datamodule.pixels) == 23
 
 
 def test_too_few_patients_for_folds_and_validation(class_folders: ClassFolders) -> None:
@@ -438,7 +489,7 @@ def test_too_few_patients_for_folds_and_validation(class_folders: ClassFolders) 
     assert refused(root, folds=3, fold=0).startswith("data.folds=3 is too many: only 2 patient(s) have a Negative")
     message = refused(root, folds=2, fold=0)
     assert message.startswith("data.val=0.15 cannot draw val images: only 1 training patient(s) are Negative")
-    assert message.endswith("add images, or type data.val=test")
+    assert message.endswith("add images, loosen a filter, or type data.val=test")
 
 
 def test_folds_of_the_papers_set(paper_root: Path) -> None:

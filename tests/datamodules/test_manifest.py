@@ -178,3 +178,30 @@ def test_people_are_patients_or_else_images() -> None:
 def test_copies_of_one_film_are_one_person() -> None:
     copies = table(patient_id=["", "", "", "p4"], sha256=["a" * 64, "a" * 64, "", "a" * 64])
     assert list(mf.people(copies)) == ["image:" + "a" * 64, "image:" + "a" * 64, "image:/d/c.png", "p4"]
+
+
+def test_a_near_duplicate_in_two_splits_is_a_leak() -> None:
+    found = mf.leaks(table(film=["f1", "f2", "f3", "f2"]))
+    assert found == ["the same film (a near-duplicate) is in test (d.png) and train (b.png)"]
+    same_file = table(film=["f1", "f2", "f3", "f2"], sha256=["a" * 64, "b" * 64, "c" * 64, "b" * 64])
+    assert mf.leaks(same_file) == ["the same file is in test (d.png) and train (b.png)"]  # told once
+
+
+def test_ids_that_share_a_film_are_one_person_over_any_number_of_steps() -> None:
+    linked = table(patient_id=["p3", "p1", "p2", "p4"], film=["f", "f", "g", "h"])
+    assert list(mf.people(linked)) == ["p1", "p1", "p2", "p4"]
+    chain = pd.concat([linked, table(patient_id=["p2", "p3", "", ""], film=["f", "", "h", "i"])], ignore_index=True)
+    third, fourth = "image:" + "c" * 64, "image:" + "d" * 64
+    assert list(mf.people(chain)) == ["p1", "p1", "p1", third, "p1", "p1", third, fourth]
+
+
+def test_films_of_one_image_each_change_nobody() -> None:
+    alone = table(patient_id=["p1", "p1", "", ""], film=["a", "b", "c", "d"])
+    pd.testing.assert_series_equal(mf.people(alone), mf.people(alone.drop(columns="film")), check_names=False)
+
+
+def test_ages_are_years_or_unknown() -> None:
+    assert mf.ages(table()).isna().all()
+    years = mf.ages(table(age=["61", "", "x", 4]))
+    assert years.tolist()[0::3] == [61.0, 4.0]
+    assert years.isna().tolist() == [False, True, True, False]

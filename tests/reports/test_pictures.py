@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from cxrlab.datamodules import FolderSource, PaperSource
-from cxrlab.datamodules.pixels import Preprocessing, read_all
+from cxrlab.datamodules.pixels import read_all
+from cxrlab.datamodules.preprocessing import Preprocessing
 from cxrlab.evaluation import figures
 from cxrlab.reports import pictures
 from cxrlab.reports.record import RunRecord
@@ -28,7 +29,7 @@ def record(class_folders: Callable[..., Path], tmp_path: Path) -> RunRecord:
     test = manifest[manifest["split"] == "test"].reset_index(drop=True)
     scores = {0: [0.1, 0.2, 0.6], 1: [0.05, 0.8, 0.9]}
     test["score"] = [scores[label].pop(0) for label in test["label"]]
-    return RunRecord(tmp_path / "run", {"data": {"image_size": 16}}, {}, {}, manifest, None, test, None, {}, [])
+    return RunRecord(tmp_path / "run", {"data": {"image_size": 16}}, {}, {}, manifest, None, test, None, None, {}, [])
 
 
 @pytest.fixture
@@ -138,7 +139,7 @@ def test_baselines_of_the_papers_set(paper_root: Path, tmp_path: Path) -> None:
     manifest = PaperSource(str(paper_root)).manifest()
     manifest["sha256"] = read_all(list(manifest["path"]), Preprocessing.create(224)).sha256
     record = RunRecord(
-        tmp_path, {"data": {"image_size": 224, "channels": 3}}, {}, {}, manifest, None, None, None, {}, []
+        tmp_path, {"data": {"image_size": 224, "channels": 3}}, {}, {}, manifest, None, None, None, None, {}, []
     )
     table, _ = pictures.baselines(record)
     assert table is not None

@@ -6,6 +6,8 @@ from typing import Protocol
 
 import pandas as pd
 
+from cxrlab.datamodules.flow import Flow
+
 
 class Source(Protocol):
     """Turns a collection into a manifest.
@@ -13,12 +15,17 @@ class Source(Protocol):
     Attributes:
         name: What the manifest's ``source`` column says.
         synthetic: Whether the images are drawn by a program; every result on them is then marked SYNTHETIC.
+        claim: What Positive is said to mean, as a piece of text that a finding then contains (``COVID-19``); empty
+            where nothing is claimed. An audit holds it against the findings.
         notes: What a reader of the results should know about the collection; filled by :meth:`manifest`.
+        flow: What the collection lists, and what was left out and why; filled by :meth:`manifest`.
     """
 
     name: str
     synthetic: bool
+    claim: str
     notes: list[str]
+    flow: Flow
 
     def manifest(self) -> pd.DataFrame:
         """Lists the images, see :mod:`cxrlab.datamodules.manifest`; ``split`` may be empty. Reads no pixel."""

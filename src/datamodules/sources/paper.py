@@ -7,19 +7,22 @@ from pathlib import Path
 
 import pandas as pd
 
+from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.sources.folder import FolderSource
-
-KAGGLE = "khoongweihao/covid19-xray-dataset-train-test-sets"
-"""The Kaggle handle of the set; 148 training and 40 test images."""
+from cxrlab.datamodules.sources.metadata import populations, years
 
 
 class PaperSource:
-    """``root/train|test/NORMAL|PNEUMONIA``, joined by file name with finding, patient and view of each film.
+    """``root/train|test/NORMAL|PNEUMONIA``, joined by file name with what is known of each film.
 
     The folder names are the set's; the paper renamed them Negative and Positive COVID-19. What is really on each film
-    stands in ``paper_provenance.csv``, found by joining the file names with the metadata of the collection that the
-    positives were taken from (Cohen et al., arXiv:2003.11597). The negatives carry case numbers instead of patient
-    ids (Kermany et al., doi:10.17632/rscbjbr9sj); a case number stands in for a patient here.
+    stands in ``paper_provenance.csv``. The positives were taken from the collection of Cohen et al. (arXiv:2003.11597):
+    finding, patient, view, age, sex and licence are those of the rows of its ``metadata.csv`` (June 2020) with the same
+    file names, 91 of 94, patients that are listed twice being one as in
+    :class:`~cxrlab.datamodules.sources.cohen.CohenSource` (31 is 30). Of the three others, two show a film of patient
+    13 under another name and one says MERS in its name; their ages, sexes and licences stay empty. The negatives come
+    from Kermany et al. (doi:10.17632/rscbjbr9sj, CC BY 4.0), who describe all patients as children of one to five years
+    and give case numbers instead of patient ids; a case number stands in for a patient here.
 
     Args:
         root: The folder that holds ``train`` and ``test``; ``~`` is expanded.
@@ -27,18 +30,24 @@ class PaperSource:
 
     name = "paper"
     synthetic = False
+    claim = "COVID-19"
 
     def __init__(self, root: str) -> None:
         how_to_get = (
-            "get the paper's set with `pip install kagglehub` and "
-            f"`python -c \"import kagglehub; print(kagglehub.dataset_download('{KAGGLE}'))\"`, then pass the folder "
-            "that holds train/ and test/ as data.source.root=…, or as xray_dataset_covid19 below $CXRLAB_DATA"
+            "`python src/download.py data=paper` gets the paper's set, data.source.root=/path/to/it names a copy "
+            "elsewhere (the folder that holds train/ and test/)"
         )
         self._folder = FolderSource(root, {"NORMAL": 0, "PNEUMONIA": 1}, name=self.name, how_to_get=how_to_get)
         self.notes: list[str] = []
+        self.flow = Flow(self.name)
 
     def manifest(self) -> pd.DataFrame:
         """Lists the images with their true findings.
+
+        Returns:
+            One row per image, the columns of the manifest and ``collection`` (``cohen`` or ``kermany``), ``age``
+            (years, NaN where unknown), ``sex``, ``licence`` and ``population`` (``child`` or ``adult``), empty where
+            unknown.
 
         Raises:
             DataError: The folder is missing or laid out otherwise.
@@ -48,8 +57,11 @@ class PaperSource:
         names = files["path"].map(lambda path: Path(path).name)
         for column in known.columns:
             files[column] = names.map(known[column]).fillna("")
+        files["age"] = years(files["age"])
+        files["population"] = populations(files["age"]).mask(files["collection"] == "kermany", "child")
+        self.flow = Flow(self.name)
         self.notes = [*self._folder.notes, *self._notes(files["patient_id"], names, known)]
-        return files
+        return self.flow.start(files, "image files listed")
 
     def _notes(self, patients: pd.Series, names: pd.Series, known: pd.DataFrame) -> list[str]:
         unknown = int((patients == "").sum())
@@ -68,5 +80,5 @@ class PaperSource:
 
 
 def provenance_file() -> Path:
-    """The resource: file name, finding, patient id and view of the set's 188 films."""
+    """The resource: one row per film of the set, 188, by file name."""
     return Path(str(resources.files("cxrlab.datamodules.sources") / "paper_provenance.csv"))

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 from rich.progress import track
 
+from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.sources.phantom import CUES, Anatomy, draw, plant_shortcut
 from cxrlab.errors import DataError, check_choice, check_range
 
@@ -73,6 +74,7 @@ class SyntheticSource:
 
     name = "synthetic"
     synthetic = True
+    claim = _FINDINGS[1]
 
     def __init__(
         self,
@@ -85,6 +87,7 @@ class SyntheticSource:
         shortcut_strength: float = 1.0,
         seed: int = 0,
     ) -> None:
+        self.flow = Flow(self.name)
         self.notes: list[str] = []  # nothing to warn of that the mark SYNTHETIC does not say
         check_range("n_train", n_train, 2, integer=True)
         check_range("n_test", n_test, 2, integer=True)
@@ -134,7 +137,7 @@ class SyntheticSource:
                     f"cannot write the synthetic images to {folder}: {reason}. Make the folder writable, or choose "
                     "another by setting CXRLAB_CACHE=/some/folder before the command"
                 ) from error
-        return pd.DataFrame(
+        manifest = pd.DataFrame(
             {
                 "path": [str(folder / film.image) for film in films],
                 "label": [film.label for film in films],
@@ -147,6 +150,8 @@ class SyntheticSource:
                 "shortcut": [int(film.cue) for film in films],
             }
         )
+        self.flow = Flow(self.name)
+        return self.flow.start(manifest, "phantoms drawn")
 
     def _films(self) -> Iterator[_Film]:
         """Plans every image of both splits."""

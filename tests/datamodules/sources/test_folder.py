@@ -95,11 +95,14 @@ def test_hidden_files_and_folders_are_left_out(plain: Path) -> None:
     shutil.copy(plain / "NORMAL/NORMAL_000.png", plain / "NORMAL/._NORMAL_000.png")
     shutil.copytree(plain / "NORMAL", plain / "NORMAL/.ipynb_checkpoints")
     shutil.copytree(plain / "NORMAL", plain / ".cache")
+    shutil.copytree(plain / "NORMAL", plain / "__MACOSX")
+    shutil.copytree(plain / "NORMAL", plain / "NORMAL/__MACOSX")
     assert names(plain) == before
+    assert len(source(plain).manifest()) == 4
 
 
 def test_files_that_are_no_images_are_noted(plain: Path) -> None:
-    for name in ("notes.txt", "film.dcm", "png"):
+    for name in ("notes.txt", "film.dcm.part", "png"):
         (plain / "NORMAL" / name).touch()
     asked = source(plain)
     assert len(asked.manifest()) == 4
@@ -115,6 +118,21 @@ def test_notes_are_of_the_last_listing(plain: Path) -> None:
     assert "NOT CHECKED" in asked.notes[0]
 
 
+def test_the_flow_begins_with_the_files(plain: Path) -> None:
+    asked = source(plain, name="mine", patient_pattern=r"^([A-Z]+)_")
+    asked.manifest()
+    asked.manifest()  # counted once
+    assert asked.flow.table().to_dict("records") == [
+        {"source": "mine", "step": "image files listed", "removed": 0, "images": 4, "patients": 2}
+    ]
+
+
+def test_what_is_claimed_and_who_drew_it_is_for_the_user_to_say(plain: Path) -> None:
+    assert (source(plain).claim, source(plain).synthetic) == ("", False)
+    phantoms = source(plain, claim="opacities", synthetic=True)
+    assert (phantoms.claim, phantoms.synthetic) == ("opacities", True)
+
+
 def refused(root: Path, **options: Any) -> str:
     with pytest.raises(DataError) as caught:
         source(root, **options).manifest()
@@ -128,11 +146,18 @@ def test_a_missing_root_says_what_to_type(tmp_path: Path) -> None:
     assert "data.source.root=/path/to/images" in refused(tmp_path / "file")
 
 
-def test_an_unknown_class_folder_gets_a_hint(plain: Path) -> None:
+def test_an_unknown_class_folder_gets_labels_that_fit_it(plain: Path) -> None:
     (plain / "PNEUMONIA").rename(plain / "Pneumonia")
     assert refused(plain) == (
         f"{plain / 'Pneumonia'}: no label for this class folder; data.source.labels knows NORMAL, PNEUMONIA; "
-        "did you mean 'PNEUMONIA'?"
+        "did you mean '{NORMAL: 0, Pneumonia: 1}'? Otherwise rename the folder to 'PNEUMONIA'"
+    )
+
+
+def test_one_class_folder_too_many_is_not_taken_for_another(plain: Path) -> None:
+    shutil.copytree(plain / "PNEUMONIA", plain / "Pneumonia")  # PNEUMONIA is there, so it cannot be meant
+    assert refused(plain).endswith(
+        "data.source.labels knows NORMAL, PNEUMONIA; add 'Pneumonia' to them as 0 or 1, or move the folder elsewhere"
     )
 
 
@@ -150,7 +175,7 @@ def test_a_class_without_images_is_named(plain: Path) -> None:
     shutil.rmtree(plain / "PNEUMONIA")
     (plain / "PNEUMONIA").mkdir()
     (plain / "PNEUMONIA/readme.md").touch()
-    assert refused(plain).startswith(f"{plain / 'PNEUMONIA'}: an empty class, no image in it (.bmp, .jpeg, .jpg, .png,")
+    assert refused(plain).startswith(f"{plain / 'PNEUMONIA'}: an empty class, no image in it (.bmp, ")
 
 
 def test_patients_are_read_from_names(plain: Path) -> None:

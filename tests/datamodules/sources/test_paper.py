@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -10,13 +11,23 @@ import pytest
 
 from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.sources import PaperSource
-from cxrlab.datamodules.sources.paper import KAGGLE, provenance_file
+from cxrlab.datamodules.sources.cohen import SAME_PERSON, read_metadata
+from cxrlab.datamodules.sources.paper import provenance_file
 from cxrlab.errors import DataError
 
 FINDINGS = {
     "train": {"COVID-19": 68, "ARDS": 3, "Pneumocystis": 1, "MERS": 1, "No Finding": 1},
     "test": {"SARS": 11, "Streptococcus": 5, "COVID-19": 4},
 }
+
+
+@pytest.fixture(scope="session")
+def cohen_root() -> Path:
+    """The folder of Cohen's collection."""
+    root = Path(os.environ.get("CXRLAB_DATA") or Path(__file__).parents[3] / "data") / "covid-chestxray-dataset"
+    if not (root / "metadata.csv").is_file():
+        pytest.skip(f"NOT CHECKED: {root}/metadata.csv is missing; set CXRLAB_DATA to the folder that holds its folder")
+    return root
 
 
 @pytest.fixture
@@ -33,7 +44,7 @@ def copied_names(tmp_path: Path) -> Path:
 
 def test_the_resource_knows_188_films_by_name() -> None:
     known = pd.read_csv(provenance_file(), dtype=str, keep_default_na=False)
-    assert list(known.columns) == ["file", "finding", "patient_id", "view"]
+    assert list(known.columns) == ["file", "finding", "patient_id", "view", "collection", "age", "sex", "licence"]
     assert len(known) == known["file"].nunique() == 188
     assert known.loc[known["patient_id"] == "", "finding"].tolist() == ["MERS"]  # in no metadata; its name says it
     assert (known["finding"] != "").all()
@@ -44,7 +55,27 @@ def test_films_are_joined_by_name(copied_names: Path) -> None:
     table = PaperSource(str(copied_names)).manifest()
     assert len(table) == 188
     for column in known.columns:
-        assert table[column].tolist() == [known.at[Path(path).name, column] for path in table["path"]]
+        expected = [known.at[Path(path).name, column] for path in table["path"]]
+        written = table[column] if column != "age" else table["age"].map(lambda age: "" if age != age else f"{age:.0f}")
+        assert written.tolist() == expected
+
+
+def test_children_and_adults_are_told_apart(copied_names: Path) -> None:
+    table = PaperSource(str(copied_names)).manifest()
+    children = table[table["collection"] == "kermany"]
+    assert (len(children), set(children["population"]), set(children["label"])) == (94, {"child"}, {0})
+    others = table[table["collection"] == "cohen"]
+    assert (others["age"].count(), others["age"].min(), others["age"].max()) == (75, 25, 87)
+    assert (others["population"] == "adult").tolist() == others["age"].notna().tolist()
+    assert set(others["sex"]) == {"M", "F", ""}
+
+
+def test_the_flow_is_the_list_and_the_claim_is_the_papers(copied_names: Path) -> None:
+    source = PaperSource(str(copied_names))
+    table = source.manifest()
+    people = table.loc[table["patient_id"] != "", "patient_id"].nunique() + 1
+    assert source.flow.table().values.tolist() == [["paper", "image files listed", 0, 188, people]]
+    assert source.claim == "COVID-19"
 
 
 def test_a_set_that_differs_is_noted(copied_names: Path) -> None:
@@ -71,7 +102,7 @@ def test_a_missing_set_says_where_it_was_sought_and_how_to_get_it(tmp_path: Path
         PaperSource(str(tmp_path / "data/xray_dataset_covid19")).manifest()
     message = str(caught.value)
     assert message.startswith(f"{tmp_path / 'data/xray_dataset_covid19'}: no such folder; ")
-    for part in ("pip install kagglehub", f"dataset_download('{KAGGLE}')", "data.source.root=", "data=synthetic"):
+    for part in ("`python src/download.py data=paper`", "data.source.root=", "data=synthetic"):
         assert part in message
 
 
@@ -109,3 +140,30 @@ def test_the_real_test_positives_are_of_nine_patients(paper_root: Path) -> None:
 
 def test_no_patient_of_the_real_set_is_in_both_splits(paper_root: Path) -> None:
     assert mf.leaks(PaperSource(str(paper_root)).manifest()) == []
+
+
+def test_the_resource_follows_from_the_metadata_of_the_positives_collection(cohen_root: Path) -> None:
+    known = pd.read_csv(provenance_file(), dtype=str, keep_default_na=False).set_index("file")
+    rows = read_metadata(cohen_root / "metadata.csv", SAME_PERSON, "").drop_duplicates("file").set_index("file")
+    positives = known[known["collection"] == "cohen"]
+    unlisted = positives[~positives.index.isin(rows.index)]
+    assert unlisted[["finding", "age", "sex", "licence"]].values.tolist() == [
+        ["MERS", "", "", ""],
+        ["COVID-19", "", "", ""],
+        ["COVID-19", "", "", ""],
+    ]
+    listed = positives.drop(unlisted.index)
+    assert len(listed) == 91
+    rows = rows.loc[listed.index]
+    for column in ("finding", "patient_id", "view", "sex", "licence"):
+        assert listed[column].tolist() == rows[column].tolist(), column
+    assert pd.to_numeric(listed["age"]).fillna(-1).tolist() == rows["age"].fillna(-1).tolist()
+
+
+def test_the_only_person_with_two_ids_is_in_the_test_split_alone(paper_root: Path) -> None:
+    table = PaperSource(str(paper_root)).manifest()
+    merged = {f"cohen-{patient}" for pair in SAME_PERSON for patient in pair}
+    assert (
+        table.loc[table["patient_id"].isin(merged), ["patient_id", "split"]].values.tolist()
+        == [["cohen-30", "test"]] * 4
+    )

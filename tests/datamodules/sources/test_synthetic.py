@@ -39,15 +39,15 @@ def read(paths: pd.Series) -> np.ndarray:
 
 def python(script: str, root: Path) -> subprocess.Popen[str]:
     """Starts a script that finds the module as ``synthetic``; spares it the packages above, which import torch."""
-    parent = str(Path(synthetic.__file__).parent)
+    parent = Path(synthetic.__file__).parent
     light = (
         "import sys, types\n"
-        "for name, folder in (('cxrlab.datamodules', ''), ('cxrlab.datamodules.sources', sys.argv[2])):\n"
+        "for name, folder in (('cxrlab.datamodules', sys.argv[2]), ('cxrlab.datamodules.sources', sys.argv[3])):\n"
         "    sys.modules[name] = types.ModuleType(name)\n"
         "    sys.modules[name].__path__ = [folder]\n"
         "from cxrlab.datamodules.sources import synthetic\n"
     )
-    command = [sys.executable, "-c", light + script, str(root), parent]
+    command = [sys.executable, "-c", light + script, str(root), str(parent.parent), str(parent)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
@@ -93,6 +93,15 @@ def test_patients_have_one_to_three_images_one_label_one_split(tmp_path: Path) -
 def test_classes_are_as_even_as_they_can_be(tmp_path: Path, total: int, expected: tuple[int, int]) -> None:
     labels = plan(tmp_path, n_train=total).query("split == 'train'").label
     assert ((labels == 0).sum(), (labels == 1).sum()) == expected
+
+
+def test_the_flow_is_the_drawing_and_the_claim_is_in_the_findings_of_positives_only(tmp_path: Path) -> None:
+    asked = source(tmp_path)
+    table = asked.manifest()
+    assert asked.flow.table().values.tolist() == [["synthetic", "phantoms drawn", 0, 18, table["patient_id"].nunique()]]
+    assert table["finding"].str.contains(asked.claim, regex=False).astype(int).tolist() == table["label"].tolist()
+    asked.manifest()
+    assert len(asked.flow.steps) == 1
 
 
 # --- seeds ----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,78 @@
+"""The flow of cases: what was listed, what each step removed and why, and what is left.
+
+It is what CLAIM and STARD ask a study to draw: every image that a collection lists is either in the data set at the end
+or in exactly one step that removed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+COLUMNS = ("source", "step", "removed", "images", "patients")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of the flow.
+
+    Attributes:
+        source: Name of the collection.
+        step: What was done or, where images were removed, why: ``rows of metadata.csv``, ``no X-ray (modality)``.
+        removed: Images (rows) removed by this step, at least 0.
+        images: Images left after it.
+        patients: Patients left after it; images of unknown patients count as one patient each.
+    """
+
+    source: str
+    step: str
+    removed: int
+    images: int
+    patients: int
+
+
+class Flow:
+    """Counts while a table of images becomes smaller.
+
+    Args:
+        source: Name of the collection.
+        steps: Of earlier tables, where there are some.
+    """
+
+    def __init__(self, source: str, steps: Iterable[Step] = ()) -> None:
+        self.source = source
+        self.steps = list(steps)
+
+    def start(self, table: pd.DataFrame, step: str, people: pd.Series[Any] | None = None) -> pd.DataFrame:
+        """Notes with how many images it begins, and returns the table."""
+        self.steps.append(Step(self.source, step, 0, len(table), _count(table, people)))
+        return table
+
+    def keep(
+        self, table: pd.DataFrame, kept: pd.Series[bool], reason: str, people: pd.Series[Any] | None = None
+    ) -> pd.DataFrame:
+        """Returns the rows that are kept, and notes how many were not; a step that removes nothing is noted, too.
+
+        Args:
+            table: One row per image, with a ``patient_id`` (empty where unknown) unless ``people`` are given.
+            kept: One boolean per row.
+            reason: Why the others are removed.
+            people: A key per person and row, where the patient ids are not it.
+        """
+        left = table[kept]
+        keys = None if people is None else people[kept]
+        self.steps.append(Step(self.source, reason, len(table) - len(left), len(left), _count(left, keys)))
+        return left
+
+    def table(self) -> pd.DataFrame:
+        """One row per step, with the columns of :data:`COLUMNS`."""
+        return pd.DataFrame([vars(step) for step in self.steps], columns=list(COLUMNS))
+
+
+def _count(table: pd.DataFrame, people: pd.Series[Any] | None) -> int:
+    keys = table["patient_id"] if people is None else people
+    unknown = int((keys == "").sum())
+    return int(keys[keys != ""].nunique()) + unknown

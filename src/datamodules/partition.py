@@ -1,0 +1,217 @@
+"""From the images that could be read to training, validation and test images, and what is wrong with that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from cxrlab.datamodules import manifest as mf
+from cxrlab.datamodules.flow import Flow
+from cxrlab.datamodules.split import hold_out, hold_out_fold
+from cxrlab.errors import DataError, check_choice, check_range
+
+_SHOWN = 5  # leaks, films: an error lists so many and counts the rest
+_SHOWN_FOLDS = 20
+
+
+@dataclass(frozen=True)
+class Partition:
+    """How images are spread over the splits.
+
+    Attributes:
+        val: Share of the training patients held out for validation, in (0, 1); or ``test``: the test images.
+        test: Share of the training patients held out for testing, in (0, 1), where the source has no test split; or
+            ``all``: every image is a test image.
+        seed: Of these draws and of the folds.
+        resplit: Whether splits that the source has are forgotten, and drawn anew.
+        folds: Cross-validation: the number of folds, at least 2; all images are pooled.
+        fold: The one that is the test split, in [0, ``folds``).
+        duplicates: What happens to several images of one film (near-duplicates): ``keep``; ``drop`` all but the first;
+            ``refuse`` those that come from several sources.
+
+    Raises:
+        ValueError: Names the value that is out of range.
+    """
+
+    val: float | str = 0.15
+    test: float | str = 0.2
+    seed: int = 0
+    resplit: bool = False
+    folds: int | None = None
+    fold: int | None = None
+    duplicates: str = "keep"
+
+    def __post_init__(self) -> None:
+        _check_share("val", self.val, "test")
+        _check_share("test", self.test, "all")
+        check_range("split_seed", self.seed, 0, 2**32 - 1, integer=True)
+        check_choice("resplit", self.resplit, (True, False))
+        check_choice("duplicates", self.duplicates, ("keep", "drop", "refuse"))
+        self._check_folds()
+
+    def _check_folds(self) -> None:
+        folds, fold = self.folds, self.fold
+        if folds is not None:
+            check_range("folds", folds, 2, integer=True)
+            if self.test == "all":
+                raise ValueError(
+                    f"folds must be left out with test=all, which makes every image a test image, got {folds}"
+                )
+            if fold is None:
+                numbers = ",".join(map(str, range(folds))) if folds <= _SHOWN_FOLDS else f"0,1,…,{folds - 1}"
+                raise ValueError(
+                    f"folds={folds} needs fold: type data.fold=0, or -m data.fold={numbers} for all of them"
+                )
+            check_range("fold", fold, 0, folds - 1, integer=True)
+        elif fold is not None:
+            raise ValueError(f"fold={fold} needs folds, how many there are: type data.folds=5 data.fold={fold}")
+
+    @property
+    def val_is_test(self) -> bool:
+        """Whether validation uses the test images."""
+        return self.val == "test"
+
+    def without_repeats(self, manifest: pd.DataFrame, flow: Flow) -> pd.DataFrame:
+        """Returns the images that are kept of films that occur several times.
+
+        Args:
+            manifest: With ``film`` on every row.
+            flow: Gets a step where ``duplicates`` is ``drop``.
+        """
+        if self.duplicates == "drop":
+            manifest = flow.keep(manifest, ~manifest["film"].duplicated(), "another image of the same film")
+        return manifest
+
+    def refuse_shared(self, manifest: pd.DataFrame) -> None:
+        """Ends a training on sources that share films, where ``duplicates`` is ``refuse``.
+
+        Raises:
+            DataError: They do; lists the first.
+        """
+        if self.duplicates != "refuse":
+            return
+        shared = manifest[manifest.groupby("film")["source"].transform("nunique") > 1]
+        if len(shared):
+            lines = [_shared_film(rows) for _, rows in shared.groupby("film", sort=False)]
+            hint = (
+                "data.duplicates=drop keeps the first of each, data.duplicates=keep all (never in two splits); "
+                "`python src/audit.py` with the same options lists them all"
+            )
+            head = f"{len(lines)} film(s) are in more than one source:"
+            raise DataError("\n  ".join([head, *_first(lines), hint]))
+
+    def draw(self, manifest: pd.DataFrame, name: str, *, val: bool = True) -> pd.DataFrame:
+        """Returns a copy with a split on every row.
+
+        Args:
+            manifest: Of the images that are there, with the source's own splits.
+            name: Of the source, for errors.
+            val: Whether validation images are drawn where the source has none.
+
+        Raises:
+            DataError: A label has too few patients for a draw, or a split lacks a label.
+        """
+        manifest = manifest.copy()
+        if self.test == "all":
+            return manifest.assign(split="test")
+        remedy = None
+        if self.resplit:
+            manifest["split"] = ""
+        if self.folds is not None and self.fold is not None:
+            manifest = hold_out_fold(manifest, self.fold, self.folds, self.seed)
+            remedy = "type data.val=test"
+        manifest["split"] = manifest["split"].replace("", "train")
+        if not (manifest["split"] == "test").any():
+            manifest = hold_out(manifest, float(self.test), self.seed, "test", f"data.test={self.test}")
+        if val and not self.val_is_test and not (manifest["split"] == "val").any():
+            manifest = hold_out(manifest, float(self.val), self.seed, "val", f"data.val={self.val}", remedy)
+        self._check_labels(manifest, name, mf.SPLITS if val and not self.val_is_test else ("train", "test"))
+        return manifest
+
+    def drawn(self, own: pd.Series) -> bool:
+        """Whether the test split was drawn here, given the source's own splits."""
+        return self.resplit or self.folds is not None or not (own == "test").any()
+
+    def _check_labels(self, manifest: pd.DataFrame, name: str, splits: Sequence[str]) -> None:
+        hint = "add some, or let the split be drawn (data.resplit=true)"
+        if self.folds is not None:
+            hint = "type a smaller data.folds, or another data.split_seed"
+        for split in splits:
+            present = set(manifest.loc[manifest["split"] == split, "label"])
+            absent = [label for label, number in mf.LABELS.items() if number not in present]
+            if absent:
+                lack = " and no ".join(absent)
+                raise DataError(f"{name}: the {split} split holds no {lack} image; it needs both: {hint}")
+
+    def warnings(self, own: pd.Series, manifest: pd.DataFrame, leaks: list[str], name: str) -> list[str]:
+        """What could have inflated every number of a run on these splits, and where they are not the source's ``own``.
+
+        Args:
+            own: The source's own splits of the same images.
+            manifest: As drawn.
+            leaks: See :func:`cxrlab.datamodules.manifest.leaks`.
+            name: Of the source.
+        """
+        found = []
+        if self.val_is_test:
+            found.append("validation was the test set (data.val=test): nothing here was chosen on independent images")
+            unused = int((manifest["split"] == "val").sum())
+            if unused:
+                found.append(f"{name}: its own val split ({unused} images) is not used (data.val=test)")
+        counts = {split: int((own == split).sum()) for split in mf.SPLITS}
+        if any(counts.values()) and (self.folds is not None or self.resplit):
+            listed = ", ".join(f"{count} {split}" for split, count in counts.items() if count)
+            where = "drawn anew by patient (data.resplit=true)"
+            if self.folds is not None:
+                where = f"those of data.fold={self.fold} of data.folds={self.folds}"
+            found.append(
+                f"{name}: its own split ({listed} images) is set aside: all {len(manifest)} images are pooled, and the "
+                f"test images are {where}"
+            )
+        if leaks:
+            found.append(f"data.allow_leak=true: {len(leaks)} leak(s) between splits, the first: {leaks[0]}")
+        return found + _conflicts(manifest)
+
+
+def refuse_leaks(leaks: list[str], name: str) -> None:
+    """Ends a training whose test images it has seen.
+
+    Raises:
+        DataError: There are leaks; lists the first.
+    """
+    if leaks:
+        hint = (
+            "mend the splits, let them be drawn anew by patient (data.resplit=true), or pass data.allow_leak=true to "
+            "train all the same (every report then says so)"
+        )
+        raise DataError("\n  ".join([f"{name}: {len(leaks)} leak(s) between splits:", *_first(leaks), hint]))
+
+
+def _shared_film(rows: pd.DataFrame) -> str:
+    return " = ".join(f"{row.source}: {Path(str(row.path)).name}" for row in rows.itertuples())
+
+
+def _conflicts(manifest: pd.DataFrame) -> list[str]:
+    """Films that are Negative in one place and Positive in another."""
+    if "film" not in manifest.columns:
+        return []
+    both = manifest[manifest.groupby("film")["label"].transform("nunique") > 1]
+    if both.empty:
+        return []
+    first = _shared_film(next(rows for _, rows in both.groupby("film", sort=False)))
+    return [f"{both['film'].nunique()} film(s) are labelled both Negative and Positive, the first: {first}"]
+
+
+def _first(lines: list[str]) -> list[str]:
+    more = [f"… and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+    return [*lines[:_SHOWN], *more]
+
+
+def _check_share(name: str, value: float | str, word: str) -> None:
+    if isinstance(value, str):
+        check_choice(name, value, (word,))
+    else:
+        check_range(name, value, 0, 1, low_open=True, high_open=True)

@@ -1,0 +1,113 @@
+"""Which of the listed images take part: filters, each of which says how many images it removed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from cxrlab.datamodules import manifest as mf
+from cxrlab.datamodules.flow import Flow
+from cxrlab.errors import DataError, check_choice, check_range, did_you_mean
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Filters, in the order in which they are applied.
+
+    Attributes:
+        views: Views that are kept, as the source writes them (``PA``); ``None`` keeps all. An image of unknown view is
+            kept only by ``None``.
+        min_age: Years, at least 0; an image whose patient's age is unknown is kept.
+        limit_per_patient: Up to so many images of a patient, at least 1, the first in the manifest's order.
+        balance: Whether images of the larger class are left out until both classes have equally many, in every split
+            that the source has; images that are not a patient's first go first, at random among these.
+        seed: Of that draw.
+
+    Raises:
+        ValueError: Names the value that is out of range.
+    """
+
+    views: Sequence[str] | None = None
+    min_age: float | None = None
+    limit_per_patient: int | None = None
+    balance: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.views is not None:
+            listed = not isinstance(self.views, str) and isinstance(self.views, Sequence) and len(self.views) > 0
+            if not listed or not all(isinstance(view, str) and view for view in self.views):
+                raise ValueError(f"views must be a list of views such as [PA] or [PA, AP], or null, got {self.views!r}")
+        if self.min_age is not None:
+            check_range("min_age", self.min_age, 0, 150)
+        if self.limit_per_patient is not None:
+            check_range("limit_per_patient", self.limit_per_patient, 1, integer=True)
+        check_choice("balance", self.balance, (True, False))
+
+    def apply(self, manifest: pd.DataFrame, flow: Flow) -> pd.DataFrame:
+        """Returns the rows that are kept, with a clean index.
+
+        Args:
+            manifest: As the source lists it, checked.
+            flow: Gets a step for every filter that is on.
+
+        Raises:
+            DataError: A filter asks for what the source does not know, or for a view that no image has.
+        """
+        if self.views is not None:
+            manifest = _of_views(manifest, self.views, flow)
+        if self.min_age is not None:
+            manifest = _of_age(manifest, self.min_age, flow)
+        if self.limit_per_patient is not None:
+            manifest = _limited(manifest, self.limit_per_patient, flow)
+        if self.balance:
+            manifest = _balanced(manifest, self.seed, flow)
+        if manifest.empty:
+            last = flow.steps[-1]
+            raise DataError(f"{flow.source}: no image is left after the step {last.step!r}; loosen that filter")
+        return manifest.reset_index(drop=True)
+
+
+def _of_views(manifest: pd.DataFrame, wanted: Sequence[str], flow: Flow) -> pd.DataFrame:
+    known = manifest.loc[manifest["view"] != "", "view"].value_counts()
+    for view in wanted:
+        if view not in known.index:
+            there = ", ".join(f"{name} ({count})" for name, count in known.items()) or "none: no view is known"
+            raise DataError(
+                f"data.views=[{','.join(wanted)}]: no image of {flow.source} has the view {view!r}; there are {there}"
+                + did_you_mean(view, known.index)
+            )
+    return flow.keep(manifest, manifest["view"].isin(list(wanted)), f"view is not {' or '.join(wanted)}")
+
+
+def _of_age(manifest: pd.DataFrame, least: float, flow: Flow) -> pd.DataFrame:
+    ages = mf.ages(manifest)
+    if ages.isna().all():
+        raise DataError(f"data.min_age={least}: {flow.source} knows no age; leave data.min_age out")
+    reason = f"younger than {least:g} years ({int(ages.isna().sum())} of unknown age stay)"
+    return flow.keep(manifest, ~(ages < least), reason)
+
+
+def _limited(manifest: pd.DataFrame, most: int, flow: Flow) -> pd.DataFrame:
+    if (manifest["patient_id"] == "").all():
+        raise DataError(f"data.limit_per_patient={most}: {flow.source} knows no patient; leave it out")
+    return flow.keep(manifest, _occurrence(manifest) < most, f"more than {most} of one patient (the first are kept)")
+
+
+def _balanced(manifest: pd.DataFrame, seed: int, flow: Flow) -> pd.DataFrame:
+    counts = manifest.groupby("split")["label"].value_counts().unstack(fill_value=0)
+    order = pd.DataFrame({"occurrence": _occurrence(manifest)})
+    order["chance"] = np.random.default_rng(seed).random(len(manifest))
+    ranked = order.sort_values(["occurrence", "chance"]).index
+    place = manifest.loc[ranked].groupby(["split", "label"]).cumcount().reindex(manifest.index)
+    kept = place < manifest["split"].map(counts.min(axis=1))
+    return flow.keep(manifest, kept, "more than the smaller class has (data.balance)")
+
+
+def _occurrence(manifest: pd.DataFrame) -> pd.Series[int]:
+    """How many images of the same patient stand above each row; unknown patients have one image each."""
+    people = mf.people(manifest)
+    return manifest.groupby(people).cumcount()
