@@ -70,6 +70,50 @@ def forest(names: Sequence[str], panels: Mapping[str, Sequence[Bar]], title: str
     return figure
 
 
+def beside_control(
+    names: Sequence[str],
+    estimates: Sequence[Mapping[str, Any]],
+    controls: Sequence[tuple[float, float]],
+    strong: Sequence[bool],
+    title: str,
+    note: str,
+) -> Figure:
+    """Draws AUROCs with their intervals below each other, each on the range that a negative control leaves to chance.
+
+    Args:
+        names: Of the classifiers, from top to bottom, at least one.
+        estimates: ``{"value", "low", "high"}`` of each.
+        controls: Lowest and highest AUROC of the range of each one's control.
+        strong: Whether each is drawn as a filled square, rather than an open one.
+        title: Title of the figure.
+        note: What squares, lines and bands are, for the line below.
+
+    Raises:
+        ValueError: If there is no classifier, or the arguments are not equally long.
+    """
+    if not names or not len(names) == len(estimates) == len(controls) == len(strong):
+        lengths = f"{len(names)}, {len(estimates)}, {len(controls)} and {len(strong)}"
+        raise ValueError(f"names, estimates, controls and strong must be equally long and not empty, got {lengths}")
+    figure = Figure(figsize=(6.8, 1.4 + 0.34 * len(names)), dpi=DPI, layout="constrained")
+    figure.suptitle(textwrap.fill(title, 70), fontsize=11, parse_math=False)
+    axes = figure.add_subplot()
+    for row, (estimate, control, filled) in enumerate(zip(estimates, controls, strong, strict=True)):
+        axes.barh(row, control[1] - control[0], height=0.62, left=control[0], color="#d9d9d9", zorder=1)
+        axes.plot([estimate["low"], estimate["high"]], [row, row], color=BLUE, linewidth=2, zorder=2)
+        axes.plot([estimate["value"]], [row], "s", color=BLUE, mfc=BLUE if filled else "white", markersize=7, zorder=3)
+    axes.axvline(0.5, color=GREY, linestyle=":", linewidth=1.2, zorder=1)
+    axes.set_xlim(min(0.3, *(low for low, _ in controls), *(estimate["low"] for estimate in estimates)) - 0.02, 1.02)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_yticks(range(len(names)), names, parse_math=False)
+    axes.set_xlabel("AUROC")
+    axes.grid(axis="x", color="#e5e5e5", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    figure.supxlabel(textwrap.fill(note, 95), fontsize=8, color=GREY)
+    return figure
+
+
 def _bar(axes: Axes, row: int, bar: Bar) -> None:
     value, low, high = (bar.estimate.get(key) for key in ("value", "low", "high"))
     if value is None:

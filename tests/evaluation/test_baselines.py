@@ -11,7 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from cxrlab.datamodules import PaperSource
-from cxrlab.datamodules.pixels import Preprocessing, read_all
+from cxrlab.datamodules.pixels import read_all
+from cxrlab.datamodules.preprocessing import Preprocessing
 from cxrlab.evaluation.baselines import DESCRIPTIONS, strip_threshold, trivial_scores
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]

@@ -10,7 +10,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from cxrlab.evaluation.comparison_figures import Bar, forest
+from cxrlab.evaluation.comparison_figures import Bar, beside_control, forest
 
 BAR = Bar({"value": 0.9, "low": 0.8, "high": 0.95}, [0.85, 0.9, 0.9])
 
@@ -55,3 +55,16 @@ def test_refuses() -> None:
         forest([], {}, "t", "n")
     with pytest.raises(ValueError, match="panels must hold 2 bars for each metric, got 1 for 'AUROC'"):
         forest(["a", "b"], {"AUROC": [BAR]}, "t", "n")
+
+
+def test_classifiers_beside_their_control() -> None:
+    estimates = [{"value": 0.9, "low": 0.85, "high": 0.94}, {"value": 0.5, "low": 0.21, "high": 0.6}]
+    figure = beside_control(["frame", "size"], estimates, [(0.4, 0.6), (0.41, 0.58)], [True, False], "Title", "Note")
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["frame", "size"]
+    bands = [bar.get_extents().transformed(axes.transData.inverted()) for bar in axes.patches]
+    assert [(band.x0, band.x1) for band in bands] == [pytest.approx((0.4, 0.6)), pytest.approx((0.41, 0.58))]
+    assert [np.asarray(line.get_xdata())[0] for line in axes.lines if line.get_marker() == "s"] == [0.9, 0.5]
+    assert axes.get_xlim()[0] < 0.21
+    with pytest.raises(ValueError, match="equally long and not empty, got 1, 2, 1 and 1"):
+        beside_control(["frame"], estimates, [(0.4, 0.6)], [True], "Title", "Note")

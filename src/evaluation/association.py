@@ -1,0 +1,131 @@
+"""Whether a property goes with a group: tests of association for small and large tables, with an effect size.
+
+Sources:
+    Fisher's exact test for 2x2 tables, Pearson's chi-squared test for larger ones (scipy); where an expected count is
+        below 5 (W. G. Cochran, Biometrics 1954;10:417-451) its p value is drawn by Monte Carlo with both margins fixed.
+    Cramér's V, corrected for bias: W. Bergsma, J Korean Stat Soc 2013;42:323-328. Without the correction many rare
+        values look like a strong association.
+    Mann-Whitney test (scipy); its U over the number of pairs is the AUROC.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import MonteCarloMethod, chi2_contingency, fisher_exact, mannwhitneyu
+from scipy.stats.contingency import crosstab
+
+from cxrlab.evaluation import paired
+
+MOST_VALUES = 30
+"""The commonest so many values are told apart; the rest counts as one value."""
+
+RESAMPLES = 9999
+"""Tables drawn for a Monte Carlo p value, which is then at least 1 / (RESAMPLES + 1)."""
+
+ONE_VALUE = "one value only"
+"""The method where there is nothing to compare."""
+
+_FEW = 5
+_CELLS_PER_BATCH = 1_000_000
+
+
+@dataclass(frozen=True)
+class Association:
+    """What a test of association found.
+
+    Attributes:
+        n: Units compared.
+        measure: ``V`` (Cramér's V, 0 to 1) or ``AUROC`` (chance that one of the group has the larger number).
+        effect: Its value.
+        p: Two-sided, not corrected for several tests.
+        method: The test, for people.
+    """
+
+    n: int
+    measure: str
+    effect: float
+    p: float
+    method: str
+
+    @property
+    def strength(self) -> float:
+        """0 no association, 1 a complete one: V itself, or the AUROC's distance from 0.5 times two."""
+        return self.effect if self.measure == "V" else abs(2 * self.effect - 1)
+
+
+def of_categories(group: npt.ArrayLike, values: npt.ArrayLike, seed: int) -> Association:
+    """Tests whether values are spread alike over two groups.
+
+    Args:
+        group: Shape (n,), boolean, both present.
+        values: Shape (n,), text.
+        seed: Of the Monte Carlo draws, where there are some.
+
+    Raises:
+        ValueError: If there are not two groups.
+    """
+    belongs, texts = np.asarray(group, bool), np.asarray(values, str)
+    if belongs.all() or not belongs.any():
+        raise ValueError(f"group must hold both True and False, got only {bool(belongs[:1].all())}")
+    table = crosstab(belongs, _pooled(texts)).count
+    if table.shape[1] == 1:
+        return Association(texts.size, "V", 0.0, 1.0, ONE_VALUE)
+    plain = chi2_contingency(table, correction=False)
+    p, method = float(plain.pvalue), "chi-squared"
+    if table.shape == (2, 2):
+        p, method = float(fisher_exact(table).pvalue), "Fisher, exact"
+    elif plain.expected_freq.min() < _FEW:
+        batch = max(1, _CELLS_PER_BATCH // table.size)
+        draws = MonteCarloMethod(n_resamples=RESAMPLES, batch=batch, rng=np.random.default_rng(seed))
+        p, method = float(chi2_contingency(table, correction=False, method=draws).pvalue), "chi-squared, Monte Carlo"
+    return Association(texts.size, "V", _cramers_v(float(plain.statistic), table), p, method)
+
+
+def of_numbers(group: npt.ArrayLike, values: npt.ArrayLike) -> Association:
+    """Tests whether a number tends to be larger in one of two groups (Mann-Whitney).
+
+    Args:
+        group: Shape (n,), boolean, both present; the AUROC is the chance that a member has the larger number.
+        values: Shape (n,), finite.
+
+    Raises:
+        ValueError: If there are not two groups.
+    """
+    belongs, numbers = np.asarray(group, bool), np.asarray(values, np.float64)
+    if belongs.all() or not belongs.any():
+        raise ValueError(f"group must hold both True and False, got only {bool(belongs[:1].all())}")
+    members, others = numbers[belongs], numbers[~belongs]
+    found = mannwhitneyu(members, others)
+    auroc = float(found.statistic) / (members.size * others.size)
+    # Where all numbers are the same the normal approximation divides nothing by nothing.
+    p = 1.0 if np.ptp(numbers) == 0 else float(found.pvalue)
+    return Association(numbers.size, "AUROC", auroc, p, "Mann-Whitney")
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Corrects the p values of tests that were all done for their number, see :func:`cxrlab.evaluation.paired.holm`."""
+    return [p for p in paired.holm(p_values) if p is not None]
+
+
+def _pooled(values: npt.NDArray[np.str_]) -> npt.NDArray[np.str_]:
+    names, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    if names.size <= MOST_VALUES:
+        return values
+    rank = np.empty(names.size, np.int64)
+    rank[np.argsort(-counts, kind="stable")] = np.arange(names.size)
+    return np.minimum(rank, MOST_VALUES - 1)[place].astype(str)
+
+
+def _cramers_v(statistic: float, table: npt.NDArray[np.int64]) -> float:
+    n = int(table.sum())
+    if n < 2:
+        return 0.0
+    rows, columns = (size - (size - 1) ** 2 / (n - 1) for size in table.shape)
+    excess = statistic / n - (table.shape[0] - 1) * (table.shape[1] - 1) / (n - 1)
+    room = min(rows, columns) - 1
+    return math.sqrt(min(1.0, max(0.0, excess) / room)) if room > 0 else 0.0
