@@ -14,18 +14,23 @@ import torch
 from omegaconf import DictConfig
 from torch.utils.flop_counter import FlopCounterMode
 
-SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "train_step.py"
+FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+SCRIPT = FOLDER / "train_step.py"
 
 
-@pytest.fixture(scope="module")
-def train_step() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmarks_train_step", SCRIPT)
+def load(script: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{script.stem}", script)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def train_step() -> ModuleType:
+    return load(SCRIPT)
 
 
 def test_prints_a_table_per_precision_and_writes_the_same_as_json(
@@ -113,3 +118,21 @@ def test_help_explains_the_columns(train_step: ModuleType, capsys: pytest.Captur
     shown = capsys.readouterr().out
     assert "/ plain: median" in shown
     assert "/ floor: the shortest step" in shown
+
+
+def test_every_stage_of_an_audit_runs_and_finds_what_was_planted(tmp_path: Path) -> None:
+    benchmark = load(FOLDER / "audit.py")
+    folder = tmp_path / "256px"
+    benchmark.draw_images(folder, 100, 256)
+    found = {name: benchmark.run_stage(name, folder, 100) for name in benchmark.STAGES}
+    assert found["measure"]["found"] == "0 unreadable"
+    assert found["find films"]["found"].startswith("2 of 2 copies, 0 other pairs")
+    assert "train" in found["split"]["found"]
+    assert "PASS" in found["audit"]["found"]
+    assert all(stage["seconds"] > 0 and stage["peak_mb"] > 100 for stage in found.values())
+
+
+def test_growth_is_an_exponent() -> None:
+    benchmark = load(FOLDER / "audit.py")
+    results = [{"stage": "measure", "n": n, "seconds": 3e-4 * n**1.5} for n in (100, 200, 400)]
+    assert benchmark.growth(results) == {"measure": pytest.approx(1.5)}

@@ -20,11 +20,16 @@ from cxrlab.files import write_text
 
 _TOGETHER = re.compile(r"[\d.]+ \[[\d.?]+, [\d.?]+\]|\d+ of \d+")
 """What no line should break in: ``0.975 [0.871, 0.996]`` and ``39 of 40``."""
+_STACKED = frozenset({"Verdict", "Item"})
+"""Tables whose first column is called so hold sentences: on a phone every row is a card, so that nothing scrolls."""
+_VERDICTS = frozenset({"fail", "warn", "not checked", "pass"})
+"""Cells that hold nothing else are coloured."""
 _STYLE = """
 :root { color-scheme: light dark; --text: #1c2024; --soft: #60646c; --line: #d9dbe0; --head: #f3f4f6; --page: #fff;
-  --warning: #fdeed8; --edge: #b54708; --link: #0b5cad; }
+  --warning: #fdeed8; --edge: #b54708; --link: #0b5cad; --fail: #b42318; --pass: #217a3c; }
 @media (prefers-color-scheme: dark) { :root { --text: #e8eaed; --soft: #a5a9b1; --line: #3a3d44; --head: #24272c;
-  --page: #16181b; --warning: #3d2a12; --edge: #f0a04b; --link: #7db7f5; } }
+  --page: #16181b; --warning: #3d2a12; --edge: #f0a04b; --link: #7db7f5;
+  --fail: #ff8a80; --pass: #7bd88f; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 64rem; background: var(--page); color: var(--text);
   font: 16px/1.55 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; overflow-wrap: break-word; }
@@ -42,6 +47,18 @@ th, td { padding: .35rem .7rem; border: 1px solid var(--line); text-align: left;
   overflow-wrap: normal; }
 @media (min-width: 44rem) { table { max-width: 100%; } td { max-width: none; } }
 th { background: var(--head); }
+td.fail { color: var(--fail); }
+td.warn { color: var(--edge); }
+td.not-checked { color: var(--soft); }
+td.pass { color: var(--pass); }
+@media (max-width: 43.99rem) {
+  .stacked table, .stacked tbody, .stacked tr, .stacked td { display: block; width: auto; max-width: none; border: 0; }
+  .stacked thead { display: none; }
+  .stacked tr { margin: .6rem 0; padding: .4rem 0; border: 1px solid var(--line); border-radius: 6px; }
+  .stacked td { padding: .1rem .7rem; overflow-wrap: anywhere; }
+  .stacked td:first-child, .stacked td:nth-child(2) { font-weight: 600; }
+  .stacked td:last-child { color: var(--soft); font-size: .85rem; }
+}
 .figures { display: flex; flex-wrap: wrap; gap: 1rem 1.5rem; align-items: flex-end; margin: 1rem 0; }
 figure { margin: 0; max-width: 100%; }
 figure:not(:only-child) img { max-height: 24rem; width: auto; }
@@ -121,11 +138,21 @@ class _Renderer(RendererHTML):
     ) -> str:
         return html.escape(_TOGETHER.sub(lambda found: found[0].replace(" ", "\u00a0"), tokens[position].content))
 
-    def table_open(self, *_: Any) -> str:
-        return '<div class="wide"><table>\n'
+    def table_open(self, tokens: Sequence[Token], position: int, *_: Any) -> str:
+        heading = next((token for token in tokens[position:] if token.type == "inline"), None)
+        stacked = heading is not None and heading.content in _STACKED
+        return f'<div class="wide{" stacked" if stacked else ""}"><table>\n'
 
     def table_close(self, *_: Any) -> str:
         return "</table></div>\n"
+
+    def td_open(
+        self, tokens: Sequence[Token], position: int, options: OptionsDict, environment: MutableMapping[str, Any]
+    ) -> str:
+        cell = tokens[position + 1].content.strip("*").lower()
+        if cell in _VERDICTS:
+            tokens[position].attrSet("class", cell.replace(" ", "-"))
+        return self.renderToken(tokens, position, options, environment)
 
     def list_item_open(
         self, tokens: Sequence[Token], position: int, options: OptionsDict, environment: MutableMapping[str, Any]

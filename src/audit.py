@@ -1,0 +1,79 @@
+"""Audits a data set: ``python src/audit.py data=paper``."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from rich import get_console
+
+from cxrlab.checks import Case, Verdict
+from cxrlab.console import say
+from cxrlab.datamodules import manifest as mf
+from cxrlab.entry import command_line
+from cxrlab.errors import ConfigError
+from cxrlab.files import write_text
+from cxrlab.reports.audit_page import terminal_table, write_audit
+from cxrlab.steps.assembly import assemble_audit
+from cxrlab.steps.examine import examine, open_case
+
+FAILED = 2
+"""Exit status of ``strict=true`` where a verdict is FAIL."""
+
+
+def audit(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Looks at a data set as a sceptical reader would, and writes down what was found.
+
+    Args:
+        config: As composed from ``conf/audit.yaml``.
+        overrides: What was typed, for the record.
+
+    Returns:
+        The objects by name: ``case``, ``sections`` and ``page``, the path of ``audit.html``; their numbers are in
+        ``audit.json`` beside it.
+
+    Raises:
+        UserError: The configuration is wrong, or the data set is none: no image, or a class without any.
+    """
+    began = time.monotonic()
+    folder = Path(config.output_dir)
+    if (folder / "audit.json").exists():
+        raise ConfigError(f"{folder}: holds an audit already; hydra.run.dir=… chooses another folder")
+    datamodule = assemble_audit(config)
+    case = open_case(datamodule, config.seed)
+    _record(folder, config, overrides, case)
+    sections = examine(case)
+    command = shlex.join(["python", "src/audit.py", *overrides])
+    page = write_audit(folder, case, sections, time.monotonic() - began, command)
+    get_console().print(terminal_table(sections))
+    say(f"audit    {page}")
+    return {"case": case, "sections": sections, "page": page}
+
+
+def _record(folder: Path, config: DictConfig, overrides: Sequence[str], case: Case) -> None:
+    """Writes what is audited before it is looked at: settings, images with their splits, the flow of cases."""
+    typed = {"typed": list(overrides), "config": OmegaConf.to_container(config, resolve=True)}
+    write_text(folder / "settings.yaml", yaml.safe_dump(typed, allow_unicode=True, sort_keys=False))
+    mf.write(case.manifest, folder / "manifest.csv")
+    write_text(folder / "flow.csv", case.flow.table().to_csv(index=False))
+
+
+def _job(config: DictConfig, overrides: Sequence[str]) -> None:
+    sections = audit(config, overrides)["sections"]
+    verdicts = {finding.verdict for section in sections for finding in section.findings}
+    if config.strict and Verdict.FAIL in verdicts:
+        raise SystemExit(FAILED)
+
+
+def main() -> None:
+    """The command line."""
+    command_line("audit", _job)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""What every check of an audit takes and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from cxrlab.datamodules.flow import Flow
+from cxrlab.datamodules.measurements import Measurements
+
+
+class Verdict(StrEnum):
+    """How serious a finding is, the most serious first."""
+
+    FAIL = "FAIL"
+    WARN = "WARN"
+    NOT_CHECKED = "NOT CHECKED"
+    PASS = "PASS"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the verdict table.
+
+    Attributes:
+        check: What was looked at, a few words: ``patients in several splits``.
+        verdict: What came of it.
+        evidence: One line with the numbers: what was counted, of how many, with the interval where there is one.
+        weight: Orders findings of one verdict, the largest first; 0 to 1, for example an AUROC's distance from 0.5
+            times two, or the share of images concerned.
+    """
+
+    check: str
+    verdict: Verdict
+    evidence: str
+    weight: float = 0.0
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page. Cells are shown as text; ``None`` is an empty cell."""
+
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[object]]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the page, stored as ``figures/<name>.png``."""
+
+    name: str
+    caption: str
+    figure: Figure
+
+
+@dataclass(frozen=True)
+class Section:
+    """What one check found.
+
+    Attributes:
+        title: Heading on the page.
+        findings: Lines for the verdict table.
+        text: Paragraphs, in Markdown, that say what was done and how to read it.
+        tables: Shown after the text.
+        pictures: Shown after the tables.
+        facts: The numbers again for ``audit.json``: plain JSON values only, no NaN.
+    """
+
+    title: str
+    findings: Sequence[Finding]
+    text: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    pictures: Sequence[Picture] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Case:
+    """The data set under audit.
+
+    Attributes:
+        name: Of the data set.
+        synthetic: Whether its images are drawn by a program.
+        claim: What Positive is said to mean (``COVID-19``): a text that findings contain; may be empty.
+        manifest: One row per usable image, index 0 to n - 1; the columns of the manifest with ``sha256``, ``film`` (one
+            key per radiograph: near-duplicates share it) and a ``split`` on every row: train, test and, where the
+            source has one of its own, val; perhaps
+            ``collection``, ``age`` (years), ``sex`` (M, F), ``population`` (child, adult), ``device``, ``licence``,
+            ``location``, ``date``, each empty where unknown.
+        measured: Of every image, in the manifest's order.
+        pairs: Pairs of images that are one radiograph, columns ``first`` and ``second`` (rows of the manifest),
+            ``same_file``, ``distance`` (of the hashes, bits of 256), ``inliers`` (places on which they agree) and
+            ``mirrored``.
+        drawn: Whether the split was drawn by this program (by patient), rather than given by the source.
+        val_is_test: Whether validation uses the test images.
+        flow: What was listed and what was left out.
+        problems: Why images could not be read, by path.
+        notes: What the source and the splitting have to say.
+        seed: Of every draw.
+    """
+
+    name: str
+    synthetic: bool
+    claim: str
+    manifest: pd.DataFrame
+    measured: Measurements
+    pairs: pd.DataFrame
+    drawn: bool
+    val_is_test: bool
+    flow: Flow
+    problems: dict[str, str]
+    notes: Sequence[str]
+    seed: int

@@ -1,0 +1,254 @@
+"""The items of published check-lists that an audit of a data set can answer, and who has to answer the others.
+
+The lists, whose questions are told here in other words:
+    CLAIM: J. Mongan, L. Moy and C. E. Kahn, Radiol Artif Intell 2020;2:e200029 (its 42 items give the numbers here);
+        its update: A. S. Tejani et al., Radiol Artif Intell 2024;6:e240300, which numbers them otherwise.
+    REFORMS: S. Kapoor et al., Sci Adv 2024;10:eadk3452 (letters within its eight modules).
+    PROBAST: R. F. Wolff et al., Ann Intern Med 2019;170:51-58, as M. Roberts et al., Nat Mach Intell 2021;3:199-217,
+        held it against papers on COVID-19 imaging.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from cxrlab.checks.base import Case, Section, Table, Verdict
+from cxrlab.checks.counting import LABELS, people, plural, splits, tally
+
+NOT_ANSWERED = "NOT ANSWERED"
+AUTHORS = "the authors of the data set"
+STUDY = "the authors of the study"
+TRAINING = "a training run and its report"
+_RANK = tuple(Verdict)
+
+Answer = tuple[str, str]
+"""What is known, in one line, and where it stands; the first is empty where nothing is known."""
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One question of a list.
+
+    Attributes:
+        source: List and number: ``CLAIM 7``.
+        question: In other words than the list's.
+        answer: Finds what is known.
+        who: Has to answer where nothing is.
+    """
+
+    source: str
+    question: str
+    answer: Callable[[Case, Sequence[Section]], Answer]
+    who: str
+
+
+def check(case: Case, sections: Sequence[Section]) -> Section:
+    """Answers what can be answered from the data set and from what the other checks found.
+
+    Args:
+        case: The data set under audit.
+        sections: What the other checks found; the answers name them by title.
+    """
+    rows: list[tuple[str, str, str, str]] = []
+    for item in _ITEMS:
+        text, where = item.answer(case, sections)
+        rows.append((item.source, item.question, text or f"{NOT_ANSWERED}: {item.who}", where if text else ""))
+    answered = [row for row in rows if row[3]]
+    counts = f"{len(answered)} of {plural(len(rows), 'item')} are answered here, in full or in part."
+    text = (
+        f"What CLAIM, REFORMS and PROBAST ask and a data set may answer. {counts} {NOT_ANSWERED} stands where nothing "
+        "that was read says it, with who would have to. CLAIM is numbered as in 2020; the update of 2024 has other "
+        "numbers. An answer says what is so, not that it is good: read the verdict beside it."
+    )
+    table = Table("Items, and where the answers stand", ("Item", "Question", "Answer", "Where"), rows)
+    facts = {
+        "answered": len(answered),
+        "items": [dict(zip(("item", "question", "answer", "where"), row, strict=True)) for row in rows],
+    }
+    return Section("Check-list", (), text=[text], tables=[table], facts=facts)
+
+
+# Answers from the data set ------------------------------------------------------------------------------------------
+
+
+def _sources(case: Case, sections: Sequence[Section]) -> Answer:
+    names = case.manifest["source"]
+    if "collection" in case.manifest.columns:
+        collections = case.manifest["collection"].fillna("").astype(str)
+        names = collections.where(collections != "", names)
+    per_label = "; ".join(
+        f"{name}: {tally(names[case.manifest['label'] == label])}"
+        for label, name in LABELS.items()
+        if (case.manifest["label"] == label).any()
+    )
+    return per_label, _title(sections, "provenance")
+
+
+def _flow(case: Case, _: Sequence[Section]) -> Answer:
+    if not case.flow.steps:
+        return "", ""
+    removed = sum(step.removed for step in case.flow.steps)
+    kept = f"{plural(len(case.manifest), 'image')} of {plural(people(case.manifest).nunique(), 'patient')} kept"
+    return f"{kept}, {removed} removed in {plural(_removing(case), 'step')}", "Flow of cases"
+
+
+def _selection(case: Case, _: Sequence[Section]) -> Answer:
+    steps = [f"{step.step} ({step.removed})" for step in case.flow.steps if step.removed]
+    if not case.flow.steps:
+        return "", ""
+    return ("removed: " + ", ".join(steps) if steps else "no image was removed"), "Flow of cases"
+
+
+def _removing(case: Case) -> int:
+    return sum(step.removed > 0 for step in case.flow.steps)
+
+
+def _missing(case: Case, sections: Sequence[Section]) -> Answer:
+    wanted = [name for name in ("patient_id", "finding", "view", "age", "sex") if name in case.manifest.columns]
+    unknown = [f"{name} {int(_blank(case.manifest[name]).sum())}" for name in wanted]
+    absent = [name for name in ("age", "sex") if name not in case.manifest.columns]
+    said = f"unknown, of {plural(len(case.manifest), 'image')}: {', '.join(unknown)}"
+    said += f"; not recorded at all: {', '.join(absent)}" if absent else ""
+    return f"{said}; unreadable: {len(case.problems)}", _title(sections, "provenance")
+
+
+def _blank(values: pd.Series[str]) -> pd.Series[bool]:
+    return values.isna() | values.astype(str).str.strip().isin(["", "nan"])
+
+
+def _reference(case: Case, sections: Sequence[Section]) -> Answer:
+    known = int((~_blank(case.manifest["finding"])).sum())
+    if not known:
+        return "", ""
+    means = f"Positive is to mean {case.claim}; " if case.claim else "what Positive is to mean is not said; "
+    return f"{means}{known} of {plural(len(case.manifest), 'image')} with a finding", _title(sections, "provenance")
+
+
+def _partition(case: Case, sections: Sequence[Section]) -> Answer:
+    persons = people(case.manifest)
+    sizes = []
+    for split in splits(case.manifest):
+        here = case.manifest["split"] == split
+        positive = int((here & (case.manifest["label"] == 1)).sum())
+        sizes.append(f"{split} {int(here.sum())} ({positive} Positive, {persons[here].nunique()} patients)")
+    how = "drawn by this program, by patient" if case.drawn else "as the source gives it"
+    return f"{'; '.join(sizes)}; {how}", _title(sections, "split")
+
+
+def _demographics(case: Case, sections: Sequence[Section]) -> Answer:
+    known = [name for name in ("age", "sex", "view", "device", "location") if _any_known(case, name)]
+    if not {"age", "sex"} & set(known):
+        return "", ""
+    return f"{', '.join(known)} by label, as far as recorded", _title(sections, "provenance")
+
+
+def _any_known(case: Case, name: str) -> bool:
+    return name in case.manifest.columns and not bool(_blank(case.manifest[name]).all())
+
+
+def _licences(case: Case, sections: Sequence[Section]) -> Answer:
+    if not _any_known(case, "licence"):
+        return "", ""
+    return tally(case.manifest["licence"].fillna("").astype(str)), _title(sections, "provenance")
+
+
+def _fingerprint(case: Case, _: Sequence[Section]) -> Answer:
+    if _blank(case.manifest["sha256"]).any():
+        return "", ""
+    return f"fingerprint over the bytes of {plural(len(case.manifest), 'file')}, labels and splits", "How to repeat it"
+
+
+# Answers from what the checks found ---------------------------------------------------------------------------------
+
+
+def _verdicts(section: str, *names: str) -> Callable[[Case, Sequence[Section]], Answer]:
+    """An answer made of the verdicts of one section whose names hold one of some words (all of them, if no word is)."""
+
+    def answer(_: Case, sections: Sequence[Section]) -> Answer:
+        for one in sections:
+            if section in one.title.lower():
+                found = [
+                    finding
+                    for finding in one.findings
+                    if finding.verdict is not Verdict.NOT_CHECKED
+                    and (not names or any(name in finding.check.lower() for name in names))
+                ]
+                found.sort(key=lambda finding: (_RANK.index(finding.verdict), -finding.weight))
+                return "; ".join(f"{finding.check}: {finding.verdict}" for finding in found), one.title
+        return "", ""
+
+    return answer
+
+
+def _nothing(_: Case, __: Sequence[Section]) -> Answer:
+    return "", ""
+
+
+def _title(sections: Sequence[Section], word: str) -> str:
+    """Of the section whose title holds a word; the manifest where that check was not run."""
+    return next((section.title for section in sections if word in section.title.lower()), "manifest")
+
+
+_ITEMS = (
+    _Item("CLAIM 7; REFORMS 3a", "Where do the images come from?", _sources, AUTHORS),
+    _Item("CLAIM 8", "Who was included and who was not?", _flow, AUTHORS),
+    _Item("CLAIM 9", "How are images prepared before training?", _nothing, TRAINING),
+    _Item("CLAIM 10", "How was this part of the collection chosen?", _selection, AUTHORS),
+    _Item("CLAIM 12", "Are the images free of names and marks?", _verdicts("files", "burned-in"), AUTHORS),
+    _Item("CLAIM 13", "What is missing?", _missing, AUTHORS),
+    _Item("CLAIM 14; REFORMS 3d", "What do the labels mean?", _reference, AUTHORS),
+    _Item("PROBAST, outcome", "Is the label what it is to be?", _verdicts("provenance", "is ", "finding"), AUTHORS),
+    _Item("CLAIM 15-18", "Who read the films, how, how often agreeing?", _nothing, AUTHORS),
+    _Item("CLAIM 19; PROBAST, analysis", "Are there enough patients?", _verdicts("size"), STUDY),
+    _Item("CLAIM 20", "How were the images divided?", _partition, STUDY),
+    _Item(
+        "CLAIM 21; REFORMS, leakage",
+        "Are the parts apart, down to the patient?",
+        _verdicts("split", "several splits", "validation"),
+        STUDY,
+    ),
+    _Item(
+        "REFORMS, leakage",
+        "Are there copies and dependent images?",
+        _verdicts("split", "film", "file in", "several images"),
+        STUDY,
+    ),
+    _Item(
+        "PROBAST, participants (Roberts)",
+        "Do the classes come from the same collections?",
+        _verdicts("provenance", "collection"),
+        AUTHORS,
+    ),
+    _Item(
+        "PROBAST, participants (Roberts)",
+        "Are patients of both classes of like age?",
+        _verdicts("provenance", "children", "age "),
+        AUTHORS,
+    ),
+    _Item(
+        "REFORMS, leakage; PROBAST, predictors",
+        "Can the label be told without the disease?",
+        _verdicts("lung"),
+        AUTHORS,
+    ),
+    _Item(
+        "PROBAST, predictors",
+        "Were all images made and stored alike?",
+        _verdicts("files", "of the classes"),
+        AUTHORS,
+    ),
+    _Item("CLAIM 22-27", "What is the model, how trained, how chosen?", _nothing, TRAINING),
+    _Item("CLAIM 28-29, 35-36; REFORMS, metrics", "How well, with which interval?", _nothing, TRAINING),
+    _Item("PROBAST, analysis", "Are the scores calibrated?", _nothing, TRAINING),
+    _Item("CLAIM 30-31, 37", "How robust, looking where, failing when?", _nothing, TRAINING),
+    _Item("CLAIM 32; REFORMS, generalisability", "Does it hold at another hospital?", _nothing, STUDY),
+    _Item("CLAIM 33", "Where did every case go?", _flow, AUTHORS),
+    _Item("CLAIM 34; PROBAST, participants", "Who are the patients?", _demographics, AUTHORS),
+    _Item("REFORMS 2a", "Which data exactly, so that it can be repeated?", _fingerprint, AUTHORS),
+    _Item("CLAIM 5; PROBAST, participants", "Were patients enrolled forward or looked up?", _nothing, AUTHORS),
+    _Item("REFORMS 3b", "From which population, and how drawn?", _nothing, AUTHORS),
+    _Item("Licences of single images", "May they be used?", _licences, AUTHORS),
+)

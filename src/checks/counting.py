@@ -1,0 +1,104 @@
+"""How the checks count people and images, and how they say so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import PurePath
+from typing import Any
+
+import pandas as pd
+
+from cxrlab.datamodules import manifest as mf
+
+LABELS = {1: "Positive", 0: "Negative"}
+
+MOST = 8
+"""Up to this many values are listed by name."""
+
+
+def people(manifest: pd.DataFrame) -> pd.Series[Any]:
+    """One key per person, shape (rows,): the patient id, or the film where the patient is unknown."""
+    return manifest["patient_id"].where(manifest["patient_id"] != "", "film:" + manifest["film"])
+
+
+def splits(manifest: pd.DataFrame) -> list[str]:
+    """The splits that hold an image, in the order train, val, test."""
+    return [split for split in mf.SPLITS if (manifest["split"] == split).any()]
+
+
+def sizes(manifest: pd.DataFrame) -> list[dict[str, Any]]:
+    """Counts of each split and label, Positive first.
+
+    Returns:
+        Dicts of plain values: ``split``, ``label`` (its name), ``images``, ``patients`` (an image of an unknown patient
+        counts as one), ``films``, ``most_of_one_patient`` (images) and ``design_effect``: images per independent image
+        if all images of a patient agree, (sum of squared images per patient) / (images), ``None`` without images.
+    """
+    table = manifest.assign(who=people(manifest))
+    found = []
+    for split in splits(manifest):
+        for label, name in LABELS.items():
+            here = table[(table["split"] == split) & (table["label"] == label)]
+            each = here["who"].value_counts()
+            found.append(
+                {
+                    "split": split,
+                    "label": name,
+                    "images": len(here),
+                    "patients": len(each),
+                    "films": int(here["film"].nunique()),
+                    "most_of_one_patient": int(each.max()) if len(each) else 0,
+                    "design_effect": float((each**2).sum() / len(here)) if len(here) else None,
+                }
+            )
+    return found
+
+
+def part(count: int, whole: int) -> str:
+    """``4 of 20 (20 %)``."""
+    return f"{count} of {whole} ({100 * count / whole:.0f} %)" if whole else "0 of 0"
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 image``, ``2 images``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def tally(values: Iterable[object], most: int = MOST) -> str:
+    """Counts of values, commonest first: ``SARS 11, Streptococcus 5``; an empty value is ``unknown``."""
+    counts = pd.Series(list(values), dtype=object).replace("", "unknown").value_counts()
+    ordered = sorted(counts.items(), key=lambda item: (-int(item[1]), str(item[0])))
+    most = len(ordered) if len(ordered) == most + 1 else most  # one more name is no longer than "1 other"
+    shown = [f"{_quoted(str(value))} {count}" for value, count in ordered[:most]]
+    rest = ordered[most:]
+    return ", ".join(shown + ([f"{len(rest)} others {sum(count for _, count in rest)}"] if rest else []))
+
+
+def _quoted(value: str) -> str:
+    """In quotes where it holds the comma that separates values."""
+    return f'"{value}"' if "," in value else value
+
+
+def listed(names: Sequence[str], most: int = MOST) -> str:
+    """``a, b and 3 more``."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def file_name(path: str) -> str:
+    """The last part of a path."""
+    return PurePath(path).name
+
+
+def p_value(p: float) -> str:
+    """``p = 0.012`` or ``p < 0.001``."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
+def bounds(low: float, high: float) -> str:
+    """``[0.912, 1]``; three digits, whole numbers as such."""
+    return f"[{_digits(low)}, {_digits(high)}]"
+
+
+def _digits(number: float) -> str:
+    return f"{number:.0f}" if number in (0, 1) else f"{number:.3f}"

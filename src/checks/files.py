@@ -1,0 +1,429 @@
+"""What the files are: formats, sizes and qualities, those that cannot be read, odd images, letters burned in.
+
+A network sees pixels, yet a file leaves marks in them: what was enlarged is soft, what was compressed has blocks, what
+was squeezed to a square has another shape. Where one class has its own kind of file, that alone can tell the classes
+apart.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from rich import get_console
+from rich.progress import track
+from scipy.stats import fisher_exact
+
+from cxrlab.checks.base import Case, Finding, Picture, Section, Table, Verdict
+from cxrlab.checks.counting import LABELS, MOST, file_name, listed, p_value, part, people, plural, splits, tally
+from cxrlab.datamodules.reading import read_image
+from cxrlab.errors import DataError
+from cxrlab.evaluation.association import holm
+from cxrlab.evaluation.burned_in import text_boxes
+from cxrlab.evaluation.film_figures import contact_sheet
+
+READ = 400
+"""Images of each class that are read again, at most, to look for letters and colours."""
+ALPHA = 0.05
+_FAIL_ALPHA = 0.01
+_WARN_SHARE = 0.05  # difference of the shares of patients from which a clear difference is told
+_ONLY = (0.9, 0.1)  # one class nearly always, the other nearly never: FAIL
+_FEWEST = 5  # patients with a value, below which it is not tested
+_SMALL = 224  # pixels of the shorter side: the paper's network enlarges anything smaller
+_LONG = 2.0  # longer side to shorter side
+_BLANK = 16  # grey levels between the 5th and the 95th percentile
+_COLOURED = (24, 0.01)  # grey levels between the channels of a coloured pixel; share of such pixels
+_COLOUR_SIDE, _CROP = 256, 360  # pixels of the longer side at which colours and letters are kept
+_SHOWN_SUSPECTS = 24
+_SHOW_PROGRESS_FROM = 64  # images, as when a data set is read
+
+_ABOUT_VALUES = (
+    "Each value of format, colour mode, bit depth, pixel size and JPEG quality that at least "
+    f"{_FEWEST} patients have is compared between the classes: patients with at least one such image, by Fisher's "
+    "exact test, all p values corrected together (Holm). FAIL: one class nearly always has the value "
+    f"({100 * _ONLY[0]:.0f} % of its patients or more) and the other nearly never ({100 * _ONLY[1]:.0f} % or less), "
+    f"p < {_FAIL_ALPHA:g}. WARN: p < {ALPHA:g} and the shares are {100 * _WARN_SHARE:.0f} percentage points apart. "
+    "Whether the file as a whole tells the classes apart is measured with the classifiers that see no lung."
+)
+_ABOUT_ODD = (
+    f"Odd images: the shorter side under {_SMALL} pixels; one side more than {_LONG:g} times the other; nearly blank "
+    f"(nine in ten pixels within {_BLANK} grey levels); coloured (more than {100 * _COLOURED[1]:.0f} % of the pixels "
+    "of an image that was read again)."
+)
+
+
+@dataclass(frozen=True)
+class _Value:
+    """How often the classes have one value; patients and images of (Negative, Positive)."""
+
+    what: str
+    value: str
+    patients: tuple[int, int]
+    of_patients: tuple[int, int]
+    images: tuple[int, int]
+    of_images: tuple[int, int]
+    p: float  # corrected once all values are known
+
+    @property
+    def apart(self) -> float:
+        negative, positive = self.shares
+        return round(abs(positive - negative), 9)  # a value and its opposite are equally far apart
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        """Of the patients of either class."""
+        return self.patients[0] / self.of_patients[0], self.patients[1] / self.of_patients[1]
+
+    @property
+    def evidence(self) -> str:
+        counts = " and ".join(
+            f"{self.images[label]} of {self.of_images[label]} {LABELS[label]} images "
+            f"({self.patients[label]} of {self.of_patients[label]} patients)"
+            for label in (1, 0)
+        )
+        return f"{self.value}: {counts}; Fisher's exact test by patient, {p_value(self.p)} (Holm)"
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What reading an image again showed: rows of letters, and the share of its pixels that has a colour."""
+
+    boxes: npt.NDArray[np.int64]
+    colour: float
+    crop: npt.NDArray[np.uint8]
+
+
+def check(case: Case) -> Section:
+    """Looks at what the files say about themselves and, in a sample, for letters and colours."""
+    looks, unread = _look_again(case)
+    values = _compared(case)
+    odd = _odd(case, looks)
+    suspects = sorted(row for row, look in looks.items() if len(look.boxes))
+    findings = [_unreadable(case), *_kinds(case, values), _odd_images(case, odd), _letters(case, looks, suspects)]
+    tables = [_overview(case)]
+    if case.problems:
+        tables.append(_problem_table(case))
+    if odd:
+        tables.append(_odd_table(case, odd))
+    pictures = [_suspect_sheet(case, looks, suspects)] if suspects else []
+    facts = {
+        "unreadable": {file_name(path): reason for path, reason in case.problems.items()},
+        "values": [vars(value) for value in values],
+        "odd": [{"file": _name(case, row), "why": why} for row, why in odd.items()],
+        "read_again": len(looks),
+        "text_suspects": [_name(case, row) for row in suspects],
+    }
+    text = [_ABOUT_VALUES, _ABOUT_ODD, _about_letters(case, looks, unread)]
+    return Section("Files", findings, text=text, tables=tables, pictures=pictures, facts=facts)
+
+
+# Files that cannot be read ------------------------------------------------------------------------------------------
+
+
+def _unreadable(case: Case) -> Finding:
+    listed_images = len(case.manifest) + len(case.problems)
+    if not case.problems:
+        return Finding("unreadable files", Verdict.PASS, f"all {plural(listed_images, 'image')} could be read")
+    names = [file_name(path) for path in case.problems]
+    evidence = f"{part(len(names), listed_images)} images could not be read and are left out: {listed(names, 3)}"
+    return Finding("unreadable files", Verdict.WARN, evidence, len(names) / listed_images)
+
+
+def _problem_table(case: Case) -> Table:
+    rows = [(file_name(path), reason.removeprefix(f"{path}: ")) for path, reason in list(case.problems.items())[:MOST]]
+    return Table(_first(f"{plural(len(case.problems), 'file')} left out", rows, len(case.problems)), _WHY, rows)
+
+
+_WHY = ("file", "why")
+
+
+# What only one class has --------------------------------------------------------------------------------------------
+
+
+def _properties(case: Case) -> dict[str, pd.Series[Any]]:
+    """The properties of every file, as text."""
+    facts = case.measured.facts
+    sizes = facts["width"].astype(int).astype(str) + "x" + facts["height"].astype(int).astype(str)
+    quality = facts["jpeg_quality"].astype(int)
+    return {
+        "file format": facts["format"].astype(str),
+        "colour mode": facts["mode"].astype(str),
+        "bit depth": facts["bits"].astype(int).astype(str) + " bit",
+        "pixel size": sizes,
+        "JPEG quality": ("quality " + quality.astype(str)).where(quality > 0, ""),
+    }
+
+
+def _compared(case: Case) -> list[_Value]:
+    """Every value that enough patients have, with corrected p values; none where there is one class only."""
+    if case.manifest["label"].nunique() < 2:
+        return []
+    found = [value for what, texts in _properties(case).items() for value in _values(case, what, texts)]
+    corrected = holm([value.p for value in found])
+    return [replace(value, p=p) for value, p in zip(found, corrected, strict=True)]
+
+
+def _values(case: Case, what: str, texts: pd.Series[Any]) -> Iterator[_Value]:
+    known = texts.to_numpy() != ""  # a JPEG's quality is compared with that of other JPEGs only
+    labels, persons, texts = case.manifest["label"].to_numpy()[known], people(case.manifest)[known], texts[known]
+    if texts.nunique() < 2 or len(set(labels)) < 2:
+        return
+    counts = texts.value_counts()
+    for value in sorted(counts.index[counts >= _FEWEST]):
+        has = texts.to_numpy() == value
+        if persons[has].nunique() >= _FEWEST:
+            yield _counted(what, value, has, labels, persons)
+
+
+def _counted(
+    what: str, value: str, has: npt.NDArray[np.bool_], labels: npt.NDArray[Any], persons: pd.Series[Any]
+) -> _Value:
+    classes = [labels == label for label in (0, 1)]
+    patients = tuple(int(persons[one & has].nunique()) for one in classes)
+    of_patients = tuple(int(persons[one].nunique()) for one in classes)
+    table = [[count, whole - count] for count, whole in zip(patients, of_patients, strict=True)]
+    return _Value(
+        what,
+        value,
+        (patients[0], patients[1]),
+        (of_patients[0], of_patients[1]),
+        (int((classes[0] & has).sum()), int((classes[1] & has).sum())),
+        (int(classes[0].sum()), int(classes[1].sum())),
+        float(fisher_exact(table).pvalue),
+    )
+
+
+def _kinds(case: Case, values: Sequence[_Value]) -> Iterator[Finding]:
+    """One finding per property: its value that sets the classes furthest apart."""
+    for what, texts in _properties(case).items():
+        name = f"{what} of the classes"
+        shown = texts[texts != ""]
+        if shown.empty:
+            continue
+        if case.manifest["label"][shown.index].nunique() < 2:
+            yield Finding(name, Verdict.NOT_CHECKED, f"known for one class only ({plural(len(shown), 'image')})")
+            continue
+        own = [value for value in values if value.what == what]
+        clear = [value for value in own if value.p < ALPHA and value.apart >= _WARN_SHARE]
+        if clear:
+            worst = max(clear, key=lambda value: (_only(value), value.apart, -sum(value.shares)))
+            verdict = Verdict.FAIL if _only(worst) and worst.p < _FAIL_ALPHA else Verdict.WARN
+            more = len(clear) - 1 if shown.nunique() > 2 else 0  # of two values, one says what the other says
+            others = f"; {plural(more, 'other value')} likewise" if more else ""
+            yield Finding(name, verdict, worst.evidence + others, worst.apart)
+        elif shown.nunique() == 1:
+            those = "" if len(shown) == len(texts) else " of known value"
+            yield Finding(name, Verdict.PASS, f"{shown.iloc[0]} for all {plural(len(shown), 'image')}{those}")
+        else:
+            yield Finding(name, Verdict.PASS, _no_difference(own, shown))
+
+
+def _only(value: _Value) -> bool:
+    low, high = sorted(value.shares)
+    return high >= _ONLY[0] and low <= _ONLY[1]
+
+
+def _no_difference(own: Sequence[_Value], shown: pd.Series[Any]) -> str:
+    different = plural(shown.nunique(), "different value")
+    if not own:
+        return f"{different}, none of them shared by {_FEWEST} patients"
+    smallest = p_value(min(value.p for value in own))
+    return f"{different}, {len(own)} tested by patient: no clear difference, smallest {smallest} (Holm)"
+
+
+# Odd images, letters, colours ---------------------------------------------------------------------------------------
+
+
+def _look_again(case: Case) -> tuple[dict[int, _Look], int]:
+    """Reads up to 400 images of each class again, of different patients first; also says how many could not be."""
+    rows = _sample(case)
+
+    def look(row: int) -> _Look | None:
+        try:
+            pixels = read_image(str(case.manifest["path"].iloc[row])).pixels
+        except DataError:
+            return None
+        return _looked_at(pixels)
+
+    quiet = len(rows) < _SHOW_PROGRESS_FROM or not get_console().is_terminal
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # OpenCV releases the interpreter lock
+        done = track(pool.map(look, rows), "looking for letters", len(rows), disable=quiet, transient=True)
+        looks = {row: found for row, found in zip(rows, done, strict=True) if found is not None}
+    return looks, len(rows) - len(looks)
+
+
+def _sample(case: Case) -> list[int]:
+    rows: list[int] = []
+    persons = people(case.manifest)
+    for label in LABELS:
+        mixed = np.random.default_rng([case.seed, label]).permutation(
+            np.flatnonzero(case.manifest["label"].to_numpy() == label)
+        )
+        own = persons.iloc[mixed]
+        turn = own.groupby(own).cumcount().to_numpy()
+        rows += [int(row) for row in mixed[np.argsort(turn, kind="stable")][:READ]]
+    return sorted(rows)
+
+
+def _looked_at(pixels: npt.NDArray[np.uint8]) -> _Look:
+    grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
+    small = _at_most(pixels, _COLOUR_SIDE)
+    colour = float(np.mean(np.ptp(small.astype(int), axis=2) > _COLOURED[0]))
+    boxes = text_boxes(grey)
+    return _Look(boxes, colour, _crop(grey, boxes[0]) if len(boxes) else grey[:1, :1].copy())
+
+
+def _crop(grey: npt.NDArray[np.uint8], box: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    """The surroundings of a row of letters, small enough to keep, so that a person can read it."""
+    x, y, width, height = (int(value) for value in box)
+    half = max(width, 4 * height) * 3 // 4
+    middle_x, middle_y = x + width // 2, y + height // 2
+    cut = grey[max(0, middle_y - half) : middle_y + half, max(0, middle_x - half) : middle_x + half]
+    return _at_most(cut, _CROP)
+
+
+def _at_most(image: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
+    """A copy whose longer side has at most so many pixels; a view would keep the whole image in memory."""
+    scale = min(1.0, side / max(image.shape[:2]))
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    return np.array(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _odd(case: Case, looks: dict[int, _Look]) -> dict[int, str]:
+    """Why images are odd, by row."""
+    facts = case.measured.facts
+    shorter = facts[["width", "height"]].min(axis=1).to_numpy(dtype=float)
+    longer = facts[["width", "height"]].max(axis=1).to_numpy(dtype=float)
+    # Of the grey copy 4,096 pixels tell as well as all.
+    spread = [np.ptp(np.percentile(grey[::4, ::4], (5, 95))) for grey in case.measured.grey]
+    kinds = {
+        "small": np.flatnonzero(shorter < _SMALL).tolist(),
+        "long": np.flatnonzero(longer > _LONG * shorter).tolist(),
+        "nearly blank": np.flatnonzero(np.array(spread) < _BLANK).tolist(),
+        "coloured": [row for row, look in looks.items() if look.colour > _COLOURED[1]],
+    }
+    reasons: dict[int, list[str]] = {}
+    for kind, rows in kinds.items():
+        for row in rows:
+            reasons.setdefault(row, []).append(kind)
+    return {row: ", ".join(reasons[row]) for row in sorted(reasons)}
+
+
+def _odd_images(case: Case, odd: dict[int, str]) -> Finding:
+    if not odd:
+        return Finding("odd images", Verdict.PASS, f"none of {plural(len(case.manifest), 'image')}")
+    kinds = Counter(reason for why in odd.values() for reason in why.split(", "))
+    counted = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    per_class = ", ".join(
+        f"{sum(case.manifest['label'].iloc[row] == label for row in odd)} {name}" for label, name in LABELS.items()
+    )
+    evidence = f"{part(len(odd), len(case.manifest))} images ({per_class}): {counted}"
+    return Finding("odd images", Verdict.WARN, evidence, len(odd) / len(case.manifest))
+
+
+def _odd_table(case: Case, odd: dict[int, str]) -> Table:
+    facts = case.measured.facts
+    rows = [
+        (
+            _name(case, row),
+            f"{case.manifest['split'].iloc[row]} {LABELS[case.manifest['label'].iloc[row]]}",
+            f"{facts['width'].iloc[row]}x{facts['height'].iloc[row]}",
+            why,
+        )
+        for row, why in list(odd.items())[:MOST]
+    ]
+    return Table(_first(plural(len(odd), "odd image"), rows, len(odd)), ("file", "group", "size", "why"), rows)
+
+
+def _letters(case: Case, looks: dict[int, _Look], suspects: Sequence[int]) -> Finding:
+    name = "burned-in text (suspects)"
+    if not looks:
+        return Finding(name, Verdict.NOT_CHECKED, "no image could be read again")
+    seen = case.manifest.iloc[sorted(looks)]
+    has = seen.index.isin(suspects)
+    if seen["label"].nunique() < 2:
+        return Finding(name, Verdict.NOT_CHECKED, f"{part(int(has.sum()), len(seen))} images; one class only")
+    found = _counted("letters", "rows of letters", has, seen["label"].to_numpy(), people(seen))
+    if not has.any():
+        return Finding(name, Verdict.PASS, f"none in {plural(len(seen), 'image')} that were read again")
+    evidence = found.evidence.removesuffix(" (Holm)")
+    return Finding(name, Verdict.WARN if found.p < ALPHA else Verdict.PASS, evidence, found.apart)
+
+
+def _about_letters(case: Case, looks: dict[int, _Look], unread: int) -> str:
+    which = "All images were" if len(looks) + unread == len(case.manifest) else f"{plural(len(looks), 'image')} were"
+    gone = f" {plural(unread, 'image')} could not be read a second time." if unread else ""
+    return (
+        f"Burned-in text. {which} read again and searched for rows of three or more patches that look like letters "
+        f"({READ} images of each class at most, of different patients first).{gone} They are suspects: no text is "
+        "read, and words may be missed. In the two public sets on which the search was tried, letters were seen by eye "
+        "on 116 of the 119 images that it flagged. Single side letters (R, L) are not looked for. WARN: the share of "
+        f"patients with suspects differs between the classes (Fisher's exact test, p < {ALPHA:g})."
+    )
+
+
+def _suspect_sheet(case: Case, looks: dict[int, _Look], suspects: Sequence[int]) -> Picture:
+    mixed = np.random.default_rng(case.seed).permutation(np.array(suspects))
+    shown = sorted(int(row) for row in mixed[:_SHOWN_SUSPECTS])
+    marks = [str(number) for number in range(1, len(shown) + 1)]
+    named = ", ".join(
+        f"{mark}: {_name(case, row)} ({LABELS[case.manifest['label'].iloc[row]]})"
+        for mark, row in zip(marks, shown, strict=True)
+    )
+    caption = f"Around the suspects of burned-in text: {len(shown)} of {plural(len(suspects), 'image')}. {named}"
+    return Picture("text_suspects", caption, contact_sheet([looks[row].crop for row in shown], marks))
+
+
+# The overview -------------------------------------------------------------------------------------------------------
+
+
+def _overview(case: Case) -> Table:
+    groups = [(split, label) for split in splits(case.manifest) for label in LABELS]
+    columns, names = [], []
+    for split, label in groups:
+        rows = np.flatnonzero((case.manifest["split"] == split) & (case.manifest["label"] == label))
+        if len(rows):
+            names.append(f"{split} {LABELS[label]}")
+            columns.append(_described(case.measured.facts.iloc[rows]))
+    rows_of_table = [(what, *(column[what] for column in columns)) for what in columns[0]]
+    caption = "The files of every split and class; numbers are the median and, in brackets, the range"
+    return Table(caption, ("", *names), rows_of_table)
+
+
+def _described(facts: pd.DataFrame) -> dict[str, str]:
+    sizes = Counter(zip(facts["width"], facts["height"], strict=True))
+    (width, height), count = sizes.most_common(1)[0]
+    quality = facts["jpeg_quality"][facts["jpeg_quality"] > 0]
+    return {
+        "images": str(len(facts)),
+        "format": tally(facts["format"]),
+        "colour mode": tally(facts["mode"]),
+        "bits per channel": tally(facts["bits"]),
+        "width, pixels": _spread(facts["width"]),
+        "height, pixels": _spread(facts["height"]),
+        "width / height": _spread(facts["width"] / facts["height"], 2),
+        "commonest size": f"{width}x{height} ({count})",
+        "kilobytes": _spread(facts["bytes"] / 1000),
+        "JPEG quality": _spread(quality) if len(quality) else "no JPEG",
+    }
+
+
+def _spread(values: pd.Series[Any], digits: int = 0) -> str:
+    low, middle, high = (f"{value:,.{digits}f}" for value in (values.min(), values.median(), values.max()))
+    return middle if low == high else f"{middle} ({low} to {high})"
+
+
+def _first(caption: str, rows: Sequence[object], whole: int) -> str:
+    return f"{caption}, the first {len(rows)}" if len(rows) < whole else caption
+
+
+def _name(case: Case, row: int) -> str:
+    return file_name(case.manifest["path"].iloc[row])

@@ -1,0 +1,144 @@
+"""What the images look like: samples of every class, near-duplicates side by side, the mean image of each class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cxrlab.checks.base import Case, Picture, Section
+from cxrlab.checks.counting import LABELS, file_name, people, plural, splits
+from cxrlab.datamodules import manifest as mf
+from cxrlab.evaluation.film_figures import class_means, contact_sheet
+
+SHEET = 24
+"""Images on a contact sheet, at most."""
+PAIRS = 12
+"""Pairs shown side by side, at most."""
+_SIDES = ("first", "second")
+_BLOCK = 256  # images that are averaged at a time
+_TEXT = (
+    "Nothing is judged here: look whether an image of one class could be told from the other without a lung. Every "
+    f"sheet holds up to {SHEET} images, of as many different patients as there are; who is on it is drawn by chance. "
+    "Images are shown in grey and with their own aspect ratio."
+)
+_MEANS = (
+    "The mean image of each class, every patient counting as one image, all images squeezed to a square. In the "
+    "difference, orange is lighter in Positive and purple is lighter in Negative. What differs outside the lungs is "
+    "not the disease."
+)
+
+
+def check(case: Case) -> Section:
+    """Shows the images of a data set. There is nothing to find, so there are no findings."""
+    pictures: list[Picture] = []
+    facts: dict[str, Any] = {"sheets": {}}
+    for split in splits(case.manifest):
+        for label, name in LABELS.items():
+            rows = np.flatnonzero((case.manifest["split"] == split) & (case.manifest["label"] == label))
+            if len(rows):
+                shown = _sample(case, rows, (mf.SPLITS.index(split), label))
+                pictures.append(_sheet(case, rows, shown, f"{split} {name}"))
+                facts["sheets"][f"{split} {name}"] = _names(case, shown)
+    if case.manifest["label"].nunique() == 2:
+        pictures.append(_mean_images(case))
+    pairs = _ordered(case)
+    facts["pairs"] = [_names(case, rows) for rows in pairs[list(_SIDES)].to_numpy().tolist()]
+    pictures += [_pair(case, number, pair) for number, (_, pair) in enumerate(pairs.iterrows(), start=1)]
+    return Section("Pictures", (), text=(_TEXT, _about_pairs(case)), pictures=pictures, facts=facts)
+
+
+def upright(case: Case, row: int) -> npt.NDArray[np.uint8]:
+    """The grey copy of an image with its own aspect ratio, the longer side at most 256 pixels."""
+    grey = case.measured.grey[row]
+    facts = case.measured.facts
+    width, height = int(facts["width"].iloc[row]), int(facts["height"].iloc[row])
+    scale = max(grey.shape) / max(width, height)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _sample(case: Case, rows: npt.NDArray[np.intp], place: tuple[int, int]) -> list[int]:
+    """Rows drawn so that nobody is on the sheet twice while somebody else is not, in the manifest's order."""
+    mixed = np.random.default_rng([case.seed, *place]).permutation(rows)
+    persons = people(case.manifest).iloc[mixed]
+    turn = persons.groupby(persons).cumcount().to_numpy()
+    return sorted(int(row) for row in mixed[np.argsort(turn, kind="stable")][:SHEET])
+
+
+def _sheet(case: Case, rows: npt.NDArray[np.intp], shown: Sequence[int], group: str) -> Picture:
+    persons = people(case.manifest)
+    count = f"{len(shown)} of {plural(len(rows), 'image')}, {persons.iloc[list(shown)].nunique()} of "
+    count += plural(persons.iloc[rows].nunique(), "patient")
+    marks = [str(number) for number in range(1, len(shown) + 1)]
+    listed = ", ".join(f"{mark}: {name}" for mark, name in zip(marks, _names(case, shown), strict=True))
+    figure = contact_sheet([upright(case, row) for row in shown], marks)
+    return Picture(f"sheet_{group.lower().replace(' ', '_')}", f"{group}: {count}. {listed}", figure)
+
+
+def _mean_images(case: Case) -> Picture:
+    labels = case.manifest["label"].to_numpy()
+    means = [_mean(case, np.flatnonzero(labels == label)) for label in (0, 1)]
+    counts = int((labels == 0).sum()), int((labels == 1).sum())
+    return Picture("class_means", _MEANS, class_means(means[0], means[1], counts))
+
+
+def _mean(case: Case, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+    """The mean grey copy of some images, each patient weighing the same."""
+    persons = people(case.manifest).iloc[rows]
+    weights = 1 / persons.groupby(persons).transform("size").to_numpy(dtype=float)
+    total = np.zeros(case.measured.grey.shape[1:])
+    for start in range(0, len(rows), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        total += np.tensordot(weights[block], case.measured.grey[rows[block]].astype(np.float32), axes=1)
+    return np.asarray(total / weights.sum())
+
+
+def _ordered(case: Case) -> pd.DataFrame:
+    """The pairs to show: across splits first, then across labels, then the nearest ones."""
+    first, second = (case.manifest.iloc[case.pairs[side].to_numpy()].reset_index(drop=True) for side in _SIDES)
+    order = pd.DataFrame(
+        {
+            "same split": (first["split"] == second["split"]).to_numpy(),
+            "same label": (first["label"] == second["label"]).to_numpy(),
+            "distance": case.pairs["distance"].to_numpy(),
+        }
+    ).sort_values(["same split", "same label", "distance"], kind="stable")
+    return case.pairs.iloc[order.index[:PAIRS]]
+
+
+def _pair(case: Case, number: int, pair: pd.Series[Any]) -> Picture:
+    rows = [int(pair[side]) for side in _SIDES]
+    where = [f"{case.manifest['split'].iloc[row]} {LABELS[case.manifest['label'].iloc[row]]}" for row in rows]
+    patients = [case.manifest["patient_id"].iloc[row] or "unknown" for row in rows]
+    names = [
+        f"{side}: {name} ({place}, patient {patient})"
+        for side, name, place, patient in zip(("left", "right"), _names(case, rows), where, patients, strict=True)
+    ]
+    alike = "the same file" if pair["same_file"] else _likeness(pair)
+    figure = contact_sheet([upright(case, row) for row in rows], where, columns=2, tile=250)
+    return Picture(f"pair_{number:02d}", f"Pair {number}, {alike}. {'; '.join(names)}", figure)
+
+
+def _likeness(pair: pd.Series[Any]) -> str:
+    mirrored = ", mirrored" if bool(pair.get("mirrored", False)) else ""
+    return f"hashes {pair['distance']} of 256 bits apart, {plural(int(pair['inliers']), 'matching point')}{mirrored}"
+
+
+def _about_pairs(case: Case) -> str:
+    if case.pairs.empty:
+        return "No two images were found to be one radiograph."
+    total = len(case.pairs)
+    shown = "" if total <= PAIRS else f", {PAIRS} of them"
+    return (
+        f"Images that were found to be one radiograph: {plural(total, 'pair')}. They are shown side by side{shown}, "
+        "those in two splits first, then those with two labels, then the most alike."
+    )
+
+
+def _names(case: Case, rows: Sequence[int]) -> list[str]:
+    return [file_name(case.manifest["path"].iloc[row]) for row in rows]

@@ -1,0 +1,517 @@
+"""Where the images come from: what each label holds, and what else differs between the labels.
+
+A network learns whatever tells the labels apart. Where that is a collection, an age or a view, it need not look at the
+disease (L. Maguolo and L. Nanni, Inf Fusion 2021;76:1-7; M. Roberts et al., Nat Mach Intell 2021;3:199-217).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cxrlab.checks.base import Case, Finding, Section, Table, Verdict
+from cxrlab.checks.counting import LABELS, listed, p_value, part, people, plural, splits, tally
+from cxrlab.evaluation.association import ONE_VALUE, Association, of_categories, of_numbers
+from cxrlab.evaluation.paired import holm
+
+ADULT = 18
+"""Age in years from which a patient counts as an adult."""
+
+FEWEST = 5
+"""Patients of either group below which nothing is tested."""
+
+STRONG = 0.5
+"""Cramér's V, or an AUROC's distance from 0.5 times two, from which an association of the labels is a FAIL."""
+
+ALPHA = 0.05
+CLEAR_LABEL = 0.9  # share of Positive images that must show what is claimed: below it FAIL
+UNTRAINED = 0.25  # share of a label's test images with a finding that training never shows: above it FAIL
+
+_CATEGORIES = ("collection", "population", "view", "sex", "device", "licence", "location")
+_RECORDED = ("view", "sex", "device", "licence", "location", "age")  # as the source has them; the others are derived
+_ORIGIN = ("licence", "location")  # no pixel shows them, but they mark where an image is from: WARN at most
+_ROWS = 30  # of a table
+_NAMED = 4  # values of a property in a line of evidence
+
+
+@dataclass(frozen=True)
+class _Test:
+    """One test of association; ``p_holm`` is filled in when all are known."""
+
+    what: str
+    asked: str  # "value", or "known": whether it is recorded at all
+    between: str
+    found: Association
+    detail: str
+    p_holm: float = 1.0
+
+    @property
+    def clear(self) -> bool:
+        return self.p_holm < ALPHA
+
+
+def check(case: Case) -> Section:
+    """Looks at the findings behind each label and at what else goes with the label or with the split."""
+    tests = _corrected([*_label_tests(case), *_known_tests(case), *_split_tests(case)])
+    findings = [
+        *_claim(case),
+        *_both_labels(case.manifest),
+        *_test_only(case.manifest, drawn=case.drawn),
+        *_associations(case, tests),
+        *_recorded(case, tests),
+        *_shifts(tests),
+        *_licences(case.manifest),
+    ]
+    return Section(
+        title="Provenance",
+        findings=findings,
+        text=_text(case),
+        tables=_tables(case, tests),
+        facts=_facts(case, tests),
+    )
+
+
+def _text(case: Case) -> list[str]:
+    paragraphs = [
+        (
+            "What stands behind each label, and what else differs between Positive and Negative. A network can use any "
+            "such difference instead of the disease."
+        ),
+        (
+            f"A finding that no training image of its label shows is FAIL above {100 * UNTRAINED:.0f} % of the label's "
+            "test images where the split is the source's own (a draw puts a rare finding on one side by chance), "
+            "otherwise WARN; a finding under both labels is WARN."
+        ),
+        (
+            "Tests count every patient once per label, with the value that most of the patient's images have (of an "
+            "age the median); an image of an unknown patient is a patient of its own. Categories of two values are "
+            "compared by Fisher's exact test, others by chi-squared (p by Monte Carlo where an expected count is below "
+            "5), ages by Mann-Whitney. V is Cramér's V corrected for bias: 0 no association, 1 complete."
+        ),
+        (
+            "All p values are corrected together (Holm): where nothing differs, the chance of any WARN or FAIL from "
+            f"these tests is at most {100 * ALPHA:.0f} %. A difference between the labels is FAIL from V = {STRONG:g} "
+            f"(AUROC {0.5 - STRONG / 2:g} or {0.5 + STRONG / 2:g}), otherwise WARN; labels that share no collection "
+            "are always FAIL. A difference in licences or locations (no pixel shows them, they mark the origin), in "
+            "what is recorded, or between test and training is WARN. Fewer than "
+            f"{FEWEST} patients of known value in a group: NOT CHECKED."
+        ),
+    ]
+    if case.claim:
+        paragraphs.insert(
+            1,
+            f"Positive is said to mean {case.claim}. A split in which less than {100 * CLEAR_LABEL:.0f} % of the "
+            "Positive images with a known finding name it is FAIL, less than all of them WARN; where all of them do, "
+            f"but more than {100 * (1 - CLEAR_LABEL):.0f} % of the Positive images have no known finding, it is NOT "
+            "CHECKED. A Negative image whose finding names it is FAIL.",
+        )
+    return paragraphs
+
+
+# What the labels mean ----------------------------------------------------------------------------------------------
+
+
+def has_claim(manifest: pd.DataFrame, claim: str) -> pd.Series[bool]:
+    """Whether each image's finding names what Positive is said to mean, in upper or lower case."""
+    return manifest["finding"].str.contains(claim, case=False, regex=False).astype(bool)
+
+
+def _claim(case: Case) -> Iterator[Finding]:
+    check_name = f"Positive is {case.claim}" if case.claim else "what Positive means"
+    known = case.manifest["finding"] != ""
+    if not case.claim or not known.any():
+        reason = "the source names no finding" if case.claim else "the source does not say what Positive is to mean"
+        yield Finding(check_name, Verdict.NOT_CHECKED, reason)
+        return
+    named = has_claim(case.manifest, case.claim)
+    yield _claim_of_positives(case, check_name, known, named)
+    negative = case.manifest["label"] == 0
+    count, whole = int((negative & named).sum()), int((negative & known).sum())
+    if not whole:
+        yield Finding(f"Negative is not {case.claim}", Verdict.NOT_CHECKED, "no Negative image has a known finding")
+        return
+    shown = f": {tally(case.manifest.loc[negative & named, 'finding'])}" if count else ""
+    yield Finding(
+        f"Negative is not {case.claim}",
+        Verdict.FAIL if count else Verdict.PASS,
+        f"{part(count, whole)} Negative images of known finding name {case.claim}{shown}",
+        count / whole,
+    )
+
+
+def _claim_of_positives(case: Case, check_name: str, known: pd.Series[bool], named: pd.Series[bool]) -> Finding:
+    positive = case.manifest["label"] == 1
+    who = people(case.manifest)
+    sentences, shares = [], []
+    for split in reversed(splits(case.manifest)):
+        here = positive & (case.manifest["split"] == split)
+        whole = here & known
+        if not here.any():
+            continue
+        hits = here & named
+        sentence = (
+            f"{split}: {int(hits.sum())} of {int(here.sum())} Positive images are {case.claim} "
+            f"({who[hits].nunique()} of {who[here].nunique()} patients)"
+        )
+        others = case.manifest.loc[here & ~named, "finding"]
+        sentences.append(sentence + (f", the others: {tally(others)}" if len(others) else ""))
+        if whole.any():
+            shares.append(float(hits.sum() / whole.sum()))
+    evidence = "; ".join(sentences)
+    if not shares:
+        return Finding(check_name, Verdict.NOT_CHECKED, "no Positive image has a known finding")
+    lowest, unknown = min(shares), float((positive & ~known).sum() / positive.sum())
+    verdict = Verdict.FAIL if lowest < CLEAR_LABEL else Verdict.WARN if lowest < 1 else Verdict.PASS
+    if verdict == Verdict.PASS and unknown > 1 - CLEAR_LABEL:
+        verdict = Verdict.NOT_CHECKED
+    return Finding(check_name, verdict, evidence, 1 - lowest)
+
+
+def _both_labels(manifest: pd.DataFrame) -> Iterator[Finding]:
+    known = manifest[manifest["finding"] != ""]
+    if known.groupby("label")["finding"].size().size < 2:
+        yield Finding("findings under both labels", Verdict.NOT_CHECKED, "findings are not known for both labels")
+        return
+    counts = pd.crosstab(known["finding"], known["label"])
+    shared = counts[(counts[0] > 0) & (counts[1] > 0)]
+    if shared.empty:
+        evidence = f"none of {plural(len(counts), 'different finding')} is under both labels"
+        yield Finding("findings under both labels", Verdict.PASS, evidence)
+        return
+    named = [f"{name} (Positive {row[1]}, Negative {row[0]})" for name, row in shared.iterrows()]
+    concerned = float(shared.to_numpy().sum() / len(known))
+    yield Finding("findings under both labels", Verdict.WARN, listed(named), concerned)
+
+
+def _test_only(manifest: pd.DataFrame, *, drawn: bool) -> Iterator[Finding]:
+    check_name = "findings that only the test shows"
+    test = manifest["split"] == "test"
+    known = manifest["finding"] != ""
+    if not (test & known).any() or not (~test & known).any():
+        yield Finding(check_name, Verdict.NOT_CHECKED, "findings are not known for both test and training images")
+        return
+    worst, sentences = 0.0, []
+    for label, name in LABELS.items():
+        here = manifest["label"] == label
+        tested = manifest.loc[here & test, "finding"]
+        trained = manifest.loc[here & ~test & known, "finding"]
+        new = tested[(tested != "") & ~tested.isin(trained)]
+        if len(new) and len(trained):
+            sentences.append(f"{name}: {tally(new)}; together {part(len(new), len(tested))} test images")
+            worst = max(worst, len(new) / len(tested))
+    if not sentences:
+        yield Finding(check_name, Verdict.PASS, "every finding of a test image is in training under the same label")
+        return
+    chosen = worst > UNTRAINED and not drawn  # a draw puts a rare finding on one side by chance
+    yield Finding(check_name, Verdict.FAIL if chosen else Verdict.WARN, ". ".join(sentences), worst)
+
+
+# What goes with the label or the split -----------------------------------------------------------------------------
+
+
+def values_of(case: Case, column: str) -> pd.Series[Any]:
+    """A property of every image as text, empty where unknown.
+
+    A device or view that the manifest lacks is taken from the file's header; a population from the age.
+    """
+    manifest = case.manifest
+    empty = pd.Series("", index=manifest.index, dtype=object)
+    found = manifest[column].fillna("").astype(str).str.strip() if column in manifest.columns else empty
+    if column in ("device", "view"):
+        header = pd.Series(case.measured.facts[column].to_numpy(), index=manifest.index).fillna("").astype(str)
+        return found.where(found != "", header)
+    if column == "population":
+        ages = _ages(manifest)
+        by_age = pd.Series(np.where(ages.isna(), "", np.where(ages < ADULT, "child", "adult")), index=manifest.index)
+        return found.where(found != "", by_age)
+    if column == "collection":
+        return found.where(found != "", manifest["source"])
+    return found
+
+
+def _ages(manifest: pd.DataFrame) -> pd.Series[float]:
+    if "age" not in manifest.columns:
+        return pd.Series(np.nan, index=manifest.index)
+    return pd.to_numeric(manifest["age"], errors="coerce")
+
+
+def _known(case: Case, column: str) -> pd.Series[bool]:
+    return _ages(case.manifest).notna() if column == "age" else values_of(case, column) != ""
+
+
+def _per_patient(case: Case, column: str, groups: pd.Series[Any]) -> pd.DataFrame:
+    """One row per patient and group, ``group`` and ``value``: the commonest value, the median of ages."""
+    values = _ages(case.manifest) if column == "age" else values_of(case, column)
+    table = pd.DataFrame({"who": people(case.manifest), "group": groups, "value": values})[_known(case, column)]
+    if column == "age":
+        return table.groupby(["who", "group"], sort=True)["value"].median().reset_index()
+    counts = table.groupby(["who", "group", "value"], sort=True).size().reset_index(name="count")
+    return counts.sort_values("count", ascending=False, kind="stable").drop_duplicates(["who", "group"]).sort_index()
+
+
+def _value_test(
+    case: Case, column: str, rows: pd.Series[bool], group: pd.Series[bool], names: tuple[str, str]
+) -> _Test | None:
+    """Compares a property between two groups of patients, ``names`` being those outside and inside the group."""
+    table = _per_patient(case, column, group.where(rows))
+    inside = table["group"].astype(bool).to_numpy()
+    if min(inside.sum(), (~inside).sum()) < FEWEST:
+        return None
+    between = f"{names[1]} / {names[0]}"
+    if column == "age":
+        found = of_numbers(inside, table["value"].to_numpy(np.float64))
+        spread = [_quartiles(name, table["value"][mask]) for name, mask in _sides(names, inside)]
+        return _Test(column, "value", between, found, "; ".join(spread))
+    found = of_categories(inside, table["value"].to_numpy(str), case.seed)
+    spread = [f"{name}: {tally(table['value'][mask], _NAMED)}" for name, mask in _sides(names, inside)]
+    return _Test(column, "value", between, found, "; ".join(spread))
+
+
+def _sides(names: tuple[str, str], inside: np.ndarray[Any, np.dtype[np.bool_]]) -> list[tuple[str, Any]]:
+    return [(names[1], inside), (names[0], ~inside)]
+
+
+def _quartiles(name: str, ages: pd.Series[float]) -> str:
+    low, middle, high = ages.quantile([0.25, 0.5, 0.75])
+    return f"{name}: median {middle:.0f} years (quartiles {low:.0f} to {high:.0f}), {len(ages)} patients"
+
+
+def _label_tests(case: Case) -> Iterator[_Test]:
+    positive = case.manifest["label"] == 1
+    for column in (*_CATEGORIES, "age"):
+        if column == "collection" and values_of(case, column).nunique() < 2:
+            continue
+        test = _value_test(case, column, positive | True, positive, ("Negative", "Positive"))
+        if test is not None:
+            yield test
+
+
+def _known_tests(case: Case) -> Iterator[_Test]:
+    positive = case.manifest["label"] == 1
+    for column in _RECORDED:
+        known = _known(case, column)
+        if not known.any() or known.all():
+            continue
+        table = pd.DataFrame({"who": people(case.manifest), "positive": positive, "known": known})
+        table = table.groupby(["who", "positive"])["known"].any().reset_index()
+        inside = table["positive"].to_numpy(bool)
+        if min(inside.sum(), (~inside).sum()) < FEWEST:
+            continue
+        found = of_categories(inside, np.where(table["known"], "known", "unknown"), case.seed)
+        counts = [
+            f"{int(table['known'][mask].sum())} of {int(mask.sum())} {name}"
+            for name, mask in _sides(("Negative", "Positive"), inside)
+        ]
+        yield _Test(column, "known", "Positive / Negative", found, " and ".join(counts) + " patients")
+
+
+def _split_tests(case: Case) -> Iterator[_Test]:
+    test = case.manifest["split"] == "test"
+    for label, name in LABELS.items():
+        rows = case.manifest["label"] == label
+        for column in (*_CATEGORIES, "age"):
+            found = _value_test(case, column, rows, test, (f"{name} training", f"{name} test"))
+            if found is not None and found.found.method != ONE_VALUE:
+                yield found
+
+
+def _corrected(tests: list[_Test]) -> list[_Test]:
+    """All tests, their p values corrected for as many of them as could have shown a difference."""
+    corrected = holm([None if test.found.method == ONE_VALUE else test.found.p for test in tests])
+    return [replace(test, p_holm=1.0 if p is None else p) for test, p in zip(tests, corrected, strict=True)]
+
+
+def _of_labels(tests: list[_Test], asked: str) -> dict[str, _Test]:
+    return {test.what: test for test in tests if test.between == "Positive / Negative" and test.asked == asked}
+
+
+def _associations(case: Case, tests: list[_Test]) -> Iterator[Finding]:
+    yield _collections(case, _of_labels(tests, "value").get("collection"))
+    for column, test in _of_labels(tests, "value").items():
+        if column == "collection":
+            continue
+        name = "children and adults" if column == "population" else f"{column} and label"
+        evidence = f"{test.detail}; {_numbers(test)}"
+        yield Finding(name, _serious(test, column not in _ORIGIN), evidence, test.found.strength)
+
+
+def _serious(test: _Test, may_fail: bool = True) -> Verdict:
+    if not test.clear:
+        return Verdict.PASS
+    return Verdict.FAIL if may_fail and test.found.strength >= STRONG else Verdict.WARN
+
+
+def _numbers(test: _Test) -> str:
+    found = test.found
+    return f"{found.measure} = {found.effect:.2f}, {p_value(test.p_holm)} (Holm), n = {found.n} patients"
+
+
+def _collections(case: Case, test: _Test | None) -> Finding:
+    name, manifest = "collections of the labels", case.manifest
+    collections = values_of(case, "collection")
+    counts = pd.crosstab(collections, manifest["label"]).reindex(columns=[0, 1], fill_value=0)
+    if len(counts) == 1:
+        if case.synthetic:
+            return Finding(name, Verdict.PASS, "one program drew all images")
+        if "collection" in manifest.columns and (manifest["collection"].fillna("") != "").all():
+            return Finding(name, Verdict.PASS, f"all {len(manifest)} images are of one collection, {counts.index[0]}")
+        return Finding(
+            name,
+            Verdict.NOT_CHECKED,
+            f"the source ({counts.index[0]}) does not say from which collections its images were put together",
+        )
+    if manifest["label"].nunique() < 2:
+        return Finding(name, Verdict.NOT_CHECKED, "all images have one label")
+    per_label = "; ".join(f"{LABELS[label]}: {tally(collections[manifest['label'] == label])}" for label in (1, 0))
+    pure = counts[(counts[0] == 0) | (counts[1] == 0)].to_numpy().sum() / len(manifest)
+    if pure == 1:
+        return Finding(name, Verdict.FAIL, f"no collection holds both labels. {per_label} images", 1.0)
+    evidence = f"{per_label} images; {100 * pure:.0f} % of the images are in collections of one label"
+    if test is None:
+        return Finding(name, Verdict.NOT_CHECKED, f"{evidence}; too few patients for a test", pure)
+    return Finding(name, _serious(test), f"{evidence}; {_numbers(test)}", test.found.strength)
+
+
+def _recorded(case: Case, tests: list[_Test]) -> Iterator[Finding]:
+    """What is known of one label rather than of the other, and what could not be tested at all."""
+    uneven = [test for test in _of_labels(tests, "known").values() if test.clear]
+    if uneven:
+        known = [f"{test.what} of {test.detail} ({p_value(test.p_holm)}, Holm)" for test in uneven]
+        evidence = "known is the " + ", the ".join(known)
+        strongest = max(test.found.strength for test in uneven)
+        yield Finding("recorded for one label rather than the other", Verdict.WARN, evidence, strongest)
+    tested = _of_labels(tests, "value")
+    missing = [f"{column} ({_why_not(case, column)})" for column in (*_CATEGORIES[1:], "age") if column not in tested]
+    if missing:
+        yield Finding("properties that cannot be compared", Verdict.NOT_CHECKED, ", ".join(missing))
+
+
+def _why_not(case: Case, column: str) -> str:
+    known = _known(case, column)
+    if not known.any():
+        return "not known for any image"
+    counts = [people(case.manifest)[known & (case.manifest["label"] == label)].nunique() for label in (1, 0)]
+    return f"known for {counts[0]} Positive and {counts[1]} Negative patients"
+
+
+def _shifts(tests: list[_Test]) -> Iterator[Finding]:
+    between = [test for test in tests if test.between != "Positive / Negative"]
+    name = "test and training alike"
+    if not between:
+        reason = f"no property with several values is known for {FEWEST} patients of test and of training"
+        yield Finding(name, Verdict.NOT_CHECKED, reason)
+        return
+    shifted = sorted((test for test in between if test.clear), key=lambda test: -test.found.strength)
+    if not shifted:
+        smallest = min(test.p_holm for test in between)
+        yield Finding(
+            name, Verdict.PASS, f"{plural(len(between), 'test')} within the labels, smallest {p_value(smallest)} (Holm)"
+        )
+        return
+    evidence = ". ".join(f"{test.what}, {test.detail}; {_numbers(test)}" for test in shifted)
+    yield Finding(name, Verdict.WARN, evidence, shifted[0].found.strength)
+
+
+def _licences(manifest: pd.DataFrame) -> Iterator[Finding]:
+    licences = manifest["licence"].fillna("").astype(str) if "licence" in manifest.columns else None
+    if licences is None or (licences == "").all():
+        yield Finding("licences", Verdict.NOT_CHECKED, "the source records no licence of single images")
+        return
+    unknown = int((licences == "").sum())
+    no_derivatives = int(licences.str.contains(r"\bND\b", case=False, regex=True).sum())
+    evidence = f"unknown for {part(unknown, len(licences))} images: {tally(licences)}"
+    if no_derivatives:
+        evidence += f"; {plural(no_derivatives, 'image')} under a licence without derivatives (ND)"
+    yield Finding("licences", Verdict.WARN if unknown else Verdict.PASS, evidence, unknown / len(licences))
+
+
+# Tables and facts --------------------------------------------------------------------------------------------------
+
+
+def _tables(case: Case, tests: list[_Test]) -> list[Table]:
+    tables = [_finding_table(case)]
+    if "licence" in case.manifest.columns and (case.manifest["licence"].fillna("") != "").any():
+        tables.append(_licence_table(case.manifest))
+    if any(test.found.method != ONE_VALUE for test in tests):
+        tables.append(_test_table(tests))
+    return tables
+
+
+def _finding_table(case: Case) -> Table:
+    manifest = case.manifest
+    table = pd.DataFrame(
+        {"label": manifest["label"], "finding": manifest["finding"], "split": manifest["split"]}
+    ).assign(who=people(manifest))
+    present = splits(manifest)
+    grouped = table.groupby(["label", "finding"])
+    images = table.groupby(["label", "finding", "split"]).size().unstack(fill_value=0).reindex(columns=present)
+    order = grouped.size().reset_index(name="n").sort_values(["label", "n"], ascending=False, kind="stable")
+    patients = grouped["who"].nunique()
+    rows: list[list[object]] = []
+    for label, finding in zip(order["label"], order["finding"], strict=True):
+        counts = [int(images.loc[(label, finding), split]) for split in present]
+        rows.append([LABELS[label], finding or "unknown", *counts, sum(counts), int(patients[(label, finding)])])
+    return _short(
+        Table(
+            "Findings behind the labels: images of each split, and patients",
+            ["label", "finding", *present, "all", "patients"],
+            rows,
+        )
+    )
+
+
+def _licence_table(manifest: pd.DataFrame) -> Table:
+    licence = manifest["licence"].fillna("").astype(str)
+    counts = pd.crosstab(licence, manifest["label"]).reindex(columns=[1, 0], fill_value=0)
+    ordered = counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
+    rows = [[name or "unknown", int(row[1]), int(row[0]), int(row.sum())] for name, row in ordered.iterrows()]
+    return _short(Table("Licences as recorded, images", ["licence", "Positive", "Negative", "all"], rows))
+
+
+def _test_table(tests: list[_Test]) -> Table:
+    rows = [
+        [
+            test.what if test.asked == "value" else f"{test.what} known",
+            test.between,
+            test.found.n,
+            f"{test.found.measure} {test.found.effect:.2f}",
+            p_value(test.found.p),
+            p_value(test.p_holm),
+            test.found.method,
+        ]
+        for test in sorted(tests, key=lambda test: (test.p_holm, -test.found.strength))
+        if test.found.method != ONE_VALUE
+    ]
+    header = ["property", "between", "patients", "effect", "p", "p (Holm)", "test"]
+    return _short(Table(f"All {len(rows)} tests of association", header, rows))
+
+
+def _short(table: Table) -> Table:
+    if len(table.rows) <= _ROWS:
+        return table
+    caption = f"{table.caption} (the first {_ROWS} of {len(table.rows)} rows)"
+    return Table(caption, table.header, table.rows[:_ROWS])
+
+
+def _facts(case: Case, tests: list[_Test]) -> dict[str, Any]:
+    manifest = case.manifest
+    findings: dict[str, dict[str, dict[str, int]]] = {}
+    for label, name in LABELS.items():
+        for split in splits(manifest):
+            here = manifest[(manifest["label"] == label) & (manifest["split"] == split)]
+            counts = here["finding"].replace("", "unknown").value_counts()
+            findings.setdefault(name, {})[split] = {str(finding): int(count) for finding, count in counts.items()}
+    collections = pd.crosstab(values_of(case, "collection"), manifest["label"])
+    return {
+        "claim": case.claim,
+        "findings": findings,
+        "collections": {
+            LABELS[int(label)]: {str(name): int(count) for name, count in collections[label].items() if count}
+            for label in collections.columns
+        },
+        "tests": [asdict(test) for test in tests],
+    }

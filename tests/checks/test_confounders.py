@@ -1,0 +1,171 @@
+"""What the check says of phantoms whose shortcut is known, of odd data sets, and of the paper's own images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.checks.conftest import MakeCase
+
+from cxrlab.checks import confounders
+from cxrlab.checks.base import Case, Finding, Section, Verdict
+from cxrlab.datamodules import PaperSource
+from cxrlab.datamodules.measurements import measure
+from cxrlab.datamodules.sources.phantom import Anatomy, draw, plant_shortcut
+
+N = 80  # phantoms, each of another patient, the last 20 of them for testing
+
+
+@pytest.fixture(scope="module")
+def phantoms() -> np.ndarray:
+    """Positive (odd) ones have opacities."""
+    films = []
+    for number in range(N):
+        anatomy = Anatomy.sample(np.random.default_rng([7, number]))
+        films.append(draw(anatomy, np.random.default_rng([8, number]), 256, number % 2)[0])
+    return np.stack(films)
+
+
+def phantom_case(make_case: MakeCase, grey: np.ndarray) -> Case:
+    n = len(grey)
+    split = ["train"] * (n - n // 4) + ["test"] * (n // 4)
+    return make_case({"label": [row % 2 for row in range(n)], "split": split}, grey=grey, synthetic=True)
+
+
+def planted(phantoms: np.ndarray, kind: str, strength: float) -> np.ndarray:
+    """The cue on (1 + s) / 2 of the Positive and (1 - s) / 2 of the Negative phantoms."""
+    grey = phantoms.copy()
+    for label, share in ((0, (1 - strength) / 2), (1, (1 + strength) / 2)):
+        rows = np.random.default_rng(label).permutation(np.arange(label, N, 2))
+        for row in rows[: round(share * len(rows))]:
+            grey[row] = plant_shortcut(grey[row], kind)
+    return grey
+
+
+def by_name(section: Section) -> dict[str, Finding]:
+    return {finding.check.removeprefix("label told by the "): finding for finding in section.findings}
+
+
+def test_phantoms_without_a_shortcut(make_case: MakeCase, phantoms: np.ndarray) -> None:
+    section = confounders.check(phantom_case(make_case, phantoms))
+    found = by_name(section)
+    assert list(found) == ["file header", "edges of the images", "inputs that may hold some lung"]
+    assert found["file header"].verdict is Verdict.PASS
+    assert found["file header"].evidence.startswith("the same for all 80 images of 80 patients")
+    assert found["edges of the images"].verdict is Verdict.PASS
+    assert found["edges of the images"].evidence.startswith("nothing found; best ")
+    assert found["inputs that may hold some lung"].verdict is Verdict.WARN  # there is disease, and they see it
+    assert [picture.name for picture in section.pictures] == ["lung_free", "lung_free_surest"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("marker", "a mark in the top left corner"),
+        ("border", "a bright frame"),
+        ("brightness", "overall brightness (lighter images)"),
+    ],
+)
+def test_a_planted_shortcut_is_found_named_and_first(
+    make_case: MakeCase, phantoms: np.ndarray, kind: str, words: str
+) -> None:
+    section = confounders.check(phantom_case(make_case, planted(phantoms, kind, 0.8)))
+    edges = by_name(section)["edges of the images"]
+    assert edges.verdict is Verdict.FAIL
+    assert words in edges.evidence
+    assert [finding.verdict for finding in section.findings].count(Verdict.FAIL) == 1
+    assert section.facts["explanations"]["edges of the images"][0][0] == words
+    inputs = section.facts["inputs"]
+    assert max(one["cv_auroc"]["value"] for one in inputs.values() if "cv_auroc" in one) > 0.8
+    assert inputs["border"]["permuted"]["draws"] == 999
+    assert len(section.facts["surest"]["rows"]) == 8
+    json.dumps(section.facts, allow_nan=False)
+
+
+def test_labels_without_anything(make_case: MakeCase) -> None:
+    section = confounders.check(make_case({"label": [0, 1] * 20}))
+    assert Verdict.FAIL not in {finding.verdict for finding in section.findings}
+    rows = {row[0]: row for row in section.tables[0].rows}
+    assert rows["image size"][3] == "the same for all"
+    assert rows["corners"][-2:] == ["NOT CHECKED", "NOT CHECKED"]  # there is no test split
+    assert "test" not in section.facts["inputs"]["corners"]
+    assert [table.caption for table in section.tables] == [
+        "Classifiers without a lung",
+        "Explanations: what goes with Positive",
+    ]
+
+
+def test_one_size_for_one_class(make_case: MakeCase) -> None:
+    widths = [512 if row % 2 else 490 + row + 25 * (row > 20) for row in range(40)]
+    section = confounders.check(make_case({"label": [(row + 1) % 2 for row in range(40)]}, facts={"width": widths}))
+    header = by_name(section)["file header"]
+    assert header.verdict is Verdict.FAIL
+    assert header.weight == 1
+    assert "Positive goes with another size than 512 x 480 (this number alone: AUROC 1.00)" in header.evidence
+    assert "AUROC 1.000 [" in header.evidence
+
+
+def test_too_few_patients(make_case: MakeCase) -> None:
+    columns: dict[str, Sequence[object]] = {
+        "label": [1, 1, 1, *[0] * 12],
+        "patient_id": ["a", "a", "b", *map(str, range(12))],
+    }
+    section = confounders.check(make_case(columns | {"split": ["train", "train", "test", *["train", "test"] * 6]}))
+    (finding,) = section.findings
+    assert finding.verdict is Verdict.NOT_CHECKED
+    assert finding.evidence == "only 2 Positive patient(s): cross-validation in 5 folds needs 5 of either class"
+    rows = {row[0]: row for row in section.tables[0].rows}
+    assert rows["border"][3] == "NOT CHECKED"
+    assert "of 7 [" in str(rows["border"][-2])  # training and testing needs no folds
+    json.dumps(section.facts, allow_nan=False)
+
+
+@pytest.mark.parametrize("labels", [[1], [1, 0], [1, 1, 1, 1]])
+def test_tiny_sets(make_case: MakeCase, labels: list[int]) -> None:
+    (finding,) = confounders.check(make_case({"label": labels})).findings
+    assert finding.verdict is Verdict.NOT_CHECKED
+
+
+def test_a_test_set_of_one_class(make_case: MakeCase) -> None:
+    split = ["test" if row in (1, 3) else "train" for row in range(20)]
+    section = confounders.check(make_case({"label": [row % 2 for row in range(20)], "split": split}))
+    rows = {row[0]: row for row in section.tables[0].rows}
+    assert rows["corners"][-1] == "undefined: one class"
+    assert section.facts["inputs"]["corners"]["test"]["auroc"] is None
+    json.dumps(section.facts, allow_nan=False)
+
+
+def test_people_who_share_a_film_count_as_one(make_case: MakeCase) -> None:
+    columns: dict[str, Sequence[object]] = {
+        "label": [0, 1] * 6,
+        "patient_id": ["a", "b", "c", "d", "e", "f", "a", "b", "c", "d", "e", "f"],
+    }
+    section = confounders.check(make_case(columns, pairs=[(1, 3)]))  # b and d have one film
+    assert section.findings[0].evidence.startswith("only 2 Positive patient(s)")
+
+
+@pytest.mark.slow  # it reads 188 originals
+def test_the_papers_images_need_no_lung(make_case: MakeCase, paper_root: Path) -> None:
+    table = PaperSource(str(paper_root)).manifest()
+    measured = measure(table["path"].tolist())
+    columns: dict[str, Sequence[object]] = {
+        name: table[name].tolist() for name in ("path", "label", "patient_id", "split")
+    }
+    facts = {name: measured.facts[name].tolist() for name in measured.facts.columns}
+    section = confounders.check(make_case(columns, grey=measured.grey, facts=facts))
+    found = by_name(section)
+    assert found["edges of the images"].verdict is Verdict.FAIL
+    assert "left strip and one threshold 40" in found["edges of the images"].evidence
+    inputs = section.facts["inputs"]
+    right = {name: one["test"]["right"] for name, one in inputs.items()}
+    assert right["corners"] == 39
+    assert 37 <= right["frame"] <= 39
+    assert 37 <= right["wide_frame"] <= 39
+    assert 38 <= right["thumbnail"] <= 40
+    assert section.facts["strips"]["left"]["test"] == (40, 40)
+    assert inputs["size"]["cv_auroc"]["value"] == pytest.approx(0.83, abs=0.03)
+    assert inputs["wide_frame"]["cv_auroc"]["value"] == pytest.approx(0.97, abs=0.02)
+    assert 0.45 < inputs["frame"]["permuted"]["mean"] < 0.55

@@ -1,0 +1,153 @@
+"""What only one class has is named with its counts; odd and unreadable files are listed; letters are suspects."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from cxrlab.checks import files
+from cxrlab.checks.base import Finding, Section, Verdict
+from cxrlab.datamodules.reading import read_image
+from cxrlab.evaluation.burned_in import text_boxes
+
+HALF = [1] * 30 + [0] * 30
+
+
+def found(section: Section, check: str) -> Finding:
+    (finding,) = [finding for finding in section.findings if finding.check == check]
+    return finding
+
+
+def smooth(count: int, level: int = 120) -> NDArray[np.uint8]:
+    """Images with a slope and a little noise."""
+    slope = np.linspace(-60, 60, 256)[None, :, None]
+    noise = np.random.default_rng(0).normal(0, 3, (count, 256, 256))
+    return np.asarray((level + slope + noise).clip(0, 255), np.uint8)
+
+
+def test_files_that_are_alike_pass(make_case: Any, tmp_path: Path) -> None:
+    section = files.check(make_case({"label": [0, 1] * 6}, grey=smooth(12), folder=tmp_path))
+    assert {finding.verdict for finding in section.findings} == {Verdict.PASS}
+    assert found(section, "file format of the classes").evidence == "PNG for all 12 images"
+    assert found(section, "unreadable files").evidence == "all 12 images could be read"
+    assert found(section, "burned-in text (suspects)").evidence == "none in 12 images that were read again"
+    assert not [finding for finding in section.findings if finding.check.startswith("JPEG")]  # there is none
+    assert section.facts["read_again"] == 12
+    assert json.loads(json.dumps(section.facts, allow_nan=False))
+    assert not section.pictures
+
+
+def test_a_size_that_one_class_always_and_the_other_never_has(make_case: Any) -> None:
+    # As in a set whose negatives were all made the same size, and whose positives were cut by hand.
+    sides = [500 + number for number in range(30)] + [512] * 30
+    section = files.check(make_case({"label": HALF}, facts={"width": sides, "height": sides}))
+    finding = found(section, "pixel size of the classes")
+    assert finding.verdict == Verdict.FAIL
+    # One positive happens to be 512 wide, too.
+    assert finding.evidence.startswith(
+        "512x512: 1 of 30 Positive images (1 of 30 patients) and 30 of 30 Negative images (30 of 30 patients)"
+    )
+    assert finding.weight == pytest.approx(29 / 30)
+    assert found(section, "burned-in text (suspects)").verdict == Verdict.NOT_CHECKED  # made-up paths hold no file
+
+
+def test_a_format_that_some_of_one_class_have(make_case: Any) -> None:
+    formats = ["PNG"] * 10 + ["JPEG"] * 50
+    quality = [0] * 10 + [90] * 50
+    section = files.check(make_case({"label": HALF}, facts={"format": formats, "jpeg_quality": quality}))
+    finding = found(section, "file format of the classes")
+    assert finding.verdict == Verdict.WARN
+    assert finding.evidence.startswith("PNG: 10 of 30 Positive images (10 of 30 patients) and 0 of 30 Negative images")
+    assert "(Holm)" in finding.evidence
+    # That some have no quality is not told a second time.
+    assert found(section, "JPEG quality of the classes").evidence == "quality 90 for all 50 images of known value"
+
+
+def test_patients_are_counted_rather_than_images(make_case: Any) -> None:
+    # The same ten PNG files are of one patient: no evidence that the classes differ.
+    formats = ["PNG"] * 10 + ["JPEG"] * 50
+    patients = ["one"] * 10 + [f"patient-{number}" for number in range(50)]
+    section = files.check(make_case({"label": HALF, "patient_id": patients}, facts={"format": formats}))
+    assert found(section, "file format of the classes").verdict == Verdict.PASS
+
+
+def test_one_class_only(make_case: Any) -> None:
+    section = files.check(make_case({"label": [1] * 5}))
+    assert found(section, "file format of the classes").verdict == Verdict.NOT_CHECKED
+
+
+def test_unreadable_files_are_listed_with_the_reason(make_case: Any) -> None:
+    problems = {f"/films/bad_{number}.png": f"/films/bad_{number}.png: the file is empty" for number in range(10)}
+    section = files.check(make_case({"label": HALF}, problems=problems))
+    finding = found(section, "unreadable files")
+    assert finding.verdict == Verdict.WARN
+    assert finding.evidence == (
+        "10 of 70 (14 %) images could not be read and are left out: bad_0.png, bad_1.png, bad_2.png and 7 more"
+    )
+    (table,) = [table for table in section.tables if "left out" in table.caption]
+    assert table.caption == "10 files left out, the first 8"
+    assert table.rows[0] == ("bad_0.png", "the file is empty")
+    assert len(section.facts["unreadable"]) == 10
+
+
+def test_odd_images(make_case: Any, tmp_path: Path) -> None:
+    grey = smooth(6)
+    grey[2] = 7
+    case = make_case(
+        {"label": [1, 1, 1, 0, 0, 0]},
+        grey=grey,
+        facts={"width": [100, 2000, 512, 512, 512, 512], "height": [300, 900, 512, 512, 512, 512]},
+        folder=tmp_path,
+    )
+    assert cv2.imwrite(str(tmp_path / "image_004.png"), cv2.applyColorMap(grey[4], cv2.COLORMAP_JET))
+    section = files.check(case)
+    assert section.facts["odd"] == [
+        {"file": "image_000.png", "why": "small, long"},
+        {"file": "image_001.png", "why": "long"},
+        {"file": "image_002.png", "why": "nearly blank"},
+        {"file": "image_004.png", "why": "coloured"},
+    ]
+    finding = found(section, "odd images")
+    assert finding.verdict == Verdict.WARN
+    assert finding.evidence.startswith("4 of 6 (67 %) images (3 Positive, 1 Negative): 2 long, ")
+
+
+def test_letters_in_one_class(make_case: Any, tmp_path: Path) -> None:
+    grey, label = smooth(24), [1] * 12 + [0] * 12
+    for number in range(7):
+        cv2.putText(grey[number], "SUPINE", (20, 40), cv2.FONT_HERSHEY_SIMPLEX, 0.6, 255, 1, cv2.LINE_AA)
+    section = files.check(make_case({"label": label}, grey=grey, folder=tmp_path))
+    finding = found(section, "burned-in text (suspects)")
+    assert finding.verdict == Verdict.WARN
+    assert finding.evidence.startswith(
+        "rows of letters: 7 of 12 Positive images (7 of 12 patients) and 0 of 12 Negative images"
+    )
+    (sheet,) = section.pictures
+    assert "7 of 7 images. 1: image_000.png (Positive), 2:" in sheet.caption
+    grey[12:19] = grey[:7]
+    section = files.check(make_case({"label": label}, grey=grey, folder=tmp_path))
+    assert found(section, "burned-in text (suspects)").verdict == Verdict.PASS
+    assert len(section.facts["text_suspects"]) == 14
+
+
+def test_only_some_images_of_a_large_set_are_read_again(
+    make_case: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "READ", 5)
+    patients = ["one"] * 26 + [f"patient-{number}" for number in range(34)]
+    section = files.check(make_case({"label": HALF, "patient_id": patients}, grey=smooth(60), folder=tmp_path))
+    assert section.facts["read_again"] == 10
+    assert "10 images were read again" in section.text[-1]
+
+
+@pytest.mark.parametrize(("folder", "suspects"), [("PNEUMONIA", 8), ("NORMAL", 0)])
+def test_the_papers_test_images(folder: str, suspects: int, paper_root: Path) -> None:
+    images = [read_image(path).pixels for path in sorted((paper_root / "test" / folder).iterdir())]
+    greys = [np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8) for pixels in images]
+    assert (sum(len(text_boxes(grey)) > 0 for grey in greys), len(greys)) == (suspects, 20)

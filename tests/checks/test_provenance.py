@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cxrlab.checks import provenance
+from cxrlab.checks.base import Case, Finding, Section, Verdict
+from cxrlab.datamodules.sources import PaperSource
+
+HALF = [1] * 20 + [0] * 20
+
+
+def found(section: Section, check: str) -> Finding:
+    (finding,) = [finding for finding in section.findings if finding.check == check]
+    return finding
+
+
+def columns(**more: Any) -> dict[str, Any]:
+    return {"label": HALF, "split": (["train"] * 15 + ["test"] * 5) * 2, **more}
+
+
+def test_a_claim_that_few_positive_test_images_bear_out_fails_with_the_counts(make_case: Any) -> None:
+    finding = ["COVID-19"] * 15 + ["COVID-19, ARDS"] + ["SARS"] * 3 + ["Streptococcus"] + ["Normal"] * 20
+    section = provenance.check(make_case(columns(finding=finding), claim="covid-19"))
+    claim = found(section, "Positive is covid-19")
+    assert claim.verdict == Verdict.FAIL
+    assert claim.weight == pytest.approx(0.8)
+    assert claim.evidence == (
+        "test: 1 of 5 Positive images are covid-19 (1 of 5 patients), the others: SARS 3, Streptococcus 1; "
+        "train: 15 of 15 Positive images are covid-19 (15 of 15 patients)"
+    )
+    untrained = found(section, "findings that only the test shows")
+    assert untrained.verdict == Verdict.FAIL
+    assert "Streptococcus 1" in untrained.evidence
+    assert "5 of 5 (100 %) test images" in untrained.evidence
+    assert found(section, "Negative is not covid-19").verdict == Verdict.PASS
+    json.dumps(section.facts, allow_nan=False)
+    assert section.facts["findings"]["Positive"]["test"]["SARS"] == 3
+
+
+def test_a_claim_that_holds_passes_and_one_nobody_can_know_is_not_checked(make_case: Any) -> None:
+    good = provenance.check(make_case(columns(finding=["COVID-19"] * 20 + ["Normal"] * 20), claim="COVID-19"))
+    assert found(good, "Positive is COVID-19").verdict == Verdict.PASS
+    assert found(good, "findings that only the test shows").verdict == Verdict.PASS
+    assert found(good, "findings under both labels").verdict == Verdict.PASS
+    silent = provenance.check(make_case(columns(), claim="COVID-19"))
+    assert found(silent, "Positive is COVID-19").verdict == Verdict.NOT_CHECKED
+    assert found(silent, "findings that only the test shows").verdict == Verdict.NOT_CHECKED
+    assert found(silent, "findings under both labels").verdict == Verdict.NOT_CHECKED
+    unclaimed = provenance.check(make_case(columns(finding=["COVID-19"] * 20 + ["Normal"] * 20)))
+    assert found(unclaimed, "what Positive means").verdict == Verdict.NOT_CHECKED
+    partly = columns(finding=["COVID-19"] * 10 + [""] * 10 + ["Normal"] * 20, split=["train"] * 40)
+    section = provenance.check(make_case(partly, claim="COVID-19"))
+    assert found(section, "Positive is COVID-19").verdict == Verdict.NOT_CHECKED
+    assert "unknown 10" in found(section, "Positive is COVID-19").evidence
+
+
+def test_negatives_that_name_the_disease_fail_and_a_finding_under_both_labels_warns(make_case: Any) -> None:
+    finding = ["COVID-19"] * 19 + ["Normal"] + ["Normal"] * 18 + ["Pneumonia/Viral/COVID-19"] * 2
+    section = provenance.check(make_case(columns(finding=finding), claim="COVID-19"))
+    negative = found(section, "Negative is not COVID-19")
+    assert negative.verdict == Verdict.FAIL
+    assert negative.evidence.startswith("2 of 20 (10 %) Negative images")
+    both = found(section, "findings under both labels")
+    assert both.verdict == Verdict.WARN
+    assert both.evidence == "Normal (Positive 1, Negative 18)"
+
+
+def test_labels_that_share_no_collection_fail(make_case: Any) -> None:
+    disjoint = provenance.check(make_case(columns(collection=["cohen"] * 20 + ["kermany"] * 20)))
+    finding = found(disjoint, "collections of the labels")
+    assert (finding.verdict, finding.weight) == (Verdict.FAIL, 1)
+    assert finding.evidence == "no collection holds both labels. Positive: cohen 20; Negative: kermany 20 images"
+    by_source = provenance.check(make_case(columns(source=["a"] * 20 + ["b"] * 20)))
+    assert found(by_source, "collections of the labels").verdict == Verdict.FAIL
+
+
+def test_collections_that_hold_both_labels_are_tested(make_case: Any) -> None:
+    shared = provenance.check(make_case(columns(collection=(["a"] * 10 + ["b"] * 10) * 2)))
+    assert found(shared, "collections of the labels").verdict == Verdict.PASS
+    nearly = provenance.check(make_case(columns(collection=["a"] * 20 + ["a"] + ["b"] * 19)))
+    assert found(nearly, "collections of the labels").verdict == Verdict.FAIL
+    assert "48 % of the images are in collections of one label" in found(nearly, "collections of the labels").evidence
+    one = provenance.check(make_case(columns(collection=["a"] * 40)))
+    assert found(one, "collections of the labels").verdict == Verdict.PASS
+    unknown = provenance.check(make_case(columns()))
+    assert found(unknown, "collections of the labels").verdict == Verdict.NOT_CHECKED
+    drawn = provenance.check(make_case(columns(), synthetic=True))
+    assert found(drawn, "collections of the labels").verdict == Verdict.PASS
+
+
+def test_children_against_adults_fail_whether_given_or_told_by_age(make_case: Any) -> None:
+    ages = [str(30 + row) for row in range(20)] + ["4"] * 20
+    section = provenance.check(make_case(columns(age=ages)))
+    people = found(section, "children and adults")
+    assert people.verdict == Verdict.FAIL
+    assert people.evidence.startswith("Positive: adult 20; Negative: child 20; V = 1.00, p < 0.001 (Holm), n = 40")
+    assert found(section, "age and label").verdict == Verdict.FAIL
+    assert "AUROC = 1.00" in found(section, "age and label").evidence
+    given = provenance.check(make_case(columns(age=ages[:20] + [""] * 20, population=[""] * 20 + ["child"] * 20)))
+    assert found(given, "children and adults").verdict == Verdict.FAIL
+    missing = found(given, "properties that cannot be compared")
+    assert missing.verdict == Verdict.NOT_CHECKED
+    assert "age (known for 20 Positive and 0 Negative patients)" in missing.evidence
+    assert "sex (not known for any image)" in missing.evidence
+    recorded = found(given, "recorded for one label rather than the other")
+    assert recorded.verdict == Verdict.WARN
+    assert "the age of 20 of 20 Positive and 0 of 20 Negative patients" in recorded.evidence
+
+
+def test_patients_are_counted_rather_than_images(make_case: Any) -> None:
+    # 20 AP images against 20 PA images would be far beyond chance, but they are those of 4 patients.
+    one_patient = ["a"] * 17 + ["b", "c", "d"] + [f"n{row}" for row in range(20)]
+    section = provenance.check(make_case(columns(patient_id=one_patient, view=["AP"] * 20 + ["PA"] * 20)))
+    missing = found(section, "properties that cannot be compared")
+    assert "view (known for 4 Positive and 20 Negative patients)" in missing.evidence
+
+
+def test_a_licence_or_location_is_at_most_a_warning(make_case: Any) -> None:
+    licence = ["CC BY-NC-ND 4.0"] * 20 + ["CC BY"] * 18 + [""] * 2
+    section = provenance.check(make_case(columns(licence=licence, location=["Wuhan"] * 20 + ["Melbourne"] * 20)))
+    assert found(section, "licence and label").verdict == Verdict.WARN
+    assert found(section, "location and label").verdict == Verdict.WARN
+    licences = found(section, "licences")
+    assert licences.verdict == Verdict.WARN
+    assert licences.evidence == (
+        "unknown for 2 of 40 (5 %) images: CC BY-NC-ND 4.0 20, CC BY 18, unknown 2; "
+        "20 images under a licence without derivatives (ND)"
+    )
+    assert any(table.caption.startswith("Licences") for table in section.tables)
+
+
+def test_devices_and_views_of_file_headers_count_where_the_manifest_is_silent(make_case: Any) -> None:
+    facts = {"device": ["Philips DigitalDiagnost"] * 20 + ["Siemens Mobilett"] * 20, "view": ["PA", "AP"] * 20}
+    section = provenance.check(make_case(columns(), facts=facts))
+    assert found(section, "device and label").verdict == Verdict.FAIL
+    assert found(section, "view and label").verdict == Verdict.PASS
+
+
+def test_a_test_split_of_other_people_warns(make_case: Any) -> None:
+    sex = (["M"] * 60 + ["F"] * 20) + ["M", "F"] * 40
+    table = {"label": [1] * 80 + [0] * 80, "split": (["train"] * 60 + ["test"] * 20) * 2, "sex": sex}
+    section = provenance.check(make_case(table))
+    shift = found(section, "test and training alike")
+    assert shift.verdict == Verdict.WARN
+    assert "sex, Positive test: F 20; Positive training: M 60" in shift.evidence
+
+
+def test_where_nothing_differs_the_tests_stay_silent_at_their_stated_rate(make_case: Any) -> None:
+    generator = np.random.default_rng(0)
+    alarms = 0
+    for _ in range(12):
+        table = columns(
+            sex=generator.choice(["M", "F"], 40).tolist(),
+            age=generator.integers(18, 90, 40).tolist(),
+            device=generator.choice(["one", "two"], 40).tolist(),
+        )
+        section = provenance.check(make_case(table))
+        alarms += any(finding.verdict in (Verdict.FAIL, Verdict.WARN) for finding in section.findings)
+    assert alarms <= 3  # at 5 % more than 3 in 0.2 % of such series
+
+
+def test_the_papers_positives_are_what_their_files_say(paper_root: Path, make_case: Any) -> None:
+    source = PaperSource(str(paper_root))
+    manifest = source.manifest()
+    case: Case = make_case({name: manifest[name].tolist() for name in manifest.columns}, claim=source.claim)
+    section = provenance.check(case)
+    claim = found(section, "Positive is COVID-19")
+    assert claim.verdict == Verdict.FAIL
+    assert claim.evidence.startswith(
+        "test: 4 of 20 Positive images are COVID-19 (2 of 9 patients), the others: SARS 11, Streptococcus 5; "
+        "train: 68 of 74"
+    )
+    assert found(section, "findings that only the test shows").verdict == Verdict.FAIL
+    collections = found(section, "collections of the labels")
+    assert collections.verdict == Verdict.FAIL
+    assert "Positive: cohen 94; Negative: kermany 94 images" in collections.evidence
+    assert found(section, "children and adults").verdict == Verdict.FAIL

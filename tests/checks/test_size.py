@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from cxrlab.checks import size
+from cxrlab.checks.base import Finding, Section, Verdict
+from cxrlab.datamodules.sources import PaperSource
+
+
+def found(section: Section, check: str) -> Finding:
+    (finding,) = [finding for finding in section.findings if finding.check == check]
+    return finding
+
+
+def both(positives: int, negatives: int, **more: Any) -> dict[str, Any]:
+    count = positives + negatives
+    return {"label": [1] * positives + [0] * negatives, "split": ["test"] * count, **more}
+
+
+def test_a_large_test_set_passes(make_case: Any) -> None:
+    patients = [f"p{row}" for row in range(3000)]
+    grey = np.zeros((3000, 1, 1), np.uint8)
+    section = size.check(make_case(both(1500, 1500, patient_id=patients), grey=grey))
+    assert {finding.verdict for finding in section.findings} == {Verdict.PASS}
+    json.dumps(section.facts, allow_nan=False)
+
+
+def test_a_perfect_score_is_shown_with_its_intervals_by_image_and_by_patient(make_case: Any) -> None:
+    patients = [f"p{row % 9}" for row in range(20)] + [f"n{row}" for row in range(20)]
+    section = size.check(make_case(both(20, 20, patient_id=patients)))
+    perfect = found(section, "what a perfect score is worth")
+    assert perfect.verdict == Verdict.WARN
+    assert perfect.evidence.startswith("accuracy 40/40 [0.912, 1] by image, 29/29 [0.883, 1] by patient")
+    assert "sensitivity 20/20 [0.839, 1] by image, 9/9 [0.701, 1] by patient" in perfect.evidence
+    assert found(section, "test patients").verdict == Verdict.WARN
+    assert section.facts["perfect"][1]["patients"] == 9
+
+
+@pytest.mark.parametrize(
+    ("patients", "verdict"), [(3, Verdict.FAIL), (4, Verdict.WARN), (9, Verdict.WARN), (10, Verdict.PASS)]
+)
+def test_so_few_patients_that_nothing_is_told_from_guessing_fail(
+    make_case: Any, patients: int, verdict: Verdict
+) -> None:
+    assert found(size.check(make_case(both(patients, 50))), "test patients").verdict == verdict
+
+
+def test_images_that_show_what_is_claimed_are_counted_apart(make_case: Any) -> None:
+    patients = ["a", "a", "b", "b"] + [f"p{row}" for row in range(16)] + [f"n{row}" for row in range(20)]
+    finding = ["COVID-19"] * 4 + ["SARS"] * 16 + ["Normal"] * 20
+    section = size.check(make_case(both(20, 20, patient_id=patients, finding=finding), claim="COVID-19"))
+    claimed = found(section, "test patients with COVID-19")
+    assert claimed.verdict == Verdict.FAIL
+    assert claimed.evidence == (
+        "4 images of 2 patients; a perfect sensitivity for COVID-19 would be 4/4 [0.510, 1] by image, "
+        "2/2 [0.342, 1] by patient"
+    )
+    none = size.check(make_case(both(20, 20, finding=["SARS"] * 20 + ["Normal"] * 20), claim="COVID-19"))
+    assert found(none, "test patients with COVID-19").verdict == Verdict.FAIL
+    unknown = size.check(make_case(both(20, 20), claim="COVID-19"))
+    assert "test patients with COVID-19" not in {finding.check for finding in unknown.findings}
+
+
+def test_a_label_without_test_images_fails(make_case: Any) -> None:
+    section = size.check(make_case({"label": [1, 0], "split": ["test", "train"]}))
+    assert found(section, "test patients").verdict == Verdict.FAIL
+    assert found(section, "test patients").evidence == "there is no Negative test image"
+    assert found(section, "interval of an AUROC").verdict == Verdict.NOT_CHECKED
+
+
+def test_unknown_patients_make_the_counts_upper_bounds(make_case: Any) -> None:
+    section = size.check(make_case(both(20, 20, patient_id=[""] * 40), pairs=[(0, 1)]))
+    counted = found(section, "test patients").evidence
+    assert "Positive: 20 images of 19 patients" in counted  # two images of one film are one patient
+    assert "at most, since 40 images of unknown patients" in counted
+    assert found(section, "images per patient").verdict == Verdict.NOT_CHECKED
+
+
+def test_the_design_effect_is_that_of_images_that_agree(make_case: Any) -> None:
+    patients = ["a"] * 4 + ["b"] + [f"n{row}" for row in range(5)]
+    section = size.check(make_case(both(5, 5, patient_id=patients)))
+    assert section.facts["counts"][0]["design_effect"] == pytest.approx(17 / 5)
+    assert "at most 3.40 (test, Positive)" in found(section, "images per patient").evidence
+
+
+def test_six_discordant_images_are_the_least_that_mcnemar_finds() -> None:
+    assert size.smallest_difference(5, 0.0) is None
+    assert size.smallest_difference(6, 0.0) == pytest.approx(0.8 ** (1 / 6), abs=1e-4)  # all six must be discordant
+
+
+@pytest.mark.parametrize(("n", "against"), [(29, 0.0), (40, 0.0), (100, 0.25), (400, 0.25)])
+def test_the_smallest_difference_is_found_in_four_of_five_simulated_comparisons(n: int, against: float) -> None:
+    difference = size.smallest_difference(n, against)
+    assert difference is not None
+    generator = np.random.default_rng(0)
+    discordant = generator.binomial(n, difference / (1 - 2 * against), 4000)
+    worse = generator.binomial(discordant, against)
+    significant = {
+        (count, less): binomtest(less, count, 0.5).pvalue <= 0.05 if count else False
+        for count, less in set(zip(discordant.tolist(), worse.tolist(), strict=True))
+    }
+    power = np.mean([significant[pair] for pair in zip(discordant.tolist(), worse.tolist(), strict=True)])
+    assert power == pytest.approx(0.8, abs=0.02)
+
+
+def test_more_images_find_smaller_differences() -> None:
+    found_with = [size.smallest_difference(n, 0.25) for n in (50, 100, 1000, 10_000)]
+    assert all(difference is not None for difference in found_with)
+    assert found_with == sorted(found_with, reverse=True, key=float)  # type: ignore[arg-type]
+
+
+def test_impossible_arguments_are_refused() -> None:
+    with pytest.raises(ValueError, match="n must be a whole number"):
+        size.smallest_difference(0, 0.0)
+    with pytest.raises(ValueError, match="against must be a number"):
+        size.smallest_difference(10, 0.5)
+
+
+def test_the_papers_test_set_holds_nine_positive_patients_two_of_them_with_covid(
+    paper_root: Path, make_case: Any
+) -> None:
+    source = PaperSource(str(paper_root))
+    manifest = source.manifest()
+    case = make_case({name: manifest[name].tolist() for name in manifest.columns}, claim=source.claim)
+    section = size.check(case)
+    assert "Positive: 20 images of 9 patients (all splits: 94 images of 64)" in found(section, "test patients").evidence
+    assert "accuracy 40/40 [0.912, 1] by image" in found(section, "what a perfect score is worth").evidence
+    claimed = found(section, "test patients with COVID-19")
+    assert claimed.verdict == Verdict.FAIL
+    assert "4/4 [0.510, 1] by image, 2/2 [0.342, 1] by patient" in claimed.evidence

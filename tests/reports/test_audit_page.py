@@ -1,0 +1,267 @@
+"""The audit's page, JSON and terminal table: in order, whole, safe against what stands in names."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from io import StringIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from markdown_it import MarkdownIt
+from playwright.sync_api import Browser, sync_playwright
+from rich.console import Console
+
+from cxrlab.checks import checklist, files, pictures
+from cxrlab.checks.base import Case, Finding, Picture, Section, Table, Verdict
+from cxrlab.datamodules import manifest as mf
+from cxrlab.datamodules.films import Features
+from cxrlab.datamodules.flow import Flow
+from cxrlab.datamodules.measurements import Measurements
+from cxrlab.evaluation import figures
+from cxrlab.reports.audit_page import plain, terminal_table, worst, write_audit
+
+NASTY = "![x](/etc/passwd.png) <script>alert(1)</script> a|b *c* _d_ `e` \x1b[31m\u202e [f](javascript:g).png"
+
+
+def case_of(folder: Path, name: str = "made up", synthetic: bool = False) -> Case:
+    """Twelve small images on disk, one of them with a nasty name and a twin."""
+    noise = np.random.default_rng(0).normal(0, 4, (12, 256, 256))
+    grey = np.asarray((120 + np.linspace(-60, 60, 256) + noise).clip(0, 255), np.uint8)
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"film {number}.png" for number in range(11)] + ["[a] *b*.png"]
+    for image, name_of_file in zip(grey, names, strict=True):
+        assert cv2.imwrite(str(folder / name_of_file), image)
+    manifest = pd.DataFrame(
+        {
+            "path": [str(folder / one) for one in names],
+            "label": [0, 1] * 6,
+            "patient_id": [f"p{number}" for number in range(12)],
+            "split": ["train"] * 8 + ["test"] * 4,
+            "source": "made up",
+            "finding": ["Normal", "COVID-19"] * 6,
+            "view": "PA",
+            "sha256": [f"{number:064d}" for number in range(12)],
+            "film": [f"{number:064d}" for number in range(12)],
+        }
+    )
+    manifest = mf.check(manifest, "made up")
+    pairs = pd.DataFrame({"first": [0], "second": [11], "same_file": [False], "distance": [7], "inliers": [99]})
+    facts = {"format": "PNG", "width": 256, "height": 256, "mode": "grey", "bits": 8, "bytes": 50_000}
+    table = pd.DataFrame([{**facts, "jpeg_quality": 0, "device": "", "view": ""}] * 12)
+    hashes = np.zeros((12, 32), np.uint8)
+    measured = Measurements(grey, list(manifest["sha256"]), hashes, Features.empty(12), table, {})
+    flow = Flow("made up")
+    listed = pd.concat([manifest, manifest.head(2)], ignore_index=True)
+    flow.start(listed, "rows of the table")
+    flow.keep(listed, listed.index.to_series() < 12, "no frontal view")
+    problems = {str(folder / "bad.png"): f"{folder / 'bad.png'}: the file is empty"}
+    notes = ["a note with <b>tags</b>"]
+    return Case(name, synthetic, "COVID-19", manifest, measured, pairs, False, False, flow, problems, notes, 3)
+
+
+def sections_of(case: Case) -> list[Section]:
+    odd = Finding("names", Verdict.FAIL, f"a file is called {NASTY}", 0.2)
+    open_ = Finding("ages", Verdict.NOT_CHECKED, "no age is known")
+    table = Table("Names *as found*", ("name", "count"), [(NASTY, 1), (None, 2)])
+    figure = figures.confusion_matrix([[20, 0], [1, 19]], "Test")
+    first = Section(
+        "Names",
+        [Finding("small", Verdict.WARN, "1 of 9", 0.1), odd, open_, Finding("large", Verdict.FAIL, "9 of 9", 0.9)],
+        text=["Said in **Markdown**."],
+        tables=[table],
+        pictures=[Picture("matrix", f"caption {NASTY}", figure)],
+        facts={"n": 1},
+    )
+    found = [first, files.check(case), pictures.check(case)]
+    return [*found, checklist.check(case, found)]
+
+
+@pytest.fixture(scope="module")
+def audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an audit."""
+    folder = tmp_path_factory.mktemp("audit")
+    case = case_of(folder / "images")
+    page = write_audit(folder / "out", case, sections_of(case), 75.2, "python src/audit.py data=made_up")
+    assert page == folder / "out" / "audit.html"
+    return folder / "out"
+
+
+def test_the_most_serious_comes_first(audit: Path) -> None:
+    text = (audit / "audit.md").read_text(encoding="utf-8")
+    assert text.startswith("# Audit of made up\n\n**FAIL**: 2 FAIL, ")
+    assert "says little about the disease" in text.split("## Verdicts")[0]
+    assert "12 images of 12 patients (train 8, test 4); 1 file could not be read. Positive is said to" in text
+    rows = re.findall(r"^\| \*{0,2}(FAIL|WARN|NOT CHECKED|PASS)\*{0,2} \| (.*?) \|", text, re.MULTILINE)
+    assert rows[:2] == [("FAIL", "large"), ("FAIL", "names")]
+    ranks = [list(Verdict).index(Verdict(verdict)) for verdict, _ in rows]
+    assert ranks == sorted(ranks)
+    headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert headings == [
+        "Verdicts", "Flow of cases", "Names", "Files", "Pictures", "Check-list", "How to repeat it"
+    ]  # fmt: skip
+
+
+def test_the_flow_adds_up_or_says_that_it_does_not(audit: Path, tmp_path: Path) -> None:
+    text = (audit / "audit.md").read_text(encoding="utf-8")
+    assert "It adds up to the 12 images that were audited." in text
+    assert "| made up | no frontal view | 2 | 12 | 12 |" in text
+    assert "| made up | rows of the table |  | 14 | 12 |" in text
+    case = case_of(tmp_path / "images")
+    case.flow.steps.pop()
+    write_audit(tmp_path, case, [], 0.5)
+    text = (tmp_path / "audit.md").read_text(encoding="utf-8")
+    assert "The last line counts 14 images, and 12 were audited; 1 file could not be read." in text
+    assert text.startswith("# Audit of made up\n\n**NOT CHECKED**: nothing was checked.")
+
+
+def test_json_holds_the_same(audit: Path) -> None:
+    found = json.loads((audit / "audit.json").read_text(encoding="utf-8"))
+    assert (found["schema"], found["name"], found["verdict"], found["seed"]) == (1, "made up", "FAIL", 3)
+    assert found["counts"]["FAIL"] == 2
+    assert sum(found["counts"].values()) == len(found["verdicts"])
+    assert found["verdicts"][0] == {
+        "verdict": "FAIL", "check": "large", "evidence": "9 of 9", "weight": 0.9, "section": "Names"
+    }  # fmt: skip
+    assert [section["title"] for section in found["sections"]] == ["Names", "Files", "Pictures", "Check-list"]
+    assert found["sections"][0]["facts"] == {"n": 1}
+    for section in found["sections"]:
+        for picture in section["pictures"]:
+            assert (audit / picture["file"]).is_file()
+    assert found["flow"][1] == {
+        "source": "made up", "step": "no frontal view", "removed": 2, "images": 12, "patients": 12
+    }  # fmt: skip
+    assert found["splits"] == {"train": 8, "test": 4}
+    assert len(found["fingerprint"]) == 64
+    assert {"Python", "cxrlab", "numpy"} <= set(found["versions"])
+
+
+def test_a_drawn_data_set_is_marked(tmp_path: Path) -> None:
+    case = case_of(tmp_path / "images", synthetic=True)
+    page = write_audit(tmp_path, case, [], 0.5)
+    text = (tmp_path / "audit.md").read_text(encoding="utf-8")
+    assert text.startswith("# SYNTHETIC: Audit of made up\n\n**SYNTHETIC: the images were drawn by a program.")
+    assert "<title>SYNTHETIC: Audit of made up</title>" in page.read_text(encoding="utf-8")
+
+
+def test_pictures_of_one_name_are_refused(tmp_path: Path) -> None:
+    figure = figures.confusion_matrix([[1, 0], [0, 1]], "Test")
+    section = Section("A", [], pictures=[Picture("same", "", figure), Picture("same", "", figure)])
+    with pytest.raises(ValueError, match="two pictures are called 'same'"):
+        write_audit(tmp_path, case_of(tmp_path / "images"), [section], 1.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "plain words, p < 0.001 & [0.912, 1], snake_case_name-1_2.png, 1/C(94, 20) = 10^-19",
+        "a*b*c **d** _e_ __f__ `g` ~~h~~ ~i~ ^j^",
+        "[a](b) ![c](d) [e][f] [g]: h ]unbalanced[ a] [b",
+        "<b>tag</b> <http://x.y> <!-- c --> a<b> &amp; &#65; &lt;",
+        "back\\slash \\* \\| a|b \\",
+        "# no heading",
+        "- no list",
+        "1. no list",
+        "> no quotation",
+        "+",
+    ],
+)
+def test_text_is_shown_as_it_is(text: str) -> None:
+    parser = MarkdownIt("js-default")
+    inline = parser.parseInline(plain(text))[0].children or []
+    assert {token.type for token in inline} <= {"text"}
+    assert "".join(token.content for token in inline) == text
+    tokens = parser.parse(plain(text))
+    assert [token.type for token in tokens] == ["paragraph_open", "inline", "paragraph_close"]
+    cell = plain(text).replace("|", "\\|")
+    tokens = parser.parse(f"| a | b |\n|---|---|\n| {cell} | 2 |\n")
+    cells = ["".join(child.content for child in token.children or []) for token in tokens if token.type == "inline"]
+    assert cells == ["a", "b", text, "2"]
+    picture = parser.parseInline(f"![{plain(text)}](figures/a.png)")[0].children or []
+    assert [token.type for token in picture] == ["image"]
+
+
+def test_common_text_is_not_escaped() -> None:
+    common = "PNG: 12 of 94 (p < 0.001), AUROC 0.97 [0.95, 0.99]; a_b_c.jpg (1).png, x-ray_US.jpg"
+    assert plain(common) == common
+    assert plain("a\nb\tc\x1b[0m]") == "a b c\ufffd[0m]"
+
+
+def test_names_bring_nothing_into_the_page(audit: Path) -> None:
+    page = (audit / "audit.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "<b>" not in page
+    assert 'href="javascript' not in page
+    assert "\x1b" not in page
+    assert "\u202e" not in page
+    assert page.count("&lt;script&gt;") >= 3  # evidence, table, caption
+    assert not (audit.parent / "passwd.png").exists()
+
+
+def test_a_file_name_that_is_no_text(tmp_path: Path) -> None:
+    section = Section("A", [Finding("names", Verdict.WARN, "film \udcff.png")], text=["\udcff"])
+    write_audit(tmp_path, case_of(tmp_path / "images"), [section], 1.0)
+    assert "film \ufffd.png" in (tmp_path / "audit.md").read_text(encoding="utf-8")
+
+
+def printed(sections: Sequence[Section], width: int, colour: bool = False) -> str:
+    file = StringIO()
+    console = Console(file=file, width=width, force_terminal=colour, color_system="standard" if colour else None)
+    console.print(terminal_table(sections, "Audit of [made] up"))
+    return file.getvalue()
+
+
+def test_the_terminal_cuts_nothing() -> None:
+    evidence = "of a very long kind " * 20 + "a" * 150
+    section = Section("A", [Finding("b [red]c", Verdict.PASS, "1"), Finding("d", Verdict.FAIL, evidence + "\x1b[2J")])
+    for width in (40, 80, 200):
+        text = printed([section], width)
+        assert max(len(line) for line in text.splitlines()) <= width
+        words = text.replace("\n", " ")
+        assert words.index("FAIL") < words.index("PASS")
+        assert words.count("of a very long kind") + words.count("very") >= 20
+        assert text.count("a" * 10) >= 3
+        assert "…" not in text
+        assert "\x1b" not in text
+        assert "b [red]c" in text
+    assert "Audit of [made] up" in text
+    assert "\x1b[1;31mFAIL" in printed([section], 80, colour=True)
+    assert worst([section]) == Verdict.FAIL
+    assert worst([]) == Verdict.NOT_CHECKED
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The Chromium that is on the machine."""
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    path = next((found for name in names if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip(f"NOT CHECKED: no browser here ({', '.join(names)})")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_page_in_a_real_browser(audit: Path, browser: Browser, width: int) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
+    page.goto((audit / "audit.html").as_uri())
+    links = re.findall(r"^!\[", (audit / "audit.md").read_text(encoding="utf-8"), re.MULTILINE)
+    widths = page.evaluate("[...document.images].map(image => [image.naturalWidth, image.clientWidth])")
+    assert len(widths) == len(links) == 7
+    assert all(own > 100 and 100 < shown <= width for own, shown in widths)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # The verdicts need no scrolling sideways, and are coloured.
+    table = page.evaluate("(box => [box.scrollWidth, box.clientWidth])(document.querySelector('.stacked'))")
+    assert table[0] <= table[1]
+    assert page.inner_text("td.fail >> nth=0") == "FAIL"
+    assert [url for url in requested if not url.startswith("data:")] == [(audit / "audit.html").as_uri()]
+    page.close()
