@@ -50,7 +50,7 @@ def test_an_audit_leaves_its_page_its_numbers_and_what_it_looked_at(clean: Path)
     manifest = pd.read_csv(clean / "manifest.csv")
     assert len(manifest) == 84
     assert manifest["film"].nunique() == 84
-    assert set(manifest["split"]) == {"train", "val", "test"}
+    assert set(manifest["split"]) == {"train", "test"}
     flow = pd.read_csv(clean / "flow.csv")
     assert flow["images"].iloc[-1] == 84
     assert "SYNTHETIC" in (clean / "audit.md").read_text().splitlines()[0]

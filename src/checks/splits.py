@@ -44,7 +44,7 @@ def check(case: Case) -> Section:
         title="Split",
         findings=findings,
         text=_text(case),
-        tables=[_count_table(case.manifest), *_pair_tables(case)],
+        tables=[_count_table(case.manifest), *_shared_films(case.manifest), *_pair_tables(case)],
         facts=_facts(case),
     )
 
@@ -55,8 +55,9 @@ def _text(case: Case) -> list[str]:
         (
             f"The split was {drawn}. The same patient, file or film on both sides makes a test result too good, and "
             "one film under both labels has a wrong one: FAIL. A patient with images of both labels may have fallen "
-            "ill in between: WARN. Several images of one film inside a split count for more than they are: WARN. Films "
-            "are compared by content, so that a copy is found under any name; patients by their ids alone."
+            "ill in between: WARN. Several images of one film in a split count for more than they are: WARN. A film "
+            "in several sources will stand on both sides once one source is trained and the other tested on: WARN. "
+            "Films are compared by content, so that a copy is found under any name; patients by their ids alone."
         ),
         (
             f"More than {100 * REPEATS:.0f} % of a label's images in a split being further images of a patient: WARN. "
@@ -120,11 +121,13 @@ def _films(case: Case) -> Iterator[Finding]:
     yield _across(hashed, "sha256", "split", "the same file in several splits", images, Verdict.FAIL)
     yield _across(manifest, "film", "split", "the same film in several splits", images, Verdict.FAIL)
     yield _across(manifest, "film", "label", "the same film under both labels", images, Verdict.FAIL)
+    if manifest["source"].nunique() > 1:
+        yield _across(manifest, "film", "source", "the same film in several sources", images, Verdict.WARN)
     yield _inside(case)
 
 
 def _across(table: pd.DataFrame, key: str, column: str, name: str, among: str, verdict: Verdict) -> Finding:
-    """What has several values of a column (splits, labels) although it is one patient, file or film."""
+    """What has several values of a column (splits, labels, sources) although it is one patient, file or film."""
     several = table.groupby(key)[column].transform("nunique") > 1
     if not several.any():
         return Finding(name, Verdict.PASS, f"none among {among}")
@@ -141,11 +144,14 @@ def _across(table: pd.DataFrame, key: str, column: str, name: str, among: str, v
     test = table["split"] == "test"
     concerned = (several & test).sum() / test.sum() if column == "split" and test.any() else several.mean()
     count = plural(whole, what)
-    return Finding(name, verdict, f"{count}, {len(found)} images: " + _more(sentences, whole), float(concerned))
+    images = f"{len(found)} images"
+    if column == "source":
+        images += " (" + ", ".join(f"{source} {n}" for source, n in found["source"].value_counts().items()) + ")"
+    return Finding(name, verdict, f"{count}, {images}: " + _more(sentences, whole), float(concerned))
 
 
 def _named(row: pd.Series[Any], column: str) -> str:
-    return LABELS[row["label"]] if column == "label" else str(row["split"])
+    return LABELS[row["label"]] if column == "label" else str(row[column])
 
 
 def _more(sentences: list[str], whole: int) -> str:
@@ -198,7 +204,7 @@ def _drawing(case: Case) -> Iterator[Finding]:
     names = ("the split and the order of file names", "the split and series of files")
     test = case.manifest["split"] == "test"
     if case.drawn:
-        evidence = f"drawn by this program by patient, seed {case.seed}"
+        evidence = "drawn by this program, by patient and film"
         yield Finding("how the split was made", Verdict.PASS, evidence)
         return
     if not test.any() or test.all():
@@ -379,6 +385,20 @@ def _count_table(manifest: pd.DataFrame) -> Table:
     return Table(caption, [key.replace("_", " ") for key in keys], rows)
 
 
+def _shared_films(manifest: pd.DataFrame) -> list[Table]:
+    """Every film that several sources have, with all its images: what to leave out of which."""
+    several = manifest[manifest.groupby("film")["source"].transform("nunique") > 1]
+    if several.empty:
+        return []
+    sources = sorted(several["source"].unique())
+    rows = []
+    for _, images in several.groupby("film", sort=False):
+        named = [f"{file_name(row['path'])} ({row['split']}, {LABELS[row['label']]})" for _, row in images.iterrows()]
+        cells = pd.Series(named).groupby(images["source"].to_numpy()).agg("; ".join)
+        rows.append([cells.get(source) for source in sources])
+    return [Table(f"Films in several sources: all {len(rows)}", sources, rows)]
+
+
 def _pair_tables(case: Case) -> list[Table]:
     if case.pairs.empty:
         return []
@@ -419,6 +439,7 @@ def _facts(case: Case) -> dict[str, Any]:
         "val_is_test": case.val_is_test,
         "counts": sizes(case.manifest),
         "file_order": [] if case.drawn else [asdict(order) for order in _orders(case.manifest, by_name=True)],
+        "shared_films": [row for table in _shared_films(case.manifest) for row in table.rows],
         "unknown_patients": int((case.manifest["patient_id"] == "").sum()),
         "pairs": [
             {**pair._asdict(), "first": paths.iloc[pair.first], "second": paths.iloc[pair.second]}

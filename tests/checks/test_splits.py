@@ -170,7 +170,7 @@ def test_series_are_beginnings_that_several_names_share() -> None:
 def test_a_split_of_this_program_is_said_to_be(make_case: Any) -> None:
     section = splits.check(make_case({"label": HALF, "split": tail()}, drawn=True))
     made = found(section, "how the split was made")
-    assert (made.verdict, made.evidence) == (Verdict.PASS, "drawn by this program by patient, seed 0")
+    assert (made.verdict, made.evidence) == (Verdict.PASS, "drawn by this program, by patient and film")
     assert ORDER not in {finding.check for finding in section.findings}
     assert "drawn by this program" in section.text[0]
 
@@ -212,3 +212,21 @@ def test_the_papers_split_is_the_tail_of_the_alphabet(paper_root: Path, make_cas
         ("test", "Positive"): 9,
         ("test", "Negative"): 20,
     }
+
+
+def test_films_in_several_sources_warn_and_are_all_listed(make_case: Any) -> None:
+    columns = {
+        "label": [1, 1, 0, 1, 1, 0],
+        "split": ["train"] * 4 + ["test"] * 2,
+        "source": ["a", "a", "a", "b", "b", "b"],
+    }
+    section = splits.check(make_case(columns, pairs=[(0, 3), (1, 4), (0, 1)]))
+    shared = found(section, "the same film in several sources")
+    assert shared.verdict == Verdict.WARN
+    assert shared.evidence.startswith("1 film, 4 images (a 2, b 2): a (")
+    (table,) = [table for table in section.tables if table.caption.startswith("Films in several sources")]
+    assert list(table.header) == ["a", "b"]
+    assert [str(cell).count(";") for row in table.rows for cell in row] == [1, 1]
+    apart = splits.check(make_case(columns, pairs=[(0, 1)]))
+    assert found(apart, "the same film in several sources").verdict == Verdict.PASS
+    assert section.facts["shared_films"] == [list(row) for row in table.rows]
