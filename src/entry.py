@@ -24,19 +24,23 @@ from cxrlab.errors import UserError, did_you_mean
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it: 128 + SIGINT."""
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NO_ENTRY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class _JobFailed(CompactHydraException):
     """Lets Hydra run a sweep's other jobs and then exit with 1, without a traceback."""
 
 
-def command_line(config_name: str, job: Callable[[DictConfig, list[str]], object]) -> None:
+def command_line(
+    config_name: str, job: Callable[[DictConfig, list[str]], object], again: str = "type the same again"
+) -> None:
     """Composes the configuration that was typed and runs a job with it, or several jobs in a sweep.
 
     Args:
         config_name: Of the file in ``conf/``.
         job: Called with the configuration and with what was typed.
+        again: How to go on after Ctrl-C or with a disk that was full.
 
     Raises:
         SystemExit: With 1 after a user's mistake, which was told on stderr; whatever else goes wrong passes through.
@@ -47,7 +51,7 @@ def command_line(config_name: str, job: Callable[[DictConfig, list[str]], object
     @functools.wraps(job)
     def run(config: DictConfig) -> None:
         try:
-            with errors_as_sentences():
+            with errors_as_sentences(again):
                 job(config, list(HydraConfig.get().overrides.task))
         except Exception as error:
             raised.append(error)
@@ -67,19 +71,24 @@ def command_line(config_name: str, job: Callable[[DictConfig, list[str]], object
 
 
 @contextmanager
-def errors_as_sentences() -> Iterator[None]:
-    """Turns a :class:`UserError` into its sentence and exit status 1, and Ctrl-C into the exit status of shells."""
+def errors_as_sentences(again: str) -> Iterator[None]:
+    """Turns a :class:`UserError` into its sentence and exit status 1, and Ctrl-C into the exit status of shells.
+
+    Args:
+        again: What to do after Ctrl-C, or when there is room on the disk.
+    """
     try:
         yield
     except UserError as error:
         _tell(str(error))
     except OSError as error:
-        if error.errno not in _NO_ROOM:
-            raise
-        where = error.filename or "the run folder's disk"
-        _tell(f"{where}: {error.strerror}; make room, then go on with ckpt_path=<the run folder>")
+        if error.errno in _NO_ROOM:
+            _tell(f"{error.filename or 'the disk'}: {error.strerror}; make room, then {again}")
+        if error.errno in _NO_ENTRY and error.filename:
+            _tell(f"{error.filename}: {error.strerror}; hydra.run.dir=… chooses another folder for what is written")
+        raise
     except KeyboardInterrupt:
-        print("\ninterrupted; nothing that was finished is lost", file=sys.stderr)
+        print(f"\ninterrupted; nothing that was finished is lost; to go on, {again}", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
 
 
@@ -111,7 +120,7 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OmegaConfBaseException):
         return f"{error.full_key}: {text.partition(chr(10))[0]}"
     if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}; hydra.run.dir=… chooses another run folder"
+        return f"{error.filename}: {error.strerror}; hydra.run.dir=… chooses another folder"
     return f"{text} ({str(cause).partition(chr(10))[0]})" if isinstance(cause, OmegaConfBaseException) else text
 
 
@@ -119,5 +128,6 @@ def _unknown_option(file: str, options: Sequence[str], text: str) -> str:
     group, _, option = file.rpartition("/")
     where = re.match(r"In '(.+?)': ", text)
     wanted_by = f" (wanted by {where[1]}.yaml)" if where and "/" in where[1] else ""
+    options = [each for each in options if not each.startswith("_")]  # those are parts of others
     known = f"; there are {', '.join(options)}" if options else ""
     return f"{group}={option}: no such option{wanted_by}{known}{did_you_mean(option, options)}"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,8 @@ from hydra.types import RunMode
 from cxrlab.entry import INTERRUPTED, errors_as_sentences
 from cxrlab.errors import DataError
 
+AGAIN = "type the same again"
+
 
 @pytest.fixture(autouse=True)
 def single_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,29 +20,40 @@ def single_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_users_mistake_is_a_sentence_and_exit_status_1(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught, errors_as_sentences():
+    with pytest.raises(SystemExit) as caught, errors_as_sentences(AGAIN):
         raise DataError("films: no such folder")
     assert caught.value.code == 1
     assert capsys.readouterr().err == "error: films: no such folder\n"
 
 
 def test_a_full_disk_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit), errors_as_sentences():
+    with pytest.raises(SystemExit), errors_as_sentences(AGAIN):
         raise OSError(errno.ENOSPC, "No space left on device", "run/metrics.csv")
-    expected = (
-        "error: run/metrics.csv: No space left on device; make room, then go on with ckpt_path=<the run folder>\n"
-    )
+    expected = "error: run/metrics.csv: No space left on device; make room, then type the same again\n"
     assert capsys.readouterr().err == expected
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_a_folder_that_may_not_be_written_is_a_sentence(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit), errors_as_sentences(AGAIN):
+        raise OSError(number, os.strerror(number), "run/audit.md")
+    told = capsys.readouterr().err
+    assert (
+        told
+        == f"error: run/audit.md: {os.strerror(number)}; hydra.run.dir=… chooses another folder for what is written\n"
+    )
 
 
 @pytest.mark.parametrize("bug", [OSError(errno.EBADF, "Bad file descriptor"), KeyError("x"), ValueError("x")])
 def test_a_bug_passes_through(bug: Exception) -> None:
-    with pytest.raises(type(bug)) as caught, errors_as_sentences():
+    with pytest.raises(type(bug)) as caught, errors_as_sentences(AGAIN):
         raise bug
     assert caught.value is bug
 
 
-def test_ctrl_c_ends_as_shells_expect() -> None:
-    with pytest.raises(SystemExit) as caught, errors_as_sentences():
+def test_ctrl_c_ends_as_shells_expect(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught, errors_as_sentences(AGAIN):
         raise KeyboardInterrupt
     assert caught.value.code == INTERRUPTED
+    expected = "interrupted; nothing that was finished is lost; to go on, type the same again"
+    assert capsys.readouterr().err.strip() == expected

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import functools
 import io
 import logging
@@ -15,15 +16,18 @@ import pickle
 import re
 import shlex
 import shutil
+import socket
 import struct
 import subprocess
 import sys
 import tempfile
 import urllib.error
 import warnings
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -32,8 +36,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless
 
-from cxrlab import compare, evaluate, report, train
+from cxrlab import audit, compare, download, evaluate, report, train
 
 ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "docs" / "wrong_inputs.md"
@@ -42,8 +50,10 @@ MAINS: dict[str, Callable[[], None]] = {
     "evaluate": evaluate.main,
     "report": report.main,
     "compare": compare.main,
+    "audit": audit.main,
+    "download": download.main,
 }
-SCRIPTS = {"train": "train.py"} | {name: f"src/{name}.py" for name in ("evaluate", "report", "compare")}
+SCRIPTS = {name: f"src/{name}.py" for name in MAINS} | {"train": "train.py"}
 TINY = ("data.image_size=32", "model=paper_cnn_small", "trainer=cpu", "trainer.max_epochs=1", "logger=none")
 FILMS = ("data=folder", "data.source.root=films", "data.source.labels={neg: 0, pos: 1}", "data.val=0.25")
 RUN = "hydra.run.dir=run"
@@ -56,7 +66,7 @@ class Row:
     Attributes:
         section: Of the table.
         wrong: What is wrong, in words; the name of the test.
-        typed: Arguments; those of :data:`TINY` and :data:`FILMS` come before them, unless ``bare``.
+        typed: Arguments; those of :data:`TINY` (training only) and :data:`FILMS` come before them, unless ``bare``.
         says: What the message must say, among the rest.
         prepare: Makes files in the folder in which the program runs; there are good films in ``films`` already.
         program: Of :data:`MAINS`.
@@ -81,10 +91,11 @@ class Row:
     def command(self) -> list[str]:
         if self.program == "evaluate":
             return [RUN, "accelerator=cpu", *self.typed]
-        if self.program in ("report", "compare"):
+        if self.program in ("report", "compare", "download"):
             return list(self.typed)
         keys = {each.partition("=")[0] for each in self.typed}
-        before = [each for each in (*(() if self.bare else FILMS), *TINY, RUN) if each.partition("=")[0] not in keys]
+        tiny = TINY if self.program == "train" else ()
+        before = [each for each in (*(() if self.bare else FILMS), *tiny, RUN) if each.partition("=")[0] not in keys]
         flags = {"-m": 1, "--config-dir": 2}.get(self.typed[0] if self.typed else "", 0)  # argparse wants them first
         return [*self.typed[:flags], *before, *self.typed[flags:]]
 
@@ -126,8 +137,9 @@ def _outcome(number: int) -> Outcome:
         films(folder / "films")
         row.prepare(folder)
         before = {path: content for path, content in contents(folder).items() if path not in row.rewritten}
-        begun = (folder / "run/config.yaml").exists()
-        with contextlib.chdir(folder), row.patched():
+        begun = _is_taken(folder / "run")
+        own_cache = mock.patch.dict(os.environ, CXRLAB_CACHE=str(folder / "cache"))
+        with contextlib.chdir(folder), own_cache, row.patched():
             status, printed, errors = run(row.program, row.command)
         after = contents(folder)
         return Outcome(
@@ -136,8 +148,12 @@ def _outcome(number: int) -> Outcome:
             errors.replace(name, "…"),
             files=frozenset(after),
             unharmed=before.items() <= after.items() and "PWNED" not in after,
-            repeatable=begun or row.works or not (folder / "run/config.yaml").exists(),
+            repeatable=begun or row.works or not _is_taken(folder / "run"),
         )
+
+
+def _is_taken(folder: Path) -> bool:
+    return (folder / "config.yaml").exists() or (folder / "audit.json").exists()
 
 
 def run(program: str, arguments: list[str]) -> tuple[int, str, str]:
@@ -266,6 +282,116 @@ def copy(source: str, target: str) -> Callable[[Path], object]:
     return lambda folder: shutil.copy(folder / source, folder / target)
 
 
+def films_csv(*replaced: tuple[str, str], name: str = "films.csv") -> Callable[[Path], object]:
+    """A table of the films, with a view, and four years as everybody's age; then texts in it are replaced."""
+
+    def prepare(folder: Path) -> None:
+        lines = ["path,label,patient_id,split,view,age"]
+        for number, path in enumerate(sorted((folder / "films").rglob("*.png"))):
+            split, label = path.relative_to(folder / "films").parts[:2]
+            values = (path.relative_to(folder), int(label == "pos"), path.stem[:4], split, ("PA", "AP")[number % 2], 4)
+            lines.append(",".join(map(str, values)))
+        text = "\n".join(lines) + "\n"
+        for old, new in replaced:
+            assert old in text
+            text = text.replace(old, new)
+        (folder / name).write_bytes(text.encode("latin-1"))
+
+    return prepare
+
+
+def second_set(folder: Path) -> None:
+    """``films.csv``, and ``others.csv`` with films of its own and one of ``films`` at twice the size."""
+    films_csv()(folder)
+    lines = ["path,label"]
+    for number in range(8):
+        film(folder / f"others/{number}.png", seed=100 + number)
+        lines.append(f"others/{number}.png,{number % 2}")
+    twice_as_large(f"{A_FILM}.png", "others/again.png")(folder)
+    (folder / "others.csv").write_text("\n".join([*lines, "others/again.png,0", ""]))
+
+
+def twice_as_large(source: str, target: str) -> Callable[[Path], object]:
+    def prepare(folder: Path) -> None:
+        with Image.open(folder / source) as image:
+            image.resize((2 * image.width, 2 * image.height)).save(folder / target)
+
+    return prepare
+
+
+def cohen(*replaced: tuple[str, str]) -> Callable[[Path], object]:
+    """Two images in the layout of Cohen's collection; then texts in its table are replaced."""
+    text = (
+        "patientid,finding,view,modality,folder,filename\n"
+        "1,Pneumonia/Viral/COVID-19,PA,X-ray,images,a.png\n2,Pneumonia,PA,X-ray,images,b.png\n"
+    )
+    for old, new in replaced:
+        assert old in text
+        text = text.replace(old, new)
+
+    def prepare(folder: Path) -> None:
+        for seed, name in enumerate("ab"):
+            film(folder / f"data/covid-chestxray-dataset/images/{name}.png", seed)
+        text_at("data/covid-chestxray-dataset/metadata.csv", text)(folder)
+
+    return prepare
+
+
+def kermany(root: str) -> Callable[[Path], object]:
+    """Eight images in the layout of Kaggle's chest-xray-pneumonia."""
+
+    def prepare(folder: Path) -> None:
+        for seed in range(8):
+            name = ("NORMAL/IM-{:04}-0001.png", "PNEUMONIA/person{}_virus_1.png")[seed % 2].format(seed)
+            film(folder / root / ("train", "test")[seed // 4] / name, seed)
+
+    return prepare
+
+
+def dicom(
+    name: str, syntax: str = ExplicitVRLittleEndian, lost: int = 0, **attributes: Any
+) -> Callable[[Path], object]:
+    """An image of 32 x 32 pixels as DICOM, whose last bytes may be lost; ``None`` takes an attribute away."""
+
+    def prepare(folder: Path) -> None:
+        dataset = Dataset()
+        dataset.SOPClassUID = UID("1.2.840.10008.5.1.4.1.1.1.1")
+        dataset.SOPInstanceUID = UID("1.2.3")
+        dataset.Rows = dataset.Columns = 32
+        dataset.SamplesPerPixel, dataset.PixelRepresentation = 1, 0
+        dataset.BitsAllocated = dataset.BitsStored = 8
+        dataset.HighBit, dataset.PhotometricInterpretation = 7, "MONOCHROME2"
+        compressed = UID(syntax).is_encapsulated
+        dataset.PixelData = encapsulate([b"\xff\xd8\xff\xd9"]) if compressed else bytes(range(256)) * 4
+        dataset["PixelData"].VR = "OB"
+        dataset["PixelData"].is_undefined_length = compressed
+        for keyword, value in attributes.items():
+            setattr(dataset, keyword, value)
+            if value is None:
+                delattr(dataset, keyword)
+        dataset.file_meta = FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = UID(syntax)
+        dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+        file = io.BytesIO()
+        dataset.save_as(file, enforce_file_format=True)
+        (folder / name).write_bytes(file.getvalue()[: len(file.getvalue()) - lost])
+
+    return prepare
+
+
+def archive(*names: str) -> Callable[[Path], object]:
+    """``archive.zip`` with these files, a megabyte each."""
+
+    def prepare(folder: Path) -> None:
+        with zipfile.ZipFile(folder / "archive.zip", "w") as zipped:
+            for name in names:
+                # ZipInfo has a fixed date and stores: the archive has the same check sum wherever it is made.
+                zipped.writestr(zipfile.ZipInfo(name), bytes(10**6))
+
+    return prepare
+
+
 def huge_png() -> bytes:
     """A PNG whose header promises 60,000 x 60,000 pixels."""
 
@@ -370,6 +496,45 @@ def no_network() -> Iterator[None]:
         yield
 
 
+def no_name_server() -> contextlib.AbstractContextManager[object]:
+    refusal = urllib.error.URLError(socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"))
+    return mock.patch("urllib.request.urlopen", side_effect=refusal)
+
+
+def sign_in_page() -> contextlib.AbstractContextManager[object]:
+    """What a hotel's network answers."""
+    answer = mock.MagicMock(**{"__enter__.return_value": answer_of(b"<html><title>Please sign in</title></html>")})
+    return mock.patch("urllib.request.urlopen", return_value=answer)
+
+
+def answer_of(content: bytes) -> mock.Mock:
+    headers = Message()
+    headers["Content-Type"] = "text/html"
+    return mock.Mock(headers=headers, status=200, url="https://hotel.example/", read=io.BytesIO(content).read)
+
+
+def no_kagglehub() -> contextlib.AbstractContextManager[object]:
+    return mock.patch.dict(sys.modules, kagglehub=None)
+
+
+def no_room() -> contextlib.AbstractContextManager[object]:
+    usage = shutil.disk_usage(".")._replace(free=0)
+    return mock.patch("cxrlab.datamodules.downloads.shutil.disk_usage", return_value=usage)
+
+
+def refused_by_disk(program: str, number: int) -> Callable[[], contextlib.AbstractContextManager[object]]:
+    """A disk on which the program's first file cannot be written, for this reason."""
+
+    def refuse(path: Path, *_: object) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    return lambda: mock.patch(f"cxrlab.{program}.write_text", refuse)
+
+
+def no_decoder() -> contextlib.AbstractContextManager[object]:
+    return mock.patch.object(get_decoder(JPEG2000Lossless), "_available", {})
+
+
 @contextlib.contextmanager
 def no_permission() -> Iterator[None]:
     """Takes the permission to read one film away; root reads everything, and so is refused by hand."""
@@ -395,10 +560,21 @@ def nothing_downloaded() -> Iterator[None]:
 # ------------------------------------------------------------------------------------------------------------- rows
 
 KEYS, VALUES, MACHINE = "Keys and options", "Values", "Machine"
-DATA, FILES, FOLDERS = "Data folder", "Image files", "Run folder"
+DATA, TABLES, COLLECTED = "Data folder", "Your own table of images", "Public collections"
+FILTERS, SEVERAL, FILES, FOLDERS = "Filters", "Several sources", "Image files", "Run folder"
 REPORTS, CHECKPOINTS = "Reporting and comparing", "Evaluating a checkpoint"
+AUDITS, DOWNLOADS = "Auditing", "Downloading"
 MINE = ("--config-dir", "mine", "experiment=mine")
 A_FILM = "films/train/neg/p000_1"
+LISTED = ("data=manifest", "data.source.path=films.csv", "data.val=0.25")
+BOTH = (
+    "data=concat",
+    *(f"data/source@data.source.sources.{key}=manifest" for key in ("first", "second")),
+    "data.source.sources.first={path: films.csv, name: here}",
+    "data.source.sources.second={path: others.csv, name: there}",
+    "data.val=0.25",
+)
+KAGGLES = ("chest_xray/train/NORMAL/IM-0115-0001.jpeg", "chest_xray/test/PNEUMONIA/person1_virus_1.jpeg")
 
 ROWS = [
     Row(KEYS, "misspelt key", ("model.dropot=0.1",), ("model.dropot", "did you mean 'dropout'?")),
@@ -491,6 +667,74 @@ ROWS = [
         ("model.weights_path", "resnet18.pth", "model.pretrained=false"),
     ),
     Row(
+        VALUES,
+        "views are a text",
+        ("data.views=PA",),
+        (
+            "data.views",
+            "[PA]",
+            "'PA'",
+        ),
+    ),
+    Row(
+        VALUES,
+        "unknown way to fit",
+        ("data.fit=sqeeze",),
+        (
+            "data.fit",
+            "did you mean 'squeeze'?",
+        ),
+    ),
+    Row(
+        VALUES,
+        "border that leaves nothing",
+        ("data.border=0.5",),
+        (
+            "data.border",
+            "[0, 0.4)",
+            "got 0.5",
+        ),
+    ),
+    Row(
+        VALUES,
+        "unknown way with duplicates",
+        ("data.duplicates=dorp",),
+        (
+            "data.duplicates",
+            "did you mean 'drop'?",
+        ),
+    ),
+    Row(
+        VALUES,
+        "no image of a patient",
+        ("data.limit_per_patient=0",),
+        (
+            "data.limit_per_patient",
+            "[1, inf)",
+            "got 0",
+        ),
+    ),
+    Row(
+        VALUES,
+        "negative age",
+        ("data.min_age=-1",),
+        (
+            "data.min_age",
+            "[0, 150]",
+            "got -1",
+        ),
+    ),
+    Row(
+        VALUES,
+        "neither true nor false, for splits",
+        ("data.resplit=maybe",),
+        (
+            "data.resplit",
+            "True, False",
+            "'maybe'",
+        ),
+    ),
+    Row(
         MACHINE,
         "pretrained weights: no network",
         ("model=torchvision", "model.pretrained=true"),
@@ -509,7 +753,7 @@ ROWS = [
         DATA,
         "the paper's data set is not there",
         ("data=paper",),
-        ("…/data/xray_dataset_covid19", "kagglehub", "data=synthetic"),
+        ("…/data/xray_dataset_covid19", "python src/download.py data=paper", "data=synthetic"),
         bare=True,
         patched=nothing_downloaded,
     ),
@@ -532,7 +776,7 @@ ROWS = [
         DATA,
         "class folder misspelt",
         ("data.source.labels={neg: 0, poss: 1}",),
-        ("films/train/pos", "did you mean 'poss'?"),
+        ("films/train/pos", "did you mean '{neg: 0, pos: 1}'?"),
     ),
     Row(DATA, "class folder missing", (), ("films/test", "'pos'", "neg"), without("films/test/pos")),
     Row(DATA, "empty class", (), ("films/train/pos", "empty class", ".png"), without("films/train/pos/")),
@@ -588,6 +832,437 @@ ROWS = [
         (),
         ("leak", "the same file", "(p000_1.png)", "test (new.png)", "data.allow_leak=true"),
         copy(f"{A_FILM}.png", "films/test/neg/new.png"),
+    ),
+    Row(
+        DATA,
+        "a film of the training images in the test images, at twice the size",
+        (),
+        (
+            "near-duplicate",
+            "test (large.png)",
+            "train (p000_1.png)",
+            "data.resplit=true",
+            "data.allow_leak=true",
+        ),
+        twice_as_large(f"{A_FILM}.png", "films/test/neg/large.png"),
+    ),
+    Row(TABLES, "no table named", ("data=manifest",), ("data.source.path=...",), bare=True),
+    Row(
+        TABLES,
+        "no such table",
+        LISTED,
+        (
+            "…/films.csv",
+            "data.source.path=",
+        ),
+        bare=True,
+    ),
+    Row(
+        TABLES,
+        "a folder instead of a table",
+        ("data=manifest", "data.source.path=films"),
+        (
+            "films: a folder",
+            "CSV",
+            "data=folder",
+        ),
+        bare=True,
+    ),
+    Row(
+        TABLES,
+        "a column is missing",
+        LISTED,
+        (
+            "films.csv",
+            "row 1",
+            "did you mean 'lable'? Rename it there",
+        ),
+        films_csv(("label,patient_id", "lable,patient_id")),
+        bare=True,
+    ),
+    Row(
+        TABLES,
+        "wrong cells in three rows",
+        LISTED,
+        (
+            "3 mistake(s)",
+            "row 2: path is empty",
+            "row 6: label is 'healthy'",
+            "row 7: split is 'trian'",
+            "did you mean 'train'?",
+        ),
+        films_csv(
+            (f"{A_FILM}.png,0", f"{A_FILM}.png,healthy"),
+            ("p001,train", "p001,trian"),
+            ("films/test/neg/p012_1.png", ""),
+        ),
+        bare=True,
+    ),
+    Row(
+        TABLES,
+        "an image listed twice",
+        LISTED,
+        (
+            "row 7",
+            "p000_1.png",
+            "first in row 6",
+        ),
+        films_csv(("p001_1", "p000_1")),
+        bare=True,
+    ),
+    Row(
+        TABLES,
+        "a comma in a path, without quotes",
+        LISTED,
+        (
+            "row 7: 7 cell(s)",
+            "6 column(s)",
+            "quote",
+        ),
+        films_csv(("p001_1", "p001,1")),
+        bare=True,
+    ),
+    Row(
+        TABLES,
+        "a path that is not there",
+        LISTED,
+        (
+            "1 of 16",
+            "p100_1.png",
+            "no such file",
+            "data.on_error=skip",
+        ),
+        films_csv(("p001_1", "p100_1")),
+        bare=True,
+    ),
+    Row(
+        TABLES,
+        "paths that are relative to another folder",
+        LISTED,
+        (
+            "none of its 16 images",
+            "…/scans/",
+            "data.source.root=",
+        ),
+        films_csv(("films/", "scans/")),
+        bare=True,
+    ),
+    Row(
+        TABLES,
+        "not saved as UTF-8",
+        LISTED,
+        (
+            "films.csv",
+            "line 7",
+            "CSV UTF-8",
+        ),
+        films_csv(("p001,train", "Müller,train")),
+        bare=True,
+    ),
+    Row(TABLES, "semicolons instead of commas", LISTED, (), films_csv((",", ";")), bare=True, works=True),
+    Row(
+        FILTERS,
+        "misspelt view",
+        (*LISTED, "data.views=[PAA]"),
+        (
+            "data.views=[PAA]",
+            "PA (8), AP (8)",
+            "did you mean 'PA'?",
+        ),
+        films_csv(),
+        bare=True,
+    ),
+    Row(
+        FILTERS,
+        "a view, and the source knows none",
+        ("data.views=[PA]",),
+        (
+            "data.views=[PA]",
+            "no view is known",
+        ),
+    ),
+    Row(
+        FILTERS,
+        "a least age, and the source knows no age",
+        ("data.min_age=18",),
+        (
+            "data.min_age=18",
+            "folder knows no age",
+            "leave data.min_age out",
+        ),
+    ),
+    Row(
+        FILTERS,
+        "images per patient, and the source knows no patient",
+        ("data.limit_per_patient=1",),
+        (
+            "data.limit_per_patient=1",
+            "folder knows no patient",
+            "leave it out",
+        ),
+    ),
+    Row(
+        FILTERS,
+        "nobody is old enough",
+        (*LISTED, "data.min_age=18"),
+        (
+            "no image is left",
+            "younger than 18 years",
+            "loosen that filter",
+        ),
+        films_csv(),
+        bare=True,
+    ),
+    Row(
+        FILTERS,
+        "a filter that leaves one class",
+        (*LISTED, "data.views=[PA]"),
+        (
+            "data.val=0.25",
+            "only 0 training patient(s) are Negative",
+            "loosen a filter",
+        ),
+        films_csv(*((f",0,p00{number},train,PA", f",0,p00{number},train,L") for number in (0, 2, 4))),
+        bare=True,
+    ),
+    Row(
+        COLLECTED,
+        "unknown data set",
+        ("data=kermanny",),
+        (
+            "data=kermanny",
+            "there are actualmed, cohen",
+            "did you mean 'kermany'?",
+        ),
+        bare=True,
+    ),
+    Row(
+        COLLECTED,
+        "Kermany's films are not there",
+        ("data=kermany",),
+        (
+            "…/data/chest_xray",
+            "python src/download.py data=kermany",
+            "data.source.root=",
+        ),
+        bare=True,
+        patched=nothing_downloaded,
+    ),
+    Row(
+        COLLECTED,
+        "Cohen's collection is not there",
+        ("data=cohen",),
+        (
+            "…/data/covid-chestxray-dataset",
+            "python src/download.py data=cohen",
+            "data.source.root=",
+        ),
+        bare=True,
+        patched=nothing_downloaded,
+    ),
+    Row(
+        COLLECTED,
+        "DarkCovidNet's films lack a folder",
+        ("data=darkcovidnet",),
+        (
+            "…/data/darkcovidnet/No_findings",
+            "python src/download.py data=darkcovidnet",
+        ),
+        lambda folder: film(folder / "data/darkcovidnet/Covid-19/a.png", seed=1),
+        bare=True,
+        patched=nothing_downloaded,
+    ),
+    Row(
+        COLLECTED,
+        "Kermany's films with a class folder of another name",
+        ("data=kermany",),
+        (
+            "test/HEALTHY",
+            "NORMAL, PNEUMONIA",
+            "rename this one",
+            "python src/download.py data=kermany",
+        ),
+        steps(
+            kermany("data/chest_xray"),
+            lambda folder: (folder / "data/chest_xray/test/NORMAL").rename(folder / "data/chest_xray/test/HEALTHY"),
+        ),
+        bare=True,
+        patched=nothing_downloaded,
+    ),
+    Row(
+        COLLECTED,
+        "the paper's set without a class folder",
+        ("data=paper",),
+        (
+            "xray_dataset_covid19/test",
+            "'NORMAL' is missing",
+            "python src/download.py data=paper",
+        ),
+        steps(kermany("data/xray_dataset_covid19"), without("data/xray_dataset_covid19/test/NORMAL")),
+        bare=True,
+        patched=nothing_downloaded,
+    ),
+    Row(
+        COLLECTED,
+        "`metadata.csv` without a column",
+        ("data=cohen",),
+        (
+            "metadata.csv",
+            "finding",
+            "diagnosis",
+            "python src/download.py data=cohen",
+        ),
+        cohen(("finding", "diagnosis")),
+        bare=True,
+        patched=nothing_downloaded,
+    ),
+    Row(
+        COLLECTED,
+        "no finding of that name",
+        ("data=cohen", "data.source.positive_if=Covid-19"),
+        (
+            "metadata.csv",
+            "data.source.positive_if='Covid-19'",
+            "Pneumonia/Viral/COVID-19 (1)",
+        ),
+        cohen(),
+        bare=True,
+        patched=nothing_downloaded,
+    ),
+    Row(
+        COLLECTED,
+        "none of the images that `metadata.csv` lists",
+        ("data=cohen",),
+        (
+            "…/data/covid-chestxray-dataset/images",
+            "c.png",
+            "python src/download.py data=cohen",
+        ),
+        cohen(("a.png", "c.png"), ("b.png", "d.png")),
+        bare=True,
+        patched=nothing_downloaded,
+    ),
+    Row(
+        SEVERAL,
+        "a film in two sources",
+        BOTH,
+        (
+            "1 film(s)",
+            "here: p000_1.png = there: again.png",
+            "data.duplicates=drop",
+            "data.duplicates=keep",
+        ),
+        second_set,
+        bare=True,
+    ),
+    Row(
+        SEVERAL,
+        "a film in two sources, the second left out on request",
+        (*BOTH, "data.duplicates=drop"),
+        ("train   16 images",),
+        second_set,
+        bare=True,
+        works=True,
+    ),
+    Row(
+        SEVERAL,
+        "two sources of one name",
+        (*BOTH[:3], "data.source.sources.first.path=films.csv", "data.source.sources.second.path=others.csv"),
+        (
+            "data.source.sources",
+            "'manifest' for first and second",
+            "data.source.sources.second.name=",
+        ),
+        second_set,
+        bare=True,
+    ),
+    Row(
+        SEVERAL,
+        "one source only",
+        ("data=concat", "~data/source@data.source.sources.second"),
+        (
+            "data.source.sources",
+            "at least two",
+            "got first",
+        ),
+        bare=True,
+    ),
+    Row(
+        SEVERAL,
+        "a source is not there",
+        BOTH,
+        (
+            "there: …/others.csv",
+            "data.source.sources.second.path=",
+        ),
+        films_csv(),
+        bare=True,
+    ),
+    Row(
+        SEVERAL,
+        "the collections to be joined are not there",
+        ("data=concat",),
+        ("paper: …/data/xray_dataset_covid19", "python src/download.py data=paper", "data.source.sources.first.root="),
+        bare=True,
+        patched=nothing_downloaded,
+    ),
+    Row(
+        SEVERAL,
+        "a file that two sources label differently",
+        BOTH,
+        (
+            "here+there",
+            "p000_1.png",
+            "Negative train (here), Positive train (there)",
+        ),
+        steps(films_csv(), films_csv((f"{A_FILM}.png,0", f"{A_FILM}.png,1"), name="others.csv")),
+        bare=True,
+    ),
+    Row(
+        FILES,
+        "DICOM cut off",
+        (),
+        (
+            "cut.dcm",
+            "cut off",
+            "512 of 1,024 bytes",
+            "data.on_error=skip",
+        ),
+        dicom("films/train/neg/cut.dcm", lost=512),
+    ),
+    Row(
+        FILES,
+        "DICOM without an image",
+        (),
+        (
+            "report.dcm",
+            "without an image",
+            "Digital X-Ray",
+        ),
+        dicom("films/train/neg/report.dcm", PixelData=None),
+    ),
+    Row(
+        FILES,
+        "DICOM with several frames",
+        (),
+        (
+            "series.dcm",
+            "12 frames",
+        ),
+        dicom("films/train/neg/series.dcm", NumberOfFrames=12),
+    ),
+    Row(
+        FILES,
+        "DICOM as JPEG 2000, and no decoder",
+        (),
+        (
+            "small.dcm",
+            "JPEG 2000",
+            "no decoder",
+            "pip install 'cxrlab[dicom]'",
+        ),
+        dicom("films/train/neg/small.dcm", JPEG2000Lossless),
+        patched=no_decoder,
     ),
     Row(FILES, "JPEG cut off", (), ("cut.jpg", "cut off", "data.on_error=skip"), cut("films/train/neg/cut.jpg")),
     Row(FILES, "PNG cut off", (), ("p000_1.png", "cut off", "data.on_error=skip"), cut(f"{A_FILM}.png")),
@@ -828,6 +1503,320 @@ ROWS = [
         program="evaluate",
         patched=no_gpu,
     ),
+    Row(
+        AUDITS,
+        "misspelt key of an audit",
+        ("strct=true",),
+        (
+            "strct",
+            "did you mean 'strict'?",
+        ),
+        program="audit",
+    ),
+    Row(
+        AUDITS,
+        "strict is neither true nor false",
+        ("strict=maybe",),
+        (
+            "strict",
+            "True, False",
+            "'maybe'",
+        ),
+        program="audit",
+    ),
+    Row(
+        AUDITS,
+        "every image is a test image",
+        ("data.test=all",),
+        (
+            "data.test",
+            "leave it out",
+        ),
+        program="audit",
+    ),
+    Row(
+        AUDITS,
+        "the folder holds an audit",
+        (),
+        (
+            "…/run",
+            "holds an audit",
+            "hydra.run.dir=",
+        ),
+        text_at("run/audit.json", "{}\n"),
+        program="audit",
+    ),
+    Row(
+        AUDITS,
+        "a class without images",
+        (),
+        (
+            "films/test",
+            "'pos' is missing",
+        ),
+        without("films/test/pos"),
+        program="audit",
+    ),
+    Row(
+        AUDITS,
+        "no image can be read",
+        (),
+        (
+            "4 of 4 images",
+            "p000_1.png",
+            "mend or remove them",
+        ),
+        steps(
+            without("films"),
+            lambda folder: films(folder / "films", train=1, test=1),
+            for_each("films/**/*.png", lambda path: path.write_bytes(b"")),
+        ),
+        program="audit",
+    ),
+    Row(
+        AUDITS,
+        "a class whose test images cannot be read",
+        (),
+        (
+            "test split",
+            "no Positive",
+        ),
+        for_each("films/test/pos/*", lambda path: path.write_bytes(b"")),
+        program="audit",
+    ),
+    Row(
+        AUDITS,
+        "the audit's folder cannot be made",
+        ("hydra.run.dir=notes.txt/audit",),
+        (
+            "notes.txt/audit",
+            "hydra.run.dir=",
+        ),
+        text_at("notes.txt", "here\n"),
+        program="audit",
+    ),
+    Row(
+        AUDITS,
+        "the audit's folder may not be written",
+        (),
+        (
+            "…/run/settings.yaml",
+            "Permission denied",
+            "hydra.run.dir=",
+        ),
+        program="audit",
+        patched=refused_by_disk("audit", errno.EACCES),
+    ),
+    Row(
+        AUDITS,
+        "the disk is full",
+        (),
+        (
+            "…/run/settings.yaml",
+            "No space left",
+            "type the same again",
+        ),
+        program="audit",
+        patched=refused_by_disk("audit", errno.ENOSPC),
+    ),
+    Row(
+        AUDITS,
+        "a leak and a file that cannot be read",
+        (),
+        (
+            "the same file in several splits",
+            "notes.png",
+            "audit    …/run/audit.html",
+        ),
+        steps(copy(f"{A_FILM}.png", "films/test/neg/new.png"), text_at("films/train/neg/notes.png", "call\n")),
+        program="audit",
+        works=True,
+    ),
+    Row(
+        DOWNLOADS,
+        "nothing named",
+        (),
+        (
+            "data: must be set",
+            "data=paper",
+        ),
+        program="download",
+    ),
+    Row(
+        DOWNLOADS,
+        "unknown collection",
+        ("data=cohne",),
+        (
+            "data=cohne",
+            "did you mean 'cohen'?",
+        ),
+        program="download",
+    ),
+    Row(
+        DOWNLOADS,
+        "nothing to download",
+        ("data=synthetic",),
+        (
+            "SyntheticSource",
+            "data=paper, data=kermany",
+        ),
+        program="download",
+    ),
+    Row(
+        DOWNLOADS,
+        "misspelt key of a download",
+        ("data=cohen", "timout=5"),
+        (
+            "timout",
+            "did you mean 'timeout'?",
+        ),
+        program="download",
+    ),
+    Row(
+        DOWNLOADS,
+        "no network",
+        ("data=cohen", "to=here"),
+        (
+            "https://github.com",
+            "no network",
+            "with a browser",
+            "url=/path/to/",
+        ),
+        program="download",
+        patched=no_name_server,
+    ),
+    Row(
+        DOWNLOADS,
+        "the network wants a sign-in",
+        ("data=cohen", "to=here"),
+        (
+            "no ZIP archive",
+            "'Please sign in'",
+            "hotel.example",
+        ),
+        program="download",
+        patched=sign_in_page,
+    ),
+    Row(
+        DOWNLOADS,
+        "from Kaggle without kagglehub",
+        ("data=kermany", "to=here"),
+        (
+            "data=kermany",
+            "pip install 'cxrlab[kaggle]'",
+            "url=/path/to/",
+        ),
+        program="download",
+        patched=no_kagglehub,
+    ),
+    Row(
+        DOWNLOADS,
+        "no such archive",
+        ("data=cohen", "to=here", "url=archive.zip"),
+        (
+            "url=archive.zip",
+            "no such file",
+        ),
+        program="download",
+    ),
+    Row(
+        DOWNLOADS,
+        "wrong SHA-256",
+        ("data=kermany", "to=here", "url=archive.zip", f"sha256={'0' * 64}"),
+        (
+            "archive.zip",
+            "0" * 64,
+            "nothing was unpacked",
+            "another copy",
+        ),
+        archive(*KAGGLES),
+        program="download",
+    ),
+    Row(
+        DOWNLOADS,
+        "no SHA-256 at all",
+        ("data=kermany", "to=here", "url=archive.zip", "sha256=123"),
+        (
+            "sha256",
+            "64 hexadecimal digits",
+            "'123'",
+        ),
+        archive(*KAGGLES),
+        program="download",
+    ),
+    Row(
+        DOWNLOADS,
+        "no archive",
+        ("data=kermany", "to=here", "url=archive.zip"),
+        (
+            "archive.zip",
+            "not a zip file",
+            "download it again",
+        ),
+        text_at("archive.zip", "<html>\n"),
+        program="download",
+    ),
+    Row(
+        DOWNLOADS,
+        "archive of something else",
+        ("data=cohen", "to=here", "url=archive.zip"),
+        (
+            "archive.zip",
+            "COVID-19 image data collection",
+            "metadata.csv",
+        ),
+        archive(*KAGGLES),
+        program="download",
+    ),
+    Row(
+        DOWNLOADS,
+        "archive with a file that leads out of its folder",
+        ("data=kermany", "to=here", "url=archive.zip"),
+        (
+            "archive.zip",
+            "refused",
+            "'../../PWNED'",
+        ),
+        archive(*KAGGLES, "../../PWNED"),
+        program="download",
+    ),
+    Row(
+        DOWNLOADS,
+        "no room",
+        ("data=kermany", "to=here", "url=archive.zip"),
+        (
+            "here: 0.0 MB are free",
+            "to=/some/folder",
+        ),
+        archive(*KAGGLES),
+        program="download",
+        patched=no_room,
+    ),
+    Row(
+        DOWNLOADS,
+        "a file where the folder is to be",
+        ("data=kermany", "to=notes.txt", "url=archive.zip"),
+        (
+            "notes.txt",
+            "File exists",
+            "to=/some/folder",
+        ),
+        steps(archive(*KAGGLES), text_at("notes.txt", "here\n")),
+        program="download",
+    ),
+    Row(
+        DOWNLOADS,
+        "the folder is there",
+        ("data=kermany", "to=here"),
+        (
+            "there already, left alone",
+            "force=true",
+            "listed   8 images",
+        ),
+        kermany("here/chest_xray"),
+        program="download",
+        works=True,
+    ),
 ]
 IN_A_PROCESS = ("misspelt key", "JPEG cut off", "text named .ckpt")
 """Rows that are also run the way a user does it."""
@@ -918,7 +1907,8 @@ images:
         {shlex.join(TINY)} {RUN}
 
 `…` stands for the working folder. `python tests/test_wrong_inputs.py > docs/wrong_inputs.md` writes this file from
-what is really printed, and a test compares the two. A missing permission, network and GPU are simulated there.
+what is really printed, and a test compares the two. A missing permission, network, GPU, library or decoder and a full
+disk are simulated there.
 """
 
 
@@ -931,6 +1921,8 @@ def _section(name: str) -> str:
 def _typed(row: Row) -> str:
     if row.program == "train" and not row.bare:
         return _code(shlex.join(row.typed))
+    if row.program == "audit":
+        return _code(shlex.join(["python", SCRIPTS[row.program], *row.command]))
     return _code(shlex.join(["python", SCRIPTS[row.program], *row.typed]))
 
 
@@ -938,7 +1930,12 @@ def _printed(row: Row) -> str:
     found = outcome(row)
     if not row.works:
         return "<br>".join(_code(line) for line in found.errors.rstrip("\n").splitlines())
-    warned = [line for line in found.printed.splitlines() if line.startswith("WARNING") and "NOT CHECKED" not in line]
+    asked = tuple(each for each in row.says if row.program != "train")
+    warned = [
+        line
+        for line in found.printed.splitlines()
+        if line.startswith(asked) or (line.startswith("WARNING") and "NOT CHECKED" not in line)
+    ]
     return "<br>".join(["works", *map(_code, dict.fromkeys(warned))])
 
 

@@ -50,7 +50,7 @@ def hold_out(
         if len(candidates) < 2:
             raise DataError(
                 f"{option} cannot draw {into} images: only {len(candidates)} training patient(s) are {name}, and "
-                f"{into} and train need one each; add images, or "
+                f"{into} and train need one each; add images, loosen a filter, or "
                 + (remedy or f"give the data set a {into} folder of its own")
             )
         count = min(max(1, round(fraction * len(candidates))), len(candidates) - 1)
