@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cxrlab.config import Problems, build, check_names
 from cxrlab.console import say
-from cxrlab.datamodules.downloads import COLLECTIONS, Collection, download
+from cxrlab.downloads import COLLECTIONS, Collection, download
 from cxrlab.entry import command_line
 from cxrlab.errors import ConfigError, check_choice, check_range
 

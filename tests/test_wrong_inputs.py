@@ -519,7 +519,7 @@ def no_kagglehub() -> contextlib.AbstractContextManager[object]:
 
 def no_room() -> contextlib.AbstractContextManager[object]:
     usage = shutil.disk_usage(".")._replace(free=0)
-    return mock.patch("cxrlab.datamodules.downloads.shutil.disk_usage", return_value=usage)
+    return mock.patch("shutil.disk_usage", return_value=usage)
 
 
 def refused_by_disk(program: str, number: int) -> Callable[[], contextlib.AbstractContextManager[object]]:

@@ -9,16 +9,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from rich import get_console
 from rich.progress import track
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from cxrlab.checks.base import Case, Finding, Picture, Section, Table, Verdict
 from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.split import assign_folds
-from cxrlab.evaluation import lung_free
+from cxrlab.evaluation import cross_validation, lung_free
 from cxrlab.evaluation.comparison_figures import beside_control
 from cxrlab.evaluation.figures import CLASSES, image_grid
 from cxrlab.evaluation.lung_free import INPUTS, SIDES
@@ -99,7 +96,7 @@ def check(case: Case) -> Section:
         class has fewer patients than there are folds.
     """
     labels = case.manifest["label"].to_numpy(np.int64)
-    groups = _groups(case.manifest)
+    groups = mf.people(case.manifest).to_numpy(str)
     facts = {name: case.measured.facts[name].to_numpy() for name in lung_free.FACTS}
     numbers = lung_free.features(case.measured.grey, facts)
     constant = [name for name in INPUTS if not np.ptp(numbers[name], axis=0).any()]
@@ -131,16 +128,6 @@ def check(case: Case) -> Section:
     )
 
 
-def _groups(manifest: pd.DataFrame) -> npt.NDArray[np.str_]:
-    """A key per image of those who must stay together: one person, or people of whom one film is stored."""
-    person = pd.factorize(mf.people(manifest))[0]
-    film = pd.factorize(manifest["film"])[0] if "film" in manifest.columns else np.arange(len(manifest))
-    links = coo_array((np.ones(len(person)), (person, film + person.max() + 1)))
-    side = int(person.max() + film.max() + 2)
-    links.resize((side, side))
-    return np.asarray(connected_components(links, directed=False)[1][person].astype(str))
-
-
 def _too_few(labels: Ints, groups: npt.NDArray[np.str_]) -> str:
     """Why cross-validation is not possible; empty where it is."""
     patients = {name: np.unique(groups[labels == label]).size for name, label in mf.LABELS.items()}
@@ -155,15 +142,15 @@ def _validate(
 ) -> dict[str, _Validated]:
     repeats = 3 if len(labels) <= _MANY else 1
     folds = np.stack([assign_folds(labels, groups, FOLDS, seed + repeat) for repeat in range(repeats)])
-    control = lung_free.dealt_labels(labels, groups, DRAWS, seed)
+    control = cross_validation.dealt_labels(labels, groups, DRAWS, seed)
     rows = {}
     quiet = len(labels) < _BAR_FROM or not get_console().is_terminal
     for name in track([*numbers], "classifiers that see no lung", disable=quiet, transient=True):
-        auroc, scores, permuted = lung_free.cross_validated(
+        auroc, scores, permuted = cross_validation.cross_validated(
             numbers[name], labels, folds, strip=INPUTS[name].strip, control=control
         )
-        estimate = lung_free.cross_validated_interval(labels, scores, folds, groups, seed=seed)
-        rows[name] = (estimate, permuted, lung_free.control_p(auroc, permuted), scores.mean(axis=0))
+        estimate = cross_validation.cross_validated_interval(labels, scores, folds, groups, seed=seed)
+        rows[name] = (estimate, permuted, cross_validation.control_p(auroc, permuted), scores.mean(axis=0))
     adjusted = holm([p for _, _, p, _ in rows.values()])
     return {
         name: _Validated(estimate, permuted, p, float(after or 0.0), scores)
@@ -180,7 +167,7 @@ def _test(numbers: Mapping[str, Floats], labels: Ints, split: npt.NDArray[Any]) 
 
 
 def _tested(numbers: Floats, labels: Ints, test: Bools, strip: bool) -> _Tested:
-    scores = lung_free.scored(numbers[~test], labels[~test, None], numbers[test], strip=strip)[:, 0]
+    scores = cross_validation.scored(numbers[~test], labels[~test, None], numbers[test], strip=strip)[:, 0]
     truth = labels[test].astype(bool)
     both = truth.any() and not truth.all()
     auroc = float(weighted_auroc(truth, scores, np.ones((1, truth.size)))[0]) if both else None
@@ -206,7 +193,7 @@ def _single_strips(levels: Floats, labels: Ints, split: npt.NDArray[Any]) -> lis
     rows = []
     for number, side in enumerate(SIDES):
         own = levels[:, [number]]
-        column, threshold, brighter = lung_free.best_columns(own[~test], labels[~test, None])
+        column, threshold, brighter = cross_validation.best_columns(own[~test], labels[~test, None])
         if column[0] < 0:
             continue
         right = ((own[:, 0] >= threshold[0]) == brighter[0]) == (labels == 1)

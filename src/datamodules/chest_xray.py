@@ -153,14 +153,15 @@ class ChestXRayDataModule(pl.LightningDataModule):
         pixels = read_all(list(listed["path"]), self.preprocessing)
         if pixels.problems and self.on_error == "raise":
             raise DataError(describe_problems(pixels.problems, len(listed)))
-        arranged = self.arrange(listed, pixels.sha256, pixels.problems, self._films(listed, pixels))
+        pairs, cache_notes = self._films(listed, pixels)
+        arranged = self.arrange(listed, pixels.sha256, pixels.problems, pairs)
         self.partition.refuse_shared(arranged.manifest)
         if not self.allow_leak:
             refuse_leaks(arranged.leaks, self.source.name)
         used_all = len(arranged.rows) == len(listed)
         self._images = pixels.images if used_all else pixels.images[arranged.rows]
         inflating = self.partition.warnings(arranged.own, arranged.manifest, arranged.leaks, self.source.name)
-        self.warnings = [*inflating, *self.source.notes, *_skipped(pixels.problems)]
+        self.warnings = [*inflating, *self.source.notes, *cache_notes, *_skipped(pixels.problems)]
         self.manifest = arranged.manifest
 
     def list_images(self) -> pd.DataFrame:
@@ -173,14 +174,14 @@ class ChestXRayDataModule(pl.LightningDataModule):
         self.flow = Flow(self.source.name, self.source.flow.steps)
         return self.selection.apply(listed, self.flow)
 
-    def _films(self, listed: pd.DataFrame, pixels: Pixels) -> pd.DataFrame:
-        """Pairs of rows that are one film."""
+    def _films(self, listed: pd.DataFrame, pixels: Pixels) -> tuple[pd.DataFrame, list[str]]:
+        """Pairs of rows that are one film; and what went wrong with the cache."""
         paths = list(listed["path"])
         if listed["source"].nunique() == 1:
-            return near_duplicates(paths, pixels.hashes, pixels.sha256)
+            return near_duplicates(paths, pixels.hashes, pixels.sha256), []
         # Collections copy from each other, and crop: several together get the thorough search of an audit.
         measured = measure(paths, self.cache)
-        return find_pairs(measured.hashes, measured.features, measured.sha256)
+        return find_pairs(measured.hashes, measured.features, measured.sha256), measured.notes
 
     def arrange(
         self,

@@ -56,6 +56,7 @@ def open_case(datamodule: ChestXRayDataModule, seed: int) -> Case:
         flow=datamodule.flow,
         problems={str(listed["path"].iloc[row]): problem for row, problem in measured.problems.items()},
         notes=[
+            *measured.notes,
             *datamodule.source.notes,
             *partition.warnings(arranged.own, arranged.manifest, [], datamodule.source.name),
         ],
