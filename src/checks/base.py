@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -103,6 +104,7 @@ class Case:
         problems: Why images could not be read, by path.
         notes: What the source and the splitting have to say.
         seed: Of every draw.
+        cache: Folder in which what was worked out from image files is kept; ``None`` keeps nothing.
     """
 
     name: str
@@ -117,3 +119,4 @@ class Case:
     problems: dict[str, str]
     notes: Sequence[str]
     seed: int
+    cache: Path | None = None

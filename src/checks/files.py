@@ -7,7 +7,10 @@ apart.
 
 from __future__ import annotations
 
+import functools
+import io
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,8 +27,11 @@ from scipy.stats import fisher_exact
 
 from cxrlab.checks.base import Case, Finding, Picture, Section, Table, Verdict
 from cxrlab.checks.counting import LABELS, MOST, file_name, listed, p_value, part, people, plural, splits, tally
+from cxrlab.datamodules import dicom, reading
 from cxrlab.datamodules.reading import read_image
+from cxrlab.datamodules.shelf import Shelf, key_of, version_of
 from cxrlab.errors import DataError
+from cxrlab.evaluation import burned_in
 from cxrlab.evaluation.association import holm
 from cxrlab.evaluation.burned_in import text_boxes
 from cxrlab.evaluation.film_figures import contact_sheet
@@ -99,6 +105,18 @@ class _Look:
     boxes: npt.NDArray[np.int64]
     colour: float
     crop: npt.NDArray[np.uint8]
+
+    def packed(self) -> bytes:
+        """As bytes, for a shelf."""
+        file = io.BytesIO()
+        np.savez(file, boxes=self.boxes, colour=np.float64(self.colour), crop=self.crop)
+        return file.getvalue()
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> _Look:
+        """From what :meth:`packed` gave."""
+        with np.load(io.BytesIO(data), allow_pickle=False) as kept:
+            return cls(kept["boxes"], float(kept["colour"]), kept["crop"])
 
 
 def check(case: Case) -> Section:
@@ -245,19 +263,36 @@ def _no_difference(own: Sequence[_Value], shown: pd.Series[Any]) -> str:
 def _look_again(case: Case) -> tuple[dict[int, _Look], int]:
     """Reads up to 400 images of each class again, of different patients first; also says how many could not be."""
     rows = _sample(case)
+    shelf = None if case.cache is None else Shelf(case.cache, _version())
 
     def look(row: int) -> _Look | None:
         try:
-            pixels = read_image(str(case.manifest["path"].iloc[row])).pixels
+            return _look(str(case.manifest["path"].iloc[row]), shelf)
         except DataError:
             return None
-        return _looked_at(pixels)
 
     quiet = len(rows) < _SHOW_PROGRESS_FROM or not get_console().is_terminal
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # OpenCV releases the interpreter lock
         done = track(pool.map(look, rows), "looking for letters", len(rows), disable=quiet, transient=True)
         looks = {row: found for row, found in zip(rows, done, strict=True) if found is not None}
     return looks, len(rows) - len(looks)
+
+
+def _look(path: str, shelf: Shelf | None) -> _Look:
+    """What an image showed when an audit last read it, or shows now."""
+    key = None if shelf is None else key_of(path)
+    kept = None if shelf is None or key is None else shelf.fetch(key)
+    if kept is not None:
+        return _Look.unpacked(kept)
+    found = _looked_at(read_image(path).pixels)
+    if shelf is not None and key is not None and key == key_of(path):  # it may have been replaced while it was read
+        shelf.keep(key, found.packed())
+    return found
+
+
+@functools.cache
+def _version() -> str:
+    return version_of((reading, dicom, burned_in, sys.modules[__name__]), "boxes, colour, crop")
 
 
 def _sample(case: Case) -> list[int]:

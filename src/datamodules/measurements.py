@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import os
-import threading
-import zlib
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,21 +14,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-import PIL
-import pydicom
 from numpy.typing import NDArray
 from rich import get_console
 from rich.progress import track
 
+from cxrlab.datamodules import dicom, films, reading
 from cxrlab.datamodules.films import HASH_BYTES, POINTS, Features, perceptual_hash
 from cxrlab.datamodules.reading import ImageFacts, ReadImage, read_image
+from cxrlab.datamodules.shelf import Shelf, key_of, version_of
 from cxrlab.errors import DataError
 
 SIDE = 256
 """Height and width in pixels of the grey copy of every image."""
 
 _SHOW_PROGRESS_FROM = 64  # images; fewer are measured before a bar could be seen
-_MEASURING = ("reading", "dicom", "films", "measurements")  # modules: what they do is what is kept
 _NO_FACTS = ImageFacts("", 0, 0, "", 0, 0)
 # What is kept of an image, apart from its facts. It is part of the cache's version: another layout is another folder.
 _RECORD = np.dtype(
@@ -94,7 +91,7 @@ def measure(paths: Sequence[str], cache: Path | None = None) -> Measurements:
     grey, hashes = np.zeros((n, SIDE, SIDE), np.uint8), np.zeros((n, HASH_BYTES), np.uint8)
     features, sha256, facts = Features.empty(n), [""] * n, [_NO_FACTS] * n
     problems: dict[int, str] = {}
-    shelf = None if cache is None else _Shelf(Path(cache))
+    shelf = None if cache is None else Shelf(Path(cache), _version())
 
     def measure_one(row: int) -> None:
         try:
@@ -123,16 +120,16 @@ def _for_each(work: Callable[[int], None], n: int) -> None:
             raise
 
 
-def _measured(path: str, shelf: _Shelf | None) -> tuple[NDArray[np.void], ImageFacts]:
+def _measured(path: str, shelf: Shelf | None) -> tuple[NDArray[np.void], ImageFacts]:
     """An image's record, shape (1,), and its facts, from the cache or from the file."""
-    key = None if shelf is None else _key(path)
+    key = None if shelf is None else key_of(path)
     kept = None if shelf is None or key is None else shelf.fetch(key)
     if kept is not None:
-        return kept
+        return np.frombuffer(kept, _RECORD, 1), ImageFacts(**json.loads(kept[_RECORD.itemsize :]))
     image = read_image(path)
     record = _record(image)
-    if shelf is not None and key is not None and key == _key(path):  # it may have been replaced while it was read
-        shelf.keep(key, record, image.facts)
+    if shelf is not None and key is not None and key == key_of(path):  # it may have been replaced while it was read
+        shelf.keep(key, record.tobytes() + json.dumps(image.facts._asdict()).encode())
     return record, image.facts
 
 
@@ -151,69 +148,6 @@ def _features(record: NDArray[np.void]) -> Features:
     return Features(record["count"], record["points"], record["descriptors"])
 
 
-def _key(path: str) -> str | None:
-    """Names this state of a file; ``None`` where there is none, and reading it says why."""
-    try:
-        state = Path(path).stat()
-    except (OSError, ValueError):
-        return None
-    text = f"{Path(path).absolute()}\0{state.st_size}\0{state.st_mtime_ns}"
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
-
-
-class _Shelf:
-    """One file per image: a checksum, the record, and the facts as JSON.
-
-    Nothing is forced to disk or moved into place, which would take long: a file that is cut off, damaged or just being
-    written by another audit fails its checksum, and its image is measured anew.
-
-    Args:
-        folder: Of the cache; each version of the measuring code has a folder of its own below it.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.expanduser() / _version()
-        self.notes: list[str] = []
-        self._first_failure = threading.Lock()
-
-    def fetch(self, key: str) -> tuple[NDArray[np.void], ImageFacts] | None:
-        """An image's record, shape (1,), and its facts; ``None`` where they are not there, or damaged."""
-        try:
-            data = self._file(key).read_bytes()
-        except OSError:
-            return None
-        kept, end = data[4:], _RECORD.itemsize
-        if len(kept) <= end or zlib.crc32(kept) != int.from_bytes(data[:4], "little"):
-            return None
-        return np.frombuffer(kept, _RECORD, 1), ImageFacts(**json.loads(kept[end:]))
-
-    def keep(self, key: str, record: NDArray[np.void], facts: ImageFacts) -> None:
-        """Keeps an image's measurements; where that fails, it is noted once, and nothing more is written."""
-        if self.notes:
-            return
-        kept = record.tobytes() + json.dumps(facts._asdict()).encode()
-        file = self._file(key)
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(zlib.crc32(kept).to_bytes(4, "little") + kept)
-        except OSError as error:
-            with self._first_failure:
-                if not self.notes:
-                    reason = error.strerror or error
-                    self.notes.append(
-                        f"measurements could not be kept in {self.folder}: {reason}. A second audit will take as long; "
-                        "make the folder writable, or set CXRLAB_CACHE=/some/other/folder before the command"
-                    )
-
-    def _file(self, key: str) -> Path:
-        return self.folder / key[:2] / key
-
-
 @functools.cache
 def _version() -> str:
-    """Changes with the code that reads and measures, with the record's layout, and with the libraries that decode."""
-    versions = f"{cv2.__version__} {PIL.__version__} {pydicom.__version__}"
-    digest = hashlib.sha256(f"{_RECORD.descr} {versions}".encode())
-    for file in (Path(__file__).with_name(f"{module}.py") for module in _MEASURING):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
+    return version_of((reading, dicom, films, sys.modules[__name__]), str(_RECORD.descr))

@@ -61,6 +61,7 @@ def open_case(datamodule: ChestXRayDataModule, seed: int) -> Case:
             *partition.warnings(arranged.own, arranged.manifest, [], datamodule.source.name),
         ],
         seed=seed,
+        cache=datamodule.cache,
     )
 
 

@@ -1,0 +1,81 @@
+"""What was worked out from files, kept on disk for as long as the files and the code stay the same."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import PIL
+import pydicom
+
+
+class Shelf:
+    """One file per image: a checksum, and what is kept.
+
+    Nothing is forced to disk or moved into place, which would take long: a file that is cut off, damaged or just being
+    written by another process fails its checksum, and what it held is worked out anew.
+
+    Args:
+        folder: Of the cache, ``~`` is expanded; it may be shared by processes and deleted at any time.
+        version: Names what was worked out and by which code; each has a folder of its own below ``folder``.
+
+    Attributes:
+        notes: That the folder could not be written, once.
+    """
+
+    def __init__(self, folder: Path, version: str) -> None:
+        self.folder = folder.expanduser() / version
+        self.notes: list[str] = []
+        self._first_failure = threading.Lock()
+
+    def fetch(self, key: str) -> bytes | None:
+        """What is kept under a key; ``None`` where it is not there, or damaged."""
+        try:
+            data = self._file(key).read_bytes()
+        except OSError:
+            return None
+        whole = len(data) > 4 and zlib.crc32(data[4:]) == int.from_bytes(data[:4], "little")
+        return data[4:] if whole else None
+
+    def keep(self, key: str, data: bytes) -> None:
+        """Keeps something; where that fails, it is noted once, and nothing more is written."""
+        if self.notes:
+            return
+        file = self._file(key)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(zlib.crc32(data).to_bytes(4, "little") + data)
+        except OSError as error:
+            with self._first_failure:
+                if not self.notes:
+                    reason = error.strerror or error
+                    self.notes.append(
+                        f"measurements could not be kept in {self.folder}: {reason}. A second audit will take as long; "
+                        "make the folder writable, or set CXRLAB_CACHE=/some/other/folder before the command"
+                    )
+
+    def _file(self, key: str) -> Path:
+        return self.folder / key[:2] / key
+
+
+def key_of(path: str) -> str | None:
+    """Names this state of a file (path, size, time of the last change); ``None`` where there is no such file."""
+    try:
+        state = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    text = f"{Path(path).absolute()}\0{state.st_size}\0{state.st_mtime_ns}"
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+
+
+def version_of(modules: Iterable[ModuleType], layout: str) -> str:
+    """Changes with the code that works something out, with how it is laid out, and with the libraries that decode."""
+    digest = hashlib.sha256(f"{layout} {cv2.__version__} {PIL.__version__} {pydicom.__version__}".encode())
+    for module in modules:
+        digest.update(Path(str(module.__file__)).read_bytes())
+    return digest.hexdigest()[:16]
