@@ -53,7 +53,7 @@ def test_run_folder_is_complete(finished: tuple[RunFolder, dict[str, Any]]) -> N
     run, _ = finished
     names = {path.name for path in run.path.iterdir()}
     files = {"config.yaml", "overrides.yaml", "environment.json", "network.json", "manifest.csv", "metrics.csv"}
-    files |= {"metrics.json", "predictions.csv", "baselines.csv", "report.md", "report.html"}
+    files |= {"flow.csv", "metrics.json", "predictions.csv", "baselines.csv", "report.md", "report.html"}
     assert names == files | {"figures", "checkpoints", "tensorboard"}
     assert [path.name for path in run.checkpoints.iterdir()] == ["model.ckpt"]
     assert yaml.safe_load(run.overrides.read_text()) == QUICK
