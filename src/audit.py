@@ -50,7 +50,7 @@ def audit(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     sections = examine(case)
     command = shlex.join(["python", "src/audit.py", *overrides])
     page = write_audit(folder, case, sections, time.monotonic() - began, command)
-    get_console().print(terminal_table(sections))
+    get_console().print(terminal_table(sections, f"{'SYNTHETIC: ' if case.synthetic else ''}{case.name}"))
     say(f"audit    {page}")
     return {"case": case, "sections": sections, "page": page}
 

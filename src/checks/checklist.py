@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from cxrlab.checks.base import Case, Section, Table, Verdict
-from cxrlab.checks.counting import LABELS, people, plural, splits, tally
+from cxrlab.checks.counting import LABELS, plural, splits, tally
+from cxrlab.datamodules.manifest import people
 
 NOT_ANSWERED = "NOT ANSWERED"
 AUTHORS = "the authors of the data set"

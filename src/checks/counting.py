@@ -9,16 +9,12 @@ from typing import Any
 import pandas as pd
 
 from cxrlab.datamodules import manifest as mf
+from cxrlab.datamodules.manifest import people
 
-LABELS = {1: "Positive", 0: "Negative"}
+LABELS = mf.NAMES
 
 MOST = 8
 """Up to this many values are listed by name."""
-
-
-def people(manifest: pd.DataFrame) -> pd.Series[Any]:
-    """One key per person, shape (rows,): the patient id, or the film where the patient is unknown."""
-    return manifest["patient_id"].where(manifest["patient_id"] != "", "film:" + manifest["film"])
 
 
 def splits(manifest: pd.DataFrame) -> list[str]:

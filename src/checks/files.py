@@ -26,8 +26,9 @@ from rich.progress import track
 from scipy.stats import fisher_exact
 
 from cxrlab.checks.base import Case, Finding, Picture, Section, Table, Verdict
-from cxrlab.checks.counting import LABELS, MOST, file_name, listed, p_value, part, people, plural, splits, tally
+from cxrlab.checks.counting import LABELS, MOST, file_name, listed, p_value, part, plural, splits, tally
 from cxrlab.datamodules import dicom, reading
+from cxrlab.datamodules.manifest import people
 from cxrlab.datamodules.reading import read_image
 from cxrlab.datamodules.shelf import Shelf, key_of, version_of
 from cxrlab.errors import DataError

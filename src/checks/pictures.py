@@ -11,8 +11,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from cxrlab.checks.base import Case, Picture, Section
-from cxrlab.checks.counting import LABELS, file_name, people, plural, splits
+from cxrlab.checks.counting import LABELS, file_name, plural, splits
 from cxrlab.datamodules import manifest as mf
+from cxrlab.datamodules.manifest import people
 from cxrlab.evaluation.film_figures import class_means, contact_sheet
 
 SHEET = 24

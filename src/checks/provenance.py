@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from cxrlab.checks.base import Case, Finding, Section, Table, Verdict
-from cxrlab.checks.counting import LABELS, listed, p_value, part, people, plural, splits, tally
+from cxrlab.checks.counting import LABELS, listed, p_value, part, plural, splits, tally
+from cxrlab.datamodules.manifest import people
 from cxrlab.evaluation.association import ONE_VALUE, Association, of_categories, of_numbers
 from cxrlab.evaluation.paired import holm
 

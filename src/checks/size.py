@@ -21,8 +21,9 @@ from scipy.optimize import brentq
 from scipy.stats import binom
 
 from cxrlab.checks.base import Case, Finding, Section, Table, Verdict
-from cxrlab.checks.counting import LABELS, bounds, people, plural, sizes
+from cxrlab.checks.counting import LABELS, bounds, plural, sizes
 from cxrlab.checks.provenance import has_claim
+from cxrlab.datamodules.manifest import people
 from cxrlab.errors import check_range
 from cxrlab.evaluation.statistics import FEW_PATIENTS, newcombe_auroc, wilson
 

@@ -33,6 +33,8 @@ from cxrlab.files import write_text
 
 COLUMNS = ("path", "label", "patient_id", "split", "source", "finding", "view")
 LABELS = {"Negative": 0, "Positive": 1}
+NAMES = {1: "Positive", 0: "Negative"}
+"""What a label is called, Positive first."""
 SPLITS = ("train", "val", "test")
 
 

@@ -8,18 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from rich import get_console
 from rich.progress import track
 
 from cxrlab.datamodules.films import HASH_BYTES, perceptual_hash
 from cxrlab.datamodules.preprocessing import Preprocessing
-from cxrlab.datamodules.reading import ImageFacts, read_image
+from cxrlab.datamodules.reading import read_image
 from cxrlab.errors import DataError
 
-NO_FACTS = ImageFacts(format="", width=0, height=0, mode="", bits=0, bytes=0)
-"""Of a file that cannot be read."""
 _LISTED = 20  # an error lists this many bad files and counts the rest
 _SHOW_PROGRESS_FROM = 64  # images; fewer are read before a bar could be seen
 
@@ -34,15 +31,12 @@ class Pixels:
         problems: ``{row: why it could not be read}``.
         hashes: What each image looks like, shape (rows, 32), uint8, zero for unreadable images; see
             :func:`cxrlab.datamodules.films.perceptual_hash`.
-        facts: What each file says about itself, the columns of :class:`cxrlab.datamodules.reading.ImageFacts`; zero or
-            empty for unreadable images.
     """
 
     images: NDArray[np.uint8]
     sha256: list[str]
     problems: dict[int, str]
     hashes: NDArray[np.uint8]
-    facts: pd.DataFrame
 
 
 def read_all(paths: Sequence[str], preprocessing: Preprocessing) -> Pixels:
@@ -50,12 +44,11 @@ def read_all(paths: Sequence[str], preprocessing: Preprocessing) -> Pixels:
     images = np.zeros((len(paths), preprocessing.height, preprocessing.width, preprocessing.channels), np.uint8)
     hashes = np.zeros((len(paths), HASH_BYTES), np.uint8)
     sha256 = [""] * len(paths)
-    facts = [NO_FACTS] * len(paths)
     problems: dict[int, str] = {}
 
     def read_one(row: int) -> None:
         try:
-            pixels, sha256[row], facts[row] = read_image(paths[row])
+            pixels, sha256[row], _ = read_image(paths[row])
         except DataError as error:
             problems[row] = str(error)
         else:
@@ -67,12 +60,7 @@ def read_all(paths: Sequence[str], preprocessing: Preprocessing) -> Pixels:
         quiet = len(paths) < _SHOW_PROGRESS_FROM or not get_console().is_terminal
         for _ in track(done, "reading images", len(paths), disable=quiet, transient=True):
             pass
-    return Pixels(images, sha256, dict(sorted(problems.items())), hashes, facts_table(facts))
-
-
-def facts_table(facts: Sequence[ImageFacts]) -> pd.DataFrame:
-    """One row per image, one column per field of :class:`ImageFacts`."""
-    return pd.DataFrame(facts, columns=list(ImageFacts._fields))
+    return Pixels(images, sha256, dict(sorted(problems.items())), hashes)
 
 
 def describe_problems(problems: dict[int, str], total: int) -> str:

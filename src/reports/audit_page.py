@@ -31,8 +31,9 @@ from rich.table import Table as TerminalTable
 from rich.text import Text
 
 from cxrlab.checks.base import Case, Finding, Picture, Section, Table, Verdict
-from cxrlab.checks.counting import people, plural, splits
+from cxrlab.checks.counting import plural, splits
 from cxrlab.datamodules import manifest as mf
+from cxrlab.datamodules.manifest import people
 from cxrlab.evaluation import figures
 from cxrlab.files import write_json
 from cxrlab.reports.markdown import DISCLAIMER, MOST, inline, markdown_table

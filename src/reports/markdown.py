@@ -8,10 +8,11 @@ from typing import Any
 
 import pandas as pd
 
+from cxrlab.datamodules import manifest as mf
 from cxrlab.evaluation.statistics import METRICS
 
 NOT_RECORDED = "not recorded"
-LABELS = {1: "Positive", 0: "Negative"}
+LABELS = mf.NAMES
 NAMES = {name: name.upper() if name in ("ppv", "npv", "auroc", "ap", "f1") else name.capitalize() for name in METRICS}
 DISCLAIMER = "Research software, not a medical device."
 MOST = 8

@@ -208,3 +208,15 @@ def test_no_images_is_no_error() -> None:
     measured = measure([])
     assert measured.grey.shape == (0, 256, 256)
     assert list(measured.facts.columns) == list(ImageFacts._fields)
+
+
+def test_facts_are_of_every_file_in_order_and_empty_for_the_unreadable(tmp_path: Path) -> None:
+    paths = [str(tmp_path / f"{number}.png") for number in range(3)]
+    for number in (0, 2):
+        assert cv2.imwrite(paths[number], np.full((20, 30, 3), 60 + number, np.uint8))
+    facts = measure(paths).facts
+    assert list(facts.columns) == list(ImageFacts._fields)
+    assert facts["bytes"].tolist() == [Path(paths[0]).stat().st_size, 0, Path(paths[2]).stat().st_size]
+    assert facts["format"].tolist() == ["PNG", "", "PNG"]
+    assert list(zip(facts["width"], facts["height"], strict=True)) == [(30, 20), (0, 0), (30, 20)]
+    assert list(measure([]).facts.columns) == list(ImageFacts._fields)

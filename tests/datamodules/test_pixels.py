@@ -12,7 +12,6 @@ import numpy as np
 from cxrlab.datamodules.films import perceptual_hash
 from cxrlab.datamodules.pixels import describe_problems, read_all
 from cxrlab.datamodules.preprocessing import Preprocessing
-from cxrlab.datamodules.reading import ImageFacts
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -33,11 +32,6 @@ def test_all_images_come_in_order_with_their_hashes(tmp_path: Path) -> None:
     assert pixels.problems == {}
     assert pixels.hashes.dtype == np.uint8
     np.testing.assert_array_equal(pixels.hashes, [perceptual_hash(noise(20, 30, n)) for n in reversed(range(70))])
-    assert list(pixels.facts.columns) == list(ImageFacts._fields)
-    assert pixels.facts["bytes"].tolist() == [Path(path).stat().st_size for path in reversed(paths)]
-    assert set(zip(pixels.facts["format"], pixels.facts["width"], pixels.facts["height"], strict=True)) == {
-        ("PNG", 30, 20)
-    }
 
 
 def test_every_problem_is_collected(tmp_path: Path) -> None:
@@ -51,15 +45,12 @@ def test_every_problem_is_collected(tmp_path: Path) -> None:
     assert [bool(image.any()) for image in pixels.images] == [False, True, False]
     assert [len(sha256) for sha256 in pixels.sha256] == [0, 64, 0]
     assert [bool(row.any()) for row in pixels.hashes] == [False, True, False]
-    assert pixels.facts["format"].tolist() == ["", "PNG", ""]
-    assert pixels.facts["width"].tolist() == [0, 30, 0]
 
 
 def test_no_image_at_all_gives_empty_tables() -> None:
     pixels = read_all([], Preprocessing.create(8))
     assert pixels.images.shape == (0, 8, 8, 3)
     assert pixels.hashes.shape == (0, 32)
-    assert list(pixels.facts.columns) == list(ImageFacts._fields)
 
 
 def test_a_long_list_of_problems_is_cut() -> None:
