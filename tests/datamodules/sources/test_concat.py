@@ -143,7 +143,9 @@ def test_claims_and_phantoms(plain: Path, split: Path) -> None:
     assert together({}, {"synthetic": True}).synthetic
 
 
-@pytest.mark.parametrize("sources", [{}, {"one": None}, None, {"one": object(), "two": None}], ids=["none", "one", "no-mapping", "two"])
+@pytest.mark.parametrize(
+    "sources", [{}, {"one": None}, None, {"one": object(), "two": None}], ids=["none", "one", "no-mapping", "two"]
+)
 def test_fewer_than_two_sources_are_none(sources: Any) -> None:
     with pytest.raises(ValueError, match=r"^sources must be at least two sources by name"):
         ConcatSource(sources)
