@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from cxrlab.datamodules import manifest as mf
+from cxrlab.datamodules.alterations import Alteration
 from cxrlab.datamodules.augment import Augmentation
 from cxrlab.datamodules.batches import CachedImages, RowSampler
 from cxrlab.datamodules.films import film_keys, find_pairs, near_duplicates
@@ -27,6 +28,10 @@ from cxrlab.datamodules.sources import Source
 from cxrlab.errors import DataError, check_choice, check_range
 
 _SHOWN_SKIPPED = 20
+_LUNGS_ONLY = Alteration.parse("lungs_only")
+
+Segment = Callable[[np.ndarray[Any, np.dtype[np.uint8]]], np.ndarray[Any, np.dtype[np.bool_]]]
+"""Finds lungs: images, uint8 (N, height, width, channels), to masks, bool (N, height, width)."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,9 @@ class ChestXRayDataModule(pl.LightningDataModule):
         fit: How an image gets that size: ``squeeze`` (the paper's: aspect ratio not kept), ``pad`` or ``crop``.
         contrast: ``none``, ``clahe`` or ``histeq``.
         border: Share of each side that is cut off first, in [0, 0.4).
+        mask: ``lungs``: everything outside the lungs turns black, last of the preprocessing. The masks are predicted
+            for every image of every class: real ones exist almost only for COVID-19 and would tell the label.
+        alter: Name of an :class:`~cxrlab.datamodules.alterations.Alteration`, of every image of every split.
         batch_size: Images per step.
         views: Views that are kept (``["PA"]``), as the source writes them; ``None`` keeps all.
         min_age: Years; younger patients are left out, those of unknown age stay.
@@ -77,6 +85,8 @@ class ChestXRayDataModule(pl.LightningDataModule):
         folds: Cross-validation: all images are pooled, whatever splits the source has, and spread over so many folds
             by patient, stratified by label (at least 2). ``test`` is then not used.
         fold: The fold that is the test split, in [0, ``folds``); validation images are drawn from the others.
+        permute_labels: Seed with which, after the splits are drawn, the labels of each split are dealt out anew between
+            patients: the negative control of a whole experiment. ``None`` keeps them.
         augment: Applied to training images only; none by default.
         num_workers: Processes that make batches; 0 makes them in the training process. The numbers are the same.
         persistent_workers: Keep them from one epoch to the next.
@@ -84,6 +94,9 @@ class ChestXRayDataModule(pl.LightningDataModule):
         allow_leak: Train although a patient, file or film is in more than one split; every report repeats it.
         cache: Folder in which measurements of images are kept, ``~`` is expanded; ``None`` keeps none.
         seed: Of the order of batches and of augmentation.
+
+    Attributes:
+        segment: Finds lungs; has to be set before :meth:`setup` where :attr:`needs_lungs`.
 
     Raises:
         ValueError: Names the argument, what is allowed and what was found.
@@ -97,6 +110,8 @@ class ChestXRayDataModule(pl.LightningDataModule):
         fit: str = "squeeze",
         contrast: str = "none",
         border: float = 0.0,
+        mask: str | None = None,
+        alter: str = "none",
         batch_size: int = 32,
         views: Sequence[str] | None = None,
         min_age: float | None = None,
@@ -109,6 +124,7 @@ class ChestXRayDataModule(pl.LightningDataModule):
         split_seed: int = 0,
         folds: int | None = None,
         fold: int | None = None,
+        permute_labels: int | None = None,
         augment: Augmentation | None = None,
         num_workers: int = 0,
         persistent_workers: bool = False,
@@ -125,7 +141,17 @@ class ChestXRayDataModule(pl.LightningDataModule):
         check_choice("on_error", on_error, ("raise", "skip"))
         check_range("seed", seed, 0, 2**32 - 1, integer=True)
         self.source = source
+        if mask not in (None, "lungs"):
+            raise ValueError(
+                f"mask must be null or lungs (predicted for every image; real masks would tell the label), got {mask!r}"
+            )
+        if permute_labels is not None:
+            check_range("permute_labels", permute_labels, 0, 2**32 - 1, integer=True)
         self.preprocessing = Preprocessing.create(image_size, channels, fit, contrast, border)
+        self.mask = mask
+        self.alteration = Alteration.parse(alter)
+        self.permute_labels = permute_labels
+        self.segment: Segment | None = None
         self.partition = Partition(val, test, split_seed, resplit, folds, fold, duplicates)
         self.selection = Selection(views, min_age, limit_per_patient, balance, split_seed)
         self.batch_size = batch_size
@@ -159,10 +185,40 @@ class ChestXRayDataModule(pl.LightningDataModule):
         if not self.allow_leak:
             refuse_leaks(arranged.leaks, self.source.name)
         used_all = len(arranged.rows) == len(listed)
-        self._images = pixels.images if used_all else pixels.images[arranged.rows]
+        self._images = self._changed(pixels.images if used_all else pixels.images[arranged.rows])
         inflating = self.partition.warnings(arranged.own, arranged.manifest, arranged.leaks, self.source.name)
-        self.warnings = [*inflating, *self.source.notes, *cache_notes, *_skipped(pixels.problems)]
+        self.warnings = [*self._changes(), *inflating, *self.source.notes, *cache_notes, *_skipped(pixels.problems)]
         self.manifest = arranged.manifest
+        if self.permute_labels is not None:
+            self.manifest = mf.deal_labels(self.manifest, self.permute_labels)
+
+    @property
+    def needs_lungs(self) -> bool:
+        """Whether :attr:`segment` is used."""
+        return self.mask is not None or self.alteration.needs_lungs
+
+    def _changed(self, images: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Masks and alters the images; lungs are found on what the preprocessing gives."""
+        lungs = None
+        if self.needs_lungs:
+            if self.segment is None:
+                raise DataError("data.mask and data.alter need a lung segmenter; set `segment` before setup()")
+            lungs = self.segment(images)
+        if self.mask is not None:
+            images = _LUNGS_ONLY.apply(images, lungs)
+        return images if self.alteration.kind == "none" else self.alteration.apply(images, lungs)
+
+    def _changes(self) -> list[str]:
+        """What a reader has to know of images and labels that are not the data set's own."""
+        found = []
+        if self.permute_labels is not None:
+            found.append(
+                f"data.permute_labels={self.permute_labels}: labels were dealt out anew between patients, a negative "
+                "control: nothing can be learnt, and scores better than chance point to a leak"
+            )
+        if self.alteration.kind != "none":
+            found.append(f"data.alter={self.alteration.name}: every image was altered ({self.alteration.words})")
+        return found
 
     def list_images(self) -> pd.DataFrame:
         """What the source lists and the filters leave, one row per image; begins the flow of cases anew.

@@ -114,6 +114,23 @@ def _joined(keys: pd.Series[Any], films: pd.Series[Any]) -> pd.Series[Any]:
     return pd.Series(first.to_numpy()[person], keys.index, keys.dtype)
 
 
+def deal_labels(manifest: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Deals the labels out anew between the people of each split: the negative control.
+
+    Everyone gets the label of somebody of the same split (at times their own), on all their images.
+
+    Args:
+        manifest: With a split on every row; not changed.
+        seed: Of the deal, at least 0.
+    """
+    rng, dealt, person = np.random.default_rng(seed), manifest.copy(), people(manifest)
+    for _, rows in manifest.groupby("split", sort=True):
+        own = rows.groupby(person[rows.index], sort=True)["label"].first()
+        given = pd.Series(rng.permutation(own.to_numpy()), own.index)
+        dealt.loc[rows.index, "label"] = person[rows.index].map(given).astype(int)
+    return dealt
+
+
 def ages(manifest: pd.DataFrame) -> pd.Series[float]:
     """Years, shape (rows,), NaN where unknown; a manifest that was read from a file holds them as text."""
     if "age" not in manifest.columns:

@@ -25,6 +25,7 @@ from cxrlab.datamodules import (
     reading,
 )
 from cxrlab.datamodules import manifest as mf
+from cxrlab.datamodules.alterations import Alteration
 from cxrlab.errors import DataError
 
 ClassFolders = Callable[..., Path]
@@ -504,3 +505,63 @@ def test_folds_of_the_papers_set(paper_root: Path) -> None:
         assert "its own split (148 train, 40 test images) is set aside" in datamodule.warnings[0]
         assert any("NOT CHECKED" in warning for warning in datamodule.warnings)
     assert len(tested) == len(set(tested)) == 188
+
+
+def test_every_image_of_every_split_is_altered_and_reports_say_so(root: Path) -> None:
+    plain, altered = ready(root), ready(root, alter="centre_black_50")
+    np.testing.assert_array_equal(altered.pixels, Alteration.parse("centre_black_50").apply(plain.pixels))
+    assert altered.warnings[0] == (
+        "data.alter=centre_black_50: every image was altered (central 50 % of each side black)"
+    )
+    assert (altered.manifest["split"] == plain.manifest["split"]).all()
+
+
+def test_lungs_are_found_on_what_the_preprocessing_gives_and_everything_else_turns_black(root: Path) -> None:
+    plain, masked = ready(root), module(root, mask="lungs")
+    assert masked.needs_lungs
+    masked.segment = bright
+    masked.setup()
+    np.testing.assert_array_equal(masked.pixels, np.where(bright(plain.pixels)[..., None], plain.pixels, 0))
+
+
+def test_an_alteration_that_needs_lungs_gets_them(root: Path) -> None:
+    plain, altered = ready(root), module(root, alter="lungs_only")
+    altered.segment = bright
+    altered.setup()
+    np.testing.assert_array_equal(altered.pixels, np.where(bright(plain.pixels)[..., None], plain.pixels, 0))
+
+
+def bright(images: Any) -> Any:
+    return images.mean(axis=-1) > 100
+
+
+def test_lungs_without_a_segmenter_are_an_error_and_not_whole_images(root: Path) -> None:
+    assert "set `segment` before setup()" in refused(root, mask="lungs")
+
+
+def test_real_masks_are_no_input(root: Path) -> None:
+    with pytest.raises(ValueError, match="mask must be null or lungs") as caught:
+        module(root, mask="annotations/lungVAE-masks")
+    assert "real masks would tell the label" in str(caught.value)
+
+
+def test_permuted_labels_stay_with_the_patient_and_come_from_the_split(tmp_path: Path) -> None:
+    def drawn(**options: Any) -> ChestXRayDataModule:
+        source = SyntheticSource(str(tmp_path), n_train=40, n_test=16, size=64)
+        datamodule = ChestXRayDataModule(source, image_size=16, **options)
+        datamodule.setup()
+        return datamodule
+
+    plain, dealt, again = drawn(), drawn(permute_labels=2), drawn(permute_labels=2)
+    assert (dealt.manifest["split"] == plain.manifest["split"]).all()
+    assert (dealt.manifest["label"] != plain.manifest["label"]).mean() > 0.2
+    assert (dealt.manifest["label"] == again.manifest["label"]).all()
+    assert (dealt.manifest.groupby("patient_id")["label"].nunique() == 1).all()
+    assert dealt.manifest["patient_id"].duplicated().any()
+    assert "negative control" in dealt.warnings[0]
+
+
+def test_permuted_labels_keep_the_number_of_patients_of_each_class(root: Path) -> None:
+    plain, dealt = ready(root), ready(root, permute_labels=1)  # every image a patient of its own
+    assert sizes(dealt) == sizes(plain)
+    assert (dealt.manifest["label"] != plain.manifest["label"]).any()
