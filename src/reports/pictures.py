@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cxrlab.datamodules import manifest as mf
+from cxrlab.datamodules.alterations import Alteration
 from cxrlab.datamodules.pixels import read_all
 from cxrlab.datamodules.preprocessing import Preprocessing
 from cxrlab.datamodules.reading import read_image
@@ -83,6 +84,9 @@ def baselines(record: RunRecord, images: npt.NDArray[np.uint8] | None = None) ->
 
 def _read_again(record: RunRecord, rows: pd.DataFrame) -> tuple[npt.NDArray[np.uint8] | None, str]:
     """The preprocessed images of rows, or ``None`` and why there are none."""
+    changed_by = _changed_by(record)
+    if changed_by:
+        return None, f"the run trained on altered images ({changed_by}), and its baselines.csv is not there"
     if len(rows) > MOST_IMAGES:
         return None, f"{len(rows)} images would have to be read again (at most {MOST_IMAGES} are)"
     pixels = read_all(list(rows["path"]), _preprocessing(record))
@@ -99,10 +103,9 @@ def samples(record: RunRecord, mark: str) -> Picture:
     originals, reason = _originals(rows)
     if originals is None:
         return Picture("", f"No sample images: {reason}.")
-    preprocessing = _preprocessing(record)
-    seen = np.stack([preprocessing.apply(image) for image in originals])
+    seen, note = _as_seen(record, originals)
     captions = [f"{_label(row.label)}\n{Path(str(row.path)).name}" for row in rows.itertuples()]
-    title = f"{mark}Training images as stored, and as the network sees them"
+    title = f"{mark}Training images as stored, and as the network sees them{note}"
     figure = figures.before_after(originals, seen, captions, title)
     return _saved(record, figure, "samples", title + figure_name(record, "Fig. 1 and 3"))
 
@@ -123,9 +126,9 @@ def mistakes(record: RunRecord, split: str, threshold: float, mark: str) -> Pict
     originals, reason = _originals(shown)
     if originals is None:
         return Picture("", f"{title}. Not shown: {reason}.")
-    preprocessing = _preprocessing(record)
-    images = np.stack([preprocessing.apply(image) for image in originals])
-    return _saved(record, figures.image_grid(images, [_caption(row) for _, row in shown.iterrows()]), "mistakes", title)
+    images, note = _as_seen(record, originals)
+    captions = [_caption(row) for _, row in shown.iterrows()]
+    return _saved(record, figures.image_grid(images, captions), "mistakes", title + note)
 
 
 def _caption(row: pd.Series[Any]) -> str:
@@ -149,6 +152,23 @@ def _originals(rows: pd.DataFrame) -> tuple[list[npt.NDArray[np.uint8]] | None, 
             return None, f"{row.path} has changed since the run"
         found.append(image.pixels)
     return found, ""
+
+
+def _as_seen(record: RunRecord, originals: list[npt.NDArray[np.uint8]]) -> tuple[npt.NDArray[np.uint8], str]:
+    """Images as the network saw them; and, where a few images do not tell what it saw, a note to say so."""
+    preprocessing = _preprocessing(record)
+    images = np.stack([preprocessing.apply(image) for image in originals])
+    data = mapping(record.config.get("data"))
+    alteration = Alteration.parse(data.get("alter", "none"))
+    if data.get("mask") or alteration.needs_lungs or alteration.kind in ("shuffle", "histogram"):
+        return images, f" (before {_changed_by(record)})"
+    return alteration.apply(images), ""
+
+
+def _changed_by(record: RunRecord) -> str:
+    """The options that changed images after they were read, as typed; empty where none did."""
+    data = mapping(record.config.get("data"))
+    return ", ".join(f"data.{key}={data[key]}" for key in ("mask", "alter") if data.get(key) not in (None, "none"))
 
 
 def _preprocessing(record: RunRecord) -> Preprocessing:

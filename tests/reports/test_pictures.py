@@ -145,3 +145,41 @@ def test_baselines_of_the_papers_set(paper_root: Path, tmp_path: Path) -> None:
     assert table is not None
     right = {name: int(((table[name] >= 0.5) == (table["label"] == 1)).sum()) for name in ("majority", "left_strip")}
     assert right == {"majority": 20, "left_strip": 40}
+
+
+def altered(record: RunRecord, **data: Any) -> RunRecord:
+    return RunRecord(**{**vars(record), "config": {"data": {"image_size": 16, **data}}})
+
+
+def test_altered_images_are_shown_as_the_network_saw_them(record: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Any] = []
+
+    def note(images: Any, texts: list[str]) -> Any:
+        shown.append(images)
+        return original(images, texts)
+
+    original = figures.image_grid
+    monkeypatch.setattr(figures, "image_grid", note)
+    picture = pictures.mistakes(altered(record, alter="centre_black_50"), "test", 0.5, "")
+    assert "before" not in picture.text
+    assert not shown[0][:, 4:12, 4:12].any()
+    assert shown[0][:, 0].any()
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"alter": "lungs_only"}, " (before data.alter=lungs_only)"),
+        ({"mask": "lungs", "alter": "centre_black_50"}, " (before data.mask=lungs, data.alter=centre_black_50)"),
+        ({"alter": "histogram"}, " (before data.alter=histogram)"),
+    ],
+)
+def test_what_a_few_files_do_not_tell_is_said(record: RunRecord, data: dict[str, Any], said: str) -> None:
+    assert pictures.samples(altered(record, **data), "").text.endswith("as the network sees them" + said)
+    assert pictures.mistakes(altered(record, **data), "test", 0.5, "").text.endswith(said)
+
+
+def test_baselines_of_altered_images_are_those_of_the_run_or_none(record: RunRecord) -> None:
+    table, reason = pictures.baselines(altered(record, alter="tiny_8"))
+    assert table is None
+    assert reason == "the run trained on altered images (data.alter=tiny_8), and its baselines.csv is not there"
