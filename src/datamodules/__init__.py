@@ -2,6 +2,7 @@
 
 from cxrlab.datamodules.augment import Augmentation
 from cxrlab.datamodules.chest_xray import ChestXRayDataModule
+from cxrlab.datamodules.lung_masks import LungMasksDataModule
 from cxrlab.datamodules.preprocessing import Preprocessing
 from cxrlab.datamodules.sources import (
     ActualmedSource,
@@ -13,6 +14,7 @@ from cxrlab.datamodules.sources import (
     ManifestSource,
     PaperSource,
     SyntheticSource,
+    WhichCollectionSource,
 )
 
 __all__ = [
@@ -24,8 +26,10 @@ __all__ = [
     "DarkCovidNetSource",
     "FolderSource",
     "KermanySource",
+    "LungMasksDataModule",
     "ManifestSource",
     "PaperSource",
     "Preprocessing",
     "SyntheticSource",
+    "WhichCollectionSource",
 ]

@@ -1,8 +1,8 @@
 """Versions of images with something taken away or added: what a classifier still gets right tells what it looks at.
 
 The protocol is that of L. Maguolo and L. Nanni, Inf Fusion 2021;76:1-7, who turned the centre of chest radiographs
-black, trained again, and lost next to nothing. Every alteration is applied to every image of every class alike and looks
-at no label; those that need lungs get predicted masks, since real masks exist almost only for images of one class.
+black, trained again, and lost next to nothing. Every alteration is applied to every image of every class alike and
+looks at no label; those that need lungs get predicted masks: real ones exist almost only for images of one class.
 """
 
 from __future__ import annotations

@@ -73,8 +73,8 @@ class ChestXRayDataModule(pl.LightningDataModule):
         min_age: Years; younger patients are left out, those of unknown age stay.
         limit_per_patient: Up to so many images of a patient, the first in the source's order.
         balance: Leave out images of the larger class until both have equally many.
-        duplicates: Several images of one film: ``keep`` (but never in two splits), ``drop`` all but the first, or
-            ``refuse`` those of several sources.
+        duplicates: Several images of one film: ``keep`` (but never in two splits), ``drop`` all but the first,
+            ``exclude`` every image of a film that several sources have, or ``refuse`` such films.
         val: Share of the training patients held out for validation, in (0, 1); ``"test"`` validates on the test images,
             as the paper does, and every report then says so. A source with a ``val`` split of its own keeps it.
         test: Share of the training patients held out for testing, in (0, 1), where the source has no ``test`` split;
@@ -97,6 +97,7 @@ class ChestXRayDataModule(pl.LightningDataModule):
 
     Attributes:
         segment: Finds lungs; has to be set before :meth:`setup` where :attr:`needs_lungs`.
+        lungs: What it found, bool of shape (rows of the manifest, height, width); ``None`` where it was not used.
 
     Raises:
         ValueError: Names the argument, what is allowed and what was found.
@@ -152,6 +153,7 @@ class ChestXRayDataModule(pl.LightningDataModule):
         self.alteration = Alteration.parse(alter)
         self.permute_labels = permute_labels
         self.segment: Segment | None = None
+        self.lungs: np.ndarray[Any, np.dtype[np.bool_]] | None = None
         self.partition = Partition(val, test, split_seed, resplit, folds, fold, duplicates)
         self.selection = Selection(views, min_age, limit_per_patient, balance, split_seed)
         self.batch_size = batch_size
@@ -199,14 +201,13 @@ class ChestXRayDataModule(pl.LightningDataModule):
 
     def _changed(self, images: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """Masks and alters the images; lungs are found on what the preprocessing gives."""
-        lungs = None
         if self.needs_lungs:
             if self.segment is None:
                 raise DataError("data.mask and data.alter need a lung segmenter; set `segment` before setup()")
-            lungs = self.segment(images)
+            self.lungs = self.segment(images)
         if self.mask is not None:
-            images = _LUNGS_ONLY.apply(images, lungs)
-        return images if self.alteration.kind == "none" else self.alteration.apply(images, lungs)
+            images = _LUNGS_ONLY.apply(images, self.lungs)
+        return images if self.alteration.kind == "none" else self.alteration.apply(images, self.lungs)
 
     def _changes(self) -> list[str]:
         """What a reader has to know of images and labels that are not the data set's own."""

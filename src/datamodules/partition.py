@@ -30,7 +30,7 @@ class Partition:
         folds: Cross-validation: the number of folds, at least 2; all images are pooled.
         fold: The one that is the test split, in [0, ``folds``).
         duplicates: What happens to several images of one film (near-duplicates): ``keep``; ``drop`` all but the first;
-            ``refuse`` those that come from several sources.
+            ``exclude`` all images of a film that several sources have; ``refuse`` such films.
 
     Raises:
         ValueError: Names the value that is out of range.
@@ -49,7 +49,7 @@ class Partition:
         _check_share("test", self.test, "all")
         check_range("split_seed", self.seed, 0, 2**32 - 1, integer=True)
         check_choice("resplit", self.resplit, (True, False))
-        check_choice("duplicates", self.duplicates, ("keep", "drop", "refuse"))
+        check_choice("duplicates", self.duplicates, ("keep", "drop", "exclude", "refuse"))
         self._check_folds()
 
     def _check_folds(self) -> None:
@@ -79,10 +79,12 @@ class Partition:
 
         Args:
             manifest: With ``film`` on every row.
-            flow: Gets a step where ``duplicates`` is ``drop``.
+            flow: Gets a step where ``duplicates`` is ``drop`` or ``exclude``.
         """
         if self.duplicates == "drop":
             manifest = flow.keep(manifest, ~manifest["film"].duplicated(), "another image of the same film")
+        if self.duplicates == "exclude":
+            manifest = flow.keep(manifest, ~_shared(manifest), "film that several sources have")
         return manifest
 
     def refuse_shared(self, manifest: pd.DataFrame) -> None:
@@ -93,7 +95,7 @@ class Partition:
         """
         if self.duplicates != "refuse":
             return
-        shared = manifest[manifest.groupby("film")["source"].transform("nunique") > 1]
+        shared = manifest[_shared(manifest)]
         if len(shared):
             lines = [_shared_film(rows) for _, rows in shared.groupby("film", sort=False)]
             hint = (
@@ -188,6 +190,11 @@ def refuse_leaks(leaks: list[str], name: str) -> None:
             "train all the same (every report then says so)"
         )
         raise DataError("\n  ".join([f"{name}: {len(leaks)} leak(s) between splits:", *_first(leaks), hint]))
+
+
+def _shared(manifest: pd.DataFrame) -> pd.Series[bool]:
+    """Whether each image is of a film that several sources have."""
+    return manifest.groupby("film")["source"].transform("nunique") > 1
 
 
 def _shared_film(rows: pd.DataFrame) -> str:

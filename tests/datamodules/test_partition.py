@@ -64,6 +64,15 @@ def test_repeats_of_a_film_are_kept_or_dropped() -> None:
     assert [(step.step, step.removed) for step in flow.steps] == [("another image of the same film", 2)]
 
 
+def test_films_that_several_sources_have_are_left_out_with_all_their_images() -> None:
+    flow = Flow("x")
+    kept = Partition(duplicates="exclude").without_repeats(films(film=SHARED), flow)
+    assert kept.index.tolist() == [2, 3, 4, 5, 6, 7, 10, 11, 12, 13, 14, 15]
+    assert [(step.step, step.removed) for step in flow.steps] == [("film that several sources have", 4)]
+    of_one_source = films(film=[0, 0, *range(2, 16)])
+    assert len(Partition(duplicates="exclude").without_repeats(of_one_source, flow)) == 16
+
+
 def test_films_in_two_sources_are_refused_by_name() -> None:
     with pytest.raises(DataError) as caught:
         Partition(duplicates="refuse").refuse_shared(films(film=SHARED))
@@ -96,7 +105,10 @@ def test_leaks_end_a_training_and_say_what_to_do() -> None:
     ("options", "message"),
     [
         ({"resplit": "no"}, "resplit must be one of True, False"),
-        ({"duplicates": "drp"}, "duplicates must be one of keep, drop, refuse, got 'drp'; did you mean 'drop'"),
+        (
+            {"duplicates": "drp"},
+            "duplicates must be one of keep, drop, exclude, refuse, got 'drp'; did you mean",
+        ),
         ({"test": "every"}, "test must be one of all"),
         ({"val": 1.0}, "val must be a number in"),
     ],

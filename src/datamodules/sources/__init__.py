@@ -10,6 +10,7 @@ from cxrlab.datamodules.sources.kermany import KermanySource
 from cxrlab.datamodules.sources.paper import PaperSource
 from cxrlab.datamodules.sources.synthetic import SyntheticSource
 from cxrlab.datamodules.sources.table import ManifestSource
+from cxrlab.datamodules.sources.which_collection import WhichCollectionSource
 
 __all__ = [
     "ActualmedSource",
@@ -22,4 +23,5 @@ __all__ = [
     "PaperSource",
     "Source",
     "SyntheticSource",
+    "WhichCollectionSource",
 ]

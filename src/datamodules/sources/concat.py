@@ -67,7 +67,7 @@ class ConcatSource:
         sources = self.sources.values()
         self.flow = Flow(self.name, [step for source in sources for step in source.flow.steps])
         self.notes = [self._own(key, note) for key, source in self.sources.items() for note in source.notes]
-        table = _filled(pd.concat(tables.values(), ignore_index=True))
+        table = filled(pd.concat(tables.values(), ignore_index=True))
         self._check_names(tables)
         self.flow.start(table, f"images of {len(tables)} sources together")
         table = self._each_file_once(table)
@@ -130,7 +130,7 @@ class ConcatSource:
         return notes
 
 
-def _filled(table: pd.DataFrame) -> pd.DataFrame:
+def filled(table: pd.DataFrame) -> pd.DataFrame:
     """Empty text where a source lacks a column of text; numbers stay missing numbers."""
     text = [column for column in table.columns if not pd.api.types.is_numeric_dtype(table[column])]
     return table.assign(**{column: table[column].fillna("") for column in text})

@@ -1,0 +1,315 @@
+"""What finds lungs: training it, measuring it on people it has not seen, and loading it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf, open_dict
+from pytorch_lightning.callbacks import RichProgressBar
+from pytorch_lightning.trainer.states import TrainerStatus
+from rich import get_console
+
+from cxrlab.callbacks import History
+from cxrlab.config import Problems, build, check_names
+from cxrlab.console import say
+from cxrlab.datamodules import LungMasksDataModule
+from cxrlab.errors import CheckpointError, ConfigError, check_range
+from cxrlab.evaluation.overlap import dice, iou, mean_with_interval
+from cxrlab.files import write_atomically, write_json, write_text
+from cxrlab.models import LungModule, LungUnet, Segmenter
+from cxrlab.reports.lungs_report import Overlay, write_lungs_report
+from cxrlab.runs import RunFolder, load_checkpoint
+from cxrlab.runs.folder import LUNGS
+from cxrlab.steps.assembly import KEYS
+from cxrlab.steps.quiet import quiet_lightning
+
+FORMAT = 1
+"""Version of the entry ``lungs`` of a checkpoint."""
+
+_READ = ("data", "model", "optimizer", "scheduler", "trainer", "logger", "task", "seed", "output_dir")
+_ENTRY = "lungs"
+_HOW = "`python train.py experiment=lungs` trains one, `… data.cohen=false data.phantoms=200` on drawn phantoms only"
+_SHOWN = 10  # overlays of either kind
+
+
+def train_lungs(config: DictConfig, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Measures by folds of people how well lungs are found, then trains on all masks and keeps that.
+
+    Args:
+        config: As composed from ``conf/train.yaml`` with ``experiment=lungs``.
+        overrides: What was typed.
+
+    Returns:
+        The contents of ``metrics.json``; and by name ``run``, ``datamodule`` and ``segmenter``.
+
+    Raises:
+        UserError: Something was asked for that cannot be done; nothing was overwritten.
+    """
+    began = time.monotonic()
+    _refuse(config, overrides)
+    with open_dict(config):
+        config = OmegaConf.masked_copy(config, [key for key in _READ if key in config])
+    run = RunFolder(config.output_dir)
+    run.check_free()
+    datamodule = _assemble(config)
+    datamodule.setup()
+    run.begin(config, overrides)
+    _banner(run, datamodule)
+    try:
+        parts = [_fold(config, run, datamodule, fold) for fold in range(datamodule.folds)]
+        say(f"final     on all {len(datamodule.manifest)} images")
+        network = _fit(config, run, datamodule, None)
+    except KeyboardInterrupt:
+        return _interrupted(run), {"run": run}
+    found = pd.concat([table for table, _ in parts]).sort_index()
+    predicted = {row: mask for _, masks in parts for row, mask in masks.items()}
+    write_text(run.path / "masks.csv", found.to_csv(index=False))
+    write_text(run.flow, datamodule.flow.table().to_csv(index=False))
+    held_out = {str(source): _summary(rows) for source, rows in found.groupby("source", sort=True)}
+    keep(run.path / LUNGS, network, datamodule, held_out)
+    segmenter = load_segmenter(str(run.path / LUNGS))
+    metrics = {
+        "status": "finished",
+        "task": "segment",
+        "synthetic": datamodule.synthetic,
+        "held_out": held_out,
+        "folds": datamodule.folds,
+        "epochs": int(config.trainer.max_epochs),
+        "images": len(found),
+        "people": int(found["person"].nunique()),
+        "fingerprint": datamodule.fingerprint,
+        "weights": segmenter.fingerprint,
+        "wall_seconds": round(time.monotonic() - began, 3),
+    }
+    shown = {title: _overlays(rows, datamodule, predicted) for title, rows in _chosen(found, datamodule.seed).items()}
+    page = write_lungs_report(run.path, metrics, found, shown, datamodule.flow.table())
+    write_json(run.metrics, metrics)
+    for source, summary in held_out.items():
+        say(f"{'SYNTHETIC ' if source == 'synthetic' else ''}{source}: {_sentence(summary)}")
+    say(f"lungs    {_relative(run.path / LUNGS)}\nreport   {_relative(page)}")
+    return metrics, {"run": run, "datamodule": datamodule, "segmenter": segmenter}
+
+
+def load_segmenter(lungs: str) -> Segmenter:
+    """Loads what finds lungs.
+
+    Args:
+        lungs: The folder of a finished run of ``experiment=lungs``, a folder above some (the newest finished one is
+            taken), or a ``.ckpt`` file; ``~`` is expanded.
+
+    Raises:
+        CheckpointError: There is none, or the file cannot be used; it may come from a stranger.
+    """
+    path = _locate(str(lungs))
+    checkpoint = load_checkpoint(path)
+    entry = checkpoint.get(_ENTRY)
+    if not isinstance(entry, dict) or entry.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: holds nothing that finds lungs (format {FORMAT}); {_HOW}")
+    try:
+        check_range("image_size", entry["image_size"], 32, 1024, integer=True)
+        with torch.device("meta"):  # no memory is taken by what a stranger's file says of its size
+            network = LungUnet(list(entry["channels"]))
+        if entry["image_size"] % network.multiple:
+            raise ValueError(f"image_size must be a multiple of {network.multiple}, got {entry['image_size']}")
+        network.load_state_dict(checkpoint["state_dict"], assign=True)
+        if any(value.dtype != torch.float32 for value in network.state_dict().values()):
+            raise ValueError("weights must be float32")
+        trained_on = tuple(str(source) for source in entry["sources"])
+        return Segmenter(network, entry["image_size"], path, trained_on)
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: its weights cannot be used ({reason}); {_HOW}") from None
+
+
+def keep(path: Path, network: LungUnet, datamodule: LungMasksDataModule, held_out: dict[str, Any]) -> None:
+    """Writes the checkpoint: weights and plain values, all that is needed to find lungs with it."""
+    entry = {
+        "format": FORMAT,
+        "channels": network.channels,
+        "image_size": datamodule.image_size,
+        "sources": sorted(datamodule.manifest["source"].unique().tolist()),
+        "synthetic": datamodule.synthetic,
+        "held_out": held_out,
+        "data": {"images": len(datamodule.manifest), "fingerprint": datamodule.fingerprint},
+    }
+    state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
+    write_atomically(path, lambda file: torch.save({"state_dict": state, _ENTRY: entry}, file))
+
+
+def _locate(lungs: str) -> Path:
+    """The checkpoint that a user means by ``lungs=…``."""
+    given = Path(lungs).expanduser()
+    if given.is_file():
+        return given
+    if not given.exists():
+        raise CheckpointError(f"lungs={lungs}: no such file or folder; {_HOW}")
+    finished = [path for path in given.rglob(LUNGS) if _finished(path.parent)]
+    if not finished:
+        raise CheckpointError(f"lungs={lungs}: no finished run of experiment=lungs in this folder; {_HOW}")
+    return max(finished, key=lambda path: (path.stat().st_mtime_ns, str(path)))
+
+
+def _finished(folder: Path) -> bool:
+    try:
+        return bool(json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["status"] == "finished")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _refuse(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuses what a segmentation would not read, rather than ignoring it."""
+    if config.ckpt_path:
+        raise ConfigError(
+            f"ckpt_path={config.ckpt_path}: a training of lungs takes minutes and is not continued: repeat its command "
+            "without ckpt_path; lungs=… is where a finished one is named"
+        )
+    roots = [override.lstrip("+~").partition("=")[0].partition(".")[0].partition("@")[0] for override in overrides]
+    strays = [override for override, root in zip(overrides, roots, strict=True) if root in {*KEYS} - {*_READ}]
+    if strays:
+        raise ConfigError(
+            f"{', '.join(strays)}: not read by task=segment, which has its own loss and augmentation and keeps the "
+            f"last epoch; leave it out. It reads {', '.join(_READ)}"
+        )
+    for group, option, target in (("data", "lungs", "LungMasksDataModule"), ("model", "lung_unet", "LungUnet")):
+        if str((config.get(group) or {}).get("_target_", "")).rpartition(".")[2] != target:
+            raise ConfigError(f"{group}: task=segment needs {group}={option}, as in experiment=lungs")
+
+
+def _assemble(config: DictConfig) -> LungMasksDataModule:
+    """Checks everything before any file is read; the network and the trainer are built again for every fold."""
+    problems = Problems()
+    check_names(config, KEYS, problems, supplied={"trainer": {"callbacks", "logger"}})
+    with problems.guard("seed"):
+        check_range("seed", config.seed, 0, 2**32 - 1, integer=True)
+    with problems.guard("trainer.max_epochs"):
+        check_range("max_epochs", config.trainer.get("max_epochs"), 1, integer=True)
+    if config.trainer.get("devices") != 1:
+        problems.add("trainer.devices", f"must be 1, got {config.trainer.get('devices')!r}")
+    datamodule, network = problems.build(config, "data"), problems.build(config, "model")
+    if datamodule is not None and network is not None and datamodule.image_size % network.multiple:
+        problems.add("data.image_size", f"must be a multiple of {network.multiple}, got {datamodule.image_size}")
+    for group in ("optimizer", "scheduler", "logger"):
+        problems.build(config, group)
+    with quiet_lightning():
+        problems.build(config, "trainer", callbacks=[], logger=False, enable_checkpointing=False)
+    problems.raise_if_any()
+    assert isinstance(datamodule, LungMasksDataModule)
+    return datamodule
+
+
+def _fold(
+    config: DictConfig, run: RunFolder, datamodule: LungMasksDataModule, fold: int
+) -> tuple[pd.DataFrame, dict[int, Any]]:
+    """Trains without a fold; returns its rows of the manifest with how well lungs were found, and the masks by row."""
+    began = time.monotonic()
+    segment = Segmenter(_fit(config, run, datamodule, fold), datamodule.image_size, run.path)
+    rows = datamodule.rows("val")
+    table = datamodule.manifest.iloc[rows].copy()
+    predicted = [segment(datamodule.images[row][None])[0] for row in rows]
+    truth = [datamodule.masks[row] for row in rows]
+    table["dice"] = [dice(mask, true) for mask, true in zip(predicted, truth, strict=True)]
+    table["iou"] = [iou(mask, true) for mask, true in zip(predicted, truth, strict=True)]
+    table["share"], table["true_share"] = [mask.mean() for mask in predicted], [true.mean() for true in truth]
+    means = ", ".join(f"{source} {part['dice'].mean():.3f}" for source, part in table.groupby("source"))
+    seconds = time.monotonic() - began
+    say(f"fold {fold + 1}/{datamodule.folds}  Dice {means} on {len(rows)} held-out images  {seconds:.0f} s")
+    return table, dict(zip(rows.tolist(), predicted, strict=True))
+
+
+def _fit(config: DictConfig, run: RunFolder, datamodule: LungMasksDataModule, fold: int | None) -> LungUnet:
+    """Trains one network from its seed; ``fold`` is held out, or nothing."""
+    name = "final" if fold is None else f"fold_{fold + 1}"
+    problems = Problems()
+    pl.seed_everything(config.seed, workers=False, verbose=False)
+    datamodule.hold_out(fold)
+    network = problems.build(config, "model")
+    assert isinstance(network, LungUnet)
+    module = LungModule(network, problems.build(config, "optimizer"), problems.build(config, "scheduler"))
+    bar = get_console().is_terminal
+    callbacks = [History(run.path / "history" / f"{name}.csv"), *([RichProgressBar()] if bar else [])]
+    with quiet_lightning():
+        extra: dict[str, Any] = {"enable_checkpointing": False, "enable_progress_bar": bar, "callbacks": callbacks}
+        extra |= {"limit_val_batches": 0} if fold is None else {}
+        trainer = problems.build(config, "trainer", logger=_loggers(config, name), **extra)
+        problems.raise_if_any()
+        try:
+            trainer.fit(module, datamodule=datamodule)
+        except SystemExit:  # Lightning's answer to Ctrl-C
+            if trainer.state.status == TrainerStatus.INTERRUPTED:
+                raise KeyboardInterrupt from None
+            raise
+    return network.cpu()
+
+
+def _loggers(config: DictConfig, name: str) -> list[Any]:
+    """The run's loggers, each with a part of its own for one training."""
+    plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    nodes = (plain.get("logger") or {}).values()
+    return [build({**node, "version": name} if "version" in node else node) for node in nodes]
+
+
+def _summary(rows: pd.DataFrame) -> dict[str, Any]:
+    """Dice and IoU of the held-out images of one collection, with intervals, and how large lungs were found."""
+    people = rows["person"].to_numpy()
+    means = {name: mean_with_interval(rows[name], people) for name in ("dice", "iou", "share", "true_share")}
+    return {
+        "images": len(rows),
+        "people": int(rows["person"].nunique()),
+        **means,
+        "median_dice": float(rows["dice"].median()),
+        "worst_dice": float(rows["dice"].min()),
+        "below_0.8": int((rows["dice"] < 0.8).sum()),
+    }
+
+
+def _sentence(summary: dict[str, Any]) -> str:
+    each = summary["dice"]
+    limits = "" if each["low"] is None else f" [{each['low']:.3f}, {each['high']:.3f}]"
+    images = f"{summary['images']} held-out images of {summary['people']} people"
+    return f"Dice {each['value']:.3f}{limits}, {images}, {each['method']}"
+
+
+def _chosen(found: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
+    """Ten images drawn by lot and the ten worst, of patients where there are any."""
+    shown = found[found["source"] == "cohen"] if (found["source"] == "cohen").any() else found
+    lot = shown.sample(min(_SHOWN, len(shown)), random_state=seed)
+    return {"drawn": lot.sort_index(), "worst": shown.sort_values("dice", kind="stable").head(_SHOWN)}
+
+
+def _overlays(rows: pd.DataFrame, datamodule: LungMasksDataModule, predicted: dict[int, Any]) -> list[Overlay]:
+    return [
+        Overlay(datamodule.images[row][..., 0], datamodule.masks[row], predicted[row], rows.loc[row, "dice"])
+        for row in rows.index
+    ]
+
+
+def _banner(run: RunFolder, datamodule: LungMasksDataModule) -> None:
+    """What is trained on, and where it goes."""
+    lines = ["SYNTHETIC data: these are drawn phantoms, no patients"] if datamodule.synthetic else []
+    for source, rows in datamodule.manifest.groupby("source", sort=True):
+        lines += [f"data      {source}: {len(rows)} images with lung masks, {rows['person'].nunique()} people"]
+    lines += [
+        f"network   {datamodule.image_size}x{datamodule.image_size}, {datamodule.folds} folds, then one on everything"
+    ]
+    say("\n".join([*lines, f"run       {_relative(run.path)}"]))
+
+
+def _interrupted(run: RunFolder) -> dict[str, Any]:
+    """Notes that nothing came of the run."""
+    metrics = {"status": "interrupted", "task": "segment"}
+    write_json(run.metrics, metrics)
+    say(f"interrupted: no {LUNGS} was written and a segmentation is not continued; repeat the command")
+    return metrics
+
+
+def _relative(path: Path) -> str:
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
