@@ -1,0 +1,113 @@
+"""Whether acting on a score does more good than treating everybody or nobody: net benefit.
+
+Source: A. J. Vickers and E. B. Elkin, Med Decis Making 2006;26:565-574.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from cxrlab.errors import check_range
+from cxrlab.evaluation.figures import BLUE, DPI, GREY, ORANGE
+from cxrlab.evaluation.statistics import bootstrap_method, checked, patient_weights
+
+THRESHOLDS = np.arange(1, 100) / 100
+"""Probabilities of disease from which on a reader would act."""
+
+
+def decision_curve(
+    labels: npt.ArrayLike,
+    scores: npt.ArrayLike,
+    patients: npt.ArrayLike,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> dict[str, Any]:
+    """Returns the net benefit per image, ``TP / n - FP / n t / (1 - t)``, at each threshold t.
+
+    It is that of these images, with their share of Positive; where the disease is rarer it is less. It takes scores as
+    probabilities: read it of calibrated ones.
+
+    Args:
+        labels: Shape (n,): 0 Negative, 1 Positive.
+        scores: Shape (n,): probability of Positive, in [0, 1].
+        patients: Shape (n,): one identifier per image, see :func:`cxrlab.evaluation.summarise`.
+        resamples: Number of resamples of patients, at least 100.
+        seed: Of the resampling, at least 0.
+        confidence: Coverage of the band at each threshold for itself, in (0, 1).
+
+    Returns:
+        Plain values: ``prevalence`` (share of Positive images), ``method``, and lists as long as :data:`THRESHOLDS`:
+        ``thresholds``, ``model``, ``low``, ``high``, ``treat_all``. Treating nobody has a net benefit of 0.
+
+    Raises:
+        ValueError: Names the argument that is wrong, what was expected and what was found.
+    """
+    y, s, ids = checked(labels, scores, patients)
+    check_range("resamples", resamples, 100, integer=True)
+    odds = THRESHOLDS / (1 - THRESHOLDS)
+    # What calling an image Positive at each threshold adds: 1 if it is, minus the odds if not; shape (n, thresholds).
+    gain = np.where(s[:, None] >= THRESHOLDS, np.where(y[:, None], 1.0, -odds), 0.0)
+    draws = [w @ gain / w.sum(axis=1, keepdims=True) for w in patient_weights(y, ids, resamples, seed)]
+    low, high = np.quantile(np.concatenate(draws), [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    prevalence = float(y.mean())
+    return {
+        "prevalence": prevalence,
+        "method": f"{bootstrap_method(y, ids, resamples, confidence)}, at each threshold for itself",
+        "thresholds": THRESHOLDS.tolist(),
+        "model": gain.mean(axis=0).tolist(),
+        "low": low.tolist(),
+        "high": high.tolist(),
+        "treat_all": (prevalence - (1 - prevalence) * odds).tolist(),
+    }
+
+
+def useful_range(curve: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The thresholds at which the lower end of the band is above treating everybody and treating nobody.
+
+    Args:
+        curve: As :func:`decision_curve` gives it.
+
+    Returns:
+        Lowest and highest of them; between them there may be others at which it is not. ``None`` if there is none.
+    """
+    better = np.array(curve["low"]) > np.maximum(np.array(curve["treat_all"]), 0)
+    if not better.any():
+        return None
+    inside = np.array(curve["thresholds"])[better]
+    return float(inside[0]), float(inside[-1])
+
+
+def figure(curve: Mapping[str, Any], threshold: float, title: str) -> Figure:
+    """Draws a decision curve.
+
+    Args:
+        curve: As :func:`decision_curve` gives it.
+        threshold: The one at which the model calls images Positive.
+        title: First line of the title; the prevalence is added.
+    """
+    drawn = Figure(figsize=(5.4, 4.2), dpi=DPI, layout="constrained")
+    axes = drawn.add_subplot()
+    axes.set_title(f"{title}\n(at these images' {curve['prevalence']:.0%} Positive)", fontsize=11, parse_math=False)
+    at = curve["thresholds"]
+    axes.axhline(0, color="black", linewidth=1.2, label="treat nobody")
+    axes.plot(at, curve["treat_all"], color=GREY, linestyle=":", linewidth=1.6, label="treat everybody")
+    axes.fill_between(at, curve["low"], curve["high"], color=BLUE, alpha=0.2, linewidth=0, label="95 %, by patient")
+    axes.plot(at, curve["model"], color=BLUE, linewidth=2, label="act on the score")
+    axes.axvline(threshold, color=ORANGE, linestyle="--", linewidth=1.2, label=f"threshold {threshold:.3g}")
+    top = max(curve["prevalence"], *curve["high"])
+    axes.set_ylim(-0.15 * top - 0.01, 1.08 * top + 0.01)  # below, it only says that acting does harm
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("probability from which on one would act")
+    axes.set_ylabel("net benefit per image")
+    axes.grid(color="#e5e5e5", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    drawn.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=3)
+    return drawn

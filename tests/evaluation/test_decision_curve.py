@@ -1,0 +1,67 @@
+"""Net benefit by hand and by its limits, and the figure."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from cxrlab.evaluation.decision_curve import decision_curve, figure, useful_range
+
+IDS = [f"p{i}" for i in range(200)]
+
+
+def drawn(seed: int, informative: bool) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    scores = rng.beta(1, 1, 200)
+    return (rng.random(200) < (scores if informative else 0.5)).astype(int), scores
+
+
+def test_net_benefit_by_hand() -> None:
+    curve = decision_curve([1, 1, 0, 0, 0], [0.9, 0.15, 0.5, 0.3, 0.1], list("abcde"))
+    at = {round(t, 2): value for t, value in zip(curve["thresholds"], curve["model"], strict=True)}
+    assert at[0.2] == pytest.approx(1 / 5 - 2 / 5 * 0.25)  # one hit, two false alarms
+    assert at[0.05] == pytest.approx(2 / 5 - 3 / 5 * 0.05 / 0.95)  # everybody
+    assert at[0.95] == 0  # nobody
+    everybody = dict(zip(curve["thresholds"], curve["treat_all"], strict=True))
+    assert everybody[0.05] == pytest.approx(at[0.05])
+    assert everybody[0.4] == pytest.approx(0)  # at the prevalence, treating everybody is worth nothing
+    assert curve["prevalence"] == 0.4
+
+
+def test_a_perfect_score_has_the_prevalence_as_its_net_benefit() -> None:
+    labels = np.arange(200) % 2
+    curve = decision_curve(labels, labels.astype(float), IDS)
+    assert curve["model"] == pytest.approx([0.5] * 99)
+    assert useful_range(curve) == (0.01, 0.99)
+
+
+def test_the_band_holds_the_curve_and_is_plain() -> None:
+    curve = decision_curve(*drawn(0, informative=True), IDS)
+    low, value, high = (np.array(curve[name]) for name in ("low", "model", "high"))
+    assert (low <= value + 1e-12).all()
+    assert (value <= high + 1e-12).all()
+    assert json.loads(json.dumps(curve)) == curve
+    again = decision_curve(*drawn(0, informative=True), IDS)
+    assert curve == again
+
+
+def test_only_an_informative_score_is_of_use() -> None:
+    useful = useful_range(decision_curve(*drawn(1, informative=True), IDS))
+    assert useful is not None
+    assert useful[0] < 0.5 < useful[1]
+    assert useful_range(decision_curve(*drawn(1, informative=False), IDS)) is None
+
+
+def test_one_class_is_no_crash() -> None:
+    assert decision_curve([0, 0], [0.2, 0.6], ["a", "b"])["treat_all"][49] == pytest.approx(-1)
+
+
+def test_the_figure_names_what_it_draws() -> None:
+    drawn_figure = figure(decision_curve(*drawn(2, informative=True), IDS), 0.4, "Test: decision curve")
+    axes = drawn_figure.axes[0]
+    names = [text.get_text() for text in drawn_figure.legends[0].get_texts()]
+    assert {"treat nobody", "treat everybody", "act on the score", "threshold 0.4"} <= set(names)
+    assert "% Positive" in axes.get_title()
+    assert axes.get_ylim()[0] > -0.2
