@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, open_dict
 
 from cxrlab.config import resolvers
@@ -13,6 +15,8 @@ from cxrlab.config import resolvers
 
 def compose(name: str, overrides: Sequence[str], output_dir: str | Path) -> DictConfig:
     """Composes what ``python <name>.py <overrides>`` would, to be handed to that function.
+
+    Inside of an entry point its own search path counts, so that a ``--config-dir`` is looked into as well.
 
     Args:
         name: ``train``, ``evaluate``, ``compare`` or ``report``.
@@ -23,8 +27,25 @@ def compose(name: str, overrides: Sequence[str], output_dir: str | Path) -> Dict
         The configuration, without Hydra's own node.
     """
     resolvers.register()
-    with hydra.initialize_config_module("cxrlab.conf", version_base="1.3"):
+    with _search_path():
         config = hydra.compose(name, overrides=list(overrides))
     with open_dict(config):
         config.output_dir = str(output_dir)
     return config
+
+
+def group_options(group: str) -> list[str]:
+    """The options of a group, ``data`` for example; those that are parts of others are left out."""
+    with _search_path():
+        loader = GlobalHydra.instance().config_loader()
+        return sorted(name for name in loader.get_group_options(group) if not name.startswith("_"))
+
+
+@contextmanager
+def _search_path() -> Iterator[None]:
+    """Makes Hydra look into ``cxrlab.conf``, unless an entry point of this process has told it where to look."""
+    if GlobalHydra.instance().is_initialized():
+        yield
+        return
+    with hydra.initialize_config_module("cxrlab.conf", version_base="1.3"):
+        yield

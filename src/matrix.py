@@ -1,0 +1,64 @@
+"""Trains on each of several sets and tests on every other: ``python src/matrix.py train='[paper,cohen]'``."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich import get_console
+
+from cxrlab.console import say
+from cxrlab.entry import command_line
+from cxrlab.reports.matrix_page import Matrix, terminal_matrix, write_matrix
+from cxrlab.steps.matrix import find_places, measure_matrix, plan_trainings, score_all, train_all
+from cxrlab.steps.matrix_plan import plan_matrix
+from cxrlab.train import train
+
+FAILED = 1
+"""Exit status where a training or a cell failed; the page tells of the others."""
+
+
+def matrix(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[Matrix, dict[str, Any]]:
+    """Trains every row under every seed, tests it on every column, and says what is lost between them.
+
+    Args:
+        config: As composed from ``conf/matrix.yaml``.
+        overrides: What was typed, for the record.
+
+    Returns:
+        What was found; and by name: ``page``, the path of ``matrix.html``, with ``matrix.json`` beside it.
+
+    Raises:
+        UserError: The configuration is wrong, or a set is not there; nothing was trained.
+    """
+    began = time.monotonic()
+    plan = plan_matrix(config)
+    places = find_places(plan)
+    trainings = plan_trainings(plan)
+    trained, failures = train_all(plan, trainings, train)
+    scores = score_all(plan, trained, places)
+    found = measure_matrix(plan, trained, places, scores, failures)
+    command = shlex.join(["python", "src/matrix.py", *overrides])
+    page = write_matrix(Path(config.output_dir), found, time.monotonic() - began, command)
+    get_console().print(terminal_matrix(found))
+    say(f"matrix   {page}")
+    return found, {"page": page}
+
+
+def _job(config: DictConfig, overrides: Sequence[str]) -> None:
+    found, _ = matrix(config, overrides)
+    if found.failures:
+        raise SystemExit(FAILED)
+
+
+def main() -> None:
+    """The command line."""
+    command_line("matrix", _job, "type the same again: what was trained is kept")
+
+
+if __name__ == "__main__":
+    main()

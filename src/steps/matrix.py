@@ -1,0 +1,508 @@
+"""The steps of a matrix: train what is not there yet, score every place, remove what was trained on, count."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from omegaconf import DictConfig, OmegaConf
+from rich import get_console
+from threadpoolctl import threadpool_limits
+
+from cxrlab import __version__
+from cxrlab.config import Problems, compose
+from cxrlab.console import say
+from cxrlab.datamodules import ChestXRayDataModule
+from cxrlab.datamodules import manifest as mf
+from cxrlab.datamodules.shelf import key_of
+from cxrlab.errors import ConfigError, DataError, UserError
+from cxrlab.evaluation import matrix as statistics
+from cxrlab.evaluation.matrix import Answers
+from cxrlab.files import write_text
+from cxrlab.models import ClassifierModule
+from cxrlab.reports.matrix_page import Cell, ColumnFacts, Matrix, RowFacts
+from cxrlab.runs import LoadedModel, RunFolder
+from cxrlab.steps import results
+from cxrlab.steps.assembly import assemble, assemble_evaluation
+from cxrlab.steps.edges import Edge, Edges
+from cxrlab.steps.matrix_plan import Column, Plan, Row
+from cxrlab.steps.overlap import Pool, Shared, pool, shared
+
+Failure = tuple[str, str]
+"""What could not be done, and why."""
+Train = Callable[[DictConfig, list[str]], tuple[dict[str, Any], dict[str, Any]]]
+"""``cxrlab.train.train``."""
+
+_CHECKPOINT_SEED = "of the checkpoint"
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training that is to be there: a row under a seed."""
+
+    row: Row
+    seed: int
+    config: DictConfig
+    typed: list[str]
+    run: RunFolder
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Weights to be tested.
+
+    Attributes:
+        row: Name of the row.
+        seed: In words.
+        weights: Checkpoint file.
+        trained: Rows of the images that it was trained and validated on; ``None`` where they are not known.
+    """
+
+    row: str
+    seed: str
+    weights: Path
+    trained: pd.DataFrame | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """A column before it is scored: its configuration for ``evaluate.py``, and what its source says."""
+
+    column: Column
+    config: DictConfig
+    listing: str
+    facts: ColumnFacts
+    cache: Path | None
+
+
+@dataclass
+class Scores:
+    """What was scored, by row and column: one table per seed, and whether the row was trained on this place.
+
+    ``synthetic`` tells whether a model was trained on drawn images.
+    """
+
+    tables: dict[tuple[str, str], list[pd.DataFrame]] = field(default_factory=dict)
+    internal: dict[tuple[str, str], bool] = field(default_factory=dict)
+    synthetic: bool = False
+    failures: list[Failure] = field(default_factory=list)
+
+
+# What is to be done ---------------------------------------------------------------------------------------------------
+
+
+def plan_trainings(plan: Plan) -> list[Training]:
+    """Composes and checks every training, and lists its images; nothing is trained yet.
+
+    Raises:
+        UserError: A recipe is wrong, or a set is not there; names the row.
+    """
+    found = []
+    for row in plan.rows:
+        if row.data is None:
+            continue
+        with _named(row.name):
+            found += _trainings(plan, row, row.data)
+    return found
+
+
+def _trainings(plan: Plan, row: Row, data: tuple[str, ...]) -> list[Training]:
+    typed = [*plan.recipe, *data]
+    composed = compose("train", typed, plan.runs / row.name)
+    listing = _state(_listed(composed))
+    trainings = []
+    for seed in plan.seeds:
+        config = copy.deepcopy(composed)
+        config.seed = seed
+        run = RunFolder(plan.runs / f"{row.name}-seed{seed}-{_fingerprint(config, listing)}")
+        config.output_dir = str(run.path)
+        trainings.append(Training(row, seed, config, [*typed, f"seed={seed}"], run))
+    if any(each.run.status() != "finished" for each in trainings):
+        assemble(trainings[0].config)
+    return trainings
+
+
+def find_places(plan: Plan) -> list[Place]:
+    """Lists every column's images; no pixel is read.
+
+    Raises:
+        UserError: A set is not there; names the column.
+    """
+    places = []
+    for column in plan.columns:
+        with _named(column.name):
+            typed = [*column.data, "ckpt_path=none", f"split={plan.images}", f"accelerator={plan.accelerator}"]
+            config = compose("evaluate", typed, plan.runs)
+            config.lungs, config.trusted = plan.lungs, list(plan.trusted)
+            datamodule = _listed(config)
+            listing, source = _state(datamodule), datamodule.source
+            facts = ColumnFacts(column.name, " ".join(column.data), source.claim, list(source.notes), source.synthetic)
+            places.append(Place(column, config, listing, facts, datamodule.cache))
+    return places
+
+
+def _listed(config: DictConfig) -> ChestXRayDataModule:
+    problems = Problems()
+    datamodule = problems.build(config, "data")
+    problems.raise_if_any()
+    if not isinstance(datamodule, ChestXRayDataModule):
+        raise ConfigError("no set of labelled images: its data node builds something else; name another one")
+    return datamodule
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Says before a user's mistake which row or column it concerns."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"{name}: {error}") from None
+
+
+def _state(datamodule: ChestXRayDataModule) -> str:
+    """Changes with the images that are listed, their files, labels, patients and splits; reads no image.
+
+    Raises:
+        DataError: Images are not there, which nobody wants to hear after the first row was trained.
+    """
+    manifest = datamodule.list_images()
+    files = {path: key_of(path) for path in manifest["path"]}
+    absent = [path for path, state in files.items() if state is None]
+    if absent and (datamodule.on_error == "raise" or len(absent) == len(files)):
+        raise DataError(
+            f"{len(absent)} of {len(files)} images are not there, the first: {absent[0]}; put them there, or leave "
+            'them out, which is an option of a set: sets={name: "data=… data.on_error=skip"}'
+        )
+    columns = manifest[["path", "label", "patient_id", "split"]].itertuples(index=False)
+    lines = [f"{files[path]} {label} {patient} {split}" for path, label, patient, split in columns]
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def _fingerprint(config: DictConfig, listing: str) -> str:
+    """Names what a training depends on: its settings and its images, not where it is written."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    kept = {key: value for key, value in plain.items() if key not in ("output_dir", "ckpt_path", "callbacks", "logger")}
+    return _hash(__version__, kept, listing)
+
+
+def _hash(*values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+# Training -------------------------------------------------------------------------------------------------------------
+
+
+def train_all(plan: Plan, trainings: Sequence[Training], train: Train) -> tuple[list[Trained], list[Failure]]:
+    """Trains what is not there, goes on with what was killed, and finds the checkpoints that were named.
+
+    Returns:
+        What can be tested, and why the rest cannot.
+
+    Raises:
+        KeyboardInterrupt: A training was interrupted; what was finished is kept.
+    """
+    done: list[Trained] = []
+    failures: list[Failure] = []
+    for row in plan.rows:
+        for checkpoint in row.checkpoints:
+            _try(f"{row.name}: {checkpoint}", failures, partial(_find, row, checkpoint, done))
+        for training in trainings:
+            if training.row is row:
+                label = f"{row.name} seed {training.seed}"
+                _try(label, failures, partial(_train, training, train, done))
+    return done, failures
+
+
+def _try(label: str, failures: list[Failure], work: Callable[[], None]) -> None:
+    """Does something whose failure must not cost the others: a user's mistake, or a network out of memory."""
+    try:
+        work()
+    except (UserError, RuntimeError) as error:
+        failures.append((label, str(error)))
+        say(f"FAILED   {label}: {str(error).partition(chr(10))[0]}")
+
+
+def _find(row: Row, checkpoint: str, done: list[Trained]) -> None:
+    path = Path(checkpoint).expanduser()
+    run = RunFolder(path.parent.parent) if path.is_file() else RunFolder.of(path)  # a .ckpt file needs no folder
+    weights = path if path.is_file() else run.weights()
+    done.append(Trained(row.name, _CHECKPOINT_SEED, weights, _trained_on(run)))
+
+
+def _train(training: Training, train: Train, done: list[Trained]) -> None:
+    run, label = training.run, f"{training.row.name} seed {training.seed}"
+    if run.status() == "finished":
+        say(f"found    {label}: {run.path}")
+    else:
+        began = time.monotonic()
+        goes_on = run.config.is_file()
+        training.config.ckpt_path = str(run.path) if goes_on else None
+        with _silence():
+            metrics, _ = train(training.config, training.typed)
+        if metrics["status"] == "interrupted":
+            raise KeyboardInterrupt
+        auroc = (metrics.get("test") or {}).get("auroc", {}).get("value")
+        result = "" if auroc is None else f", AUROC on its test images {auroc:.3f}"
+        verb = "went on" if goes_on else "trained"
+        say(f"{verb:<8} {label}: {metrics['epochs']} epochs, {time.monotonic() - began:.0f} s{result}")
+    done.append(Trained(training.row.name, str(training.seed), run.weights(), _trained_on(run)))
+
+
+def _trained_on(run: RunFolder) -> pd.DataFrame | None:
+    """The images that chose the weights; where validation was the test set it had no rows of its own."""
+    if not run.manifest.is_file():
+        return None
+    manifest = mf.read(run.manifest)
+    return manifest[manifest["split"].isin(["train", "val"])].reset_index(drop=True)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keeps a training's own lines off the screen; they are in the log."""
+    console = get_console()
+    before, console.quiet = console.quiet, True
+    try:
+        yield
+    finally:
+        console.quiet = before
+
+
+# Scoring --------------------------------------------------------------------------------------------------------------
+
+
+def score_all(plan: Plan, trained: Sequence[Trained], places: Sequence[Place]) -> Scores:
+    """Scores every place with every model; what was scored before is read."""
+    scores = Scores()
+    for place in places:
+        last: dict[str, ChestXRayDataModule | UserError] = {}  # images of one place are read once for all seeds
+        for model in trained:
+            label = f"{model.row} seed {model.seed} on {place.column.name}"
+            _try(label, scores.failures, partial(_score, plan, model, place, last, scores))
+    return scores
+
+
+def _score(
+    plan: Plan, model: Trained, place: Place, last: dict[str, ChestXRayDataModule | UserError], scores: Scores
+) -> None:
+    config = copy.deepcopy(place.config)
+    config.ckpt_path = str(model.weights)
+    config, loaded, datamodule = assemble_evaluation(config, ())
+    data = OmegaConf.to_container(config.data, resolve=True)
+    lungs = getattr(datamodule.segment, "fingerprint", None)
+    key = _hash(__version__, key_of(str(model.weights)), data, place.listing, plan.images, lungs)
+    file = (
+        plan.runs / "scores" / f"{Path(model.row).name}-{model.seed}-on-{place.column.name}-{key}.csv".replace(" ", "_")
+    )
+    if not file.is_file():
+        began = time.monotonic()
+        table = _answers(loaded, _read(datamodule, _hash(data, lungs), last), config)
+        write_text(file, table.to_csv(index=False))
+        seconds = time.monotonic() - began
+        say(f"scored   {model.row} seed {model.seed} on {place.column.name}: {len(table)} images, {seconds:.1f} s")
+    pair = (model.row, place.column.name)
+    scores.tables.setdefault(pair, []).append(mf.read(file))
+    own = loaded.metadata["config"]["data"].get("source") == data["source"]  # type: ignore[index, call-overload]
+    scores.internal[pair] = scores.internal.get(pair, True) and (own or model.row == place.column.name)
+    scores.synthetic |= bool(loaded.metadata["data"].get("synthetic"))
+
+
+def _read(
+    datamodule: ChestXRayDataModule, images: str, last: dict[str, ChestXRayDataModule | UserError]
+) -> ChestXRayDataModule:
+    """Reads images, unless they are the last that were read; what cannot be read is tried once, too."""
+    if images not in last:
+        last.clear()
+        try:
+            datamodule.setup()
+            last[images] = datamodule
+        except UserError as error:
+            last[images] = error
+    found = last[images]
+    if isinstance(found, UserError):
+        raise found
+    return found
+
+
+def _answers(loaded: LoadedModel, datamodule: ChestXRayDataModule, config: DictConfig) -> pd.DataFrame:
+    """The place's manifest with ``score`` and ``called``, by the calibration and threshold of the checkpoint."""
+    module = ClassifierModule(loaded.network)
+    table = results.score(module, datamodule, config.accelerator, config.precision, ("test",))["test"].predictions
+    called = loaded.calibrate(table["score"].to_numpy()) >= loaded.threshold
+    return table.assign(called=called.astype(int))
+
+
+# Counting -------------------------------------------------------------------------------------------------------------
+
+
+def measure_matrix(
+    plan: Plan, trained: Sequence[Trained], places: Sequence[Place], scores: Scores, failures: Sequence[Failure]
+) -> Matrix:
+    """Removes what was trained on from every cell, and counts.
+
+    Args:
+        plan: What was asked for.
+        trained: What was tested.
+        places: What it was tested on.
+        scores: Of each on each.
+        failures: Of the trainings.
+    """
+    known = {row.name: _of_row(trained, row.name) for row in plan.rows}
+    tables = [table for each in scores.tables.values() for table in each[:1]]
+    manifests = [*tables, *(table for table in known.values() if table is not None)]
+    images = pool(manifests, places[0].cache) if manifests else None
+    cells: list[Cell] = []
+    answers: dict[tuple[str, str], tuple[pd.Series, Answers]] = {}
+    with threadpool_limits(limits=1, user_api="blas"):  # small matrices: threads would wait for one another
+        if images is not None:
+            edges = Edges(images, plan.how)
+            for row in plan.rows:
+                lung_free_models = edges.train(known[row.name])
+                for column in plan.columns:
+                    pair = (row.name, column.name)
+                    if pair in scores.tables:
+                        cell, answers[pair] = _cell(plan, scores, images, pair, known[row.name], lung_free_models)
+                        cells.append(cell)
+    matrix = Matrix(
+        rows=[_row_facts(plan, row, trained, known[row.name], images) for row in plan.rows],
+        columns=[place.facts for place in places],
+        cells=cells,
+        drops=[],
+        pairs=[],
+        failures=_together([*failures, *scores.failures]),
+        notes=_notes(cells, known),
+        images=plan.images,
+        synthetic=scores.synthetic or any(place.facts.synthetic for place in places),
+    )
+    return _compared(plan, matrix, answers)
+
+
+def _of_row(trained: Sequence[Trained], row: str) -> pd.DataFrame | None:
+    """Every image that any seed of a row was trained on; ``None`` where one of them does not know."""
+    tables = [model.trained for model in trained if model.row == row]
+    if not tables or any(table is None for table in tables):
+        return None
+    return pd.concat([table for table in tables if table is not None]).drop_duplicates("path").reset_index(drop=True)
+
+
+def _together(failures: Sequence[Failure]) -> list[str]:
+    """One sentence for everything that failed for one reason."""
+    labels: dict[str, list[str]] = {}
+    for label, reason in failures:
+        labels.setdefault(reason, []).append(label)
+    return [f"{', '.join(those)}: {reason.partition(chr(10))[0]}" for reason, those in labels.items()]
+
+
+def _cell(
+    plan: Plan,
+    scores: Scores,
+    images: Pool,
+    pair: tuple[str, str],
+    known: pd.DataFrame | None,
+    lung_free_models: dict[str, Edge],
+) -> tuple[Cell, tuple[pd.Series, Answers]]:
+    tables = scores.tables[pair]
+    first = tables[0]
+    common = shared(images, first, known)
+    kept = first[common.kept]
+    paths = kept["path"]
+    own = [table.set_index("path").loc[paths] for table in tables]
+    found = Answers(
+        labels=kept["label"].to_numpy() == 1,
+        scores=np.stack([table["score"].to_numpy(np.float64) for table in own]),
+        called=np.stack([table["called"].to_numpy() == 1 for table in own]),
+        patients=images.persons(paths),
+    )
+    edges = (
+        {}
+        if found.undefined
+        else {name: edge.tested(paths, found, plan.how) for name, edge in lung_free_models.items()}
+    )
+    cell = Cell(
+        row=pair[0],
+        column=pair[1],
+        internal=scores.internal[pair],
+        shared=_as_facts(common, len(first), known is not None),
+        numbers=statistics.cell(found, plan.how),
+        lung_free=edges,
+        best=_best(edges),
+    )
+    return cell, (paths, found)
+
+
+def _as_facts(common: Shared, images: int, checked: bool) -> dict[str, Any]:
+    return {
+        "images": images,
+        "films": common.films if checked else None,
+        "patients": common.people if checked else None,
+        "removed": common.images if checked else None,
+        "unread": common.unread,
+        "checked": checked,
+    }
+
+
+def _best(edges: dict[str, dict[str, Any]]) -> str:
+    """The classifier without a lung that was best in training, the first of equals; none where that is unknown."""
+    able = {
+        name: edge["training"] for name, edge in edges.items() if edge["lung_free"] and edge["training"] is not None
+    }
+    return max(able, key=lambda name: able[name]) if able else ""
+
+
+def _compared(plan: Plan, matrix: Matrix, answers: dict[tuple[str, str], tuple[pd.Series, Answers]]) -> Matrix:
+    """Adds what is lost between cells, and what other rows are worth on a row's own held-out images."""
+    drops: list[dict[str, Any]] = []
+    pairs: list[dict[str, Any]] = []
+    for row in matrix.rows:
+        own = matrix.own(row.name)
+        if own is None:
+            continue
+        paths, inside = answers[own.row, own.column]
+        internal = own.numbers["auroc"]
+        for cell in matrix.cells:
+            if cell.row == row.name and not cell.internal:
+                found = statistics.drop(internal, cell.numbers["auroc"])
+                drops.append({"row": row.name, "internal": own.column, "external": cell.column, "drop": found})
+            if cell.column == own.column and cell.row != row.name and not cell.internal:
+                others, outside = answers[cell.row, cell.column]
+                both = [path for path in paths if path in set(others)]
+                one = inside.take(pd.Index(paths).get_indexer(both))
+                other = outside.take(pd.Index(others).get_indexer(both))
+                found = statistics.paired(one, other, plan.how)
+                entry = {"column": own.column, "own": row.name, "other": cell.row, "n": len(both)}
+                pairs.append({**entry, "difference": found})
+    return Matrix(**{**vars(matrix), "drops": drops, "pairs": pairs})
+
+
+def _row_facts(
+    plan: Plan, row: Row, trained: Sequence[Trained], known: pd.DataFrame | None, images: Pool | None
+) -> RowFacts:
+    own = [model for model in trained if model.row == row.name]
+    what = "trained before" if row.data is None else " ".join([*row.data, *plan.recipe])
+    size = None if known is None else len(known)
+    people = None if known is None or images is None else int(np.unique(images.persons(known["path"])).size)
+    runs = [str(model.weights.parent.parent) for model in own]
+    return RowFacts(row.name, what, [model.seed for model in own], size, people, runs)
+
+
+def _notes(cells: Sequence[Cell], known: dict[str, pd.DataFrame | None]) -> list[str]:
+    notes = [
+        f"{row}: on which images it was trained (manifest.csv of its run is not there), so nothing could be removed"
+        for row, table in known.items()
+        if table is None and any(cell.row == row for cell in cells)
+    ]
+    unread = {cell.row: cell.shared["unread"] for cell in cells if cell.shared["unread"]}
+    return notes + [
+        f"{row}: copies and crops of {count} training images that cannot be read any more"
+        for row, count in unread.items()
+    ]

@@ -1,0 +1,93 @@
+"""The page of a matrix: what is told where something is missing."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from cxrlab.reports.matrix_page import Cell, ColumnFacts, Matrix, RowFacts, terminal_matrix, write_matrix
+
+
+def estimate(value: float | None, method: str = "patient bootstrap 95 % (2000 resamples)") -> dict[str, Any]:
+    if value is None:
+        return {"value": None, "low": None, "high": None, "method": "undefined: no positive images", "seeds": []}
+    seeds = [value - 0.01, value + 0.01]
+    return {"value": value, "low": value - 0.05, "high": value + 0.05, "method": method, "seeds": seeds}
+
+
+def cell(row: str, column: str, value: float | None, *, checked: bool = True, internal: bool = False) -> Cell:
+    counts = {"n": 30, "n_patients": 20, "n_positive": 10, "n_negative": 20}
+    undefined = None if value is not None else "no positive images"
+    metrics = {name: estimate(value) for name in ("auroc", "sensitivity", "specificity")}
+    number = 7 if checked else None
+    shared = {"images": 37, "films": number, "patients": number, "removed": number, "unread": 0, "checked": checked}
+    corners = {"sees": "grey levels", "lung_free": True, "training": 0.9, "auroc": estimate(0.88)}
+    known = {"corners": corners} if value is not None and checked else {}
+    numbers = {**counts, "undefined": undefined, **metrics}
+    return Cell(row, column, internal, shared, numbers, known, "corners" if known else "")
+
+
+def made() -> Matrix:
+    drop = {"value": 0.3, "low": 0.2, "high": 0.4, "method": "MOVER"}
+    return Matrix(
+        rows=[
+            RowFacts("a", "data=a", ["0", "1"], 100, 80, ["runs/a"]),
+            RowFacts("x|y", "trained before", ["?"], None, None, []),
+        ],
+        columns=[ColumnFacts("a", "data=a", "COVID-19", ["a note"], False), ColumnFacts("b", "data=b", "", [], False)],
+        cells=[cell("a", "a", 0.9, internal=True), cell("a", "b", 0.6), cell("x|y", "b", None, checked=False)],
+        drops=[{"row": "a", "internal": "a", "external": "b", "drop": drop}],
+        pairs=[{"column": "a", "own": "a", "other": "x|y", "n": 30, "difference": drop}],
+        failures=["x|y on a: out of memory"],
+        notes=["x|y: on which images it was trained"],
+        images="all",
+        synthetic=False,
+    )
+
+
+def test_the_page_tells_every_number_and_what_is_missing(tmp_path: Path) -> None:
+    page = write_matrix(tmp_path, made(), 3.0, "python src/matrix.py train='[a]'")
+    text = (tmp_path / "matrix.md").read_text()
+    assert page.read_text().count("<img ") == 2
+    assert "| **a** | **a** (internal) | 30 (10), 20 | 0.900 [0.850, 0.950]; 0.890 to 0.910 |" in text
+    assert "undefined: no positive images" in text
+    assert "**WARNING**: not there: x|y on a: out of memory" in text
+    assert "| x\\|y | b | 37 | NOT CHECKED | NOT CHECKED | NOT CHECKED | 30 |" in text
+    assert "+0.300 [+0.200, +0.400]" in text
+    assert "Positive is said to mean COVID-19" in text
+    assert "what Positive means is not stated" in text
+    assert "NOT CHECKED: x|y: on which images" in text
+    assert "python src/matrix.py train='[a]'" in text
+
+
+def test_numbers_stand_in_files_too(tmp_path: Path) -> None:
+    write_matrix(tmp_path, made(), 3.0)
+    found = json.loads((tmp_path / "matrix.json").read_text())
+    assert found["schema"] == 1
+    assert found["cells"][2]["numbers"]["auroc"]["value"] is None
+    table = pd.read_csv(tmp_path / "matrix.csv")
+    assert table["auroc_value"].tolist()[:2] == [0.9, 0.6]
+    assert table["auroc_min"].iloc[0] == 0.89
+    assert table["lung_free_auroc"].iloc[0] == 0.88
+    assert table["undefined"].iloc[2] == "no positive images"
+
+
+def test_drawn_images_are_marked_before_any_number(tmp_path: Path) -> None:
+    write_matrix(tmp_path, dataclasses.replace(made(), synthetic=True), 3.0)
+    text = (tmp_path / "matrix.md").read_text()
+    assert text.startswith("# SYNTHETIC: ")
+    assert "**SYNTHETIC: images were drawn by a program." in text
+
+
+def test_the_terminal_shows_every_cell() -> None:
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(terminal_matrix(made()))
+    shown = console.export_text()
+    for text in ("on a", "on b", "0.900", "[0.850, 0.950]", "n=30", "failed", "undefined: no positive images", "x|y"):
+        assert text in shown
