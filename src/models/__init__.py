@@ -4,7 +4,10 @@ from cxrlab.models.bennett import Bennett
 from cxrlab.models.classifier import ClassifierModule
 from cxrlab.models.darkcovidnet import DarkCovidNet
 from cxrlab.models.losses import BinaryCrossEntropy, FocalLoss
+from cxrlab.models.lung_module import LungModule
+from cxrlab.models.lung_unet import LungUnet
 from cxrlab.models.paper_cnn import PaperCNN
+from cxrlab.models.segmenter import Segmenter
 from cxrlab.models.thumbnail_logistic import ThumbnailLogistic
 from cxrlab.models.torchvision_net import TorchvisionNet
 
@@ -14,7 +17,10 @@ __all__ = [
     "ClassifierModule",
     "DarkCovidNet",
     "FocalLoss",
+    "LungModule",
+    "LungUnet",
     "PaperCNN",
+    "Segmenter",
     "ThumbnailLogistic",
     "TorchvisionNet",
 ]

@@ -1,0 +1,161 @@
+"""Figures of saliency maps and of what they were measured to be; every function returns a figure nothing else holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cxrlab.errors import check_range
+from cxrlab.evaluation.figures import BLUE, DPI, GREY, ORANGE
+from cxrlab.evaluation.saliency import Curves, Images, Maps
+from cxrlab.evaluation.statistics import Bools, Floats
+
+_TILE = 240  # pixels along the longer side of an image in a figure
+_INCHES = 1.75  # the same on the page
+_CONTOUR = (86, 180, 233)  # RGB, Okabe and Ito's sky blue: to be seen on grey and on the map's orange
+_OPACITY = 0.65  # of the map where it is largest
+
+
+def overlay(image: Images, heat: Maps, lungs: Bools | None = None) -> Images:
+    """One image with its map in colour on it, and the lungs' outline.
+
+    Args:
+        image: Shape (H, W, 1 or 3), uint8.
+        heat: Shape (H, W), at least 0; shown relative to its largest value.
+        lungs: Shape (H, W), or ``None`` for no outline.
+
+    Returns:
+        Shape (h, w, 3), uint8, the longer side ``240`` pixels.
+    """
+    base = _enlarged(_rgb(image)).astype(np.float32)
+    share = heat / heat.max() if heat.max() > 0 else heat
+    share = np.clip(_enlarged(share.astype(np.float32)), 0, 1)[..., None]
+    colours = mpl.colormaps["inferno"](share[..., 0])[..., :3] * 255
+    mixed = np.ascontiguousarray((base * (1 - _OPACITY * share) + colours * _OPACITY * share).round().astype(np.uint8))
+    if lungs is not None:
+        mask = (_enlarged(lungs.astype(np.float32)) > 0.5).astype(np.uint8)
+        outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(mixed, outlines, -1, _CONTOUR, 1, cv2.LINE_AA)
+    return mixed
+
+
+def overlays(
+    images: Images, maps: Maps, lungs: Bools | None, captions: Sequence[str], title: str, columns: int = 4
+) -> Figure:
+    """Draws images and, below each, the same with its map on it.
+
+    Args:
+        images: Shape (n, H, W, 1 or 3), uint8, n at least 1.
+        maps: Shape (n, H, W), at least 0; each is shown relative to its own largest value.
+        lungs: Shape (n, H, W), outlined; or ``None``.
+        captions: n short texts; their line breaks are kept.
+        title: Above all.
+        columns: Images side by side, at most.
+
+    Raises:
+        ValueError: The numbers of images, maps and captions differ, or there is none.
+    """
+    check_range("number of images", len(images), 1, integer=True)
+    if not len(images) == len(maps) == len(captions):
+        raise ValueError(f"{len(images)} images want as many maps and captions, got {len(maps)} and {len(captions)}")
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    height = _INCHES * images.shape[1] / max(images.shape[1:3])
+    text = 0.2 + 0.15 * max(caption.count("\n") + 1 for caption in captions)
+    figure = Figure(figsize=(1.85 * columns, rows * (2 * height + text + 0.1) + 0.5), dpi=DPI, layout="constrained")
+    figure.suptitle(title, fontsize=10, parse_math=False, wrap=True)
+    grid = figure.add_gridspec(2 * rows, columns, height_ratios=[height + text, height] * rows)
+    for number, (image, heat, caption) in enumerate(zip(images, maps, captions, strict=True)):
+        row, column = divmod(number, columns)
+        above, below = (figure.add_subplot(grid[2 * row + offset, column]) for offset in (0, 1))
+        above.imshow(_enlarged(_rgb(image)))
+        below.imshow(overlay(image, heat, None if lungs is None else lungs[number]))
+        above.set_title(caption, fontsize=7.5, parse_math=False)
+        for axes in (above, below):
+            axes.set_axis_off()
+            axes.set_anchor("N" if axes is below else "S")
+    return figure
+
+
+def inside_against_area(inside: Floats, area: Floats, positive: Bools, title: str) -> Figure:
+    """Draws each image's share of saliency inside the lungs against the lungs' share of its area.
+
+    Args:
+        inside: Shape (n,), in [0, 1]; NaN is left out.
+        area: Shape (n,), in [0, 1].
+        positive: Shape (n,): whether the image was called Positive.
+        title: Title; n is added.
+    """
+    figure = Figure(figsize=(4.6, 4.4), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    known = ~np.isnan(inside)
+    axes.set_title(f"{title} (n = {int(known.sum())})", fontsize=11, parse_math=False)
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1.2, label="chance: an even map")
+    for of, name, colour, marker in (
+        (positive, "called Positive", ORANGE, "o"),
+        (~positive, "called Negative", BLUE, "^"),
+    ):
+        rows = known & of
+        label = f"{name} ({int(rows.sum())})"
+        axes.plot(area[rows], inside[rows], marker, color=colour, alpha=0.75, mew=0, ms=6, label=label, clip_on=False)
+    axes.set_xlabel("lungs' share of the image")
+    axes.set_ylabel("share of saliency inside the lungs")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.set_aspect("equal")
+    axes.legend(loc="best", frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def curves(deleted: Curves, inserted: Curves, title: str) -> Figure:
+    """Draws the mean score while pixels go and come, in the maps' order and in a random one.
+
+    Args:
+        deleted: Of deletion.
+        inserted: Of insertion.
+        title: Title; n is added.
+    """
+    figure = Figure(figsize=(7.4, 3.4), dpi=DPI, layout="constrained")
+    figure.suptitle(f"{title} (n = {len(deleted.by_map)})", fontsize=11, parse_math=False)
+    left, right = figure.subplots(1, 2, sharey=True)
+    _curve(left, deleted, "deletion (blackened)", "lower is better")
+    _curve(right, inserted, "insertion (into a blur)", "higher is better")
+    left.set_ylabel("mean score of Positive")
+    return figure
+
+
+def _curve(axes: Axes, found: Curves, name: str, wanted: str) -> None:
+    for scores, area, label, colour, style in (
+        (found.by_map, found.area_by_map, "most salient first", ORANGE, "-"),
+        (found.by_chance, found.area_by_chance, "random tiles", GREY, "--"),
+    ):
+        text = f"{label}: area {area.mean():.3f}"
+        axes.plot(
+            found.fraction, scores.mean(axis=0), color=colour, linestyle=style, linewidth=2, label=text, clip_on=False
+        )
+    axes.set_title(f"{name}: {wanted}", fontsize=9)
+    axes.set_xlabel("share of pixels")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.legend(loc="best", frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _rgb(image: Images) -> Images:
+    return image if image.shape[2] == 3 else np.repeat(image, 3, axis=2)
+
+
+def _enlarged(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """At the size in which figures show images."""
+    height, width = image.shape[:2]
+    scale = _TILE / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR))

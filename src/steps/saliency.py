@@ -1,0 +1,435 @@
+"""Saliency of a model, measured: where its maps lie, and whether they depend on score and weights.
+
+A map convinces everybody who looks at it; three numbers say whether it should. The rules by which a verdict is given
+stand in :meth:`SaliencyMeasured.section` and on the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import nn
+
+from cxrlab.checks.base import Finding, Picture, Section, Table, Verdict
+from cxrlab.datamodules import ChestXRayDataModule, Preprocessing
+from cxrlab.datamodules.manifest import NAMES
+from cxrlab.evaluation import figures, saliency_figures
+from cxrlab.evaluation import saliency as measures
+from cxrlab.evaluation.saliency import Curves, Images, Maps, patient_mean
+from cxrlab.evaluation.statistics import Bools, Estimate, Floats, Ints
+from cxrlab.models.saliency import Saliency, randomised
+from cxrlab.reports.markdown import count, interval
+from cxrlab.reports.saliency_section import PICTURE
+from cxrlab.runs.folder import RunFolder
+from cxrlab.steps.assembly import Parts
+from cxrlab.steps.results import Scored
+
+FEWEST = 5
+"""With fewer patients than this nothing is concluded."""
+ALIKE = 0.5
+"""Maps whose rank correlation with those of random weights may reach this are not taken to depend on the weights."""
+DRAWS = 3
+"""Random networks per image of the check with randomised weights."""
+CURVE_STEPS = 16
+MOST = 40
+"""Up to so many images are used where each costs many passes: curves, and randomised weights."""
+SHOWN = 8
+
+GROUPS = ("called Positive", "called Negative", "labelled Positive", "labelled Negative", "all images")
+PARTS = {"all": "every layer", "head": "the last layer"}
+
+
+@dataclass(frozen=True)
+class SaliencyMeasured:
+    """What was measured.
+
+    Attributes:
+        method: Name of the method.
+        table: One row per image: ``label``, ``score``, ``called`` (Positive), ``patient``, ``zero`` (no evidence
+            anywhere), ``inside`` (the map's share inside the lungs), ``area`` (the lungs' share of the image),
+            ``excess`` (``inside - area``), ``pointing`` (whether the largest value is inside), ``deletion`` and
+            ``insertion`` (how much better than in random order; better is positive), ``correlation_all``, ``ssim_all``,
+            ``correlation_head``, ``ssim_head`` (with the maps of random weights, mean over draws). NaN: not measured.
+        inside: By group of :data:`GROUPS`: estimates ``inside``, ``area``, ``excess``, ``above`` (share of images with
+            more inside than by chance), ``pointing``, the number ``ratio`` (of the means) and the counts ``images``,
+            ``zero``, ``no_lungs``.
+        effect: Estimates ``deletion`` and ``insertion``.
+        sanity: By part of :data:`PARTS`: estimates ``correlation`` and ``ssim``.
+        deleted: Curves of the images called Positive; ``None`` where there is none.
+        inserted: Likewise.
+        shown: Positions of the images that overlays show.
+        images: Shape (shown, H, W, C).
+        maps: Shape (shown, H, W).
+        lungs: Shape (shown, H, W); ``None`` where the lungs are not known.
+    """
+
+    method: str
+    table: pd.DataFrame
+    inside: dict[str, dict[str, Any]]
+    effect: dict[str, Estimate]
+    sanity: dict[str, dict[str, Estimate]]
+    deleted: Curves | None
+    inserted: Curves | None
+    shown: Ints
+    images: Images
+    maps: Maps
+    lungs: Bools | None
+
+    def section(self) -> Section:
+        """The measures as a section of a page, with verdicts and the rules by which they were given."""
+        return Section(
+            title=f"Saliency, measured ({self.method})",
+            findings=[self._depends_on_weights(), self._is_inside(), self._matters()],
+            text=_TEXT,
+            tables=[*self._tables()],
+            pictures=[*self._pictures()],
+            facts={
+                "method": self.method,
+                "images": len(self.table),
+                "inside": self.inside,
+                "effect": self.effect,
+                "sanity": self.sanity,
+            },
+        )
+
+    @property
+    def sane(self) -> bool:
+        """Whether the maps are known to change with the weights."""
+        return self._depends_on_weights().verdict is Verdict.PASS
+
+    def _depends_on_weights(self) -> Finding:
+        check = "do the maps depend on what was learned"
+        found = self.sanity["all"]["correlation"]
+        if _too_few(found):
+            return Finding(check, Verdict.NOT_CHECKED, self._few(found))
+        sane = found["high"] is not None and found["high"] < ALIKE
+        verdict = "" if sane else "not passed, the maps below show little of what was learned: "
+        evidence = (
+            f"{verdict}rank correlation with maps of random weights {interval(found)}, SSIM "
+            f"{interval(self.sanity['all']['ssim'])}, {_of(found)}"
+        )
+        return Finding(check, Verdict.PASS if sane else Verdict.WARN, evidence, max(0.0, found["value"]))
+
+    def _is_inside(self) -> Finding:
+        check = "does the evidence for Positive lie in the lungs"
+        group = self.inside["called Positive"]
+        excess = group["excess"]
+        if group["images"] and group["no_lungs"] == group["images"]:
+            return Finding(check, Verdict.NOT_CHECKED, "where the lungs are is not known")
+        if _too_few(excess):
+            return Finding(check, Verdict.NOT_CHECKED, self._few(excess))
+        verdict = _verdict(excess, group["above"])
+        doubt = ""
+        if not self.sane:  # where they lie then neither clears nor accuses the network
+            verdict, doubt = Verdict.NOT_CHECKED, "; but these maps are not known to show what was learned"
+        evidence = (
+            f"of images called Positive, {interval(group['inside'])} of the saliency is inside the lungs, which cover "
+            f"{interval(group['area'])} of them (ratio {group['ratio']:.2f}; difference {interval(excess)}); more than "
+            f"by chance in {interval(group['above'])} of them; {_of(excess)}, "
+            f"{count(group['zero'], 'map')} without evidence left out{doubt}"
+        )
+        return Finding(check, verdict, evidence, min(1.0, abs(excess["value"])))
+
+    def _matters(self) -> Finding:
+        check = "does the score depend on what the maps show"
+        gone, come = self.effect["deletion"], self.effect["insertion"]
+        if _too_few(gone):
+            return Finding(check, Verdict.NOT_CHECKED, self._few(gone))
+        works = gone["low"] is not None and gone["low"] > 0 and not (come["high"] is not None and come["high"] < 0)
+        evidence = (
+            f"blackening the most salient pixels first takes {interval(gone)} more area from the score's curve than "
+            f"random tiles do, uncovering them first adds {interval(come)}; {_of(gone)} called Positive"
+        )
+        return Finding(check, Verdict.PASS if works else Verdict.WARN, evidence)
+
+    def _few(self, found: Mapping[str, Any]) -> str:
+        zero = int(self.table["zero"].sum())
+        without = f"; {zero} of {len(self.table)} maps are zero: they show no evidence for Positive" if zero else ""
+        return f"{_of(found)} to look at, at least {count(FEWEST, 'patient')} are needed{without}"
+
+    def _tables(self) -> list[Table]:
+        header = ("Images", "n", "Inside the lungs", "Lungs' area", "Ratio", "Above chance", "Peak inside", "No map")
+        rows = []
+        for name, found in self.inside.items():
+            ratio = "" if found["ratio"] is None else f"{found['ratio']:.2f}"
+            cells = (interval(found[key]) for key in ("inside", "area"))
+            shares = (interval(found[key]) for key in ("above", "pointing"))
+            rows.append((name, found["images"], *cells, ratio, *shares, found["zero"]))
+        caption = "Where the evidence for Positive lies, by group of images; intervals over patients"
+        weights = [
+            (PARTS[part], interval(found["correlation"]), interval(found["ssim"]), found["correlation"]["n"])
+            for part, found in self.sanity.items()
+        ]
+        return [
+            Table(caption, header, rows),
+            Table(
+                "Likeness of the maps to those of random weights",
+                ("Random", "Rank correlation", "SSIM", "n"),
+                weights,
+            ),
+        ]
+
+    def _pictures(self) -> list[Picture]:
+        found = []
+        if len(self.shown):
+            outline = "" if self.lungs is None else ", the lungs outlined"
+            title = f"Evidence for Positive by {self.method}{outline}"
+            caption = f"{title}; each map relative to its own largest value; wrongly called images first"
+            figure = saliency_figures.overlays(self.images, self.maps, self.lungs, self._captions(), title)
+            found.append(Picture("saliency_overlays", caption, figure))
+        if self.table["inside"].notna().any():
+            inside, area, called = (self.table[name].to_numpy() for name in ("inside", "area", "called"))
+            figure = saliency_figures.inside_against_area(inside, area, called, "Saliency inside the lungs")
+            caption = "Each image's share of saliency inside the lungs, beside what an even map would have there"
+            found.append(Picture("saliency_inside", caption, figure))
+        if self.deleted is not None and self.inserted is not None:
+            figure = saliency_figures.curves(self.deleted, self.inserted, "Images called Positive")
+            caption = "Mean score while pixels are blackened, or uncovered from a blur, in the maps' order"
+            found.append(Picture("saliency_curves", caption, figure))
+        return found
+
+    def _captions(self) -> list[str]:
+        rows = self.table.iloc[self.shown]
+        return [
+            caption + ("" if np.isnan(inside) else f"\nin lungs {inside:.2f}, area {area:.2f}")
+            for caption, inside, area in zip(_captions(rows), rows["inside"], rows["area"], strict=True)
+        ]
+
+
+_ABOUT = """
+Every map is of the logit of Positive: what speaks for Positive, in images called Negative as well; what speaks against
+it is not shown. A map says where a network found its evidence, not whether the evidence is disease: a shortcut may lie
+inside the lungs, too. Lungs are predicted, not drawn by a reader.
+"""
+_RULES = f"""
+**Rules.** *What was learned*: the same maps of the same network with random weights ({DRAWS} draws, every layer); PASS
+where the whole interval of the rank correlation is below {ALIKE:g}, WARN otherwise (Adebayo et al. 2018). *Lungs*: of
+images called Positive, the share of the map inside the lungs minus the lungs' share of the image; FAIL where the whole
+interval is at or below zero, WARN where it holds zero, PASS above; NOT CHECKED where the first rule gave no PASS.
+(Where all images differ alike, the share of images above chance is held against one half.) *The score*: areas under the
+deletion and insertion curves (Petsiuk et al. 2018) of images called Positive, against those of random tiles; PASS where
+deletion is better with its whole interval and insertion is not worse with its own, WARN otherwise. NOT CHECKED with
+fewer than {FEWEST} patients. Up to {MOST} images are used for random weights and for curves; intervals resample
+patients.
+"""
+_TEXT = (_ABOUT.strip(), _RULES.strip())
+
+
+def measure(
+    network: nn.Module,
+    method: Saliency,
+    images: Images,
+    lungs: Bools | None,
+    labels: npt.ArrayLike,
+    scores: npt.ArrayLike,
+    patients: npt.ArrayLike,
+    threshold: float,
+    seed: int,
+) -> SaliencyMeasured:
+    """Makes the maps of a network and measures them.
+
+    Args:
+        network: Images (N, C, H, W), float32 in [0, 1], to logits of Positive (N, 1); left as it is.
+        method: How maps are made.
+        images: Shape (n, H, W, C), uint8, as the network is to see them.
+        lungs: Shape (n, H, W); an image without any is left out of what is measured inside the lungs. ``None`` where
+            they are not known.
+        labels: Shape (n,), 0 or 1.
+        scores: Shape (n,), probability of Positive in [0, 1], calibrated where the threshold is meant so.
+        patients: Shape (n,), one identifier per image.
+        threshold: Called Positive from this score on.
+        seed: Of every draw, at least 0.
+
+    Raises:
+        ConfigError: The method cannot explain this network.
+    """
+    maps = method(network, _tensor(images))
+    called = np.asarray(scores) >= threshold
+    table = pd.DataFrame(
+        {"label": labels, "score": scores, "called": called, "patient": np.asarray(patients).astype(str)}
+    )
+    table["zero"] = maps.max(axis=(1, 2)) <= 0
+    _add_places(table, maps, lungs)
+    deleted, inserted = _add_effect(table, network, images, maps, seed)
+    _add_sanity(table, network, method, images, maps, seed)
+    shown = measures.pick(table["label"], table["score"], threshold, SHOWN)
+    masked = None if lungs is None else lungs[shown]
+    return SaliencyMeasured(
+        method=method.name,
+        table=table,
+        inside={name: _places(table[of], seed) for name, of in _groups(table).items()},
+        effect={name: patient_mean(table[name], table["patient"], seed=seed) for name in ("deletion", "insertion")},
+        sanity={
+            part: {
+                name: patient_mean(table[f"{name}_{part}"], table["patient"], seed=seed)
+                for name in ("correlation", "ssim")
+            }
+            for part in PARTS
+        },
+        deleted=deleted,
+        inserted=inserted,
+        shown=shown,
+        images=images[shown],
+        maps=maps[shown],
+        lungs=masked,
+    )
+
+
+def draw_test(method: Saliency, network: nn.Module, datamodule: ChestXRayDataModule, scored: Scored) -> Figure:
+    """Draws a few test images with their maps: half of them called wrongly where there are as many.
+
+    Args:
+        method: How maps are made.
+        network: With the weights that were evaluated.
+        datamodule: Set up.
+        scored: The test split.
+    """
+    threshold = scored.decided.threshold
+    table = scored.predictions.assign(score=scored.probabilities, called=scored.probabilities >= threshold)
+    rows = table.iloc[measures.pick(table["label"], table["score"], threshold, SHOWN)]
+    images = datamodule.pixels[rows.index.to_numpy()]
+    maps = method(network, _tensor(images))
+    mark = "SYNTHETIC test" if datamodule.source.synthetic else "Test"
+    title = f"{mark} images: evidence for Positive by {method.name}"
+    return saliency_figures.overlays(images, maps, None, _captions(rows), title)
+
+
+def show_test(parts: Parts, run: RunFolder, scored: Scored) -> None:
+    """Puts the figure of :func:`draw_test` into the run folder, for the report, and into TensorBoard.
+
+    Args:
+        parts: Of the run, with a method; TensorBoard's loggers take ``test/saliency`` and must still be open.
+        run: Takes ``figures/saliency.png``.
+        scored: The test split.
+    """
+    assert parts.saliency is not None
+    figure = draw_test(parts.saliency, parts.network, parts.datamodule, scored)
+    figures.save(figure, run.path / PICTURE)
+    for logger in parts.trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_figure("test/saliency", figure, parts.trainer.global_step)
+
+
+def _tensor(images: Images) -> torch.Tensor:
+    return Preprocessing.to_float(torch.from_numpy(np.ascontiguousarray(images)))
+
+
+def _scorer(network: nn.Module) -> measures.Score:
+    """The network as a function of images."""
+    weights = next(network.parameters(), torch.zeros(0))
+
+    def score(images: Images) -> Floats:
+        mode = network.training
+        network.eval()
+        try:
+            with torch.no_grad():
+                parts = [
+                    network(_tensor(part).to(weights.device, weights.dtype))
+                    for part in np.array_split(images, max(1, len(images) // 16))
+                ]
+        finally:
+            network.train(mode)
+        return torch.cat(parts).float().sigmoid().squeeze(1).cpu().numpy().astype(np.float64)
+
+    return score
+
+
+def _add_places(table: pd.DataFrame, maps: Maps, lungs: Bools | None) -> None:
+    """Adds what is measured inside the lungs; NaN where there is no map, or no lungs were found."""
+    if lungs is None:
+        table[["inside", "area", "excess", "pointing"]] = np.nan
+        return
+    seen = lungs.any(axis=(1, 2))
+    table["inside"] = np.where(seen, measures.share_inside(maps, lungs), np.nan)
+    table["area"] = np.where(seen, measures.area_share(lungs), np.nan)
+    table["excess"] = table["inside"] - table["area"]
+    table["pointing"] = np.where(seen, measures.pointing(maps, lungs), np.nan)
+
+
+def _add_effect(
+    table: pd.DataFrame, network: nn.Module, images: Images, maps: Maps, seed: int
+) -> tuple[Curves | None, Curves | None]:
+    """Adds how much better than by chance the maps' order is; of images called Positive, whose score can fall."""
+    table[["deletion", "insertion"]] = np.nan
+    rows = _sample((table["called"] & ~table["zero"]).to_numpy(), seed)
+    if not len(rows):
+        return None, None
+    score, of = _scorer(network), (images[rows], maps[rows])
+    deleted = measures.deletion(score, *of, steps=CURVE_STEPS, seed=seed)
+    inserted = measures.insertion(score, *of, steps=CURVE_STEPS, seed=seed)
+    table.loc[rows, "deletion"] = deleted.area_by_chance - deleted.area_by_map
+    table.loc[rows, "insertion"] = inserted.area_by_map - inserted.area_by_chance
+    return deleted, inserted
+
+
+def _add_sanity(
+    table: pd.DataFrame, network: nn.Module, method: Saliency, images: Images, maps: Maps, seed: int
+) -> None:
+    """Adds the likeness of each map to those of random weights, the mean over the draws in which it is defined."""
+    rows = _sample(~table["zero"].to_numpy(), seed)
+    for part in PARTS:
+        others = [method(randomised(network, seed + draw, part), _tensor(images[rows])) for draw in range(DRAWS)]
+        for name, likeness in (("correlation", measures.rank_correlation), ("ssim", measures.ssim)):
+            table[f"{name}_{part}"] = np.nan
+            if len(rows):
+                each = pd.DataFrame([likeness(maps[rows], other) for other in others])
+                table.loc[rows, f"{name}_{part}"] = each.mean().to_numpy()
+
+
+def _sample(wanted: Bools, seed: int) -> Ints:
+    """Up to :data:`MOST` of the wanted rows."""
+    rows = np.flatnonzero(wanted)
+    return rows if len(rows) <= MOST else np.sort(np.random.default_rng(seed).choice(rows, MOST, replace=False))
+
+
+def _groups(table: pd.DataFrame) -> dict[str, pd.Series[bool]]:
+    positive = table["label"] == 1
+    everything = pd.Series(True, table.index)
+    return dict(zip(GROUPS, (table["called"], ~table["called"], positive, ~positive, everything), strict=True))
+
+
+def _places(rows: pd.DataFrame, seed: int) -> dict[str, Any]:
+    """See ``SaliencyMeasured.inside``."""
+    known = rows[rows["inside"].notna()]
+    columns = {name: known[name] for name in ("inside", "area", "excess", "pointing")}
+    columns["above"] = (known["excess"] > 0).astype(float)
+    found: dict[str, Any] = {
+        name: patient_mean(column, known["patient"], seed=seed) for name, column in columns.items()
+    }
+    found["ratio"] = found["inside"]["value"] / found["area"]["value"] if len(known) else None
+    counts = {"images": len(rows), "zero": int(rows["zero"].sum()), "no_lungs": int(rows["area"].isna().sum())}
+    return found | counts
+
+
+def _captions(rows: pd.DataFrame) -> list[str]:
+    """``Positive, score 0.930`` and how it was called; of rows with ``label``, ``score`` and ``called``."""
+    return [
+        f"{NAMES[int(label)]}, score {score:.3f}\n{'right' if bool(label) == bool(called) else 'WRONG'}"
+        for label, score, called in zip(rows["label"], rows["score"], rows["called"], strict=True)
+    ]
+
+
+def _verdict(excess: Mapping[str, Any], above: Mapping[str, Any]) -> Verdict:
+    """By the difference's interval; without one, all images being alike, by the share of images above chance."""
+    found, even = (excess, 0.0) if excess["low"] is not None else (above, 0.5)
+    if found["low"] is None:
+        return Verdict.WARN
+    if found["high"] <= even:
+        return Verdict.FAIL
+    return Verdict.PASS if found["low"] > even else Verdict.WARN
+
+
+def _too_few(found: Mapping[str, Any]) -> bool:
+    return bool(found["n_patients"] < FEWEST)
+
+
+def _of(found: Mapping[str, Any]) -> str:
+    return f"{count(found['n'], 'image')} of {count(found['n_patients'], 'patient')}"
