@@ -18,7 +18,8 @@ from cxrlab.datamodules import manifest as mf
 from cxrlab.entry import command_line
 from cxrlab.errors import ConfigError
 from cxrlab.files import write_text
-from cxrlab.reports.audit_page import terminal_table, write_audit
+from cxrlab.reports.audit_page import write_audit
+from cxrlab.reports.sections import terminal_table
 from cxrlab.steps.assembly import assemble_audit
 from cxrlab.steps.examine import examine, open_case
 

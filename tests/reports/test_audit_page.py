@@ -24,7 +24,8 @@ from cxrlab.datamodules.films import Features
 from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.measurements import Measurements
 from cxrlab.evaluation import figures
-from cxrlab.reports.audit_page import plain, terminal_table, worst, write_audit
+from cxrlab.reports.audit_page import write_audit
+from cxrlab.reports.sections import plain, terminal_table, worst
 
 NASTY = "![x](/etc/passwd.png) <script>alert(1)</script> a|b *c* _d_ `e` \x1b[31m\u202e [f](javascript:g).png"
 

@@ -1,0 +1,128 @@
+"""Probes a trained model for shortcuts: ``python src/probe.py ckpt_path=… lungs=… saliency=hirescam``."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from rich import get_console
+from rich.table import Table
+
+from cxrlab.console import say
+from cxrlab.datamodules import manifest as mf
+from cxrlab.entry import command_line
+from cxrlab.errors import ConfigError
+from cxrlab.files import write_text
+from cxrlab.reports.model_card import is_trained, write_model_card
+from cxrlab.reports.probe_page import Probe, sections, write_probe
+from cxrlab.reports.probe_summary import AUROC_HEADER, auroc_rows, check_header, summarise_probes, write_summary
+from cxrlab.reports.sections import terminal_table
+from cxrlab.steps.probe import Plan, add_retrained, check_plan, find_checkpoints, probe_model, run_folder_of
+
+
+def probe(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Says with numbers whether a model, or its recipe, needs the lungs.
+
+    Args:
+        config: As composed from ``conf/probe.yaml``.
+        overrides: What was typed, for the record.
+
+    Returns:
+        The objects by name: ``probes`` and ``pages``, one per model, and for several models ``summary``.
+
+    Raises:
+        UserError: The configuration is wrong, or a checkpoint, the data or a run cannot be used.
+    """
+    plan = check_plan(config)
+    folder = Path(config.output_dir)
+    if any((folder / name).exists() for name in ("probe.json", "summary.json")):
+        raise ConfigError(f"{folder}: holds a probe already; hydra.run.dir=… chooses another folder")
+    checkpoints = find_checkpoints(config.ckpt_path)
+    _record(folder, config, overrides)
+    if len(checkpoints) > 1:
+        return _probe_each(checkpoints, config, overrides, plan)
+    found, page = _probe_one(config, overrides, plan)
+    get_console().print(terminal_table(sections(found), f"{'SYNTHETIC: ' if found.synthetic else ''}{found.name}"))
+    for warning in found.warnings:
+        say(f"WARNING  {warning}")
+    say(f"probe    {page}")
+    return {"probes": [found], "pages": [page]}
+
+
+def _probe_one(config: DictConfig, overrides: Sequence[str], plan: Plan) -> tuple[Probe, Path]:
+    """Probes one model, or only collects runs, and writes the page."""
+    began = time.monotonic()
+    folder = Path(config.output_dir)
+    found, scores, run = None, None, None
+    if config.ckpt_path:
+        config.ckpt_path = find_checkpoints(config.ckpt_path)[0]
+        found, scores, model = probe_model(config, overrides, plan)
+        mf.write(scores, folder / "scores.csv")
+        run = run_folder_of(model.path)
+    found = add_retrained(config, found, scores)
+    page = write_probe(folder, found, time.monotonic() - began, shlex.join(["python", "src/probe.py", *overrides]))
+    if run is not None:
+        try:
+            write_text(run.path / "probe.json", (folder / "probe.json").read_text(encoding="utf-8"))
+            if is_trained(run.path):
+                write_model_card(run.path)
+        except OSError as error:
+            say(f"WARNING  {run.path}: no copy of probe.json there for its model card ({error.strerror})")
+    return found, page
+
+
+def _probe_each(checkpoints: Sequence[str], config: DictConfig, overrides: Sequence[str], plan: Plan) -> dict[str, Any]:
+    """Probes several models, each into a folder of its own, and puts them into one table."""
+    rest = [each for each in overrides if not each.startswith("ckpt_path=")]
+    found, pages = [], []
+    for number, checkpoint in enumerate(checkpoints):
+        own = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+        assert isinstance(own, DictConfig)
+        own.ckpt_path = checkpoint
+        own.output_dir = str(Path(config.output_dir) / f"{number}_{Path(checkpoint).name}")
+        one, page = _probe_one(own, [f"ckpt_path={checkpoint}", *rest], plan)
+        found.append(one)
+        pages.append(page)
+    by_folder = {str(page.parent): json.loads((page.parent / "probe.json").read_text()) for page in pages}
+    summary = summarise_probes(by_folder, shlex.join(["python", "src/probe.py", *overrides]))
+    page = write_summary(Path(config.output_dir), summary)
+    _show(summary)
+    say(f"summary  {page}")
+    return {"probes": found, "pages": pages, "summary": summary}
+
+
+def _show(summary: dict[str, Any]) -> None:
+    """Prints how often each verdict was given, and what was left of the AUROC."""
+    mark = "SYNTHETIC " if summary["synthetic"] else ""
+    checks = [(name, *map(str, given.values())) for name, given in summary["checks"].items()]
+    for title, header, rows in (
+        (f"{mark}verdicts", check_header(), checks),
+        (f"{mark}AUROC", AUROC_HEADER, auroc_rows(summary)),
+    ):
+        table = Table(title=title)
+        for name in header:
+            table.add_column(name, overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        get_console().print(table)
+
+
+def _record(folder: Path, config: DictConfig, overrides: Sequence[str]) -> None:
+    """Writes what is to be done before it is done."""
+    typed = {"typed": list(overrides), "config": OmegaConf.to_container(config, resolve=True)}
+    write_text(folder / "settings.yaml", yaml.safe_dump(typed, allow_unicode=True, sort_keys=False))
+
+
+def main() -> None:
+    """The command line."""
+    command_line("probe", probe)
+
+
+if __name__ == "__main__":
+    main()

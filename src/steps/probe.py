@@ -1,0 +1,519 @@
+"""The steps of a probe: check what was asked, try a model on altered images, collect what was trained again on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+from torch import nn
+
+from cxrlab.checks.base import Section
+from cxrlab.config import Problems, check_names
+from cxrlab.console import say
+from cxrlab.datamodules import Preprocessing
+from cxrlab.datamodules import manifest as mf
+from cxrlab.datamodules.alterations import BATTERY, Alteration
+from cxrlab.errors import CheckpointError, ConfigError, DataError, UserError, check_choice, check_range
+from cxrlab.evaluation import shortcuts
+from cxrlab.evaluation.shortcuts import Retrained, Tried
+from cxrlab.evaluation.statistics import Floats
+from cxrlab.reports.probe_page import LEAST_CENTRE, VISIBLE, Probe, SourceClassifier
+from cxrlab.reports.record import find_runs, mapping, read_run
+from cxrlab.reports.settings import Setting, gather
+from cxrlab.runs import LoadedModel, RunFolder
+from cxrlab.steps import results
+from cxrlab.steps.assembly import EVALUATION_KEYS, assemble_evaluation
+
+Images = NDArray[np.uint8]
+Masks = NDArray[np.bool_]
+
+LEAST_LUNGS = 0.05
+"""Share of an image: where less was found to be lungs, none were found."""
+KEYS = (
+    *EVALUATION_KEYS,
+    *("retrained", "source_classifier", "alterations", "saliency", "saliency_images", "resamples"),
+)
+"""The keys of ``conf/probe.yaml``."""
+_BATCH = 64
+_INTACT = Alteration.parse("none")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was asked for, checked.
+
+    Attributes:
+        alterations: The intact images first.
+        asked: Whether they were typed, so that leaving one out is an error.
+        saliency: The method; ``None`` for none.
+    """
+
+    alterations: list[Alteration]
+    asked: bool
+    saliency: Any
+
+
+@dataclass(frozen=True)
+class Lungs:
+    """Where the lungs are on the images of a probe.
+
+    Attributes:
+        masks: Shape (n, height, width), predicted on the intact images.
+        found: Shape (n,): whether there are any.
+        words: What found them.
+    """
+
+    masks: Masks
+    found: NDArray[np.bool_]
+    words: str
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What a model made of altered images.
+
+    Attributes:
+        tried: The intact images first.
+        scores: By alteration, shape (n,), probability of Positive; NaN where lungs are needed and none were found.
+        not_tried: Why alterations were left out, by name.
+    """
+
+    tried: list[Tried]
+    scores: dict[str, Floats]
+    not_tried: dict[str, str]
+
+
+def check_plan(config: DictConfig) -> Plan:
+    """Checks everything of a configuration that needs no checkpoint and no data.
+
+    Raises:
+        ConfigError: Lists every problem.
+    """
+    problems = Problems()
+    check_names(config, KEYS, problems)
+    problems.raise_if_any()
+    if not config.ckpt_path and not config.retrained:
+        problems.add(
+            "ckpt_path", "name a run folder or .ckpt file to probe, or runs with retrained='runs/…/**', or both"
+        )
+    names = ["none", *(BATTERY if config.alterations is None else config.alterations)]
+    alterations: list[Alteration] = []
+    with problems.guard("alterations"):
+        alterations = list(dict.fromkeys(Alteration.parse(name) for name in names))
+    with problems.guard("split"):
+        check_choice("split", config.split, ("test", "val", "all"))
+    with problems.guard("resamples"):
+        check_range("resamples", config.resamples, 100, integer=True)
+    with problems.guard("saliency_images"):
+        check_range("saliency_images", config.saliency_images, 2, integer=True)
+    with problems.guard("seed"):
+        check_range("seed", config.seed, 0, 2**32 - 1, integer=True)
+    method = problems.build(config, "saliency")
+    problems.raise_if_any()
+    return Plan(alterations, config.alterations is not None, method)
+
+
+def find_checkpoints(ckpt_path: Any) -> list[str]:
+    """The models that are meant: one run folder or file as it stands, or all that a pattern or a folder holds.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if not ckpt_path:
+        return []
+    given = [ckpt_path] if isinstance(ckpt_path, str) else [str(each) for each in ckpt_path]
+    path = Path(given[0]).expanduser()
+    if len(given) == 1 and (path.is_file() or (path / "config.yaml").is_file()):
+        return given
+    found = [str(each) for each in find_runs(given) if any((each / "checkpoints").glob("*.ckpt"))]
+    if not found:
+        hint = "name a run folder below runs/, a .ckpt file, or a pattern in quotes, as 'runs/control_none/**'"
+        raise ConfigError(f"ckpt_path={', '.join(given)}: no run that holds weights there; {hint}")
+    return found
+
+
+def find_lungs(
+    images: Images, known: Masks | None, lungs: str | None, alterations: Iterable[Alteration], *, asked: bool
+) -> Lungs | str:
+    """Finds the lungs on intact images, once for everything that needs them.
+
+    Args:
+        images: Shape (n, height, width, channels), uint8.
+        known: What was found on the same images before they were masked or altered for the model, shape (n, height,
+            width); ``None`` where that was not done.
+        lungs: A run of ``experiment=lungs``, a folder above some, or a file of weights; ``None`` goes without.
+        alterations: Those of the probe.
+        asked: Whether somebody typed them, so that leaving one out is an error.
+
+    Returns:
+        The lungs, or the reason why there are none.
+
+    Raises:
+        UserError: An alteration that was typed needs lungs, and there is nothing that finds them.
+    """
+    needing = [each.name for each in alterations if each.needs_lungs]
+    try:
+        if lungs is None:
+            raise ConfigError("lungs=null: nothing finds the lungs; name a run of `python train.py experiment=lungs`")
+        from cxrlab.steps.lungs import load_segmenter  # its library takes seconds to import
+
+        segment = load_segmenter(lungs)
+    except (ConfigError, CheckpointError) as error:
+        if needing and asked:
+            raise type(error)(f"alterations={', '.join(needing)}: lungs are needed; {error}") from None
+        return str(error)
+    masks = segment(images) if known is None else known
+    return Lungs(masks, masks.mean(axis=(1, 2)) >= LEAST_LUNGS, f"{segment.path}, weights {segment.fingerprint[:12]}")
+
+
+def scorer(
+    model: LoadedModel, preprocessing: Preprocessing, accelerator: str, precision: str
+) -> Callable[[Images], Floats]:
+    """A function from images, uint8 (n, height, width, channels), to probabilities of Positive, shape (n,).
+
+    Args:
+        model: Whose network and calibration are used.
+        preprocessing: From pixels to the network's input.
+        accelerator: As in the trainer's configuration.
+        precision: Likewise.
+    """
+    fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
+    network: nn.Module = fabric.setup_module(model.network)
+
+    def scores(images: Images) -> Floats:
+        found = []
+        with torch.no_grad():
+            for start in range(0, len(images), _BATCH):
+                batch = fabric.to_device(torch.from_numpy(images[start : start + _BATCH]))
+                found.append(network(preprocessing.to_float(batch)).float().sigmoid().squeeze(1).cpu().numpy())
+        return np.asarray(model.calibrate(np.concatenate(found).astype(np.float64)))
+
+    return scores
+
+
+def try_alterations(
+    score: Callable[[Images], Floats],
+    images: Images,
+    lungs: Lungs | str,
+    alterations: Sequence[Alteration],
+    labels: NDArray[np.int64],
+    patients: NDArray[Any],
+    *,
+    threshold: float,
+    resamples: int,
+    seed: int,
+) -> Trials:
+    """Scores images under every alteration and says what became of the scores.
+
+    Args:
+        score: See :func:`scorer`.
+        images: Shape (n, height, width, channels), uint8, as the model gets them.
+        lungs: On them, or why they are unknown.
+        alterations: The intact images first.
+        labels: Shape (n,): 0 Negative, 1 Positive.
+        patients: Shape (n,): one key per person.
+        threshold: An image is called Positive from this score on.
+        resamples: Of every bootstrap.
+        seed: Of every bootstrap.
+    """
+    known = lungs if isinstance(lungs, Lungs) else None
+    possible = [each for each in alterations if known is not None or not each.needs_lungs]
+    not_tried = {each.name: f"{lungs}" for each in alterations if each not in possible}
+    scores = {each.name: _altered_scores(score, images, known, each) for each in possible}
+    seen = {each.name: _visible(each, images, known) for each in possible}
+    free = {each.name for each in possible if lung_free(each, seen[each.name])}
+    options = {"resamples": resamples, "seed": seed}
+    tried = []
+    for each in possible:
+        rows = np.isfinite(scores[each.name])
+        if not rows.any():
+            not_tried[each.name] = "no lungs were found on any image"
+            continue
+        y, after, ids = labels[rows], scores[each.name][rows], patients[rows]
+        level = shortcuts.corrected(len(free))
+        tried.append(
+            Tried(
+                name=each.name,
+                group=each.group,
+                words=each.words,
+                **shortcuts.respond(y, scores["none"][rows], after, ids, threshold=threshold, **options),
+                visible=seen[each.name],
+                corrected=shortcuts.mean_auroc(y, after[None], ids, confidence=level, **options)
+                if each.name in free
+                else None,
+            )
+        )
+    return Trials(tried, scores, not_tried)
+
+
+def _altered_scores(
+    score: Callable[[Images], Floats], images: Images, lungs: Lungs | None, alteration: Alteration
+) -> Floats:
+    found = np.full(len(images), np.nan)
+    rows = lungs.found if lungs is not None and alteration.needs_lungs else np.ones(len(images), np.bool_)
+    if rows.any():
+        masks = None if lungs is None else lungs.masks[rows]
+        found[rows] = score(alteration.apply(images[rows], masks))
+    return found
+
+
+def _visible(alteration: Alteration, images: Images, lungs: Lungs | None) -> float | None:
+    """The mean share of the lungs' area that an alteration leaves other than black."""
+    if lungs is None or not lungs.found.any():
+        return None
+    masks = lungs.masks[lungs.found]
+    white = np.full((*masks.shape, 1), 255, np.uint8)
+    shown = alteration.apply(white, masks)[..., 0] > 0
+    return float(((masks & shown).sum(axis=(1, 2)) / masks.sum(axis=(1, 2))).mean())
+
+
+def lung_free(alteration: Alteration, visible: float | None = None) -> bool:
+    """Whether an input counts as one without lungs.
+
+    Args:
+        alteration: What was done.
+        visible: Share of the lungs' area that is left to see; ``None`` where nobody knows where they are.
+    """
+    if alteration.group != "lungs removed" or alteration.kind == "background_only":
+        return False  # the outline of what turned black is that of the lungs, and disease moves it
+    if visible is not None:
+        return visible <= VISIBLE
+    return alteration.needs_lungs or alteration.amount >= LEAST_CENTRE
+
+
+def samples(
+    images: Images, lungs: Lungs | str, trials: Trials, labels: NDArray[np.int64]
+) -> list[tuple[str, NDArray[np.uint8]]]:
+    """What was done, and a Negative and a Positive image after it, for every alteration that was tried."""
+    masks = lungs.masks if isinstance(lungs, Lungs) else None
+    able = lungs.found if isinstance(lungs, Lungs) else np.ones(len(images), np.bool_)
+    rows = [int(np.flatnonzero(of if not (of & able).any() else of & able)[0]) for of in (labels == 0, labels == 1)]
+    return [
+        (each.words, each.apply(images[rows], None if masks is None else masks[rows]))
+        for each in (Alteration.parse(tried.name) for tried in trials.tried)
+    ]
+
+
+def measure_saliency(
+    model: LoadedModel,
+    method: Any,
+    images: Images,
+    lungs: Lungs | str,
+    labels: NDArray[np.int64],
+    scores: Floats,
+    patients: NDArray[Any],
+    *,
+    threshold: float,
+    most: int,
+    seed: int,
+) -> Section:
+    """The section on saliency, of at most ``most`` images, half of either label where there are as many."""
+    from cxrlab.steps.saliency import measure  # its library takes a second to import
+
+    rng = np.random.default_rng(seed)
+    mixed = [rng.permutation(np.flatnonzero(labels == label)) for label in (0, 1)]
+    half = max(most // 2, most - min(len(each) for each in mixed))
+    rows = np.sort(np.concatenate([each[:half] for each in mixed]))
+    masks = lungs.masks[rows] if isinstance(lungs, Lungs) else None
+    of = (labels[rows], scores[rows], patients[rows])
+    return measure(model.network, method, images[rows], masks, *of, threshold, seed).section()
+
+
+# What was trained again ---------------------------------------------------------------------------------------------
+
+
+def collect_retrained(runs: str | Sequence[str], *, resamples: int, seed: int) -> tuple[list[Retrained], list[Setting]]:
+    """Groups finished runs by the alteration of their images.
+
+    Args:
+        runs: A run folder, a folder above some, a pattern, or several of these.
+        resamples: Of every bootstrap.
+        seed: Of every bootstrap.
+
+    Returns:
+        One line per alteration, in the order of the battery; and the runs behind each.
+
+    Raises:
+        DataError: There are no runs, or their images, labels or splits are not the same.
+        ConfigError: They differ in more than the alteration and the seed.
+    """
+    gathered = gather(runs)
+    for folder, reason in gathered.left_out:
+        say(f"left out {folder}: {reason}")
+    settings: dict[str, Setting] = {}
+    for setting in gathered.settings:
+        name = str(mapping(setting.runs[0].config.get("data")).get("alter", "none"))
+        if name in settings:
+            both = f"{settings[name].name} and {setting.name}"
+            raise ConfigError(f"retrained: the runs of data.alter={name} differ in more than their seeds ({both})")
+        settings[name] = setting
+    _check_same_data(settings)
+    order = [*BATTERY, *settings]
+    names = sorted(settings, key=order.index)
+    free = [name for name in names if lung_free(Alteration.parse(name))]
+    options = {"resamples": resamples, "seed": seed}
+    lines = [_retrained(name, settings, shortcuts.corrected(len(free)), name in free, options) for name in names]
+    return lines, [settings[name] for name in names]
+
+
+def _retrained(name: str, settings: dict[str, Setting], confidence: float, free: bool, options: Any) -> Retrained:
+    setting, alteration = settings[name], Alteration.parse(name)
+    y, ids, scores = setting.labels, setting.people, setting.scores
+    each = [shortcuts.mean_auroc(y, row, ids, resamples=100)["value"] for row in scores]
+    intact = settings.get("none")
+    return Retrained(
+        name=name,
+        group=alteration.group,
+        words=alteration.words,
+        n=int(y.size),
+        n_patients=int(np.unique(ids).size),
+        right=tuple(int(right) for right in setting.right(scores).sum(axis=1)),
+        auroc=shortcuts.mean_auroc(y, scores, ids, **options),
+        each=tuple(each),
+        difference=None
+        if intact is None
+        else shortcuts.mean_auroc_difference(y, scores, intact.scores, ids, **options),
+        corrected=shortcuts.mean_auroc(y, scores, ids, confidence=confidence, **options) if free else None,
+    )
+
+
+def _check_same_data(settings: dict[str, Setting]) -> None:
+    """Refuses runs whose training images differ, too."""
+    prints: dict[str, str] = {}
+    for name, setting in settings.items():
+        for run in setting.runs:
+            prints.setdefault(mf.fingerprint(run.manifest), f"{run.folder} (data.alter={name})")
+    folds = any(mapping(run.config.get("data")).get("folds") for each in settings.values() for run in each.runs)
+    if len(prints) > 1 and not folds:  # of folds the splits differ, and gather() has compared the images
+        listed = " and ".join([*prints.values()][:2])
+        raise DataError(f"retrained: images, labels or splits are not the same in {listed}; give runs of one data set")
+
+
+def read_source_classifier(folder: str, *, resamples: int, seed: int) -> SourceClassifier:
+    """What a finished run of ``data=which_collection`` says.
+
+    Raises:
+        CheckpointError: It is no such run, or not finished.
+    """
+    hint = "give a finished run of `python train.py data=which_collection`"
+    try:
+        record = read_run(RunFolder.of(folder).path)
+    except UserError as error:
+        raise CheckpointError(f"source_classifier={folder}: {error}; {hint}") from None
+    rows = record.scored("test")
+    if rows is None or not len(rows):
+        raise CheckpointError(f"source_classifier={folder}: it holds no predictions of test images; {hint}")
+    threshold = float((record.section("test") or {}).get("threshold", 0.5))
+    labels, scores, ids = rows["label"].to_numpy(), rows["score"].to_numpy(np.float64), mf.people(rows).to_numpy()
+    return SourceClassifier(
+        run=str(record.folder),
+        n=len(rows),
+        n_patients=int(np.unique(ids).size),
+        right=int(((scores >= threshold) == (labels == 1)).sum()),
+        auroc=shortcuts.mean_auroc(labels, scores, ids, resamples=resamples, seed=seed),
+    )
+
+
+# From a configuration to what a page is made of --------------------------------------------------------------------
+
+
+def probe_model(config: DictConfig, overrides: Sequence[str], plan: Plan) -> tuple[Probe, pd.DataFrame, LoadedModel]:
+    """Tries one model on altered images.
+
+    Args:
+        config: As composed from ``conf/probe.yaml``, ``ckpt_path`` being one run or file.
+        overrides: What was typed, to refuse a preprocessing other than the checkpoint's.
+        plan: See :func:`check_plan`.
+
+    Returns:
+        What was found, the manifest's rows with one column of scores per alteration, and the model.
+
+    Raises:
+        UserError: The checkpoint, the data or what finds lungs cannot be used.
+    """
+    config, model, datamodule = assemble_evaluation(config, overrides, KEYS)
+    if plan.saliency is not None:
+        plan.saliency.check(model.network, datamodule.preprocessing.shape)
+    datamodule.setup()
+    rows = datamodule.rows("val" if config.split == "val" else "test")
+    table, images = datamodule.manifest.iloc[rows], datamodule.pixels[rows]
+    labels, ids = table["label"].to_numpy(np.int64), mf.people(table).to_numpy()
+    say(f"probing  {model.path}: {len(rows)} {config.split} images of {datamodule.source.name}")
+    known = None if datamodule.lungs is None else datamodule.lungs[rows]
+    lungs = find_lungs(images, known, config.lungs, plan.alterations, asked=plan.asked)
+    score = scorer(model, datamodule.preprocessing, config.accelerator, config.precision)
+    options = {"threshold": model.threshold, "seed": config.seed}
+    trials = try_alterations(score, images, lungs, plan.alterations, labels, ids, resamples=config.resamples, **options)
+    saliency = None
+    if plan.saliency is not None:
+        of = (labels, trials.scores["none"], ids)
+        most = config.saliency_images
+        saliency = measure_saliency(model, plan.saliency, images, lungs, *of, most=most, **options)
+    found = Probe(
+        name=datamodule.source.name,
+        synthetic=datamodule.source.synthetic,
+        split=config.split,
+        images=len(rows),
+        patients=int(np.unique(ids).size),
+        fingerprint=mf.fingerprint(datamodule.manifest),
+        seed=config.seed,
+        ckpt=str(model.path),
+        threshold=model.threshold,
+        tried=trials.tried,
+        not_tried=trials.not_tried,
+        lungs=lungs.words if isinstance(lungs, Lungs) else "",
+        without_lungs=int((~lungs.found).sum()) if isinstance(lungs, Lungs) else 0,
+        saliency=saliency,
+        samples=samples(images, lungs, trials, labels),
+        warnings=[*datamodule.warnings, *results.overlap_warnings(model, table)],
+    )
+    named = {("intact" if name == "none" else name): scores for name, scores in trials.scores.items()}
+    return found, table.assign(**named), model
+
+
+def add_retrained(config: DictConfig, found: Probe | None, rows: pd.DataFrame | None = None) -> Probe:
+    """Adds what other runs say to what was found of a model, or begins with it where there is no model.
+
+    Args:
+        config: With ``retrained`` and ``source_classifier``.
+        found: Of the model; ``None`` without one.
+        rows: The images it was tried on.
+
+    Raises:
+        UserError: The runs cannot be used.
+    """
+    options = {"resamples": config.resamples, "seed": config.seed}
+    lines, settings = collect_retrained(config.retrained, **options) if config.retrained else ([], [])
+    if found is None:
+        runs, images = [run for setting in settings for run in setting.runs], settings[0].rows
+        found = Probe(
+            name=", ".join(sorted(set(images["source"]))),
+            synthetic=any(run.synthetic for run in runs),
+            split="test",
+            images=len(images),
+            patients=int(mf.people(images).nunique()),
+            fingerprint=mf.fingerprint(runs[0].manifest),
+            seed=config.seed,
+            warnings=list(dict.fromkeys(str(each) for run in runs for each in run.metrics.get("warnings", ()))),
+        )
+    warnings = list(found.warnings)
+    if rows is not None and settings and set(rows["sha256"]) != set(settings[0].rows["sha256"]):
+        warnings.append("the runs of retrained=… were tested on other images than this model was tried on")
+    other = None
+    if config.source_classifier:
+        other = read_source_classifier(config.source_classifier, **options)
+    return replace(found, retrained=lines, source_classifier=other, warnings=warnings)
+
+
+def run_folder_of(path: Path) -> RunFolder | None:
+    """The run that a checkpoint lies in; ``None`` where it lies anywhere else."""
+    folder = RunFolder(path.parent.parent)
+    return folder if path.parent.name == "checkpoints" and folder.config.is_file() else None

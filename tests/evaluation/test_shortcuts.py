@@ -1,0 +1,143 @@
+"""The numbers of a shortcut battery against others' and by hand; the rules, verdict by verdict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from cxrlab.evaluation import shortcuts, summarise
+from cxrlab.evaluation.paired import patient_bootstrap_auroc_difference
+
+LABELS = np.arange(40) % 2
+PATIENTS = np.array([f"p{number // 4}-{number % 2}" for number in range(40)])  # two images each
+NOISE = np.random.default_rng(0).uniform(0, 1, (3, 40))
+SCORES = (0.3 * LABELS + 0.7 * NOISE).clip(0, 1)
+
+
+def estimate(value: float, low: float | None, high: float | None) -> dict[str, Any]:
+    return {"value": value, "low": low, "high": high, "method": "made up"}
+
+
+def test_the_mean_auroc_of_one_model_is_that_of_the_summary() -> None:
+    found = shortcuts.mean_auroc(LABELS, SCORES[0], PATIENTS)
+    expected = summarise(LABELS, SCORES[0], PATIENTS)["auroc"]
+    assert found == pytest.approx(expected)
+
+
+def test_the_mean_of_several_models_is_a_mean() -> None:
+    found = shortcuts.mean_auroc(LABELS, SCORES, PATIENTS)
+    assert found["value"] == pytest.approx(np.mean([roc_auc_score(LABELS, row) for row in SCORES]))
+    assert found["low"] < found["value"] < found["high"]
+    assert "20 patients" in found["method"]
+
+
+def test_a_higher_confidence_is_a_wider_interval() -> None:
+    narrow, wide = (shortcuts.mean_auroc(LABELS, SCORES, PATIENTS, confidence=level) for level in (0.9, 0.99))
+    assert wide["low"] < narrow["low"] < narrow["high"] < wide["high"]
+
+
+def test_a_perfect_auroc_has_a_width_by_patients() -> None:
+    found = shortcuts.mean_auroc(LABELS, LABELS * 0.8 + 0.1, PATIENTS)
+    assert found["value"] == 1
+    assert 0.6 < found["low"] < found["high"] == 1
+    assert "Newcombe" in found["method"]
+
+
+def test_one_label_only_is_undefined() -> None:
+    found = shortcuts.mean_auroc(np.ones(4), np.full(4, 0.5), np.array(list("abcd")))
+    assert found["value"] is None
+    assert "no negative" in found["method"]
+
+
+def test_the_difference_of_one_model_each_is_the_paired_one() -> None:
+    found = shortcuts.mean_auroc_difference(LABELS, SCORES[0], SCORES[1], PATIENTS)
+    expected = patient_bootstrap_auroc_difference(LABELS, SCORES[0], SCORES[1], PATIENTS)
+    assert {key: found[key] for key in ("difference", "low", "high")} == pytest.approx(
+        {key: expected[key] for key in ("difference", "low", "high")}
+    )
+
+
+def test_what_an_alteration_does_to_scores_by_hand() -> None:
+    intact = np.where(LABELS == 1, 0.9, 0.1)
+    altered = np.where(LABELS == 1, 0.6, 0.1)
+    altered[[1, 3]] = 0.2  # two Positives of different patients or one: decisions that change
+    found = shortcuts.respond(LABELS, intact, altered, PATIENTS, threshold=0.5)
+    assert (found["n"], found["n_patients"]) == (40, 20)
+    assert found["auroc"]["value"] == 1
+    assert found["difference"]["difference"] == 0
+    assert found["flipped"]["value"] == pytest.approx(2 / 40)
+    assert 0 <= found["flipped"]["low"] < 2 / 40 < found["flipped"]["high"]
+    assert found["shift"]["Negative"]["value"] == 0
+    assert found["shift"]["Positive"]["value"] == pytest.approx((18 * -0.3 + 2 * -0.7) / 20)
+
+
+def test_a_share_of_none_has_an_interval_by_patients() -> None:
+    found = shortcuts.share(np.zeros(40, np.bool_), PATIENTS)
+    assert found["value"] == found["low"] == 0
+    assert 0.1 < found["high"] < 0.2  # Wilson's of 0 in 20
+    assert "Wilson" in found["method"]
+
+
+INTACT = estimate(0.9, 0.8, 0.97)
+
+
+@pytest.mark.parametrize(
+    ("removed", "expected"),
+    [
+        ({"a": estimate(0.85, 0.7, 0.95), "b": estimate(0.5, 0.4, 0.6)}, ("FAIL", "a")),
+        ({"a": estimate(0.65, 0.55, 0.75), "b": estimate(0.7, 0.45, 0.9)}, ("WARN", "a")),
+        ({"a": estimate(0.55, 0.45, 0.65), "b": estimate(0.5, 0.4, 0.6)}, ("PASS", "a")),
+        ({"a": estimate(0.55, 0.45, 0.65), "b": estimate(0.2, 0.1, 0.3)}, ("WARN", "b")),
+        ({}, ("NOT CHECKED", "")),
+        ({"a": estimate(0.5, None, None)}, ("NOT CHECKED", "")),
+    ],
+    ids=["kept", "partly kept", "chance", "the wrong way round", "no input", "no interval"],
+)
+def test_the_rule_without_lungs(removed: dict[str, Any], expected: tuple[str, str]) -> None:
+    assert shortcuts.judge_without_lungs(INTACT, removed) == expected
+
+
+def test_where_nothing_is_learnt_there_is_nothing_to_explain() -> None:
+    chance = estimate(0.6, 0.45, 0.75)
+    assert shortcuts.judge_without_lungs(chance, {"a": estimate(0.9, 0.8, 1)}) == ("NOT CHECKED", "")
+    assert shortcuts.judge_lungs_only(chance, INTACT) == "NOT CHECKED"
+
+
+def test_the_lungs_alone_should_be_enough() -> None:
+    assert shortcuts.judge_lungs_only(INTACT, estimate(0.8, 0.7, 0.9)) == "PASS"
+    assert shortcuts.judge_lungs_only(INTACT, estimate(0.6, 0.52, 0.7)) == "WARN"
+    assert shortcuts.judge_lungs_only(INTACT, estimate(0.8, 0.45, 0.9)) == "WARN"
+
+
+@pytest.mark.parametrize(
+    ("flipped", "verdict"),
+    [
+        (estimate(0.3, 0.2, 0.4), "FAIL"),
+        (estimate(0.3, 0.04, 0.6), "WARN"),
+        (estimate(0.1, 0.06, 0.2), "WARN"),
+        (estimate(0.05, 0.01, 0.2), "PASS"),
+    ],
+)
+def test_the_rule_of_edits(flipped: dict[str, Any], verdict: str) -> None:
+    assert shortcuts.judge_flips(flipped) == verdict
+
+
+def test_chance_fails_no_more_often_than_stated() -> None:
+    """100 made-up models that know nothing without lungs, six inputs each: the rule may err in some 5 % of them."""
+    rng = np.random.default_rng(1)
+    labels = np.arange(100) % 2
+    ids = np.array([f"p{number // 2}-{number % 2}" for number in range(100)])
+    verdicts = []
+    for _ in range(100):
+        scores = rng.uniform(0, 1, (6, 50)).repeat(2, axis=1)[:, np.argsort(np.argsort(ids))]
+        level = shortcuts.corrected(6)
+        removed = {
+            str(number): shortcuts.mean_auroc(labels, row, ids, confidence=level, resamples=400)
+            for number, row in enumerate(scores)
+        }
+        verdicts.append(shortcuts.judge_without_lungs(INTACT, removed)[0])
+    assert verdicts.count("FAIL") <= 3
+    assert verdicts.count("PASS") >= 88
