@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 IN_VENV := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test lint bench clean
+.PHONY: help install train test lint bench docs clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +38,9 @@ lint: $(INSTALLED) ## check style, formatting and types
 bench: $(INSTALLED) ## run every benchmark
 	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do \
 	    echo "== $$script"; $(IN_VENV) $$script $(ARGS); done
+
+docs: $(INSTALLED) ## run what docs/validity.md reports, what is finished left alone: hours at first
+	$(IN_VENV) docs/validity.py $(ARGS)
 
 clean: ## remove caches and build leftovers; the environment, the data and the runs stay
 	rm -rf build dist *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from omegaconf import DictConfig
@@ -45,11 +46,19 @@ def evaluate(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[st
 
     split = "val" if config.split == "val" else "test"
     scored = results.score(module, datamodule, config.accelerator, config.precision, (split,))
+    decided = model.decided
+    if config.get("prevalence") is not None:
+        decided = replace(decided, prevalence=config.prevalence)
+    scored = {split: scored[split].under(decided)}
     head = {
         "status": "finished",
         "epochs": 0,
         "synthetic": datamodule.source.synthetic,
-        "warnings": [*datamodule.warnings, *results.overlap_warnings(model, scored[split].predictions)],
+        "warnings": [
+            *datamodule.warnings,
+            *results.overlap_warnings(model, scored[split].predictions),
+            *decided.warnings(),
+        ],
         "weights": f"{model.metadata.get('weights', 'unfinished run')} of {model.path}",
     }
     metrics = results.write(run, head, scored, epoch_seconds=[], wall_seconds=time.monotonic() - began)

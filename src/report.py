@@ -12,7 +12,8 @@ from cxrlab.config import Problems, check_names
 from cxrlab.console import say
 from cxrlab.entry import command_line
 from cxrlab.errors import CheckpointError
-from cxrlab.reports import write_report
+from cxrlab.reports import write_model_card, write_report
+from cxrlab.reports.model_card import is_trained
 from cxrlab.reports.record import find_runs
 
 KEYS = ("run",)
@@ -20,7 +21,7 @@ KEYS = ("run",)
 
 
 def report(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[list[Path], dict[str, Any]]:
-    """Writes ``report.md``, ``report.html`` and figures into every run folder that is meant.
+    """Writes ``report.md``, ``report.html``, figures and the model card into every run folder that is meant.
 
     Args:
         config: As composed from ``conf/report.yaml``.
@@ -44,6 +45,8 @@ def report(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[list[Path
     for folder in folders:
         try:
             pages.append(write_report(folder).with_suffix(".html"))
+            if is_trained(folder):
+                write_model_card(folder)
         except CheckpointError as error:
             left_out[folder] = str(error)
         else:

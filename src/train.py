@@ -8,12 +8,13 @@ from typing import Any
 from omegaconf import DictConfig
 
 from cxrlab.entry import INTERRUPTED, command_line
-from cxrlab.reports import write_report
+from cxrlab.reports import write_model_card, write_report
 from cxrlab.runs import RunFolder, environment
 from cxrlab.runs.checkpoint import final_checkpoint, load_checkpoint, metadata
-from cxrlab.steps import banner, results
+from cxrlab.steps import banner, results, saliency
 from cxrlab.steps.assembly import assemble
 from cxrlab.steps.fit import fit
+from cxrlab.steps.lungs import train_lungs
 
 
 def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -31,14 +32,19 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
         UserError: Something was asked for that cannot be done; nothing was overwritten.
     """
     environment.reset_peak_memory()
+    if config.task == "segment":
+        return train_lungs(config, overrides)
     run = RunFolder(config.output_dir)
     if config.ckpt_path:
         run = RunFolder.of(config.ckpt_path)
         config = run.resume_config(config, overrides)
+        if config.get("task") == "segment":  # absent in runs older than the key
+            return train_lungs(config, overrides)
         if run.status() == "finished":
             banner.already_finished(run, config.trainer.max_epochs)
             write_report(run.path)
             run.drop_training_state()
+            write_model_card(run.path)
             return run.results(), {"run": run}
     else:
         run.check_free()
@@ -47,7 +53,7 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
     run.check_same_data(parts.datamodule.manifest)
     parts.prepare(resumed=run.last_checkpoint() is not None)
     run.begin(config, overrides, resumed=bool(config.ckpt_path))
-    parts.module.metadata = metadata(config, parts.datamodule)
+    parts.module.metadata = metadata(config, parts.datamodule, parts.decision.unfitted(results.NOT_OVER))
     table = parts.layer_table()
     facts = environment.describe(parts.trainer, config.seed, table)
     run.record(facts, table, parts.datamodule.manifest, parts.datamodule.flow.table())
@@ -59,6 +65,10 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
     if weights is not None:
         parts.module.load_state_dict(load_checkpoint(weights)["state_dict"])
         scored = results.score(parts.module, parts.datamodule, config.trainer.accelerator, config.trainer.precision)
+        scored = results.decide(parts.decision, scored, finished=not interrupted, seed=config.seed)
+        parts.module.metadata |= scored["test"].decided.as_dict()
+        if parts.saliency is not None:
+            saliency.show_test(parts, run, scored["test"])
         results.log(parts.trainer, config, scored)
 
     if config.keep_weights and not interrupted:
@@ -67,14 +77,17 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
         "status": "interrupted" if interrupted else "finished",
         "epochs": parts.checkpoints.epochs,
         "synthetic": parts.datamodule.source.synthetic,
-        "warnings": results.training_warnings(parts.datamodule, config.weights),
+        "warnings": [
+            *results.training_warnings(parts.datamodule, config.weights),
+            *results.decision_warnings(scored),
+        ],
         "weights": parts.checkpoints.describe() if scored else None,
     }
     metrics = results.write(run, head, scored, parts.history.epoch_seconds, parts.history.wall_seconds)
     report = write_report(run.path, parts.datamodule.pixels)
     if not interrupted:
         run.drop_training_state()
-    banner.end(run, metrics, report)
+    banner.end(run, metrics, report, write_model_card(run.path))
     return metrics, {"run": run, "module": parts.module, "datamodule": parts.datamodule, "trainer": parts.trainer}
 
 

@@ -81,6 +81,25 @@ def test_concat_refuses_shared_films_and_drops_them_when_asked(tmp_path: Path) -
     assert not datamodule.manifest["film"].duplicated().any()
 
 
+def test_which_collection_tells_collections_and_no_disease(tmp_path: Path) -> None:
+    roots = [
+        f"data.source.sources.first.root={real('darkcovidnet')}",
+        f"data.source.sources.first.metadata={real('cohen')}/metadata.csv",
+        f"data.source.sources.second.root={real('cohen')}",
+    ]
+    typed = ["data.on_error=skip", "data.limit_per_patient=1", *roots]
+    metrics, datamodule = trained(tmp_path, "data=which_collection", *typed)
+    table = datamodule.manifest
+    assert table.groupby("label")["source"].unique().map(list).to_dict() == {0: ["darkcovidnet"], 1: ["cohen"]}
+    assert not table["finding"].str.contains("COVID-19").any()
+    assert mf.leaks(table) == []
+    said = " ".join(metrics["warnings"])
+    assert "the label is the collection, not a disease: Positive means an image of cohen" in said
+    card = (tmp_path / "run" / "model_card.md").read_text()
+    assert "telling any disease" in card
+    assert "cannot be told apart from the disease" not in card + (tmp_path / "run" / "report.md").read_text()
+
+
 def test_kermany(tmp_path: Path) -> None:
     number = 0
     for split, count in (("train", 12), ("val", 2), ("test", 4)):

@@ -19,7 +19,11 @@ from cxrlab.train import train
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "conf" / "experiment"
-SWEEPS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "paper")
+SWEEPS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem not in ("paper", "lungs"))  # one run each
+CONTROLS = {"control_marker", "control_none", "control_permuted"}
+"""On phantoms; their jobs are seeds."""
+REPEATS = {"seeds", "shortcut_battery"}
+"""With the paper's own protocol, in which the test images are the validation images."""
 SMALL = ["data=synthetic", "data.source.n_train=40", "data.source.n_test=16", "data.source.size=64", "trainer=cpu"]
 QUICK = [
     *SMALL,
@@ -42,7 +46,7 @@ def jobs(experiment: str) -> list[list[str]]:
 
 def test_the_experiments_that_there_are() -> None:
     ablations = {f"ablation_{what}" for what in ("augmentation", "capacity", "dropout", "image_size", "precision")}
-    assert set(SWEEPS) == ablations | {"baselines", "seeds"}
+    assert set(SWEEPS) == ablations | CONTROLS | REPEATS | {"baselines"}
 
 
 @pytest.mark.parametrize("experiment", SWEEPS)
@@ -55,7 +59,7 @@ def test_every_job_is_a_setting_of_its_own(experiment: str, tmp_path: Path) -> N
         assert config.trainer.max_epochs == 20
         assert config.data.batch_size == 32
         # A setting is chosen on images that are not the test images; repeating the paper chooses nothing.
-        assert config.data.val == ("test" if experiment == "seeds" else 0.15)
+        assert config.data.val == ("test" if experiment in REPEATS else 0.15)
 
 
 @pytest.mark.parametrize("experiment", SWEEPS)
@@ -63,7 +67,7 @@ def test_every_job_can_be_built(experiment: str, tmp_path: Path) -> None:
     """At full size, on the images that it names: those of the paper need not be there to be asked for."""
     for job in jobs(experiment):
         parts = assemble(compose("train", [f"experiment={experiment}", "trainer=cpu", *job], tmp_path))
-        assert parts.datamodule.source.name == "paper"
+        assert parts.datamodule.source.name == ("synthetic" if experiment in CONTROLS else "paper")
 
 
 PAPERS = {"model.dropout=[0.25,0.25,0.5]", "data.image_size=224", "model=paper_cnn", "augment=none"}
@@ -77,19 +81,21 @@ def test_every_ablation_holds_the_papers_setting(experiment: str) -> None:
 RUN = [
     (experiment, job)
     for experiment in SWEEPS
-    if experiment not in ("baselines", "seeds")  # their networks and seeds are run elsewhere, one by one
+    if experiment.startswith("ablation_")  # other networks and seeds are run elsewhere, one by one
     for job in jobs(experiment)
 ]
+RUN += [(experiment, job) for experiment in sorted(CONTROLS) for job in jobs(experiment)[:1]]
+RUN += [("shortcut_battery", job) for job in jobs("shortcut_battery") if "seed=0" in job]
 
 
 @pytest.mark.parametrize(("experiment", "job"), RUN, ids=[f"{name}-{'-'.join(job)}" for name, job in RUN])
-def test_every_job_of_an_ablation_runs(experiment: str, job: list[str], tmp_path: Path) -> None:
+def test_every_kind_of_job_runs(experiment: str, job: list[str], tmp_path: Path) -> None:
     sizes = [] if experiment == "ablation_image_size" else ["data.image_size=32"]
     network = [] if experiment in ("ablation_capacity", "ablation_dropout") else ["model=paper_cnn_small"]
     overrides = [f"experiment={experiment}", *QUICK, *sizes, *network, *job]
     metrics, _ = train(compose("train", overrides, tmp_path / "run"), overrides)
     assert metrics["status"] == "finished"
-    assert metrics["val"]["n"] != metrics["test"]["n"]
+    assert (metrics["val"]["n"] == metrics["test"]["n"]) == (experiment in REPEATS)
 
 
 @pytest.mark.slow

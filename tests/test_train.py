@@ -54,6 +54,7 @@ def test_run_folder_is_complete(finished: tuple[RunFolder, dict[str, Any]]) -> N
     names = {path.name for path in run.path.iterdir()}
     files = {"config.yaml", "overrides.yaml", "environment.json", "network.json", "manifest.csv", "metrics.csv"}
     files |= {"flow.csv", "metrics.json", "predictions.csv", "baselines.csv", "report.md", "report.html"}
+    files |= {"model_card.md"}
     assert names == files | {"figures", "checkpoints", "tensorboard"}
     assert [path.name for path in run.checkpoints.iterdir()] == ["model.ckpt"]
     assert yaml.safe_load(run.overrides.read_text()) == QUICK
@@ -266,7 +267,10 @@ SMALLEST = {"alexnet": 64, "bennett": 48, "darkcovidnet": 64, "inception_v3": 80
 """Pixels, for networks that a film of 32 does not get through."""
 
 
-@pytest.mark.parametrize("model", options("model"))
+CLASSIFIERS = [model for model in options("model") if model != "lung_unet"]  # which finds lungs: steps/test_lungs.py
+
+
+@pytest.mark.parametrize("model", CLASSIFIERS)
 def test_every_model(model: str, tmp_path: Path) -> None:
     plain = ["optimizer=sgd", "optimizer.momentum=0", "optimizer.nesterov=false"]  # no state: checkpoints are small
     short = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "data.batch_size=4", "logger=none"]
@@ -285,6 +289,7 @@ CHOICES = [
     *(f"trainer={option}" for option in ("auto", "cpu")),
     *(f"debug={option}" for option in options("debug")),
     *(f"loss={option}" for option in options("loss")),
+    *(f"decision={option}" for option in options("decision")),
     "loss.class_weights=balanced",
     "loss.class_weights=[1,3]",
     "loss.label_smoothing=0.1",
@@ -316,15 +321,18 @@ def test_every_shipped_option_is_run_by_a_test() -> None:
     groups = {
         path.name for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name not in ("hydra", "__pycache__")
     }
-    run_above = {"optimizer", "scheduler", "loss", "model", "augment", "callbacks", "logger", "debug"}
-    run_elsewhere = {"data", "experiment", "trainer"}  # data: below and in test_data.py
+    run_above = {"optimizer", "scheduler", "loss", "decision", "model", "augment", "callbacks", "logger", "debug"}
+    run_elsewhere = {"data", "experiment", "trainer", "saliency"}  # data: below and in test_data.py
     assert groups == run_above | run_elsewhere
     pieces = {"progress", "figures", "checkpoints"}  # of callbacks, composed by default
     assert set(options("callbacks")) - pieces == {"default", "early_stopping"}
     assert set(options("trainer")) == {"auto", "cpu", "gpu", "mps"}
-    run_by_test_data = {"actualmed", "cohen", "concat", "darkcovidnet", "kermany", "manifest"}
-    assert set(options("data")) == {"folder", "paper", "synthetic"} | run_by_test_data
-    assert set(options("data/source")) == set(options("data")) - {"concat"}
+    run_by_test_data = {"actualmed", "cohen", "concat", "darkcovidnet", "kermany", "manifest", "which_collection"}
+    run_by_test_lungs = {"lungs"}
+    assert set(options("data")) == {"folder", "paper", "synthetic"} | run_by_test_data | run_by_test_lungs
+    of_several = {"concat", "which_collection"}
+    sources = set(options("data")) - of_several - run_by_test_lungs
+    assert set(options("data/source")) == sources | {"darkcovidnet_pneumonia"}
 
 
 def test_the_papers_experiment_on_its_own_images(paper_root: Path, tmp_path: Path) -> None:

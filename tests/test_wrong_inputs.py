@@ -41,7 +41,7 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless
 
-from cxrlab import audit, compare, download, evaluate, report, train
+from cxrlab import audit, compare, download, evaluate, matrix, probe, report, train
 
 ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "docs" / "wrong_inputs.md"
@@ -52,6 +52,8 @@ MAINS: dict[str, Callable[[], None]] = {
     "compare": compare.main,
     "audit": audit.main,
     "download": download.main,
+    "probe": probe.main,
+    "matrix": matrix.main,
 }
 SCRIPTS = {name: f"src/{name}.py" for name in MAINS} | {"train": "train.py"}
 TINY = ("data.image_size=32", "model=paper_cnn_small", "trainer=cpu", "trainer.max_epochs=1", "logger=none")
@@ -89,9 +91,9 @@ class Row:
 
     @property
     def command(self) -> list[str]:
-        if self.program == "evaluate":
+        if self.program in ("evaluate", "probe"):
             return [RUN, "accelerator=cpu", *self.typed]
-        if self.program in ("report", "compare", "download"):
+        if self.program in ("report", "compare", "download", "matrix"):
             return list(self.typed)
         keys = {each.partition("=")[0] for each in self.typed}
         tiny = TINY if self.program == "train" else ()
@@ -564,6 +566,8 @@ DATA, TABLES, COLLECTED = "Data folder", "Your own table of images", "Public col
 FILTERS, SEVERAL, FILES, FOLDERS = "Filters", "Several sources", "Image files", "Run folder"
 REPORTS, CHECKPOINTS = "Reporting and comparing", "Evaluating a checkpoint"
 AUDITS, DOWNLOADS = "Auditing", "Downloading"
+LUNGS, PROBES, MATRICES = "Lungs, saliency and decisions", "Probing", "Other hospitals"
+NEW = "hydra.run.dir=new"
 MINE = ("--config-dir", "mine", "experiment=mine")
 A_FILM = "films/train/neg/p000_1"
 LISTED = ("data=manifest", "data.source.path=films.csv", "data.val=0.25")
@@ -1816,6 +1820,74 @@ ROWS = [
         kermany("here/chest_xray"),
         program="download",
         works=True,
+    ),
+    Row(LUNGS, "unknown alteration", ("data.alter=centre_blak_60",), ("data.alter", "did you mean 'centre_black_60'?")),
+    Row(LUNGS, "alteration without its number", ("data.alter=centre_black",), ("data.alter", "from 1 to 99")),
+    Row(LUNGS, "real masks as input", ("data.mask=masks/",), ("data.mask", "null or lungs", "real masks would tell")),
+    Row(
+        LUNGS, "nothing finds lungs", ("data.mask=lungs",), ("lungs", "runs/lungs", "python train.py experiment=lungs")
+    ),
+    Row(
+        LUNGS,
+        "a classifier in place of what finds lungs",
+        ("data.mask=lungs", "lungs=run", NEW),
+        ("lungs", "python train.py experiment=lungs"),
+        with_run,
+    ),
+    Row(LUNGS, "unknown task", ("task=segmnt",), ("task", "did you mean 'segment'?")),
+    Row(LUNGS, "unknown saliency", ("saliency=gradcm",), ("saliency=gradcm", "did you mean 'gradcam'?")),
+    Row(
+        LUNGS,
+        "Grad-CAM of a network without feature maps",
+        ("model=logistic", "saliency=gradcam"),
+        ("saliency", "no feature maps", "saliency=occlusion"),
+    ),
+    Row(
+        LUNGS,
+        "threshold chosen on the test images",
+        ("decision=calibrated", "data.val=test"),
+        ("decision", "data.val=0.15"),
+    ),
+    Row(LUNGS, "threshold out of range", ("decision.threshold=1.5",), ("decision.threshold", "1.5")),
+    Row(
+        LUNGS, "unknown calibration", ("decision.calibration=plat",), ("decision.calibration", "did you mean 'platt'?")
+    ),
+    Row(PROBES, "nothing to probe", (), ("ckpt_path", "retrained"), program="probe"),
+    Row(
+        PROBES,
+        "no such checkpoint to probe",
+        ("ckpt_path=model.ckpt",),
+        ("model.ckpt", "no run that holds"),
+        program="probe",
+    ),
+    Row(
+        PROBES,
+        "unknown alteration of a probe",
+        ("ckpt_path=run", "alterations=[centre_blak_60]", NEW),
+        ("alterations", "did you mean 'centre_black_60'?"),
+        with_run,
+        program="probe",
+    ),
+    Row(
+        PROBES,
+        "lungs asked for, and nothing that finds them",
+        ("ckpt_path=run", "alterations=[lungs_only]", NEW),
+        ("lungs_only", "python train.py experiment=lungs"),
+        with_run,
+        program="probe",
+    ),
+    Row(PROBES, "no retrained run there", ("retrained=runs/battery/**",), ("runs/battery",), program="probe"),
+    Row(MATRICES, "no rows", (), ("train", "must be set"), program="matrix"),
+    Row(MATRICES, "unknown set", ("train=[papr]",), ("papr", "did you mean 'paper'?"), program="matrix"),
+    Row(MATRICES, "a set named twice", ("train=[synthetic,synthetic]",), ("train", "synthetic"), program="matrix"),
+    Row(MATRICES, "a set that is not there", ("train=[paper]",), ("paper", "src/download.py"), program="matrix"),
+    Row(MATRICES, "no seed", ("train=[synthetic]", "seeds=[]"), ("seeds",), program="matrix"),
+    Row(
+        MATRICES,
+        "a recipe with a misspelt key",
+        ("train=[synthetic]", "recipe=modle=logistic"),
+        ("modle",),
+        program="matrix",
     ),
 ]
 IN_A_PROCESS = ("misspelt key", "JPEG cut off", "text named .ckpt")

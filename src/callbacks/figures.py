@@ -59,10 +59,13 @@ class TensorBoardFigures(Scores):
         add_score_figures(writers, "val", table, trainer.global_step)
 
 
-def add_score_figures(writers: list[SummaryWriter], split: str, predictions: pd.DataFrame, step: int) -> None:
+def add_score_figures(
+    writers: list[SummaryWriter], split: str, predictions: pd.DataFrame, step: int, threshold: float = 0.5
+) -> None:
     """Adds ``<split>/confusion_matrix``, ``<split>/roc`` and ``<split>/pr`` of a manifest with ``score``."""
     labels, scores = predictions["label"].to_numpy(), predictions["score"].to_numpy()
-    summary = summarise(labels, scores, people(predictions).to_numpy(), resamples=_RESAMPLES)
+    patients = people(predictions).to_numpy()
+    summary = summarise(labels, scores, patients, threshold=threshold, resamples=_RESAMPLES)
     for writer in writers:
         writer.add_figure(
             f"{split}/confusion_matrix", figures.confusion_matrix(summary["confusion_matrix"], split), step

@@ -15,8 +15,10 @@ SPLITS = ("train", "val", "test")
 def warnings(record: RunRecord) -> list[str]:
     """The run's own warnings, then those that config, manifest and files add."""
     own = [str(warning) for warning in record.metrics.get("warnings") or []]
-    added = [*_of_config(record, own), *_of_overlap(record), *_of_findings(record)]
-    return own + added + _of_confounding(record) + _of_mismatch(record)
+    added = [*_of_config(record, own), *_of_overlap(record)]
+    if not record.labels_are_collections:  # else the label is the source, whatever the films show
+        added += [*_of_findings(record), *_of_confounding(record)]
+    return own + added + _of_mismatch(record)
 
 
 def shared(manifest: pd.DataFrame, column: str) -> list[str]:

@@ -35,7 +35,9 @@ class RunRecord:
         metrics: ``metrics.json``.
         manifest: ``manifest.csv``, every image of the run.
         history: ``metrics.csv``, one row per epoch; ``None`` before the first is over.
-        predictions: ``predictions.csv``, manifest rows with ``score``; ``None`` where nothing was scored.
+        predictions: ``predictions.csv``, manifest rows with ``score``; ``None`` where nothing was scored. Of a
+            calibrated model ``score`` is the calibrated probability, to which its threshold belongs, and
+            ``uncalibrated`` the network's own score.
         flow: ``flow.csv``, what the source lists and which step removed what; ``None`` where it was not recorded.
         baselines: ``baselines.csv``, the test rows with one column of scores per trivial baseline; ``None`` where they
             were not computed.
@@ -64,6 +66,12 @@ class RunRecord:
     def synthetic(self) -> bool:
         """Whether the images were drawn by a program."""
         return bool(self.metrics.get("synthetic"))
+
+    @property
+    def labels_are_collections(self) -> bool:
+        """Whether Positive means another collection, and no disease (``data=which_collection``)."""
+        source = mapping(mapping(self.config.get("data")).get("source"))
+        return str(source.get("_target_") or "").endswith(".WhichCollectionSource")
 
     @property
     def of_the_paper(self) -> bool:
@@ -118,7 +126,7 @@ def read_run(folder: Path) -> RunRecord:
         metrics=metrics,
         manifest=manifest,
         history=_unless_empty(_csv(folder, "metrics.csv", ("epoch",), required=False)),
-        predictions=_unless_empty(_csv(folder, "predictions.csv", ("label", "split", "score"), required=False)),
+        predictions=_unless_empty(_predictions(folder)),
         flow=_unless_empty(_csv(folder, "flow.csv", FLOW, required=False)),
         baselines=_unless_empty(_csv(folder, "baselines.csv", ("path", "label"), required=False)),
         network=mapping(_parsed(folder, "network.json", required=False)),
@@ -197,6 +205,17 @@ def _csv(folder: Path, name: str, columns: Sequence[str], *, required: bool = Tr
     if absent:
         raise _unreadable(folder, name, f"no column {', '.join(absent)}")
     return table
+
+
+def _predictions(folder: Path) -> pd.DataFrame | None:
+    table = _csv(folder, "predictions.csv", ("label", "split", "score"), required=False)
+    if table is None or "calibrated" not in table:
+        return table
+    table = table.rename(columns={"score": "uncalibrated", "calibrated": "score"})
+    try:
+        return table.assign(score=pd.to_numeric(table["score"]))
+    except ValueError as error:
+        raise _unreadable(folder, "predictions.csv", str(error)) from error
 
 
 def _unreadable(folder: Path, name: str, reason: str) -> CheckpointError:

@@ -18,7 +18,7 @@ from cxrlab.datamodules.manifest import people
 from cxrlab.evaluation import METRICS, calibration, figures, summarise
 from cxrlab.evaluation.baselines import DESCRIPTIONS
 from cxrlab.evaluation.paired import mcnemar
-from cxrlab.reports import paper, pictures
+from cxrlab.reports import decision_section, paper, pictures, saliency_section
 from cxrlab.reports.cautions import shared, warnings
 from cxrlab.reports.markdown import (
     DISCLAIMER,
@@ -68,7 +68,8 @@ def write_report(run_dir: Path, images: npt.NDArray[np.uint8] | None = None) -> 
     parts = [_head(record), _headline(record)]
     if record.of_the_paper:
         parts += [paper.beside_the_paper(record), paper.true_findings(record)]
-    parts += [_baselines(record, images), _metrics(record), _mistakes(record), _data(record), _network(record)]
+    parts += [_baselines(record, images), _metrics(record), decision_section.section(record), _mistakes(record)]
+    parts += [saliency_section.section(record), _data(record), _network(record)]
     parts += [_figures(record), _about(record), _not_checked(record)]
     text = "\n\n".join(part for part in parts if part) + "\n"
     path, _ = write_pages(record.folder, "report", text, _title(record))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy.typing as npt
 import torch
 from hydra.errors import InstantiationException
 from lightning_fabric.plugins import TorchCheckpointIO
@@ -20,6 +21,8 @@ from cxrlab.config import build, check_targets
 from cxrlab.datamodules import ChestXRayDataModule
 from cxrlab.datamodules.manifest import LABELS, fingerprint
 from cxrlab.errors import CheckpointError, ConfigError
+from cxrlab.evaluation.decision import FIXED, Decided
+from cxrlab.evaluation.statistics import Floats
 from cxrlab.files import write_atomically
 from cxrlab.models.classifier import METADATA, ClassifierModule
 from cxrlab.runs.folder import RunFolder
@@ -30,8 +33,14 @@ _NEEDED = ("format", "model", "config", "preprocessing", "labels", "threshold", 
 _PREFIX = "network."
 
 
-def metadata(config: DictConfig, datamodule: ChestXRayDataModule) -> dict[str, Any]:
-    """What travels with the weights, so that nothing else is needed to use them; plain values only."""
+def metadata(config: DictConfig, datamodule: ChestXRayDataModule, decided: Decided = FIXED) -> dict[str, Any]:
+    """What travels with the weights, so that nothing else is needed to use them; plain values only.
+
+    Args:
+        config: The run's.
+        datamodule: Set up.
+        decided: How scores become probabilities and calls, as far as it is known.
+    """
     manifest = datamodule.manifest
     plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     return {
@@ -39,8 +48,10 @@ def metadata(config: DictConfig, datamodule: ChestXRayDataModule) -> dict[str, A
         "model": plain["model"],
         "config": plain,
         "preprocessing": datamodule.preprocessing.as_dict(),
+        # Of the weights that found what data.mask=lungs left to see.
+        "lungs": getattr(datamodule.segment, "fingerprint", None),
         "labels": dict(LABELS),
-        "threshold": 0.5,
+        **decided.as_dict(),
         "data": {
             "sources": sorted(manifest["source"].unique().tolist()),
             "synthetic": datamodule.source.synthetic,
@@ -87,14 +98,39 @@ class LoadedModel:
 
     Attributes:
         network: With its weights, in evaluation mode, on the CPU; images (N, channels, height, width) to logits (N, 1).
-        metadata: ``model`` (its config), ``preprocessing``, ``labels``, ``threshold``, ``data`` (fingerprint and
-            names), ``config`` (the whole run's).
+        metadata: ``model`` (its config), ``preprocessing``, ``labels``, ``data`` (fingerprint and names), ``config``
+            (the whole run's), and of the decision ``calibration``, ``threshold``, ``threshold_rule``, ``prevalence``
+            and ``fitted_on``, of which older checkpoints hold the threshold only.
         path: The file it came from.
     """
 
     network: nn.Module
     metadata: dict[str, Any]
     path: Path
+
+    @property
+    def decided(self) -> Decided:
+        """How its scores become probabilities and calls.
+
+        Raises:
+            CheckpointError: The metadata hold something else.
+        """
+        try:
+            return Decided.from_dict(self.metadata)
+        except ValueError as error:
+            raise CheckpointError(
+                f"{self.path}: refused: its calibration or threshold is none ({error}); copy the checkpoint again, or "
+                "train anew"
+            ) from None
+
+    @property
+    def threshold(self) -> float:
+        """An image is called Positive when its probability, after :meth:`calibrate`, is at least this; in [0, 1]."""
+        return self.decided.threshold
+
+    def calibrate(self, scores: npt.ArrayLike) -> Floats:
+        """Returns probabilities of Positive, float64, of the network's scores (sigmoids of its logits), shape (n,)."""
+        return self.decided.calibration(scores)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -162,7 +198,9 @@ def load_model(ckpt_path: str | Path, trusted: Sequence[str] = ()) -> LoadedMode
     except RuntimeError as error:
         first = str(error).partition("\n")[2].partition("\n")[0].strip()
         raise CheckpointError(f"{path}: its weights do not fit the network it names: {first}") from None
-    return LoadedModel(network.requires_grad_(False).eval(), metadata, path)
+    model = LoadedModel(network.requires_grad_(False).eval(), metadata, path)
+    model.decided  # noqa: B018 - refuses a file from a stranger now, rather than after its images were scored
+    return model
 
 
 def _network(path: Path, config: Any, trusted: Sequence[str]) -> nn.Module:

@@ -12,6 +12,7 @@
 ``metrics.json``    results with intervals; written last but one: with it, the run is over
 ``report.html``     for people, beside ``report.md`` and ``figures/``
 ``baselines.csv``   test rows with the scores of trivial baselines; written by the report
+``model_card.md``   what the model is, and what it must not be used for; written by a training, and by ``report.py``
 ``checkpoints/``    ``last.ckpt`` (and ``best.ckpt``) while unfinished, ``model.ckpt`` afterwards
 ``tensorboard/``    event files
 ==================  =========================================================================
@@ -40,6 +41,7 @@ from cxrlab.models.layer_table import LayerTable
 MODEL = "model.ckpt"
 LAST = "last.ckpt"
 BEST = "best.ckpt"
+LUNGS = "lungs.ckpt"  # of a run of experiment=lungs
 RESUMABLE = ("trainer.max_epochs", "data.num_workers", "data.persistent_workers", "keep_weights")
 """What may differ when a run is continued: nothing here changes the numbers of an epoch."""
 
@@ -197,6 +199,10 @@ class RunFolder:
         for name in names:
             if (self.checkpoints / name).is_file():
                 return self.checkpoints / name
+        if (self.path / LUNGS).is_file():
+            raise CheckpointError(
+                f"{self.path}: a run of experiment=lungs, which calls no image Positive; it is for lungs=…"
+            )
         why = "it has finished no epoch yet" if self.status() is None else "it was run with keep_weights=false"
         raise CheckpointError(f"{self.path}: no weights in this run folder: {why}")
 

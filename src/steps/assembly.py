@@ -16,9 +16,11 @@ from cxrlab.callbacks import Checkpoints, History, RandomState
 from cxrlab.config import Problems, check_names, check_targets
 from cxrlab.datamodules import ChestXRayDataModule, Preprocessing
 from cxrlab.errors import CheckpointError, ConfigError, check_choice, check_range
+from cxrlab.evaluation.decision import Decision
 from cxrlab.models import ClassifierModule, TorchvisionNet
 from cxrlab.models.classifier import MONITORS
 from cxrlab.models.layer_table import LayerTable, layer_table
+from cxrlab.models.saliency import Saliency
 from cxrlab.runs import AtomicCheckpointIO, LoadedModel, RunFolder, load_model
 from cxrlab.steps.quiet import quiet_lightning
 
@@ -32,6 +34,10 @@ KEYS = (
     "callbacks",
     "logger",
     "trainer",
+    "saliency",
+    "decision",
+    "task",
+    "lungs",
     "seed",
     "monitor",
     "monitor_mode",
@@ -42,13 +48,25 @@ KEYS = (
 )
 """The keys of ``conf/train.yaml``, groups first."""
 
-EVALUATION_KEYS = ("data", "ckpt_path", "split", "accelerator", "precision", "trusted", "seed", "output_dir", "model")
+EVALUATION_KEYS = (
+    "data",
+    "ckpt_path",
+    "split",
+    "accelerator",
+    "precision",
+    "trusted",
+    "lungs",
+    "prevalence",
+    "seed",
+    "output_dir",
+    "model",
+)
 """The keys of ``conf/evaluate.yaml``, and ``model``, which comes out of the checkpoint."""
 AUDIT_KEYS = ("data", "seed", "strict", "output_dir")
 """The keys of ``conf/audit.yaml``."""
 _ACCELERATORS = ("auto", "cpu", "gpu", "mps")
 _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true", "bf16-true", "16-true")
-_FROM_CHECKPOINT = ("image_size", "channels", "fit", "contrast", "border")  # of a data node; they belong to the weights
+_FROM_CHECKPOINT = ("image_size", "channels", "fit", "contrast", "border", "mask")  # of a data node; the weights' own
 
 
 @dataclass(frozen=True)
@@ -61,6 +79,8 @@ class Parts:
     trainer: pl.Trainer
     checkpoints: Checkpoints
     history: History
+    decision: Decision
+    saliency: Saliency | None
 
     def layer_table(self) -> LayerTable:
         """The network's layers, as the paper's Fig. 6 lists them."""
@@ -91,15 +111,21 @@ def assemble(config: DictConfig) -> Parts:
     """
     problems = Problems()
     check_names(config, KEYS, problems, supplied={"trainer": {"callbacks", "logger", "plugins"}})
+    _check_task(config, problems)
     with problems.guard("seed"):
         check_range("seed", config.seed, 0, 2**32 - 1, integer=True)
         pl.seed_everything(config.seed, workers=False, verbose=False)  # before the network draws its weights
     datamodule = problems.build(config, "data", augment=problems.build(config, "augment"))
     network = problems.build(config, "model")
+    _find_lungs(config, problems, datamodule)
     loss = problems.build(config, "loss")
+    decision = problems.build(config, "decision") if config.get("decision") else Decision()  # older runs have none
+    saliency = problems.build(config, "saliency") if config.get("saliency") else None
     callbacks = _build_each(config, "callbacks", problems)
     loggers = _build_each(config, "logger", problems)
     _check_contradictions(config, problems, datamodule, network)
+    _check_decision(problems, datamodule, decision)
+    _check_saliency(problems, datamodule, network, saliency)
     history = History(RunFolder(config.output_dir).history)
     extra = {"callbacks": [*callbacks.values(), RandomState(), history], "logger": [*loggers.values()]}
     with quiet_lightning():
@@ -110,17 +136,18 @@ def assemble(config: DictConfig) -> Parts:
     checkpoints.folder = Path(config.output_dir) / "checkpoints"
     # Filling new memory with NaN is PyTorch's aid for finding reads of it; it costs time and changes no result.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    return Parts(datamodule, network, module, trainer, checkpoints, history)
+    return Parts(datamodule, network, module, trainer, checkpoints, history, decision, saliency)
 
 
 def assemble_evaluation(
-    config: DictConfig, overrides: Sequence[str]
+    config: DictConfig, overrides: Sequence[str], keys: Sequence[str] = EVALUATION_KEYS
 ) -> tuple[DictConfig, LoadedModel, ChestXRayDataModule]:
     """Loads a model and builds the data it is to be evaluated on; no image is touched.
 
     Args:
         config: As composed from ``conf/evaluate.yaml``.
         overrides: What was typed, to refuse a preprocessing other than the checkpoint's.
+        keys: That the configuration may have.
 
     Returns:
         The configuration with everything that came out of the checkpoint filled in, the model, and the data.
@@ -130,21 +157,27 @@ def assemble_evaluation(
         CheckpointError: The checkpoint cannot be used.
     """
     problems = Problems()
-    check_names(config, EVALUATION_KEYS, problems)
+    check_names(config, keys, problems)
+    _check_task(config, problems)
     problems.raise_if_any()
     model = load_model(config.ckpt_path, config.trusted)
     config = OmegaConf.create({**config, "model": model.metadata["model"]})
-    _fill_from_checkpoint(config, model)
+    _fill_from_checkpoint(config, model, alter=not any(each.startswith("data.alter=") for each in overrides))
     size = model.metadata["preprocessing"]
     for key in _FROM_CHECKPOINT:
         if any(override.startswith(f"data.{key}=") for override in overrides):
             problems.add(f"data.{key}", f"belongs to the weights, which want {size}; leave it out")
     with problems.guard("split"):
         check_choice("split", config.split, ("test", "val", "all"))
+    with problems.guard("prevalence"):
+        if config.get("prevalence") is not None:
+            check_range("prevalence", config.prevalence, 0.0, 1.0, low_open=True, high_open=True)
     _check_device(config, "", problems)
     datamodule = problems.build(config, "data")
+    _find_lungs(config, problems, datamodule)
     problems.raise_if_any()
     assert isinstance(datamodule, ChestXRayDataModule)
+    _check_same_lungs(config, model, datamodule)
     return config, model, datamodule
 
 
@@ -159,6 +192,7 @@ def assemble_audit(config: DictConfig) -> ChestXRayDataModule:
     """
     problems = Problems()
     check_names(config, AUDIT_KEYS, problems)
+    _check_task(config, problems)
     with problems.guard("seed"):
         check_range("seed", config.seed, 0, 2**32 - 1, integer=True)
     with problems.guard("strict"):
@@ -171,8 +205,24 @@ def assemble_audit(config: DictConfig) -> ChestXRayDataModule:
     return datamodule
 
 
-def _fill_from_checkpoint(config: DictConfig, model: LoadedModel) -> None:
-    """Takes preprocessing, and what was left open, from the checkpoint, whose data may name only classes of ours."""
+def _check_same_lungs(config: DictConfig, model: LoadedModel, datamodule: ChestXRayDataModule) -> None:
+    """A network that saw lungs only wants them found as in its training."""
+    wanted, found = model.metadata.get("lungs"), getattr(datamodule.segment, "fingerprint", None)
+    if datamodule.mask is not None and wanted != found:
+        raise CheckpointError(
+            f"{model.path}: it was trained on lungs that weights {str(wanted)[:12]} found, and lungs={config.lungs} "
+            f"has {str(found)[:12]}; name the run that it was trained with: lungs=…"
+        )
+
+
+def _fill_from_checkpoint(config: DictConfig, model: LoadedModel, *, alter: bool) -> None:
+    """Takes preprocessing, and what was left open, from the checkpoint, whose data may name only classes of ours.
+
+    Args:
+        config: Changed in place.
+        model: The checkpoint.
+        alter: Whether images are to be altered as in training, nothing else having been typed.
+    """
     try:
         saved = model.metadata["config"]
         config.precision = config.precision or saved["trainer"]["precision"]
@@ -181,17 +231,38 @@ def _fill_from_checkpoint(config: DictConfig, model: LoadedModel) -> None:
             config.data = saved["data"]
         size = Preprocessing.from_dict(model.metadata["preprocessing"])
         config.data.image_size = [size.height, size.width]
-        for key in _FROM_CHECKPOINT[1:]:
+        config.data.mask = saved["data"].get("mask")  # these two are absent in checkpoints older than the keys
+        if alter:
+            config.data.alter = saved["data"].get("alter", "none")
+        for key in set(_FROM_CHECKPOINT) - {"image_size", "mask"}:
             config.data[key] = getattr(size, key)
         if config.split == "all":
             config.data.test = "all"
             config.data.folds = config.data.fold = None
     except ConfigError as error:
         raise CheckpointError(f"{model.path}: refused: {error}; data=… names other data") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{model.path}: not a checkpoint of this project: its metadata are incomplete ({error})"
         ) from None
+
+
+def _check_task(config: DictConfig, problems: Problems) -> None:
+    """Refuses what only ``experiment=lungs`` can use: masks are no labels."""
+    with problems.guard("task"):
+        check_choice("task", config.get("task", "classify"), ("classify", "segment"))
+    for group, target in (("data", "LungMasksDataModule"), ("model", "LungUnet")):
+        if str((config.get(group) or {}).get("_target_", "")).endswith(f".{target}"):
+            problems.add(group, f"{target} finds lungs and calls no image Positive; it is for experiment=lungs only")
+
+
+def _find_lungs(config: DictConfig, problems: Problems, datamodule: ChestXRayDataModule | None) -> None:
+    """Loads what finds lungs, where the data want it."""
+    if datamodule is not None and datamodule.needs_lungs:
+        from cxrlab.steps.lungs import load_segmenter  # its library takes seconds to import, and few runs need it
+
+        with problems.guard("lungs"):
+            datamodule.segment = load_segmenter(config.lungs)
 
 
 def _build_each(config: DictConfig, group: str, problems: Problems) -> dict[str, Any]:
@@ -252,6 +323,29 @@ def _check_contradictions(
         except (RuntimeError, ValueError) as error:
             reason = str(error).partition("\n")[0]
             problems.add("data.image_size", f"{height}x{width} does not go through the network ({reason})")
+
+
+def _check_saliency(
+    problems: Problems, datamodule: ChestXRayDataModule | None, network: nn.Module | None, saliency: Saliency | None
+) -> None:
+    """Refuses a method that cannot explain the network; a size that does not go through it is told elsewhere."""
+    if saliency is not None and datamodule is not None and network is not None and not problems.lines:
+        try:
+            saliency.check(network, datamodule.preprocessing.shape)
+        except ConfigError as error:
+            key, _, reason = str(error).partition(": ")
+            problems.add(key, reason)
+
+
+def _check_decision(problems: Problems, datamodule: ChestXRayDataModule | None, decision: Decision | None) -> None:
+    """Refuses to fit to the test images."""
+    wanted = decision is not None and decision.needs_validation
+    if wanted and datamodule is not None and datamodule.partition.val_is_test:
+        problems.add(
+            "decision",
+            "calibration and thresholds by a rule are fitted to validation images, and data.val=test has none of its "
+            "own; data.val=0.15 holds some out, decision=fixed fits nothing",
+        )
 
 
 def _check_device(node: DictConfig | dict[str, Any], prefix: str, problems: Problems) -> None:

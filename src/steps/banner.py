@@ -32,8 +32,8 @@ def begin(
     say("\n".join(lines))
 
 
-def end(run: RunFolder, metrics: dict[str, Any], report: Path) -> None:
-    """The result with its interval, and where everything is."""
+def end(run: RunFolder, metrics: dict[str, Any], report: Path, card: Path | None = None) -> None:
+    """The result with its interval, and where everything is; ``card`` is the model card of a training."""
     test = metrics.get("test")
     if test:
         (tn, _), (_, tp) = test["confusion_matrix"]
@@ -46,7 +46,10 @@ def end(run: RunFolder, metrics: dict[str, Any], report: Path) -> None:
     if metrics["status"] == "interrupted":
         say(f"interrupted after epoch {metrics['epochs']}; to go on: python train.py ckpt_path={_relative(run.path)}")
     above = run.path.parent
-    say(f"report   {_relative(report.with_suffix('.html'))}\ncurves   tensorboard --logdir {_relative(above)}")
+    say(f"report   {_relative(report.with_suffix('.html'))}")
+    if card:
+        say(f"card     {_relative(card)}")
+    say(f"curves   tensorboard --logdir {_relative(above)}")
     if (above / "multirun.yaml").is_file():  # Hydra's mark of a sweep
         say(f"compare  python src/compare.py runs={_relative(above)}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -15,13 +15,13 @@ from cxrlab.callbacks.figures import add_score_figures
 from cxrlab.datamodules import ChestXRayDataModule
 from cxrlab.datamodules import manifest as mf
 from cxrlab.evaluation import summarise
+from cxrlab.evaluation.decision import FIXED, Decided, Decision, consequences
+from cxrlab.evaluation.statistics import METRICS, Floats
 from cxrlab.files import write_json
 from cxrlab.runs.checkpoint import LoadedModel
 from cxrlab.runs.environment import peak_memory_mb
 from cxrlab.runs.folder import RunFolder
 from cxrlab.steps.quiet import quiet_lightning
-
-THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -29,18 +29,39 @@ class Scored:
     """One split after a pass through the network.
 
     Attributes:
-        predictions: The split's rows of the manifest with ``score``, the probability of Positive in [0, 1].
-        logged: What the LightningModule logged, by name.
+        predictions: The split's rows of the manifest with ``score``, the network's, in [0, 1]; and ``calibrated``, the
+            probability that is made of it, where anything is.
+        logged: What the LightningModule logged, by name: of scores, called at 0.5.
+        decided: How scores become probabilities and calls.
     """
 
     predictions: pd.DataFrame
     logged: dict[str, float]
+    decided: Decided = FIXED
+
+    @property
+    def probabilities(self) -> Floats:
+        """Of Positive, shape (n,): calibrated ones where there are any, else the scores."""
+        column = "calibrated" if self.decided.calibrated else "score"
+        return self.predictions[column].to_numpy(dtype="float64")
+
+    def under(self, decided: Decided) -> Scored:
+        """The same scores under a decision."""
+        table = self.predictions.drop(columns="calibrated", errors="ignore")  # a manifest may bring another model's
+        if decided.calibrated:
+            table = table.assign(calibrated=decided.calibration(table["score"].to_numpy()))
+        return replace(self, predictions=table, decided=decided)
 
     def summary(self) -> dict[str, Any]:
         """Metrics with intervals, see :func:`cxrlab.evaluation.summarise`."""
+        labels, people = self.predictions["label"].to_numpy(), mf.people(self.predictions).to_numpy()
+        return summarise(labels, self.probabilities, people, threshold=self.decided.threshold)
+
+    def consequences(self) -> dict[str, Any]:
+        """What the decision does to these images, see :func:`cxrlab.evaluation.decision.consequences`."""
         table = self.predictions
-        people = mf.people(table)
-        return summarise(table["label"].to_numpy(), table["score"].to_numpy(), people.to_numpy(), threshold=THRESHOLD)
+        people = mf.people(table).to_numpy()
+        return consequences(self.decided, table["label"].to_numpy(), table["score"].to_numpy(), people)
 
 
 def score(
@@ -71,8 +92,31 @@ def score(
             logged = run_pass(module, datamodule=datamodule, verbose=False)[0]
         rows, scores = recorder.collected()
         table = datamodule.manifest.iloc[rows].assign(score=scores)
-        scored[split] = Scored(table, {name: float(value) for name, value in logged.items()})
+        logs = {name: float(value) for name, value in logged.items()}
+        scored[split] = Scored(table, logs).under(FIXED)
     return scored
+
+
+NOT_OVER = "training is not over"
+"""Why nothing was fitted yet: what is fitted belongs to the weights that a run ends with."""
+
+
+def decide(decision: Decision, scored: dict[str, Scored], *, finished: bool, seed: int) -> dict[str, Scored]:
+    """Fits calibration and threshold to the validation images, and applies them to every split.
+
+    Args:
+        decision: What was asked for.
+        scored: With ``val``.
+        finished: Whether training came to its end; before, nothing is fitted.
+        seed: Of the threshold's interval.
+    """
+    if finished:
+        table = scored["val"].predictions
+        labels, scores = table["label"].to_numpy(), table["score"].to_numpy()
+        decided = decision.fit(labels, scores, mf.people(table).to_numpy(), seed=seed)
+    else:
+        decided = decision.unfitted(NOT_OVER)
+    return {split: each.under(decided) for split, each in scored.items()}
 
 
 def evaluation_trainer(accelerator: str, precision: str, *callbacks: pl.Callback) -> pl.Trainer:
@@ -94,6 +138,11 @@ def predictions(scored: dict[str, Scored]) -> pd.DataFrame:
     """Every scored image once, in the manifest's order: validation and test may be the same images."""
     table = pd.concat([each.predictions for each in scored.values()])
     return table[~table.index.duplicated()].sort_index()
+
+
+def decision_warnings(scored: dict[str, Scored]) -> list[str]:
+    """What a reader has to know of calibration and threshold."""
+    return next(iter(scored.values())).decided.warnings() if scored else []
 
 
 def training_warnings(datamodule: ChestXRayDataModule, weights: str) -> list[str]:
@@ -149,6 +198,7 @@ def write(
     metrics: dict[str, Any] = {
         **head,
         **{split: each.summary() for split, each in scored.items()},
+        **_decision(scored),
         "epoch_seconds": epoch_seconds,
         "wall_seconds": round(wall_seconds, 3),
         "peak_memory_mb": peak_memory_mb(),
@@ -157,17 +207,36 @@ def write(
     return metrics
 
 
+def _decision(scored: dict[str, Scored]) -> dict[str, Any]:
+    """The decision, and what it does to each split; nothing where nothing was scored."""
+    if not scored:
+        return {}
+    decided = next(iter(scored.values())).decided
+    return {"decision": {**decided.as_dict(), **{split: each.consequences() for split, each in scored.items()}}}
+
+
 def log(trainer: pl.Trainer, config: DictConfig, scored: dict[str, Scored]) -> None:
     """Adds the final metrics to every logger, and to TensorBoard's HPARAMS tab beside what was varied."""
-    logged = {name: value for each in scored.values() for name, value in each.logged.items()}
+    logged = {name: value for split, each in scored.items() for name, value in _logged(split, each).items()}
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(_hyperparameters(config), logged, step=trainer.global_step)
-            add_score_figures([logger.experiment], "test", scored["test"].predictions, trainer.global_step)
+            test = scored["test"]
+            table = test.predictions.assign(score=test.probabilities)
+            add_score_figures([logger.experiment], "test", table, trainer.global_step, test.decided.threshold)
         else:
             logger.log_metrics(logged, step=trainer.global_step)
         logger.save()
         logger.finalize("success")
+
+
+def _logged(split: str, scored: Scored) -> dict[str, float]:
+    """What was logged, with the decision's own metrics in the place of those of scores at 0.5."""
+    if scored.decided == FIXED:
+        return scored.logged
+    summary = scored.summary()
+    found = {f"{split}/{name}": summary[name]["value"] for name in METRICS if f"{split}/{name}" in scored.logged}
+    return scored.logged | {name: value for name, value in found.items() if value is not None}
 
 
 def _hyperparameters(config: DictConfig) -> dict[str, Any]:
@@ -175,7 +244,7 @@ def _hyperparameters(config: DictConfig) -> dict[str, Any]:
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     kept = {key: plain[key] for key in ("seed", "weights")}
-    for group in ("data", "model", "optimizer", "scheduler", "loss", "trainer"):
+    for group in ("data", "model", "optimizer", "scheduler", "loss", "trainer", "decision"):
         for key, value in (plain.get(group) or {}).items():
             if not isinstance(value, dict):
                 kept[f"{group}/{key.strip('_')}"] = value if isinstance(value, str | int | float | bool) else str(value)
