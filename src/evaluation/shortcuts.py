@@ -311,15 +311,21 @@ def judge_lungs_only(intact: Estimate, only: Estimate) -> str:
     return "PASS" if above_chance(only) and kept(intact, only) >= KEPT_SHARE else "WARN"
 
 
-def judge_flips(flipped: Estimate) -> str:
+def judge_flips(flipped: Estimate, *, on_lungs: bool = False) -> str:
     """Whether an edit without meaning changes decisions.
 
-    FAIL from :data:`FLIPS_FAIL` of them on if the interval lies above :data:`FLIPS_WARN`; WARN above
-    :data:`FLIPS_WARN`; else PASS.
+    Args:
+        flipped: The share of decisions that change.
+        on_lungs: Whether the edit reaches the lungs' own pixels: a model that does not bear it is a fragile one, but
+            need not look at anything but lungs.
+
+    Returns:
+        FAIL from :data:`FLIPS_FAIL` of them on if the interval lies above :data:`FLIPS_WARN` and the edit is beside the
+        lungs; WARN above :data:`FLIPS_WARN`; else PASS.
     """
     if flipped["value"] is None:
         return "NOT CHECKED"
-    if flipped["value"] >= FLIPS_FAIL and flipped["low"] > FLIPS_WARN:
+    if flipped["value"] >= FLIPS_FAIL and flipped["low"] > FLIPS_WARN and not on_lungs:
         return "FAIL"
     return "WARN" if flipped["value"] > FLIPS_WARN else "PASS"
 

@@ -263,7 +263,7 @@ def _decisions(probe: Probe) -> Section:
     findings = []
     for each in probe.tried:
         if each.group == "edit":
-            verdict = Verdict(shortcuts.judge_flips(each.flipped))
+            verdict = Verdict(shortcuts.judge_flips(each.flipped, on_lungs=each.name == "brightness"))
             said = f"{_percent(each.flipped)} of the decisions change, {_size(each)}"
             findings.append(Finding(f"decisions under {each.words}", verdict, said, float(each.flipped["value"] or 0)))
     rows = [
@@ -276,9 +276,11 @@ def _decisions(probe: Probe) -> Section:
         for each in probe.tried[1:]
     ]
     rule = (
-        "A letter, a bright frame and 30 more grey levels change no lung. FAIL: an edit changes at least "
-        f"{FLIPS_FAIL:.0%} of the decisions and its interval lies above {FLIPS_WARN:.0%}; WARN: it changes more than "
-        f"{FLIPS_WARN:.0%}. A decision is a score on one side of the threshold {probe.threshold:g}. The same edit was "
+        "A letter, a bright frame and 30 more grey levels change no disease. FAIL: a letter or a frame changes at "
+        f"least {FLIPS_FAIL:.0%} of the decisions and its interval lies above {FLIPS_WARN:.0%}; WARN: an edit changes "
+        f"more than {FLIPS_WARN:.0%}. Brightness reaches the lungs as well: it shows a fragile model rather than a "
+        "shortcut, and is never worse than WARN. A decision is a score on one side of the threshold "
+        f"{probe.threshold:g}. The same edit was "
         "made on every image, so that the AUROC may stay what it was while decisions change."
     )
     header = ("Images", "n", "Mean change of score, Negative", "Positive", "Decisions changed")

@@ -123,6 +123,7 @@ def test_the_lungs_alone_should_be_enough() -> None:
 )
 def test_the_rule_of_edits(flipped: dict[str, Any], verdict: str) -> None:
     assert shortcuts.judge_flips(flipped) == verdict
+    assert shortcuts.judge_flips(flipped, on_lungs=True) == ("WARN" if verdict == "FAIL" else verdict)
 
 
 def test_chance_fails_no_more_often_than_stated() -> None:
