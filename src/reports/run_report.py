@@ -41,7 +41,7 @@ from cxrlab.reports.record import EVALUATED, RunRecord, mapping, read_run
 SPLITS = {"train": "Training", "val": "Validation", "test": "Test"}
 NOT_CHECKED = (
     "whether the network looks at the lungs or at borders, markers and brightness: `src/probe.py ckpt_path=<run>` does",
-    "other hospitals and devices: these images come from the data set named above only; `src/matrix.py` tests elsewhere",
+    "other hospitals and devices: these images come from the data set named above only (`src/matrix.py`)",
     "whether the labels are right: they are taken as the data set gives them",
     "crops of one film: copies in another size or encoding were looked for; `src/audit.py` looks for crops as well",
 )
