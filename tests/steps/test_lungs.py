@@ -20,6 +20,7 @@ from cxrlab.audit import audit
 from cxrlab.config import compose
 from cxrlab.datamodules.reading import read_image
 from cxrlab.errors import CheckpointError, ConfigError
+from cxrlab.evaluate import evaluate
 from cxrlab.evaluation.overlap import dice
 from cxrlab.steps.lungs import load_segmenter
 from cxrlab.train import train
@@ -202,3 +203,59 @@ def test_from_the_command_line_and_ctrl_c(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["status"] == "interrupted"
     with pytest.raises(CheckpointError, match="no finished run"):
         load_segmenter(str(tmp_path))
+
+
+CLASSIFIER = [
+    *("trainer=cpu", "trainer.max_epochs=1", "model=logistic", "logger=none", "data.image_size=32"),
+    *("data.source.n_train=40", "data.source.n_test=16", "data.source.size=64"),
+]
+
+
+def evaluated(folder: Path, *typed: str) -> dict[str, Any]:
+    command = [*typed, "accelerator=cpu"]
+    return evaluate(compose("evaluate", command, folder), command)[1]
+
+
+def test_a_classifier_of_lungs_sees_lungs_only_in_training_and_afterwards(finished: Path, tmp_path: Path) -> None:
+    typed = [*CLASSIFIER, "data.mask=lungs", f"lungs={finished}"]
+    metrics, objects = train(compose("train", typed, tmp_path / "run"), typed)
+    pixels, lungs = objects["datamodule"].pixels, objects["datamodule"].lungs
+    assert lungs.any(axis=(1, 2)).all()
+    assert not pixels[~lungs].any()
+    assert pixels[lungs].mean() > 30
+    again = evaluated(tmp_path / "again", f"ckpt_path={tmp_path / 'run'}", f"lungs={finished}")
+    np.testing.assert_array_equal(again["datamodule"].pixels, pixels)
+    assert again["run"].results()["test"] == metrics["test"]
+
+
+def test_other_weights_find_other_lungs_and_are_refused(finished: Path, tmp_path: Path) -> None:
+    typed = [*CLASSIFIER, "data.mask=lungs", f"lungs={finished}"]
+    train(compose("train", typed, tmp_path / "run"), typed)
+    checkpoint = torch.load(finished / "lungs.ckpt", weights_only=True)
+    checkpoint["state_dict"] = {
+        name: value + 1 if value.is_floating_point() else value for name, value in checkpoint["state_dict"].items()
+    }
+    torch.save(checkpoint, tmp_path / "other.ckpt")
+    with pytest.raises(CheckpointError, match=r"lungs that weights [0-9a-f]{12} found, and lungs=.*other\\.ckpt has"):
+        evaluated(tmp_path / "again", f"ckpt_path={tmp_path / 'run'}", f"lungs={tmp_path / 'other.ckpt'}")
+
+
+def test_images_are_altered_in_an_evaluation_as_they_were_in_training(tmp_path: Path) -> None:
+    typed = [*CLASSIFIER, "data.alter=centre_black_50"]
+    train(compose("train", typed, tmp_path / "run"), typed)
+    others = [f"ckpt_path={tmp_path / 'run'}", "data=synthetic", "data.source.n_train=40", "data.source.n_test=16"]
+    as_trained = evaluated(tmp_path / "altered", *others, "data.source.size=64")["datamodule"]
+    intact = evaluated(tmp_path / "intact", *others, "data.source.size=64", "data.alter=none")["datamodule"]
+    assert not as_trained.pixels[:, 8:24, 8:24].any()
+    assert intact.pixels[:, 8:24, 8:24].any()
+
+
+@pytest.mark.parametrize("data", ["films", ["films"], None])
+def test_a_strangers_checkpoint_whose_data_are_no_node_is_refused(data: Any, tmp_path: Path) -> None:
+    train(compose("train", CLASSIFIER, tmp_path / "run"), CLASSIFIER)
+    path = tmp_path / "run/checkpoints/model.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["cxrlab"]["config"]["data"] = data
+    torch.save(checkpoint, path)
+    with pytest.raises(CheckpointError, match="its metadata are incomplete"):
+        evaluated(tmp_path / "new", f"ckpt_path={path}", "data=synthetic")
