@@ -236,7 +236,7 @@ def test_other_weights_find_other_lungs_and_are_refused(finished: Path, tmp_path
         name: value + 1 if value.is_floating_point() else value for name, value in checkpoint["state_dict"].items()
     }
     torch.save(checkpoint, tmp_path / "other.ckpt")
-    with pytest.raises(CheckpointError, match=r"lungs that weights [0-9a-f]{12} found, and lungs=.*other\\.ckpt has"):
+    with pytest.raises(CheckpointError, match=r"lungs that weights [0-9a-f]{12} found, and lungs=.*other\.ckpt has"):
         evaluated(tmp_path / "again", f"ckpt_path={tmp_path / 'run'}", f"lungs={tmp_path / 'other.ckpt'}")
 
 
