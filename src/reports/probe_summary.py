@@ -22,7 +22,7 @@ from cxrlab.reports.sections import command_text, plain
 
 _SPREAD = (
     "Mean over the models with its 95 % interval (Student's t on the models' AUROCs, for models trained on data of "
-    "their own), and the range."
+    "their own; held to [0, 1]), and the range."
 )
 
 
@@ -110,8 +110,8 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
     half = float(student.ppf(0.975, n - 1)) * error if error else None
     return {
         "mean": mean,
-        "low": None if half is None else mean - half,
-        "high": None if half is None else mean + half,
+        "low": None if half is None else max(0.0, mean - half),
+        "high": None if half is None else min(1.0, mean + half),
         "from": min(values),
         "to": max(values),
         "runs": n,
