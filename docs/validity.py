@@ -6,6 +6,7 @@ The figures are copied to ``docs/figures/``; the text is written by people who h
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -24,16 +25,24 @@ LUNGS = f"lungs={RUNS}/lungs"
 SETS = "[paper,darkcovidnet,cohen]"
 COHEN = 'sets={cohen: "data=cohen data.on_error=skip"}'  # copies of it often lack files
 
+FIGURES = {
+    "probe/paper/figures/lungs_removed.png": "lungs_removed",
+    "lungs/figures/dice.png": "dice",
+    "matrix/page/figures/matrix.png": "matrix",
+    "matrix/page/figures/drop.png": "drop",
+}
+"""File below the runs: name."""
+
 
 def main() -> None:
     """All of it, in an order in which each step finds what it needs."""
     train("lungs", "experiment=lungs")
-    for seed in SEEDS:
-        for name in (*CENTRES, *OTHERS):
-            # One job of experiment=shortcut_battery; the one whose weights are probed keeps them.
-            keep = f"keep_weights={str(name == 'none' and seed == 0).lower()}"
-            words = (f"data.alter={name}", f"seed={seed}", LUNGS, keep, *FAST)
-            train(f"battery/{name}-seed{seed}", "experiment=paper", *words)
+    for name, seed in (*itertools.product(CENTRES, SEEDS), *((name, 0) for name in OTHERS)):
+        # Jobs of experiment=shortcut_battery; the one whose weights are probed keeps them.
+        keep = f"keep_weights={str(name == 'none').lower()}"
+        train(
+            f"battery/{name}-seed{seed}", "experiment=paper", f"data.alter={name}", f"seed={seed}", keep, LUNGS, *FAST
+        )
     train("collections", "data=which_collection", "data.on_error=skip", "trainer.max_epochs=20", *FAST)
     for control in ("control_marker", "control_none", "control_permuted"):
         for seed in CONTROL_SEEDS:
@@ -91,10 +100,6 @@ def copy_figures() -> None:
     """Puts the figures that the text shows where it finds them."""
     for source, name in FIGURES.items():
         shutil.copyfile(RUNS / source, REPOSITORY / "docs/figures" / f"validity_{name}.png")
-
-
-FIGURES: dict[str, str] = {}
-"""File below the runs: name."""
 
 
 def _python(*words: str) -> None:
