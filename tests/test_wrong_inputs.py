@@ -2020,4 +2020,5 @@ def _code(text: str) -> str:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
+    os.environ.pop("CXRLAB_DATA", None)  # no set is there, as in the tests
     sys.stdout.write(table())
