@@ -14,7 +14,13 @@ from typing import NoReturn
 import hydra
 import yaml
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException, HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import (
+    CompactHydraException,
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
@@ -81,6 +87,8 @@ def errors_as_sentences(again: str) -> Iterator[None]:
         yield
     except UserError as error:
         _tell(str(error))
+    except (ConfigCompositionException, MissingConfigException, OverrideParseException) as error:
+        _tell(_sentence(error))  # of another program's configuration, which the job composes: a matrix's recipe
     except OSError as error:
         if error.errno in _NO_ROOM:
             _tell(f"{error.filename or 'the disk'}: {error.strerror}; make room, then {again}")

@@ -1876,7 +1876,7 @@ ROWS = [
         with_run,
         program="probe",
     ),
-    Row(PROBES, "no retrained run there", ("retrained=runs/battery/**",), ("runs/battery",), program="probe"),
+    Row(PROBES, "no retrained run there", ("retrained=runs/battery/**",), ("retrained=runs/battery",), program="probe"),
     Row(MATRICES, "no rows", (), ("train", "must be set"), program="matrix"),
     Row(MATRICES, "unknown set", ("train=[papr]",), ("papr", "did you mean 'paper'?"), program="matrix"),
     Row(MATRICES, "a set named twice", ("train=[synthetic,synthetic]",), ("train", "synthetic"), program="matrix"),
@@ -1885,8 +1885,8 @@ ROWS = [
     Row(
         MATRICES,
         "a recipe with a misspelt key",
-        ("train=[synthetic]", "recipe=modle=logistic"),
-        ("modle",),
+        ("train=[synthetic]", 'recipe="modle=logistic"'),
+        ("modle", "did you mean 'model'?"),
         program="matrix",
     ),
 ]

@@ -125,12 +125,13 @@ class Gathered:
     left_out: list[LeftOut]
 
 
-def gather(runs: str | Sequence[str], split: str = "test") -> Gathered:
+def gather(runs: str | Sequence[str], split: str = "test", key: str = "runs") -> Gathered:
     """Reads run folders and groups them into settings.
 
     Args:
         runs: A run folder, a folder above some, a pattern (``**`` for any depth), or several of these.
         split: Whose predictions are compared, ``test`` or ``val``.
+        key: Under which they were typed, for errors.
 
     Raises:
         DataError: There is nothing to compare, folds are missing, or the images are not the same everywhere.
@@ -147,7 +148,7 @@ def gather(runs: str | Sequence[str], split: str = "test") -> Gathered:
         left_out += repeated
         settings.append(Setting(name, _repeats(name, kept, split), _threshold(name, kept, split)))
     if not settings:
-        raise DataError(_nothing(patterns, left_out))
+        raise DataError(_nothing(patterns, left_out, key))
     _check_same_images(settings, split)
     return Gathered(settings, left_out)
 
@@ -192,13 +193,13 @@ def _read(folder: Path, split: str) -> RunRecord:
     return record
 
 
-def _nothing(patterns: Sequence[str], left_out: Sequence[LeftOut]) -> str:
+def _nothing(patterns: Sequence[str], left_out: Sequence[LeftOut], key: str) -> str:
     given = ", ".join(patterns)
     if not left_out:
-        example = "type for example runs='runs/seeds/**', with the quotes, or a folder"
-        return f"runs={given}: no run folder (with config.yaml and metrics.json) there; {example}"
+        example = f"type for example {key}='runs/seeds/**', with the quotes, or a folder"
+        return f"{key}={given}: no run folder (with config.yaml and metrics.json) there; {example}"
     reasons = "\n".join(f"  {folder}: {reason}" for folder, reason in left_out)
-    return f"runs={given}: none of {len(left_out)} run folder(s) can be compared; give finished runs:\n{reasons}"
+    return f"{key}={given}: none of {len(left_out)} run folder(s) can be compared; give finished runs:\n{reasons}"
 
 
 def _without_repeated(records: Sequence[RunRecord]) -> tuple[list[RunRecord], list[LeftOut]]:

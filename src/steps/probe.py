@@ -345,7 +345,7 @@ def collect_retrained(runs: str | Sequence[str], *, resamples: int, seed: int) -
         DataError: There are no runs, or their images, labels or splits are not the same.
         ConfigError: They differ in more than the alteration and the seed.
     """
-    gathered = gather(runs)
+    gathered = gather(runs, key="retrained")
     for folder, reason in gathered.left_out:
         say(f"left out {folder}: {reason}")
     settings: dict[str, Setting] = {}
