@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -189,15 +191,25 @@ def test_masks_are_no_labels(option: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def heed_ctrl_c() -> None:
+    """A job that a shell has put into the background ignores Ctrl-C, and so would what it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_from_the_command_line_and_ctrl_c(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "train.py"), *QUICK, "logger=none", f"hydra.run.dir={tmp_path / 'run'}"]
     endless = [*command, "trainer.max_epochs=100000"]
-    with subprocess.Popen(endless, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+    with subprocess.Popen(
+        endless, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=heed_ctrl_c
+    ) as running:
         history = tmp_path / "run" / "history" / "fold_1.csv"
         while running.poll() is None and not history.exists():
-            pass
-        running.send_signal(2)
-        said = running.communicate(timeout=60)[0]
+            time.sleep(0.1)
+        running.send_signal(signal.SIGINT)
+        try:
+            said = running.communicate(timeout=60)[0]
+        finally:
+            running.kill()  # or leaving the block would wait for it
     assert running.returncode == 130, said
     assert "interrupted: no lungs.ckpt was written" in said
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["status"] == "interrupted"
