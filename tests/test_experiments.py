@@ -38,6 +38,8 @@ QUICK = [
 def jobs(experiment: str) -> list[list[str]]:
     """What Hydra would add to the command line of each job of a sweep."""
     config = yaml.safe_load((FOLDER / f"{experiment}.yaml").read_text(encoding="utf-8"))
+    if "hydra" not in config:
+        return jobs(config["defaults"][0])  # those of the experiment that it begins with
     swept = [f"{key}={values}" for key, values in config["hydra"]["sweeper"]["params"].items()]
     parsed = OverridesParser.create().parse_overrides(swept)
     lists = [[f"{each.key_or_group}={value}" for value in each.sweep_string_iterator()] for each in parsed]

@@ -1880,7 +1880,13 @@ ROWS = [
     Row(MATRICES, "no rows", (), ("train", "must be set"), program="matrix"),
     Row(MATRICES, "unknown set", ("train=[papr]",), ("papr", "did you mean 'paper'?"), program="matrix"),
     Row(MATRICES, "a set named twice", ("train=[synthetic,synthetic]",), ("train", "synthetic"), program="matrix"),
-    Row(MATRICES, "a set that is not there", ("train=[paper]",), ("paper", "src/download.py"), program="matrix"),
+    Row(
+        MATRICES,
+        "a set that is not there",
+        ("train=[mine]", 'sets={mine: "data=paper data.source.root=nowhere"}'),
+        ("mine: ", "nowhere", "no such folder", "src/download.py"),
+        program="matrix",
+    ),
     Row(MATRICES, "no seed", ("train=[synthetic]", "seeds=[]"), ("seeds",), program="matrix"),
     Row(
         MATRICES,

@@ -117,15 +117,15 @@ def test_the_json_holds_what_the_model_card_reads(tmp_path: Path) -> None:
 
 def test_several_probes_in_one_table(tmp_path: Path) -> None:
     by_folder = {}
-    for name, auroc in (("a", 0.9), ("b", 0.5)):
+    for name, auroc in (("a", 0.9), ("b", 0.5), ("c", 0.5), ("d", 0.5)):
         probe = replace(BASE, ckpt=name, tried=[BASE.tried[0], tried("centre_black_90", auroc, free=True)])
         write_probe(tmp_path / name, probe, 1.0)
         by_folder[str(tmp_path / name)] = json.loads((tmp_path / name / "probe.json").read_text())
     summary = summarise_probes(by_folder, "typed")
-    assert summary["checks"]["this model without lungs"] == {"FAIL": 1, "WARN": 0, "NOT CHECKED": 0, "PASS": 1}
+    assert summary["checks"]["this model without lungs"] == {"FAIL": 1, "WARN": 0, "NOT CHECKED": 0, "PASS": 3}
     black = summary["alterations"]["centre_black_90"]
-    assert (black["mean"], black["from"], black["to"], black["runs"]) == (pytest.approx(0.7), 0.5, 0.9, 2)
-    assert black["low"] == pytest.approx(0.7 - 12.706 * 0.2, abs=0.01)  # Student's t with one degree of freedom
+    assert (black["mean"], black["from"], black["to"], black["runs"]) == (pytest.approx(0.6), 0.5, 0.9, 4)
+    assert black["low"] == pytest.approx(0.6 - 3.182 * 0.1, abs=0.001)  # Student's t with three degrees of freedom
     assert summary["alterations"]["none"]["low"] is None
     write_summary(tmp_path, summary)
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
