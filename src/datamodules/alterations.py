@@ -37,11 +37,13 @@ class _Kind:
         group: One of the four.
         words: A phrase for people; ``{}`` stands for the number.
         limits: Of the number, in whole units; ``None`` where the kind has no number.
+        on_lungs: Of an edit: whether it reaches the lungs' own pixels.
     """
 
     group: str
     words: str
     limits: tuple[int, int] | None = None
+    on_lungs: bool = False
 
 
 _KINDS = {
@@ -57,7 +59,7 @@ _KINDS = {
     "histogram": _Kind(DETAIL, "grey levels matched between images"),
     "marker": _Kind(EDIT, "a letter in the upper left corner"),
     "border": _Kind(EDIT, "a bright frame"),
-    "brightness": _Kind(EDIT, "30 grey levels brighter"),
+    "brightness": _Kind(EDIT, "30 grey levels brighter", on_lungs=True),
 }
 
 BATTERY = (
@@ -108,6 +110,11 @@ class Alteration:
     def words(self) -> str:
         """What it does, for people."""
         return _KINDS[self.kind].words.format(self.amount)
+
+    @property
+    def on_lungs(self) -> bool:
+        """Of an edit: whether it reaches the lungs' own pixels."""
+        return _KINDS[self.kind].on_lungs
 
     @property
     def needs_lungs(self) -> bool:

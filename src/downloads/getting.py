@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import tempfile
@@ -19,7 +18,7 @@ from cxrlab.downloads.fetching import fetch
 from cxrlab.downloads.kaggle import from_kaggle
 from cxrlab.downloads.unpacking import DamagedError, unpack
 from cxrlab.errors import DataError
-from cxrlab.files import write_json
+from cxrlab.files import file_sha256, write_json
 
 RECORD = "download.json"
 """The file in a set's folder that says where it came from."""
@@ -117,7 +116,7 @@ def _from_archive(
         facts |= fetch(url, archive, parent / _state_name(collection), timeout, collection.by_hand)
     else:
         archive = _local(url)
-    facts |= {"sha256": _sha256(archive), "bytes": archive.stat().st_size}
+    facts |= {"sha256": file_sha256(archive), "bytes": archive.stat().st_size}
     say(f"sha256   {facts['sha256']}")
     if expected is not None and facts["sha256"] != expected:
         (parent / _part_name(collection)).unlink(missing_ok=True)  # or the next try would go on with it
@@ -159,8 +158,3 @@ def _part_name(collection: Collection) -> str:
 
 def _state_name(collection: Collection) -> str:
     return f"{_part_name(collection)}.json"
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

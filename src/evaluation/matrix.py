@@ -29,6 +29,7 @@ from cxrlab.evaluation.statistics import (
     Floats,
     newcombe_auroc,
     patient_weights,
+    resampled_aurocs,
     weighted_auroc,
     wilson,
 )
@@ -234,11 +235,7 @@ def _seed_mean(answers: Answers) -> float:
 
 def _drawn(answers: Answers, how: Resampling) -> Floats:
     """The AUROC's mean over seeds in every resample of patients, shape (resamples,)."""
-    blocks = []
-    for weights in patient_weights(answers.labels, answers.patients, how.resamples, how.seed):
-        of_seeds = [weighted_auroc(answers.labels, scores, weights) for scores in answers.scores]
-        blocks.append(np.mean(of_seeds, axis=0))
-    return np.concatenate(blocks)
+    return resampled_aurocs(answers.labels, answers.scores, answers.patients, how.resamples, how.seed)
 
 
 def _bootstrap(answers: Answers, how: Resampling) -> str:

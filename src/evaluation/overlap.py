@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrlab.errors import check_range
-from cxrlab.evaluation.statistics import FEW_PATIENTS, Estimate, patient_weights
+from cxrlab.evaluation.statistics import FEW_PATIENTS, Estimate, resampled_means
 
 Masks = npt.NDArray[np.bool_]
 
@@ -81,9 +81,7 @@ def mean_with_interval(
     result: dict[str, Any] = {"value": float(numbers.mean()), "low": None, "high": None}
     if count < 2:
         return result | {"method": "no interval: one patient"}
-    one_stratum = np.ones(numbers.shape, np.bool_)
-    blocks = patient_weights(one_stratum, people, resamples, seed)
-    means = np.concatenate([weights @ numbers / weights.sum(axis=1) for weights in blocks])
+    means = resampled_means(numbers, people, resamples, seed)
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2]).tolist()
     method = f"patient bootstrap {100 * confidence:g}% ({resamples} resamples, {count} patients)"
     if count < FEW_PATIENTS:

@@ -21,7 +21,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import rankdata
 
 from cxrlab.errors import check_range
-from cxrlab.evaluation.statistics import Bools, Estimate, Floats, patient_weights, wilson
+from cxrlab.evaluation.statistics import Bools, Estimate, Floats, resampled_means, wilson
 
 Images = npt.NDArray[np.uint8]
 Maps = npt.NDArray[np.float32]
@@ -237,8 +237,7 @@ def patient_mean(
     if people == 1:
         return found | {"method": "no interval: one patient"}
     if np.ptp(x) > 1e-12:
-        weights = patient_weights(np.zeros(n, bool), ids, resamples, seed)
-        means = np.concatenate([block @ x / block.sum(axis=1) for block in weights])
+        means = resampled_means(x, ids, resamples, seed)
         low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2]).tolist()
         return found | {"low": low, "high": high, "method": f"patient bootstrap {percent} ({resamples} resamples)"}
     if x[0] in (0.0, 1.0):

@@ -10,7 +10,7 @@ Sources:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +25,10 @@ from cxrlab.evaluation.statistics import (
     Floats,
     bootstrap_method,
     checked,
+    mean_aurocs,
     newcombe_auroc,
-    patient_weights,
-    weighted_auroc,
+    resampled_aurocs,
+    resampled_means,
     wilson,
 )
 
@@ -180,8 +181,8 @@ def mean_auroc(
     if y.all() or not y.any():
         absent = "negative" if y.all() else "positive"
         return {"value": None, "low": None, "high": None, "method": f"undefined: no {absent} images"}
-    value = float(_mean_auroc(y, rows, np.ones((1, y.size)))[0])
-    drawn = np.concatenate([_mean_auroc(y, rows, weights) for weights in patient_weights(y, ids, resamples, seed)])
+    value = float(mean_aurocs(y, rows, np.ones((1, y.size)))[0])
+    drawn = resampled_aurocs(y, rows, ids, resamples, seed)
     if np.ptp(drawn) < _NO_WIDTH:
         low, high = newcombe_auroc(value, np.unique(ids[y]).size, np.unique(ids[~y]).size, confidence)
         method = f"Newcombe score {100 * confidence:g} % by patients; the bootstrap has no width"
@@ -216,10 +217,8 @@ def mean_auroc_difference(
     if y.all() or not y.any():
         return {"difference": None, "low": None, "high": None, "method": "undefined: images of one label only"}
     once = np.ones((1, y.size))
-    value = float((_mean_auroc(y, a, once) - _mean_auroc(y, b, once))[0])
-    drawn = np.concatenate(
-        [_mean_auroc(y, a, w) - _mean_auroc(y, b, w) for w in patient_weights(y, ids, resamples, seed)]
-    )
+    value = float((mean_aurocs(y, a, once) - mean_aurocs(y, b, once))[0])
+    drawn = resampled_aurocs(y, a, ids, resamples, seed) - resampled_aurocs(y, b, ids, resamples, seed)
     if np.ptp(drawn) < _NO_WIDTH:
         return {"difference": value, "low": None, "high": None, "method": "no interval: the same in every resample"}
     found = _between(value, drawn, 1 - ERROR, bootstrap_method(y, ids, resamples, 1 - ERROR))
@@ -240,10 +239,7 @@ def mean(values: Floats, patients: npt.NDArray[Any], *, resamples: int = 2000, s
     """
     if not values.size:
         return {"value": None, "low": None, "high": None, "method": "undefined: no images"}
-    one_stratum = np.ones(values.size, np.bool_)
-    drawn = np.concatenate(
-        [weights @ values / weights.sum(axis=1) for weights in patient_weights(one_stratum, patients, resamples, seed)]
-    )
+    drawn = resampled_means(values, patients, resamples, seed)
     value = float(values.mean())
     if np.ptp(drawn) < _NO_WIDTH:
         return {"value": value, "low": None, "high": None, "method": "no interval: the same in every resample"}
@@ -338,12 +334,6 @@ def above_chance(auroc: Estimate) -> bool:
 def kept(intact: Estimate, altered: Estimate) -> float:
     """Share of the intact AUROC's distance from 0.5 that is left; negative below 0.5."""
     return float((altered["value"] - 0.5) / (intact["value"] - 0.5))
-
-
-def _mean_auroc(y: Bools, scores: Floats, weights: Floats) -> Floats:
-    """Shape (resamples,): mean over the rows of scores."""
-    aurocs: Sequence[Floats] = [weighted_auroc(y, row, weights) for row in scores]
-    return np.asarray(np.mean(aurocs, axis=0))
 
 
 def _between(value: float, drawn: Floats, confidence: float, method: str) -> Estimate:

@@ -177,6 +177,39 @@ def patient_weights(labels: Bools, patients: npt.NDArray[Any], resamples: int, s
         yield counts[:, index]
 
 
+def resampled_means(values: Floats, patients: npt.NDArray[Any], resamples: int, seed: int) -> Floats:
+    """Means over images under resamples of whole patients, shape (resamples,).
+
+    Args:
+        values: Shape (n,).
+        patients: Shape (n,), identifiers.
+        resamples: How many.
+        seed: Of the draws.
+    """
+    one_stratum = np.ones(values.shape, np.bool_)
+    blocks = patient_weights(one_stratum, patients, resamples, seed)
+    return np.concatenate([weights @ values / weights.sum(axis=1) for weights in blocks])
+
+
+def resampled_aurocs(labels: Bools, scores: Floats, patients: npt.NDArray[Any], resamples: int, seed: int) -> Floats:
+    """The mean of several models' AUROCs under resamples of whole patients, the same for all; shape (resamples,).
+
+    Args:
+        labels: Shape (n,), boolean, of both kinds.
+        scores: Shape (models, n).
+        patients: Shape (n,), identifiers.
+        resamples: How many.
+        seed: Of the draws: two calls on the same labels and patients draw the same.
+    """
+    blocks = patient_weights(labels, patients, resamples, seed)
+    return np.concatenate([mean_aurocs(labels, scores, weights) for weights in blocks])
+
+
+def mean_aurocs(labels: Bools, scores: Floats, weights: Floats) -> Floats:
+    """The mean over models, scores (models, n), of :func:`weighted_auroc`; shape (rows of weights,)."""
+    return np.asarray(np.mean([weighted_auroc(labels, row, weights) for row in scores], axis=0))
+
+
 def weighted_auroc(labels: Bools, scores: Floats, weights: Floats) -> Floats:
     """Returns the AUROC under each row of weights; tied pairs count one half.
 

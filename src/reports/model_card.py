@@ -9,7 +9,6 @@ command that does.
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from collections import Counter
 from collections.abc import Mapping
@@ -25,7 +24,7 @@ from cxrlab.errors import CheckpointError
 from cxrlab.evaluation import METRICS, calibration, summarise
 from cxrlab.evaluation.baselines import DESCRIPTIONS
 from cxrlab.evaluation.decision import Decided
-from cxrlab.files import write_text
+from cxrlab.files import file_sha256, write_text
 from cxrlab.reports import companions
 from cxrlab.reports.cautions import warnings
 from cxrlab.reports.companions import Companion, shown_path
@@ -188,8 +187,7 @@ def _weights_hash(record: RunRecord) -> str:
     for name in _WEIGHTS:
         path = record.folder / "checkpoints" / name
         if path.is_file():
-            with path.open("rb") as file:
-                return f"`{hashlib.file_digest(file, 'sha256').hexdigest()}` (checkpoints/{name})"
+            return f"`{file_sha256(path)}` (checkpoints/{name})"
     return "no weights were kept (keep_weights=false)"
 
 

@@ -29,6 +29,7 @@ import numpy.typing as npt
 
 from cxrlab.checks.base import Finding, Picture, Section, Table, Verdict
 from cxrlab.checks.counting import plural
+from cxrlab.datamodules.alterations import Alteration
 from cxrlab.evaluation import shortcuts
 from cxrlab.evaluation.shortcut_figures import Row, lungs_removed, sheet
 from cxrlab.evaluation.shortcuts import FLIPS_FAIL, FLIPS_WARN, KEPT_SHARE, Retrained, Tried
@@ -263,7 +264,7 @@ def _decisions(probe: Probe) -> Section:
     findings = []
     for each in probe.tried:
         if each.group == "edit":
-            verdict = Verdict(shortcuts.judge_flips(each.flipped, on_lungs=each.name == "brightness"))
+            verdict = Verdict(shortcuts.judge_flips(each.flipped, on_lungs=Alteration.parse(each.name).on_lungs))
             said = f"{_percent(each.flipped)} of the decisions change, {_size(each)}"
             findings.append(Finding(f"decisions under {each.words}", verdict, said, float(each.flipped["value"] or 0)))
     rows = [

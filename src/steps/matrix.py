@@ -28,7 +28,7 @@ from cxrlab.datamodules.shelf import key_of
 from cxrlab.errors import ConfigError, DataError, UserError
 from cxrlab.evaluation import matrix as statistics
 from cxrlab.evaluation.matrix import Answers
-from cxrlab.files import write_text
+from cxrlab.files import file_sha256, write_text
 from cxrlab.models import ClassifierModule
 from cxrlab.reports.matrix_page import Cell, ColumnFacts, Matrix, RowFacts
 from cxrlab.runs import LoadedModel, RunFolder
@@ -300,7 +300,7 @@ def _score(
     config, loaded, datamodule = assemble_evaluation(config, ())
     data = OmegaConf.to_container(config.data, resolve=True)
     lungs = getattr(datamodule.segment, "fingerprint", None)
-    key = _hash(__version__, key_of(str(model.weights)), data, place.listing, plan.images, lungs)
+    key = _hash(__version__, file_sha256(model.weights), data, place.listing, plan.images, lungs)
     file = (
         plan.runs / "scores" / f"{Path(model.row).name}-{model.seed}-on-{place.column.name}-{key}.csv".replace(" ", "_")
     )
