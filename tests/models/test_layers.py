@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from cxrlab.models.layers import AreaPool2d, height_and_width, init_like_keras
+from cxrlab.models.layers import AreaPool2d, Dropout, height_and_width, init_like_keras
 
 
 @pytest.mark.parametrize("size", [(64, 64), (37, 50), (8, 9), (3, 1)])
@@ -41,3 +41,59 @@ def test_keras_initialisation() -> None:
     norm = nn.BatchNorm2d(4)
     init_like_keras(norm)
     assert norm.weight.tolist() == [1.0] * 4
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.25, 0.3, 0.5, 1 / 3, 0.001, 0.9995])
+def test_fast_dropout_drops_at_its_rate_and_keeps_the_mean(rate: float) -> None:
+    torch.manual_seed(0)
+    count = 2_000_000
+    output = Dropout(rate).train()(torch.ones(count))
+
+    dropped = int((output == 0).sum())
+    deviation = (count * rate * (1 - rate)) ** 0.5
+    assert abs(dropped - count * rate) < 4 * deviation
+    assert output[output != 0].unique().tolist() == pytest.approx([1 / (1 - rate)])
+
+
+def test_fast_dropout_masks_every_bit_of_a_word_alike_and_apart() -> None:
+    torch.manual_seed(0)
+    kept = (Dropout(0.25).train()(torch.ones(6_400_000)) != 0).view(-1, 64).float()
+
+    assert kept.mean(0).tolist() == pytest.approx([0.75] * 64, abs=0.0065)  # 4.7 standard deviations
+    together = torch.corrcoef(kept.T) - torch.eye(64)
+    assert float(together.abs().max()) < 0.016  # 5, of 2,016 pairs
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_dropout_in_place_zeroes_what_the_layer_would(dtype: torch.dtype, memory_format: torch.memory_format) -> None:
+    images = (torch.rand(2, 3, 5, 7) + 1).to(dtype).contiguous(memory_format=memory_format)
+    layer = Dropout(0.3).train()
+    torch.manual_seed(0)
+    output = layer(images)
+    torch.manual_seed(0)
+    values = images.clone()
+    layer.zero_(values)
+
+    assert output.dtype == dtype
+    assert torch.equal(values == 0, output == 0)
+    assert torch.equal(values[values != 0], images[values != 0])
+    assert 0 < int((values == 0).sum()) < values.numel()
+
+
+def test_slow_dropout_draws_pytorchs_masks() -> None:
+    images = torch.rand(2, 3, 5, 7)
+    torch.manual_seed(0)
+    expected = nn.Dropout(0.3).train()(images)
+    torch.manual_seed(0)
+    assert torch.equal(Dropout(0.3, fast=False).train()(images), expected)
+    torch.manual_seed(0)
+    values = images.clone()
+    Dropout(0.3, fast=False).zero_(values)
+    assert torch.equal(values == 0, expected == 0)
+
+
+def test_dropout_does_nothing_in_evaluation_or_at_rate_zero() -> None:
+    images = torch.rand(2, 3)
+    assert torch.equal(Dropout(0.5).eval()(images), images)
+    assert torch.equal(Dropout(0.0).train()(images), images)
