@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 from cxrlab.errors import check_choice
+from cxrlab.runs.checkpoint import BackgroundCheckpointIO
 from cxrlab.runs.folder import BEST, LAST
 
 
@@ -42,6 +45,9 @@ class Checkpoints(Checkpoint):
         """Writes what there is to write; early stopping has made up its mind by now."""
         if self.folder is None:
             return
+        io = trainer.strategy.checkpoint_io
+        if isinstance(io, BackgroundCheckpointIO):
+            io.steady = frozenset(tensor.data_ptr() for tensor in _changed_by_steps(trainer, pl_module))
         self.epochs = trainer.current_epoch + 1
         self._should_stop = trainer.should_stop
         if self.weights == "best" and self._is_better(float(trainer.callback_metrics[self.monitor])):
@@ -49,6 +55,14 @@ class Checkpoints(Checkpoint):
             self.best_epoch = self.epochs
             trainer.save_checkpoint(self.folder / BEST, weights_only=True)
         trainer.save_checkpoint(self.folder / LAST)
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Lets what is written from where it is get written, before a step changes it."""
+        io = trainer.strategy.checkpoint_io
+        if isinstance(io, BackgroundCheckpointIO):
+            io.settle()
 
     def _is_better(self, score: float) -> bool:
         if self.best_score is None or math.isnan(self.best_score):
@@ -86,3 +100,11 @@ class Checkpoints(Checkpoint):
         if self.weights == "last":
             return f"last (epoch {self.epochs})"
         return f"best (epoch {self.best_epoch} of {self.epochs}, by {self.monitor})"
+
+
+def _changed_by_steps(trainer: pl.Trainer, module: pl.LightningModule) -> Iterator[torch.Tensor]:
+    """What an optimizer's step changes, and nothing else does: weights and the optimizer's own state."""
+    yield from module.parameters()
+    for optimizer in trainer.optimizers:
+        for state in optimizer.state.values():
+            yield from (value for value in state.values() if isinstance(value, torch.Tensor))

@@ -42,7 +42,7 @@ def describe(trainer: pl.Trainer, seed: int, table: LayerTable) -> dict[str, Any
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
         "git_commit": _commit(),
-        "cpu": _cpu(),
+        "cpu": cpu_name(),
         "cores": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "device": trainer.strategy.root_device.type,
@@ -71,7 +71,8 @@ def _commit() -> str | None:
     return found.stdout.strip()
 
 
-def _cpu() -> str:
+def cpu_name() -> str:
+    """The processor, as it names itself."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -31,6 +31,7 @@ import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from cxrlab.config.sweep_folder import UNINFLUENTIAL
 from cxrlab.datamodules.manifest import fingerprint
 from cxrlab.datamodules.manifest import read as read_manifest
 from cxrlab.datamodules.manifest import write as write_manifest
@@ -42,7 +43,7 @@ MODEL = "model.ckpt"
 LAST = "last.ckpt"
 BEST = "best.ckpt"
 LUNGS = "lungs.ckpt"  # of a run of experiment=lungs
-RESUMABLE = ("trainer.max_epochs", "data.num_workers", "data.persistent_workers", "keep_weights")
+RESUMABLE = ("trainer.max_epochs", *UNINFLUENTIAL)
 """What may differ when a run is continued: nothing here changes the numbers of an epoch."""
 
 

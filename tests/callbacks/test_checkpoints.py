@@ -10,6 +10,8 @@ from cxrlab.callbacks import Checkpoints
 
 
 class FakeTrainer(SimpleNamespace):
+    strategy = SimpleNamespace(checkpoint_io=None)
+
     def save_checkpoint(self, path: Path, weights_only: bool = False) -> None:
         self.saved.append((path.name, weights_only))
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from cxrlab.errors import CheckpointError
 from cxrlab.models import ClassifierModule, PaperCNN
 from cxrlab.models.classifier import METADATA
-from cxrlab.runs import AtomicCheckpointIO, load_checkpoint, load_model
+from cxrlab.runs import AtomicCheckpointIO, BackgroundCheckpointIO, load_checkpoint, load_model
 from cxrlab.runs.checkpoint import FORMAT, final_checkpoint
 
 SMALL = {"image_size": 16, "filters": [2, 3, 4], "dense_units": 5}
@@ -148,3 +149,55 @@ def test_a_failed_write_keeps_the_older_file(tmp_path: Path, monkeypatch: pytest
         AtomicCheckpointIO().save_checkpoint({"epoch": 2}, path)
     assert torch.load(path, weights_only=True) == {"epoch": 1}
     assert [entry.name for entry in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_checkpoint_is_written_as_it_was_when_it_was_saved(tmp_path: Path) -> None:
+    io, weights, rows = BackgroundCheckpointIO(), torch.zeros(3), [1]
+    for epoch in range(4):
+        io.save_checkpoint({"epoch": epoch, "weights": weights, "nested": [{"rows": rows}]}, tmp_path / f"{epoch}.ckpt")
+        weights += 1
+        rows.append(epoch)
+    io.settle()
+
+    for epoch in range(4):
+        saved = torch.load(tmp_path / f"{epoch}.ckpt", weights_only=True)
+        assert saved["epoch"] == epoch
+        assert saved["weights"].tolist() == [epoch] * 3
+        assert saved["nested"] == [{"rows": [1, *range(epoch)]}]
+
+
+def test_steady_tensors_are_written_from_where_they_are_and_settled_before_they_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    io, weights, mean = BackgroundCheckpointIO(), torch.zeros(3), torch.zeros(3)
+    io.steady = frozenset([weights.data_ptr()])
+    go_on, seen = threading.Event(), []
+    write = AtomicCheckpointIO.save_checkpoint
+
+    def slow(self: AtomicCheckpointIO, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        assert go_on.wait(60)
+        seen.append(checkpoint["weights"].data_ptr() == weights.data_ptr())
+        write(self, checkpoint, path)
+
+    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", slow)
+    io.save_checkpoint({"weights": weights, "mean": mean}, tmp_path / "last.ckpt")
+    mean += 1  # a batch normalisation's, which a forward pass changes
+    threading.Timer(0.1, go_on.set).start()
+    io.settle()
+    weights += 1
+    io.teardown()
+
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert seen == [True]
+    assert saved["weights"].tolist() == saved["mean"].tolist() == [0, 0, 0]
+
+
+def test_a_checkpoint_that_could_not_be_written_is_told_at_the_end(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    io = BackgroundCheckpointIO()
+    io.save_checkpoint({"epoch": 1}, tmp_path / "file" / "last.ckpt")
+    with pytest.raises(CheckpointError, match=r"last.ckpt: the checkpoint cannot be written"):
+        io.teardown()
+    io.save_checkpoint({"epoch": 2}, tmp_path / "last.ckpt")  # and can be used again
+    io.teardown()
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 2
