@@ -147,7 +147,7 @@ def test_preprocessing_reaches_the_network_and_travels_with_the_weights(tmp_path
     metrics, changed = trained(tmp_path, *small, *options)
     plain = changed.source.manifest()["path"].map(lambda path: cv2.resize(read_image(path).pixels, (32, 32))).tolist()
     assert changed.pixels.shape == (24, 32, 32, 3)
-    assert (changed.pixels != np.stack(plain)).any()
+    assert (changed.pixels[:] != np.stack(plain)).any()
     typed = [f"ckpt_path={tmp_path / 'run'}", "accelerator=cpu"]
     again, objects = evaluate(compose("evaluate", typed, tmp_path / "evaluated"), typed)
     assert objects["datamodule"].preprocessing == changed.preprocessing

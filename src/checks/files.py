@@ -28,9 +28,9 @@ from scipy.stats import fisher_exact
 from cxrlab.checks.base import Case, Finding, Picture, Section, Table, Verdict
 from cxrlab.checks.counting import LABELS, MOST, file_name, listed, p_value, part, plural, splits, tally
 from cxrlab.datamodules import dicom, reading
+from cxrlab.datamodules.cache.shelf import Shelf, key_of, version_of
 from cxrlab.datamodules.manifest import people
 from cxrlab.datamodules.reading import read_image
-from cxrlab.datamodules.shelf import Shelf, key_of, version_of
 from cxrlab.errors import DataError
 from cxrlab.evaluation import burned_in
 from cxrlab.evaluation.association import holm

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import albumentations as A
 import numpy as np
 from numpy.typing import NDArray
 
 from cxrlab.errors import ConfigError
+
+if TYPE_CHECKING:
+    import albumentations as A
 
 
 class Augmentation:
@@ -24,7 +27,7 @@ class Augmentation:
 
     def __init__(self, transforms: Sequence[A.BasicTransform]) -> None:
         self.transforms = list(transforms)
-        self._pipeline = A.Compose(self.transforms) if self.transforms else None
+        self._pipeline = _compose(self.transforms) if self.transforms else None
 
     def __call__(self, image: NDArray[np.uint8], seed: int, epoch: int, row: int) -> NDArray[np.uint8]:
         """Returns an augmented copy, or the image itself where there is nothing to do.
@@ -55,3 +58,9 @@ class Augmentation:
                 "leave out transforms that crop, resize, turn by 90 degrees or scale to floats"
             )
         return changed.reshape(image.shape)
+
+
+def _compose(transforms: list[A.BasicTransform]) -> A.Compose:
+    import albumentations as A  # most runs have no transforms, and no use for the time that this takes
+
+    return A.Compose(transforms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,33 +12,64 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
 from cxrlab.datamodules.augment import Augmentation
+from cxrlab.datamodules.image_rows import ImageRows
 
 Key = tuple[int, int]  # (epoch, row of the manifest)
 
 
+@dataclass(frozen=True)
+class Batch:
+    """What makes up a batch, or one process's part of it.
+
+    Attributes:
+        keys: Of its images.
+        share: ``None`` of a whole batch. Of a part, its number of images times the number of processes over the number
+            of images in the whole batch: the weight of this part's mean in the mean over the processes. 0 where there
+            are fewer images than processes: the part then holds another part's image, since every process takes every
+            step.
+    """
+
+    keys: list[Key]
+    share: float | None = None
+
+
 class CachedImages(Dataset[dict[str, Any]]):
-    """Images of a manifest that are in memory, augmented on the way out.
+    """Batches of images that are in memory, augmented on the way out.
 
     Args:
-        images: Shape (rows, height, width, channels), uint8, one row per row of the manifest.
+        images: Shape (rows, height, width, channels), uint8, one row per row of the manifest; ``None`` leaves them out
+            of the batches, for pixels that are on the device already.
         labels: Shape (rows,), 0 or 1.
         augment: Applied to each image.
         seed: Of the run.
     """
 
-    def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.int64], augment: Augmentation, seed: int) -> None:
+    def __init__(
+        self,
+        images: ImageRows | NDArray[np.uint8] | None,
+        labels: NDArray[np.int64],
+        augment: Augmentation,
+        seed: int,
+    ) -> None:
         self.images = images
         self.labels = labels
         self.augment = augment
         self.seed = seed
 
-    def __len__(self) -> int:
-        return len(self.images)
+    def __getitem__(self, batch: Batch) -> dict[str, Any]:
+        rows = np.array([row for _, row in batch.keys])
+        found: dict[str, Any] = {
+            "label": torch.from_numpy(self.labels[rows].astype(np.float32)),
+            "row": torch.from_numpy(rows),
+        }
+        if self.images is not None:
+            found["image"] = torch.from_numpy(self._pixels(self.images, batch.keys))
+        return found if batch.share is None else {**found, "share": batch.share}
 
-    def __getitem__(self, key: Key) -> dict[str, Any]:
-        epoch, row = key
-        image = self.augment(self.images[row], self.seed, epoch, row)
-        return {"image": torch.from_numpy(image), "label": np.float32(self.labels[row]), "row": row}
+    def _pixels(self, images: ImageRows | NDArray[np.uint8], keys: list[Key]) -> NDArray[np.uint8]:
+        if not self.augment.transforms:
+            return np.asarray(images[[row for _, row in keys]])  # one copy of the whole batch, out of a file or memory
+        return np.stack([self.augment(images[row], self.seed, epoch, row) for epoch, row in keys])
 
 
 class RowSampler(Sampler[Key]):
@@ -66,3 +98,39 @@ class RowSampler(Sampler[Key]):
         if self.seed is not None:
             rows = np.random.default_rng(np.random.SeedSequence([self.seed, self.epoch])).permutation(rows)
         return iter([(self.epoch, int(row)) for row in rows])
+
+
+class BatchSampler(Sampler[Batch]):
+    """Cuts the rows into batches, and those into one part for each of the processes that train together.
+
+    Together the processes see the batches, in the order, that one process would see.
+
+    Args:
+        rows: In the order of the pass.
+        batch_size: Images of all parts together; the last batch may be smaller.
+        rank: Of this process, in [0, processes).
+        processes: How many train together.
+    """
+
+    def __init__(self, rows: RowSampler, batch_size: int, rank: int = 0, processes: int = 1) -> None:
+        self.rows = rows
+        self.batch_size = batch_size
+        self.rank = rank
+        self.processes = processes
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the order, and the augmentations, of the next pass."""
+        self.rows.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[Batch]:
+        keys = list(self.rows)
+        for start in range(0, len(keys), self.batch_size):
+            whole = keys[start : start + self.batch_size]
+            yield Batch(whole) if self.processes == 1 else self._part(whole)
+
+    def _part(self, whole: list[Key]) -> Batch:
+        part = whole[self.rank :: self.processes]
+        return Batch(part or whole[:1], len(part) * self.processes / len(whole))

@@ -16,9 +16,12 @@ from torch.utils.data import DataLoader
 from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.alterations import Alteration
 from cxrlab.datamodules.augment import Augmentation
-from cxrlab.datamodules.batches import CachedImages, RowSampler
+from cxrlab.datamodules.batches import BatchSampler, CachedImages, RowSampler
+from cxrlab.datamodules.cache.kept_pairs import kept_pairs
+from cxrlab.datamodules.cache.pixel_cache import PixelCache
 from cxrlab.datamodules.films import film_keys, find_pairs, near_duplicates
 from cxrlab.datamodules.flow import Flow
+from cxrlab.datamodules.image_rows import ImageRows
 from cxrlab.datamodules.measurements import measure
 from cxrlab.datamodules.partition import Partition, refuse_leaks
 from cxrlab.datamodules.pixels import Pixels, describe_problems, read_all
@@ -56,7 +59,9 @@ class ChestXRayDataModule(pl.LightningDataModule):
 
     A batch leaves the loader as uint8 (N, height, width, channels) and reaches the network as float32
     (N, channels, height, width) in [0, 1]. ``label`` is float32 (N,), 0 Negative, 1 Positive; ``row`` int64 (N,) into
-    :attr:`manifest`. The constructor touches no file; :meth:`setup` reads every image once.
+    :attr:`manifest`. The constructor touches no file; :meth:`setup` reads every image once, and with a ``cache`` never
+    again: pixels are then mapped from disk and need not fit into memory, except under ``mask`` and ``alter``, which
+    change them there.
 
     Args:
         source: Where the images come from.
@@ -68,7 +73,7 @@ class ChestXRayDataModule(pl.LightningDataModule):
         mask: ``lungs``: everything outside the lungs turns black, last of the preprocessing. The masks are predicted
             for every image of every class: real ones exist almost only for COVID-19 and would tell the label.
         alter: Name of an :class:`~cxrlab.datamodules.alterations.Alteration`, of every image of every split.
-        batch_size: Images per step.
+        batch_size: Images per step, of all processes together where several train.
         views: Views that are kept (``["PA"]``), as the source writes them; ``None`` keeps all.
         min_age: Years; younger patients are left out, those of unknown age stay.
         limit_per_patient: Up to so many images of a patient, the first in the source's order.
@@ -90,9 +95,12 @@ class ChestXRayDataModule(pl.LightningDataModule):
         augment: Applied to training images only; none by default.
         num_workers: Processes that make batches; 0 makes them in the training process. The numbers are the same.
         persistent_workers: Keep them from one epoch to the next.
+        on_device: Keep the pixels of every split on the device and put batches together there; needs ``augment=none``.
         on_error: ``raise`` or ``skip`` images that cannot be read; skipped ones are listed in every report.
         allow_leak: Train although a patient, file or film is in more than one split; every report repeats it.
-        cache: Folder in which measurements of images are kept, ``~`` is expanded; ``None`` keeps none.
+        cache: Folder in which pixels and measurements of images are kept, ``~`` is expanded; ``None`` keeps none and
+            holds the pixels in memory.
+        cache_limit_gb: GB (of 10^9 bytes) that this folder may take; what was not used for longest goes first.
         seed: Of the order of batches and of augmentation.
 
     Attributes:
@@ -129,9 +137,11 @@ class ChestXRayDataModule(pl.LightningDataModule):
         augment: Augmentation | None = None,
         num_workers: int = 0,
         persistent_workers: bool = False,
+        on_device: bool = False,
         on_error: str = "raise",
         allow_leak: bool = False,
         cache: str | None = None,
+        cache_limit_gb: float = 20,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -139,7 +149,11 @@ class ChestXRayDataModule(pl.LightningDataModule):
         check_range("num_workers", num_workers, 0, 256, integer=True)
         if persistent_workers and not num_workers:
             raise ValueError("persistent_workers=true needs num_workers of at least 1, got 0")
+        check_choice("on_device", on_device, (True, False))
+        if on_device and augment is not None and augment.transforms:
+            raise ValueError("on_device=true needs augment=none: images are augmented on the CPU, before they travel")
         check_choice("on_error", on_error, ("raise", "skip"))
+        check_range("cache_limit_gb", cache_limit_gb, 0, low_open=True)
         check_range("seed", seed, 0, 2**32 - 1, integer=True)
         self.source = source
         if mask not in (None, "lungs"):
@@ -160,14 +174,17 @@ class ChestXRayDataModule(pl.LightningDataModule):
         self.augment = augment or Augmentation([])
         self.num_workers = num_workers
         self.persistent_workers = persistent_workers
+        self.on_device = on_device
         self.on_error = on_error
         self.allow_leak = allow_leak
         self.cache = None if cache is None else Path(cache).expanduser()
+        self.cache_limit_gb = cache_limit_gb
         self.seed = seed
         self.manifest = pd.DataFrame(columns=[*mf.COLUMNS, "sha256", "film"])
         self.flow = Flow(source.name)
         self.warnings: list[str] = []
-        self._images = np.zeros((0, 0, 0, 0), np.uint8)
+        self._images = ImageRows.of(np.zeros((0, 0, 0, 0), np.uint8))
+        self._resident: torch.Tensor | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Lists, splits and reads the images; later calls find everything done.
@@ -178,18 +195,17 @@ class ChestXRayDataModule(pl.LightningDataModule):
         if len(self.manifest):
             return
         listed = self.list_images()
-        pixels = read_all(list(listed["path"]), self.preprocessing)
+        pixels = self._read(list(listed["path"]))
         if pixels.problems and self.on_error == "raise":
             raise DataError(describe_problems(pixels.problems, len(listed)))
-        pairs, cache_notes = self._films(listed, pixels)
+        pairs, notes = self._films(listed, pixels)
         arranged = self.arrange(listed, pixels.sha256, pixels.problems, pairs)
         self.partition.refuse_shared(arranged.manifest)
         if not self.allow_leak:
             refuse_leaks(arranged.leaks, self.source.name)
-        used_all = len(arranged.rows) == len(listed)
-        self._images = self._changed(pixels.images if used_all else pixels.images[arranged.rows])
+        self._images = self._changed(pixels.images.take(arranged.rows))
         inflating = self.partition.warnings(arranged.own, arranged.manifest, arranged.leaks, self.source.name)
-        self.warnings = [*self._changes(), *inflating, *self.source.notes, *cache_notes, *_skipped(pixels.problems)]
+        self.warnings = [*self._changes(), *inflating, *self.source.notes, *notes, *_skipped(pixels.problems)]
         self.manifest = arranged.manifest
         if self.permute_labels is not None:
             self.manifest = mf.deal_labels(self.manifest, self.permute_labels)
@@ -199,15 +215,23 @@ class ChestXRayDataModule(pl.LightningDataModule):
         """Whether :attr:`segment` is used."""
         return self.mask is not None or self.alteration.needs_lungs
 
-    def _changed(self, images: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """Masks and alters the images; lungs are found on what the preprocessing gives."""
+    def _read(self, paths: list[str]) -> Pixels:
+        if self.cache is None:
+            return read_all(paths, self.preprocessing)
+        return PixelCache(self.cache, self.cache_limit_gb).read(paths, self.preprocessing)
+
+    def _changed(self, images: ImageRows) -> ImageRows:
+        """Masks and alters the images, in memory; lungs are found on what the preprocessing gives."""
+        if self.mask is None and self.alteration.kind == "none":
+            return images
+        changed = images[:]
         if self.needs_lungs:
             if self.segment is None:
                 raise DataError("data.mask and data.alter need a lung segmenter; set `segment` before setup()")
-            self.lungs = self.segment(images)
+            self.lungs = self.segment(changed)
         if self.mask is not None:
-            images = _LUNGS_ONLY.apply(images, self.lungs)
-        return images if self.alteration.kind == "none" else self.alteration.apply(images, self.lungs)
+            changed = _LUNGS_ONLY.apply(changed, self.lungs)
+        return ImageRows.of(changed if self.alteration.kind == "none" else self.alteration.apply(changed, self.lungs))
 
     def _changes(self) -> list[str]:
         """What a reader has to know of images and labels that are not the data set's own."""
@@ -233,12 +257,20 @@ class ChestXRayDataModule(pl.LightningDataModule):
 
     def _films(self, listed: pd.DataFrame, pixels: Pixels) -> tuple[pd.DataFrame, list[str]]:
         """Pairs of rows that are one film; and what went wrong with the cache."""
-        paths = list(listed["path"])
-        if listed["source"].nunique() == 1:
-            return near_duplicates(paths, pixels.hashes, pixels.sha256), []
+        paths, notes = list(listed["path"]), list(pixels.notes)
+
+        def near() -> pd.DataFrame:
+            return near_duplicates(paths, pixels.hashes, pixels.sha256)
+
+        def thorough() -> pd.DataFrame:
+            measured = measure(paths, self.cache)
+            notes.extend(measured.notes)
+            return find_pairs(measured.hashes, measured.features, measured.sha256)
+
         # Collections copy from each other, and crop: several together get the thorough search of an audit.
-        measured = measure(paths, self.cache)
-        return find_pairs(measured.hashes, measured.features, measured.sha256), measured.notes
+        search = ("near", near) if listed["source"].nunique() == 1 else ("thorough", thorough)
+        pairs, more = kept_pairs(self.cache, *search, pixels.sha256)
+        return pairs, notes or more  # of one folder, and one note tells enough
 
     def arrange(
         self,
@@ -281,8 +313,8 @@ class ChestXRayDataModule(pl.LightningDataModule):
         return np.flatnonzero((self.manifest["split"] == split).to_numpy())
 
     @property
-    def pixels(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """Every preprocessed image, shape (rows of the manifest, height, width, channels)."""
+    def pixels(self) -> ImageRows:
+        """Every preprocessed image, shape (rows of the manifest, height, width, channels); perhaps not in memory."""
         return self._images
 
     def images(self, split: str, count: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -290,7 +322,7 @@ class ChestXRayDataModule(pl.LightningDataModule):
         rows = self.rows(split)
         labels = self.manifest["label"].to_numpy()[rows]
         picked = np.concatenate([rows[labels == label][: count // 2] for label in mf.LABELS.values()])
-        return np.asarray(self._images[picked], np.uint8)
+        return self._images[picked]
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Shuffled, augmented, beginning with the epoch at which the trainer stands (not 0 when it resumes)."""
@@ -306,23 +338,38 @@ class ChestXRayDataModule(pl.LightningDataModule):
         """In the manifest's order, not augmented."""
         return self._loader(RowSampler(self.rows("test")), Augmentation([]))
 
-    def _loader(self, sampler: RowSampler, augment: Augmentation) -> DataLoader[dict[str, Any]]:
+    def _loader(self, rows: RowSampler, augment: Augmentation) -> DataLoader[dict[str, Any]]:
+        trainer = self.trainer
+        rank, processes = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         labels = self.manifest["label"].to_numpy(np.int64)
-        dataset: torch.utils.data.Dataset[dict[str, Any]] = CachedImages(self._images, labels, augment, self.seed)
+        images = None if self.on_device else self._images
         return DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
+            CachedImages(images, labels, augment, self.seed),
+            batch_size=None,  # the sampler yields whole batches
+            sampler=BatchSampler(rows, self.batch_size, rank, processes),
             num_workers=self.num_workers,
             persistent_workers=self.persistent_workers,
-            pin_memory=torch.cuda.is_available(),
+            # Only out of pinned memory does a copy run beside the step before it, as Lightning asks for on CUDA.
+            pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
             # A generator of its own: the loader draws a number per pass, which must not come from the dropout's stream.
             generator=torch.Generator(),
         )
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """Makes floats of the pixels, on the device: a quarter of the bytes travel."""
-        return {**batch, "image": self.preprocessing.to_float(batch["image"])}
+        """Makes floats of the pixels, on the device: a quarter of the bytes travel, or with ``on_device`` none."""
+        pixels = self._resident_on(batch["row"].device)[batch["row"]] if self.on_device else batch["image"]
+        return {**batch, "image": self.preprocessing.to_float(pixels)}
+
+    def _resident_on(self, device: torch.device) -> torch.Tensor:
+        """Every preprocessed image on a device, shape (rows of the manifest, height, width, channels), uint8."""
+        if self._resident is None or self._resident.device != device:
+            try:
+                self._resident = torch.from_numpy(np.array(self._images)).to(device)
+            except torch.OutOfMemoryError:
+                raise DataError(
+                    f"data.on_device: {self._images.size / 2**30:.1f} GB of pixels do not fit on {device}; leave it out"
+                ) from None
+        return self._resident
 
 
 def _skipped(problems: dict[int, str]) -> list[str]:

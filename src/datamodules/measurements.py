@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,19 +13,17 @@ import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from rich import get_console
-from rich.progress import track
 
 from cxrlab.datamodules import dicom, films, reading
+from cxrlab.datamodules.cache.shelf import Shelf, key_of, version_of
 from cxrlab.datamodules.films import HASH_BYTES, POINTS, Features, perceptual_hash
+from cxrlab.datamodules.parallel import for_each
 from cxrlab.datamodules.reading import ImageFacts, ReadImage, read_image
-from cxrlab.datamodules.shelf import Shelf, key_of, version_of
 from cxrlab.errors import DataError
 
 SIDE = 256
 """Height and width in pixels of the grey copy of every image."""
 
-_SHOW_PROGRESS_FROM = 64  # images; fewer are measured before a bar could be seen
 _NO_FACTS = ImageFacts("", 0, 0, "", 0, 0)
 # What is kept of an image, apart from its facts. It is part of the cache's version: another layout is another folder.
 _RECORD = np.dtype(
@@ -102,22 +98,10 @@ def measure(paths: Sequence[str], cache: Path | None = None) -> Measurements:
         grey[row], hashes[row], sha256[row] = record["grey"][0], record["hash"][0], record["sha256"][0].decode()
         features.put(row, _features(record))
 
-    _for_each(measure_one, n)
+    for_each(measure_one, range(n), "measuring images")
     table = pd.DataFrame(facts, columns=list(ImageFacts._fields))
     notes = [] if shelf is None else shelf.notes
     return Measurements(grey, sha256, hashes, features, table, dict(sorted(problems.items())), notes)
-
-
-def _for_each(work: Callable[[int], None], n: int) -> None:
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # OpenCV, hashing and files release the interpreter lock
-        try:
-            done: Iterable[None] = pool.map(work, range(n))
-            quiet = n < _SHOW_PROGRESS_FROM or not get_console().is_terminal
-            for _ in track(done, "measuring images", n, disable=quiet, transient=True):
-                pass
-        except BaseException:
-            pool.shutdown(cancel_futures=True)  # whoever presses Ctrl-C does not wait for thousands of images
-            raise
 
 
 def _measured(path: str, shelf: Shelf | None) -> tuple[NDArray[np.void], ImageFacts]:

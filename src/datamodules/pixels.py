@@ -1,24 +1,21 @@
-"""From files to the array that a network trains on: read, resize once, keep."""
+"""From files to the pixels that a network trains on: read, resize once, keep."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from rich import get_console
-from rich.progress import track
 
 from cxrlab.datamodules.films import HASH_BYTES, perceptual_hash
+from cxrlab.datamodules.image_rows import ImageRows
+from cxrlab.datamodules.parallel import for_each
 from cxrlab.datamodules.preprocessing import Preprocessing
 from cxrlab.datamodules.reading import read_image
 from cxrlab.errors import DataError
 
 _LISTED = 20  # an error lists this many bad files and counts the rest
-_SHOW_PROGRESS_FROM = 64  # images; fewer are read before a bar could be seen
 
 
 @dataclass(frozen=True)
@@ -31,16 +28,18 @@ class Pixels:
         problems: ``{row: why it could not be read}``.
         hashes: What each image looks like, shape (rows, 32), uint8, zero for unreadable images; see
             :func:`cxrlab.datamodules.films.perceptual_hash`.
+        notes: What else went wrong, such as a cache that could not be written.
     """
 
-    images: NDArray[np.uint8]
+    images: ImageRows
     sha256: list[str]
     problems: dict[int, str]
     hashes: NDArray[np.uint8]
+    notes: list[str] = field(default_factory=list)
 
 
 def read_all(paths: Sequence[str], preprocessing: Preprocessing) -> Pixels:
-    """Reads and resizes every image, on all cores, with a progress bar where it takes long enough to be seen."""
+    """Reads and resizes every image into memory, on all cores, with a progress bar where it takes long enough."""
     images = np.zeros((len(paths), preprocessing.height, preprocessing.width, preprocessing.channels), np.uint8)
     hashes = np.zeros((len(paths), HASH_BYTES), np.uint8)
     sha256 = [""] * len(paths)
@@ -55,12 +54,8 @@ def read_all(paths: Sequence[str], preprocessing: Preprocessing) -> Pixels:
             images[row] = preprocessing.apply(pixels)
             hashes[row] = perceptual_hash(pixels)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # OpenCV and hashing release the interpreter lock
-        done = pool.map(read_one, range(len(paths)))
-        quiet = len(paths) < _SHOW_PROGRESS_FROM or not get_console().is_terminal
-        for _ in track(done, "reading images", len(paths), disable=quiet, transient=True):
-            pass
-    return Pixels(images, sha256, dict(sorted(problems.items())), hashes)
+    for_each(read_one, range(len(paths)), "reading images")
+    return Pixels(ImageRows.of(images), sha256, dict(sorted(problems.items())), hashes)
 
 
 def describe_problems(problems: dict[int, str], total: int) -> str:

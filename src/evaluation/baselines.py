@@ -7,6 +7,9 @@ and E. Tartaglione et al., Int J Environ Res Public Health 2020;17:6933, found t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any, Protocol
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +19,22 @@ from sklearn.preprocessing import StandardScaler
 
 from cxrlab.evaluation.statistics import Bools, Floats
 
-Images = npt.NDArray[np.uint8]
+
+class Images(Protocol):
+    """An array of images, or what stands in for one that does not fit into memory; they are looked at one by one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows, height, width, channels."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """uint8."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
 
 STRIP = 0.05
 """Share of the columns, from the left, that the left strip takes (at least one column)."""
@@ -65,16 +83,17 @@ def trivial_scores(train_images: Images, train_labels: npt.ArrayLike, test_image
     _check_images("train_images", train_images)
     _check_images("test_images", test_images)
     labels = _checked_labels(train_labels, len(train_images))
-    train, test = _grey(train_images), _grey(test_images)
+    train_strips, train_thumbnails = _strips_and_thumbnails(train_images)
+    test_strips, test_thumbnails = _strips_and_thumbnails(test_images)
     return {
-        "majority": np.full(len(test), labels.mean()),
-        "left_strip": _strip_scores(_left_strip(train), labels, _left_strip(test)),
-        "thumbnail_8x8": _regression_scores(_thumbnails(train), labels, _thumbnails(test)),
+        "majority": np.full(len(test_images), labels.mean()),
+        "left_strip": _strip_scores(train_strips, labels, test_strips),
+        "thumbnail_8x8": _regression_scores(train_thumbnails, labels, test_thumbnails),
     }
 
 
 def _check_images(name: str, images: Images) -> None:
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3) or not images.size:
+    if images.dtype != np.uint8 or len(images.shape) != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
         raise ValueError(
             f"{name} must be uint8 of shape (n, height, width, 1 or 3) with n at least 1, "
             f"got {images.dtype} of shape {images.shape}"
@@ -93,21 +112,15 @@ def _checked_labels(labels: npt.ArrayLike, n: int) -> Bools:
     return y.astype(bool)
 
 
-def _grey(images: Images) -> list[Images]:
-    """Returns (height, width) images."""
-    if images.shape[-1] == 1:
-        return [image[..., 0] for image in images]
-    return [np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.uint8) for image in images]
-
-
-def _left_strip(images: list[Images]) -> Floats:
-    columns = max(1, round(STRIP * images[0].shape[1]))
-    return np.array([image[:, :columns].mean() for image in images])
-
-
-def _thumbnails(images: list[Images]) -> Floats:
-    small = [cv2.resize(image, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA) for image in images]
-    return np.stack(small).reshape(len(images), -1).astype(np.float64)
+def _strips_and_thumbnails(images: Images) -> tuple[Floats, Floats]:
+    """Of each image the mean grey level of its left strip, shape (n,), and its thumbnail, (n, 64)."""
+    columns = max(1, round(STRIP * images.shape[2]))
+    strips, thumbnails = np.empty(len(images)), np.empty((len(images), THUMBNAIL**2))
+    for row, image in enumerate(images):
+        grey = image[..., 0] if images.shape[-1] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        strips[row] = grey[:, :columns].mean()
+        thumbnails[row] = cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).ravel()
+    return strips, thumbnails
 
 
 def _strip_scores(train: Floats, labels: Bools, test: Floats) -> Floats:

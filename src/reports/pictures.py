@@ -16,6 +16,7 @@ import pandas as pd
 
 from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.alterations import Alteration
+from cxrlab.datamodules.image_rows import ImageRows
 from cxrlab.datamodules.pixels import read_all
 from cxrlab.datamodules.preprocessing import Preprocessing
 from cxrlab.datamodules.reading import read_image
@@ -50,7 +51,7 @@ class Picture:
         return f"![{self.text}]({self.path})" if self.path else self.text
 
 
-def baselines(record: RunRecord, images: npt.NDArray[np.uint8] | None = None) -> tuple[pd.DataFrame | None, str]:
+def baselines(record: RunRecord, images: ImageRows | None = None) -> tuple[pd.DataFrame | None, str]:
     """The trivial baselines' scores of the test images, from ``baselines.csv`` or from the images themselves.
 
     What is computed is written to ``baselines.csv``, so that comparing runs needs no image.
@@ -74,15 +75,15 @@ def baselines(record: RunRecord, images: npt.NDArray[np.uint8] | None = None) ->
         if pixels is None:
             return None, reason
     else:
-        pixels = images[used]
+        pixels = images.take(used)
     is_train, labels = (rows["split"] == "train").to_numpy(), rows["label"].to_numpy()
-    scores = trivial_scores(pixels[is_train], labels[is_train], pixels[~is_train])
+    scores = trivial_scores(pixels.take(is_train), labels[is_train], pixels.take(~is_train))
     table = rows[~is_train].assign(**scores).reset_index(drop=True)
     mf.write(table, record.folder / BASELINES)
     return table, ""
 
 
-def _read_again(record: RunRecord, rows: pd.DataFrame) -> tuple[npt.NDArray[np.uint8] | None, str]:
+def _read_again(record: RunRecord, rows: pd.DataFrame) -> tuple[ImageRows | None, str]:
     """The preprocessed images of rows, or ``None`` and why there are none."""
     changed_by = _changed_by(record)
     if changed_by:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from cxrlab.datamodules.image_rows import ImageRows
 from cxrlab.datamodules.manifest import people
 from cxrlab.evaluation import METRICS, calibration, figures, summarise
 from cxrlab.evaluation.baselines import DESCRIPTIONS
@@ -47,7 +47,7 @@ NOT_CHECKED = (
 )
 
 
-def write_report(run_dir: Path, images: npt.NDArray[np.uint8] | None = None) -> Path:
+def write_report(run_dir: Path, images: ImageRows | None = None) -> Path:
     """Writes ``report.md``, ``report.html`` and ``figures/*.png`` into a run folder.
 
     Required: ``config.yaml``, ``environment.json``, ``manifest.csv``, ``metrics.json``. Whatever else is absent, the
@@ -136,7 +136,7 @@ def _headline(record: RunRecord) -> str:
     return "## Result\n\n" + "\n\n".join(lines)
 
 
-def _baselines(record: RunRecord, images: npt.NDArray[np.uint8] | None) -> str:
+def _baselines(record: RunRecord, images: ImageRows | None) -> str:
     """What needs no network: how far it gets on the same test images, and whether the network can be told from it."""
     rows, section = record.scored("test"), record.section("test")
     if rows is None or section is None:

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from cxrlab.datamodules.augment import Augmentation
-from cxrlab.datamodules.batches import CachedImages, RowSampler
+from cxrlab.datamodules.batches import Batch, BatchSampler, CachedImages, RowSampler
 
 ROWS = np.array([0, 2, 3, 5, 7, 8, 10, 11, 12, 13, 14])
 
@@ -27,8 +27,8 @@ def labels() -> np.ndarray[Any, np.dtype[np.int64]]:
 def epochs(count: int, seed: int = 0, **loader: Any) -> list[list[dict[str, torch.Tensor]]]:
     """Every batch of the first epochs, as Lightning asks for them."""
     augment = Augmentation([A.Affine(rotate=(-9, 9), p=1.0), A.GaussNoise(p=0.5)])
-    sampler = RowSampler(ROWS, seed)
-    batches = DataLoader(CachedImages(images(), labels(), augment, seed), batch_size=4, sampler=sampler, **loader)
+    sampler = BatchSampler(RowSampler(ROWS, seed), 4)
+    batches = DataLoader(CachedImages(images(), labels(), augment, seed), batch_size=None, sampler=sampler, **loader)
     found = []
     for epoch in range(count):
         sampler.set_epoch(epoch)
@@ -51,8 +51,7 @@ def test_a_batch_has_the_documented_shapes_and_types() -> None:
 
 def test_without_augmentation_the_pixels_are_the_cached_ones() -> None:
     dataset = CachedImages(images(), labels(), Augmentation([]), 0)
-    batch = next(iter(DataLoader(dataset, batch_size=4, sampler=RowSampler(ROWS))))
-    assert len(dataset) == 15
+    batch = dataset[next(iter(BatchSampler(RowSampler(ROWS), 4)))]
     assert batch["row"].tolist() == [0, 2, 3, 5]
     np.testing.assert_array_equal(batch["image"], images()[[0, 2, 3, 5]])
 
@@ -104,3 +103,25 @@ def test_a_sampler_can_start_at_a_later_epoch() -> None:
     resumed, whole = RowSampler(ROWS, 0, epoch=4), RowSampler(ROWS, 0)
     whole.set_epoch(4)
     assert list(resumed) == list(whole) != list(RowSampler(ROWS, 0))
+
+
+def test_without_images_the_rest_is_the_same() -> None:
+    batch = Batch([(0, 5), (0, 3)])
+    whole, rest = (CachedImages(each, labels(), Augmentation([]), 0)[batch] for each in (images(), None))
+    assert rest.keys() == {"row", "label"}
+    assert all(torch.equal(rest[key], whole[key]) for key in rest)
+
+
+@pytest.mark.parametrize("processes", [2, 3, 4])
+def test_parts_are_the_batches_of_one_process(processes: int) -> None:
+    whole = list(BatchSampler(RowSampler(ROWS, 0, epoch=2), 4))
+    samplers = [BatchSampler(RowSampler(ROWS, 0, epoch=2), 4, rank, processes) for rank in range(processes)]
+    assert [len(batch.keys) for batch in whole] == [4, 4, 3]
+    assert {len(sampler) for sampler in samplers} == {3}
+    for batch, parts in zip(whole, zip(*samplers, strict=True), strict=True):
+        counted = [part for part in parts if part.share]
+        assert sorted(key for part in counted for key in part.keys) == sorted(batch.keys)
+        assert all(len(part.keys) >= 1 for part in parts)  # a process without an image could not take the step
+        # The mean over processes of each part's mean times its share is the mean over the whole batch.
+        means = [np.mean([row for _, row in part.keys]) * (part.share or 0) for part in parts]
+        assert np.mean(means) == pytest.approx(np.mean([row for _, row in batch.keys]))

@@ -15,9 +15,11 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from cxrlab.config import build, compose
 from cxrlab.datamodules import (
     Augmentation,
     ChestXRayDataModule,
+    ConcatSource,
     FolderSource,
     PaperSource,
     SyntheticSource,
@@ -274,8 +276,78 @@ def test_every_image_is_read_once(root: Path, monkeypatch: pytest.MonkeyPatch) -
     for stage in ("fit", "validate", "test", None):
         datamodule.setup(stage)
         for loader in (datamodule.train_dataloader(), datamodule.val_dataloader(), datamodule.test_dataloader()):
-            assert sum(len(batch["row"]) for batch in loader) == len(loader.sampler)  # type: ignore[arg-type]
+            assert sum(len(batch["row"]) for batch in loader) == len(loader.sampler.rows)  # type: ignore[attr-defined]
     assert sorted(read) == sorted(datamodule.manifest["path"])
+
+
+def test_with_a_cache_the_second_run_reads_and_compares_no_file(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(root / "train/NORMAL/NORMAL_000.png", root / "train/NORMAL/copy.png")
+    expected = ready(root)
+    first = ready(root, cache=str(tmp_path / "cache"))
+    for name in ("cxrlab.datamodules.cache.pixel_cache.read_image", "cxrlab.datamodules.cache.known_files.file_sha256"):
+        monkeypatch.setattr(name, None)
+    for name in ("pixels.read_all", "near_duplicates"):
+        monkeypatch.setattr(f"cxrlab.datamodules.chest_xray.{name.removeprefix('pixels.')}", None)
+    second = ready(root, cache=str(tmp_path / "cache"))
+    for datamodule in (first, second):
+        pd.testing.assert_frame_equal(datamodule.manifest, expected.manifest)
+        np.testing.assert_array_equal(datamodule.pixels, expected.pixels)
+        assert datamodule.warnings == expected.warnings
+    assert expected.manifest["film"].duplicated().sum() == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"num_workers": 1}, {"on_device": True}], ids=str)
+def test_batches_out_of_the_cache_are_those_out_of_memory(root: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+    def batches(**given: Any) -> list[torch.Tensor]:
+        datamodule = ready(root, **options, **given)
+        loader = datamodule.train_dataloader()
+        return [datamodule.on_after_batch_transfer(batch, 0)["image"] for batch in loader]
+
+    for found, expected in zip(batches(cache=str(tmp_path / "cache")), batches(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["light", "strong"])
+def test_mapped_images_can_be_augmented(root: Path, tmp_path: Path, name: str) -> None:
+    augment = build(compose("train", [f"augment={name}"], "unused").augment)
+    mapped, held = (ready(root, augment=augment, cache=cache) for cache in (str(tmp_path / "cache"), None))
+    for found, expected in zip(mapped.train_dataloader(), held.train_dataloader(), strict=True):
+        torch.testing.assert_close(found["image"], expected["image"], rtol=0, atol=0)
+
+
+def test_altered_images_do_not_change_the_cache(root: Path, tmp_path: Path) -> None:
+    plain = ready(root)
+    cache = str(tmp_path / "cache")
+    for _ in range(2):
+        assert (ready(root, alter="tiny_4", cache=cache).pixels[:] != plain.pixels[:]).any()
+        np.testing.assert_array_equal(ready(root, cache=cache).pixels, plain.pixels)
+
+
+def test_a_cache_that_cannot_be_written_is_told_once_and_the_run_goes_on(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    datamodule = ready(root, cache=str(tmp_path / "file"))
+    np.testing.assert_array_equal(datamodule.pixels, ready(root).pixels)
+    assert sum("could not be kept" in warning for warning in datamodule.warnings) == 1
+
+
+def test_several_sources_share_a_cache(class_folders: ClassFolders, tmp_path: Path) -> None:
+    class_folders(BOTH, name="one", seed=1), class_folders(BOTH, name="two", seed=2)
+
+    def joined(cache: str | None) -> ChestXRayDataModule:
+        labels = {"NORMAL": 0, "PNEUMONIA": 1}
+        sources = {name: FolderSource(str(tmp_path / name), labels, name=name) for name in ("one", "two")}
+        both: Any = ConcatSource(sources)
+        datamodule = ChestXRayDataModule(both, image_size=16, cache=cache)
+        datamodule.setup()
+        return datamodule
+
+    expected = joined(None)
+    for _ in range(2):
+        found = joined(str(tmp_path / "cache"))
+        pd.testing.assert_frame_equal(found.manifest, expected.manifest)
+        np.testing.assert_array_equal(found.pixels, expected.pixels)
 
 
 def test_setup_can_be_repeated_after_it_failed(root: Path) -> None:
@@ -509,7 +581,7 @@ def test_folds_of_the_papers_set(paper_root: Path) -> None:
 
 def test_every_image_of_every_split_is_altered_and_reports_say_so(root: Path) -> None:
     plain, altered = ready(root), ready(root, alter="centre_black_50")
-    np.testing.assert_array_equal(altered.pixels, Alteration.parse("centre_black_50").apply(plain.pixels))
+    np.testing.assert_array_equal(altered.pixels, Alteration.parse("centre_black_50").apply(plain.pixels[:]))
     assert altered.warnings[0] == (
         "data.alter=centre_black_50: every image was altered (central 50 % of each side black)"
     )
@@ -521,14 +593,14 @@ def test_lungs_are_found_on_what_the_preprocessing_gives_and_everything_else_tur
     assert masked.needs_lungs
     masked.segment = bright
     masked.setup()
-    np.testing.assert_array_equal(masked.pixels, np.where(bright(plain.pixels)[..., None], plain.pixels, 0))
+    np.testing.assert_array_equal(masked.pixels, np.where(bright(plain.pixels[:])[..., None], plain.pixels, 0))
 
 
 def test_an_alteration_that_needs_lungs_gets_them(root: Path) -> None:
     plain, altered = ready(root), module(root, alter="lungs_only")
     altered.segment = bright
     altered.setup()
-    np.testing.assert_array_equal(altered.pixels, np.where(bright(plain.pixels)[..., None], plain.pixels, 0))
+    np.testing.assert_array_equal(altered.pixels, np.where(bright(plain.pixels[:])[..., None], plain.pixels, 0))
 
 
 def bright(images: Any) -> Any:

@@ -231,7 +231,7 @@ def evaluated(folder: Path, *typed: str) -> dict[str, Any]:
 def test_a_classifier_of_lungs_sees_lungs_only_in_training_and_afterwards(finished: Path, tmp_path: Path) -> None:
     typed = [*CLASSIFIER, "data.mask=lungs", f"lungs={finished}"]
     metrics, objects = train(compose("train", typed, tmp_path / "run"), typed)
-    pixels, lungs = objects["datamodule"].pixels, objects["datamodule"].lungs
+    pixels, lungs = objects["datamodule"].pixels[:], objects["datamodule"].lungs
     assert lungs.any(axis=(1, 2)).all()
     assert not pixels[~lungs].any()
     assert pixels[lungs].mean() > 30

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import zlib
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -32,6 +34,8 @@ class Shelf:
         self.folder = folder.expanduser() / version
         self.notes: list[str] = []
         self._first_failure = threading.Lock()
+        with suppress(OSError):  # not there yet, or not ours to change
+            os.utime(self.folder)  # that it is in use, see cxrlab.datamodules.cache.folder
 
     def fetch(self, key: str) -> bytes | None:
         """What is kept under a key; ``None`` where it is not there, or damaged."""
@@ -39,8 +43,7 @@ class Shelf:
             data = self._file(key).read_bytes()
         except OSError:
             return None
-        whole = len(data) > 4 and zlib.crc32(data[4:]) == int.from_bytes(data[:4], "little")
-        return data[4:] if whole else None
+        return unseal(data)
 
     def keep(self, key: str, data: bytes) -> None:
         """Keeps something; where that fails, it is noted once, and nothing more is written."""
@@ -49,7 +52,7 @@ class Shelf:
         file = self._file(key)
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(zlib.crc32(data).to_bytes(4, "little") + data)
+            file.write_bytes(seal(data))
         except OSError as error:
             with self._first_failure:
                 if not self.notes:
@@ -63,13 +66,25 @@ class Shelf:
         return self.folder / key[:2] / key
 
 
+def seal(data: bytes) -> bytes:
+    """Puts a checksum before what is kept."""
+    return zlib.crc32(data).to_bytes(4, "little") + data
+
+
+def unseal(sealed: bytes) -> bytes | None:
+    """What :func:`seal` was given; ``None`` where it is cut off or damaged."""
+    whole = len(sealed) >= 4 and zlib.crc32(sealed[4:]) == int.from_bytes(sealed[:4], "little")
+    return sealed[4:] if whole else None
+
+
 def key_of(path: str) -> str | None:
     """Names this state of a file (path, size, time of the last change); ``None`` where there is no such file."""
     try:
-        state = Path(path).stat()
+        file = Path(path).absolute()
+        state = file.stat()
     except (OSError, ValueError):
         return None
-    text = f"{Path(path).absolute()}\0{state.st_size}\0{state.st_mtime_ns}"
+    text = f"{file}\0{state.st_size}\0{state.st_mtime_ns}"
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
