@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+from pathlib import Path
 
 from rich import get_console
 
@@ -16,3 +18,9 @@ def say(text: str) -> None:
     console.file.flush()  # whoever follows a log file sees an epoch when it is over
     for line in text.splitlines():
         _log.info("%s", line)
+
+
+def short(path: Path) -> str:
+    """A path as a person would type it: relative to the current folder, where it lies below."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from cxrlab.console import say
+from cxrlab.console import say, short
 from cxrlab.datamodules import ChestXRayDataModule
 from cxrlab.datamodules import manifest as mf
 from cxrlab.models.layer_table import LayerTable
@@ -28,7 +27,7 @@ def begin(
     device = facts["gpu"] if facts["device"] == "cuda" else f"{facts['cpu']}, {facts['cores']} threads"
     lines += [f"device   {facts['device']} ({device}), {facts['precision']}, seed {config.seed}"]
     last = run.last_checkpoint()
-    lines += [f"run      {_relative(run.path)}" + (", continued" if last else "")]
+    lines += [f"run      {short(run.path)}" + (", continued" if last else "")]
     say("\n".join(lines))
 
 
@@ -44,20 +43,20 @@ def end(run: RunFolder, metrics: dict[str, Any], report: Path, card: Path | None
     for warning in metrics["warnings"]:
         say(f"WARNING  {warning}")
     if metrics["status"] == "interrupted":
-        say(f"interrupted after epoch {metrics['epochs']}; to go on: python train.py ckpt_path={_relative(run.path)}")
+        say(f"interrupted after epoch {metrics['epochs']}; to go on: python train.py ckpt_path={short(run.path)}")
     above = run.path.parent
-    say(f"report   {_relative(report.with_suffix('.html'))}")
+    say(f"report   {short(report.with_suffix('.html'))}")
     if card:
-        say(f"card     {_relative(card)}")
-    say(f"curves   tensorboard --logdir {_relative(above)}")
+        say(f"card     {short(card)}")
+    say(f"curves   tensorboard --logdir {short(above)}")
     if (above / "multirun.yaml").is_file():  # Hydra's mark of a sweep
-        say(f"compare  python src/compare.py runs={_relative(above)}")
+        say(f"compare  python src/compare.py runs={short(above)}")
 
 
 def already_finished(run: RunFolder, max_epochs: int) -> None:
     """Says that there is nothing to continue, and what to do where more was wanted."""
     epochs = run.results()["epochs"]
-    say(f"{_relative(run.path)} is finished ({epochs} epochs); nothing to do")
+    say(f"{short(run.path)} is finished ({epochs} epochs); nothing to do")
     if max_epochs > epochs:
         say(
             "more epochs cannot be added: a finished run keeps weights but no optimizer state; "
@@ -83,8 +82,3 @@ def _counts(datamodule: ChestXRayDataModule) -> list[str]:
         same = " = the test images" if split == "val" and datamodule.partition.val_is_test else ""
         lines.append(f"{split:<5} {len(rows):>4} images: {per_class}; {', '.join(whose)}{same}")
     return lines
-
-
-def _relative(path: Path) -> str:
-    relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative

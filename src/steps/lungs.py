@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from rich import get_console
 
 from cxrlab.callbacks import History
 from cxrlab.config import Problems, build, check_names
-from cxrlab.console import say
+from cxrlab.console import say, short
 from cxrlab.datamodules import LungMasksDataModule
 from cxrlab.errors import CheckpointError, ConfigError, check_range
 from cxrlab.evaluation.overlap import dice, iou, mean_with_interval
@@ -94,7 +93,7 @@ def train_lungs(config: DictConfig, overrides: Sequence[str]) -> tuple[dict[str,
     write_json(run.metrics, metrics)
     for source, summary in held_out.items():
         say(f"{'SYNTHETIC ' if source == 'synthetic' else ''}{source}: {_sentence(summary)}")
-    say(f"lungs    {_relative(run.path / LUNGS)}\nreport   {_relative(page)}")
+    say(f"lungs    {short(run.path / LUNGS)}\nreport   {short(page)}")
     return metrics, {"run": run, "datamodule": datamodule, "segmenter": segmenter}
 
 
@@ -299,7 +298,7 @@ def _banner(run: RunFolder, datamodule: LungMasksDataModule) -> None:
     lines += [
         f"network   {datamodule.image_size}x{datamodule.image_size}, {datamodule.folds} folds, then one on everything"
     ]
-    say("\n".join([*lines, f"run       {_relative(run.path)}"]))
+    say("\n".join([*lines, f"run       {short(run.path)}"]))
 
 
 def _interrupted(run: RunFolder) -> dict[str, Any]:
@@ -308,8 +307,3 @@ def _interrupted(run: RunFolder) -> dict[str, Any]:
     write_json(run.metrics, metrics)
     say(f"interrupted: no {LUNGS} was written and a segmentation is not continued; repeat the command")
     return metrics
-
-
-def _relative(path: Path) -> str:
-    relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative

@@ -1,0 +1,242 @@
+"""How far a sweep is, as its files tell: the same for every launcher, on this machine or another."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cxrlab.errors import ConfigError
+from cxrlab.files import write_json
+from cxrlab.runs.folder import RunFolder
+from cxrlab.sweeps.lock import is_claimed
+
+NOTE = "sweep.json"
+"""In the folder of a sweep: how many jobs there are, what was typed, and when."""
+FAILED = "failed.txt"
+"""In the folder of a job that ended with an error: what was wrong."""
+_JOB = re.compile(r"(\d+)(_|$)")  # a job's folder, see cxrlab.config.resolvers.job_folder
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a sweep.
+
+    Attributes:
+        folder: Its run folder.
+        status: ``finished``, ``running``, ``failed`` (an error), ``interrupted`` (Ctrl-C), ``stopped`` (a kill), or
+            ``waiting``.
+        epoch: Epochs that are over.
+        epochs: Epochs that were asked for; ``None`` where that is not known yet.
+        monitor: What says which epoch is best.
+        best: Its best value over the epochs; ``None`` before the first is over, and for ``task=segment``.
+        seconds: That the epochs took.
+        overrides: What was typed for it.
+        val_is_test: Whether its validation images are its test images.
+        ended: When it finished or failed, in seconds since 1970; ``None`` where it has not.
+        larger_is_better: Whether ``best`` is the largest value, or the smallest.
+    """
+
+    folder: Path
+    status: str
+    epoch: int = 0
+    epochs: int | None = None
+    monitor: str | None = None
+    best: float | None = None
+    seconds: float = 0.0
+    overrides: tuple[str, ...] = ()
+    val_is_test: bool = False
+    ended: float | None = None
+    larger_is_better: bool = False
+
+    @property
+    def number(self) -> int:
+        """Its place in the sweep, from 0."""
+        found = _JOB.match(self.folder.name)
+        return int(found[1]) if found else -1
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The jobs of a sweep at one moment.
+
+    Attributes:
+        folder: Of the sweep.
+        total: Jobs that there are to be; ``None`` where that was never noted.
+        began: When the command was typed last, in seconds since 1970.
+        typed: For all jobs alike, and what they vary in.
+        jobs: Those that have a folder, by number.
+    """
+
+    folder: Path
+    total: int | None
+    began: float
+    typed: tuple[str, ...]
+    jobs: tuple[Job, ...]
+
+    @classmethod
+    def read(cls, folder: Path) -> Sweep:
+        """Looks at the files of a sweep.
+
+        Raises:
+            ConfigError: The folder is not that of a sweep.
+        """
+        jobs = [path for path in folder.iterdir() if path.is_dir() and _JOB.match(path.name)] if folder.is_dir() else []
+        try:
+            noted: dict[str, Any] = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            noted = {}
+        if not noted and not jobs:
+            raise ConfigError(f"{folder}: not the folder of a sweep, which holds {NOTE} and one folder for each job")
+        found = sorted(map(read_job, jobs), key=lambda job: job.number)
+        return cls(folder, noted.get("jobs"), noted.get("began", 0.0), tuple(noted.get("typed", ())), tuple(found))
+
+    def count(self, *status: str) -> int:
+        """Jobs in one of the states."""
+        return sum(job.status in status for job in self.jobs)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no job is left that might still be run."""
+        return self.count("finished", "failed") >= max(self.total or 0, len(self.jobs))
+
+    @cached_property
+    def best(self) -> Job | None:
+        """The job whose monitored value is best, if all monitor the same."""
+        known = [job for job in self.jobs if job.best is not None and math.isfinite(job.best)]
+        if not known or len({(job.monitor, job.larger_is_better) for job in known}) > 1:
+            return None
+        return (max if known[0].larger_is_better else min)(known, key=lambda job: job.best or 0.0)
+
+    def varied(self, job: Job) -> str:
+        """What distinguishes a job from the sweep's others: ``seed=3``."""
+        return " ".join(self.settings(job)) or f"job {job.number}"
+
+    def settings(self, job: Job) -> list[str]:
+        """What distinguishes a job from the sweep's others, as one would type it."""
+        typed = set(map(_plain, self.typed))  # Hydra spells some values in its own way
+        return [each for each in job.overrides if _plain(each) not in typed]
+
+    def seconds_left(self, now: float) -> float | None:
+        """By the pace since the command was typed last; ``None`` before a job has finished since."""
+        done = sum(job.status == "finished" and (job.ended or 0.0) >= self.began for job in self.jobs)
+        left = (self.total or len(self.jobs)) - self.count("finished", "failed")
+        return left * (now - self.began) / done if done and left > 0 else None
+
+    def summary(self, now: float | None = None) -> str:
+        """``4 of 12 jobs finished (1 failed), best val/loss 0.1234 (seed=3), about 25 min left``."""
+        others = ("failed", "running", "interrupted", "stopped")
+        states = [f"{self.count(name)} {name}" for name in others if self.count(name)]
+        total = self.total if self.total is not None else len(self.jobs)
+        parts = [f"{self.count('finished')} of {total} jobs finished" + (f" ({', '.join(states)})" if states else "")]
+        if self.best is not None:
+            remark = "; its validation images are its test images" if self.best.val_is_test else ""
+            parts.append(f"best {self.best.monitor} {self.best.best:.4f} ({self.varied(self.best)}{remark})")
+        left = self.seconds_left(time.time() if now is None else now)
+        if left is not None:
+            parts.append(f"about {_duration(left)} left")
+        return ", ".join(parts)
+
+
+def note_begin(folder: Path, jobs: int | None, typed: Sequence[str]) -> None:
+    """Writes down that a sweep of so many jobs begins or goes on now.
+
+    Args:
+        folder: Of the sweep.
+        jobs: How many there are; ``None`` where that is not known.
+        typed: What was typed.
+    """
+    write_json(folder / NOTE, {"jobs": jobs, "typed": list(typed), "began": time.time()})
+
+
+def read_job(folder: Path) -> Job:
+    """Looks at one job's files; what another process is just writing counts as not there yet."""
+    run = RunFolder(folder)
+    config, rows = _read_yaml(run.config) or {}, _rows(run.history)
+    monitor, larger = config.get("monitor"), config.get("monitor_mode") == "max"
+    return Job(
+        folder=folder,
+        status=_status(run),
+        epoch=len(rows),
+        epochs=(config.get("trainer") or {}).get("max_epochs"),
+        monitor=monitor,
+        best=_best(rows, monitor, larger),
+        seconds=sum(float(row.get("seconds") or 0.0) for row in rows),
+        overrides=tuple(_read_yaml(run.overrides) or ()),
+        val_is_test=(config.get("data") or {}).get("val") == "test",
+        ended=_ended(run),
+        larger_is_better=larger,
+    )
+
+
+def best_monitored(run: RunFolder) -> float | None:
+    """The best value of a run's ``monitor`` over its epochs, as ``metrics.csv`` has it.
+
+    Args:
+        run: With a configuration.
+
+    Returns:
+        The value; infinitely bad where every epoch's is NaN; ``None`` where no epoch has one.
+    """
+    config, rows = run.saved_config(), _rows(run.history)
+    larger = config.get("monitor_mode") == "max"
+    best = _best(rows, config.get("monitor"), larger)
+    return (-math.inf if larger else math.inf) if best is not None and math.isnan(best) else best
+
+
+def _status(run: RunFolder) -> str:
+    results = _read_yaml(run.metrics)  # JSON is YAML
+    status = results.get("status") if isinstance(results, dict) else None
+    if status == "finished":
+        return "finished"
+    if is_claimed(run.path):
+        return "running"
+    if (run.path / FAILED).is_file():
+        return "failed"
+    return str(status or ("stopped" if run.config.is_file() else "waiting"))
+
+
+def _best(rows: Sequence[dict[str, str]], monitor: str | None, larger: bool) -> float | None:
+    values = [float(row[monitor]) for row in rows if monitor and row.get(monitor)]
+    numbers = [value for value in values if not math.isnan(value)]
+    if not numbers:
+        return values[0] if values else None
+    return max(numbers) if larger else min(numbers)
+
+
+def _rows(history: Path) -> list[dict[str, str]]:
+    try:
+        return list(csv.DictReader(history.read_text(encoding="utf-8").splitlines()))
+    except OSError:
+        return []
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+
+
+def _ended(run: RunFolder) -> float | None:
+    times = [path.stat().st_mtime for path in (run.metrics, run.path / FAILED) if path.is_file()]
+    return max(times, default=None)
+
+
+def _plain(override: str) -> str:
+    return "".join(override.split()).casefold()
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
