@@ -44,6 +44,8 @@ class History(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Adds the epoch's row; validation is over by now."""
+        if not trainer.is_global_zero:
+            return
         values = {name: float(value) for name, value in trainer.callback_metrics.items() if name != "lr"}
         rate = float(trainer.optimizers[0].param_groups[0]["lr"])
         seconds = round(time.monotonic() - self._epoch_began, 3)

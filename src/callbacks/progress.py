@@ -34,6 +34,8 @@ class Progress(RichProgressBar):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Prints the epoch's line."""
         super().on_train_epoch_end(trainer, pl_module)
+        if not trainer.is_global_zero:
+            return
         metrics = trainer.callback_metrics
         values = "  ".join(f"{name} {float(metrics[name]):.4f}" for name in _SHOWN if name in metrics)
         seconds = time.monotonic() - self._began

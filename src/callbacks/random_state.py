@@ -14,9 +14,17 @@ import torch
 
 
 class RandomState(pl.Callback):
-    """Saves the states of Python's, NumPy's and PyTorch's generators, and restores them as training goes on."""
+    """Saves the states of Python's, NumPy's and PyTorch's generators, and restores them as training goes on.
 
-    def __init__(self) -> None:
+    Of several processes it is the first whose states are in the checkpoint. Each of the others has a stream of its own,
+    or all would drop out the same units; it begins anew with each epoch, so that there is nothing of it to be saved.
+
+    Args:
+        seed: Of the run.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
         self._loaded: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -47,3 +55,9 @@ class RandomState(pl.Callback):
         if torch.cuda.is_available() and len(self._loaded["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(self._loaded["cuda"])
         self._loaded = None
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Gives every process but the first its numbers of this epoch."""
+        if trainer.global_rank:
+            sequence = np.random.SeedSequence([self.seed, trainer.global_rank, trainer.current_epoch])
+            torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1)))

@@ -6,40 +6,17 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torchmetrics import MetricCollection
-from torchmetrics.classification import (
-    BinaryAccuracy,
-    BinaryAUROC,
-    BinaryAveragePrecision,
-    BinaryF1Score,
-    BinaryPrecision,
-    BinaryRecall,
-    BinarySpecificity,
-)
+
+from cxrlab.models.epoch_scores import METRICS, EpochScores
 
 METADATA = "cxrlab"  # the checkpoint entry that makes a checkpoint self-sufficient, see cxrlab.runs.checkpoint
 _SCHEDULER = "cxrlab_scheduler"
 
-
-def metric_collection() -> MetricCollection:
-    """The metrics of every split, of scores in [0, 1] at threshold 0.5."""
-    return MetricCollection(
-        {
-            "accuracy": BinaryAccuracy(),
-            "sensitivity": BinaryRecall(),
-            "specificity": BinarySpecificity(),
-            "ppv": BinaryPrecision(),
-            "f1": BinaryF1Score(),
-            "auroc": BinaryAUROC(),
-            "ap": BinaryAveragePrecision(),
-        }
-    )
-
-
-MONITORS = tuple(f"{split}/{name}" for split in ("train", "val") for name in ("loss", *metric_collection()))
+MONITORS = tuple(f"{split}/{name}" for split in ("train", "val") for name in METRICS)
 """Everything that is logged once an epoch, and so can be monitored."""
 
 
@@ -73,37 +50,77 @@ class ClassifierModule(pl.LightningModule):
         self._make_scheduler = scheduler
         self._scheduler: LRScheduler | None = None
         self._scheduler_state: dict[str, Any] | None = None
-        metrics = metric_collection()
-        self.train_metrics = metrics.clone(prefix="train/")
-        self.val_metrics = metrics.clone(prefix="val/")
-        self.test_metrics = metrics.clone(prefix="test/")
+        self.passes = {split: EpochScores() for split in ("train", "val", "test")}
+        self._compiled: Callable[[Tensor], Tensor] | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns logits, shape (N,), of images (N, channels, height, width)."""
         logits: Tensor = self.network(images)
         return logits.squeeze(1)
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """One step; returns the loss."""
-        return self._step(batch, "train", self.train_metrics)["loss"]
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Lets :func:`torch.compile`, which takes these arguments, speed up the training steps.
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Returns ``row`` (N,) and ``score`` (N,), the probability of Positive."""
-        return self._step(batch, "val", self.val_metrics)
+        Validation and test keep the plain network, so that every score that is reported comes from one and the same.
+        """
+        compiled = torch.compile(self.network, *args, **kwargs)
+        # Not as a part of this module: that would put every weight into the checkpoint a second time.
+        self._compiled = lambda images: compiled(images)
 
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Returns ``row`` (N,) and ``score`` (N,), the probability of Positive."""
-        return self._step(batch, "test", self.test_metrics)
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """One step; returns the loss.
 
-    def _step(self, batch: dict[str, Tensor], split: str, metrics: MetricCollection) -> dict[str, Tensor]:
-        logits = self(batch["image"]).float()  # bf16 logits would round scores to 3 digits
-        loss = self.loss(logits, batch["label"])
+        Of several processes each sees its ``share`` of a batch: the factor that makes the mean of their gradients the
+        gradient of the whole batch's mean, however many images each of them has.
+        """
+        loss, _ = self._step(batch, "train", self._compiled or self.network)
+        return loss * batch["share"] if "share" in batch else loss
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Returns the probabilities of Positive, shape (N,)."""
+        return self._step(batch, "val", self.network)[1]
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Returns the probabilities of Positive, shape (N,)."""
+        return self._step(batch, "test", self.network)[1]
+
+    def _step(self, batch: dict[str, Any], split: str, network: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        logits = network(batch["image"]).squeeze(1).float()  # bf16 logits would round scores to 3 digits
+        loss: Tensor = self.loss(logits, batch["label"])
         scores = logits.detach().sigmoid()
-        metrics.update(scores, batch["label"].long())
-        size = len(logits)
-        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=size)
-        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=size)  # computed and reset at the epoch's end
-        return {"loss": loss, "row": batch["row"], "score": scores}
+        own = slice(None if batch.get("share") != 0 else 0)  # an image that is another process's is not counted
+        self.passes[split].add(batch["row"][own], batch["label"][own], scores[own], loss)
+        return loss, scores
+
+    def on_train_epoch_start(self) -> None:
+        """Begins a pass."""
+        self.passes["train"].begin()
+
+    def on_validation_epoch_start(self) -> None:
+        """Begins a pass."""
+        self.passes["val"].begin()
+
+    def on_test_epoch_start(self) -> None:
+        """Begins a pass."""
+        self.passes["test"].begin()
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Logs the pass after its last batch: at the epoch's end it would come after what callbacks make of it."""
+        if self.trainer.is_last_batch:
+            self._log("train")
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the pass."""
+        self._log("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the pass."""
+        self._log("test")
+
+    def _log(self, split: str) -> None:
+        values = self.passes[split].finish(gather=self.trainer.world_size > 1)
+        for name, value in values.items():
+            self.log(f"{split}/{name}", value, on_step=False, on_epoch=True, prog_bar=name == "loss", batch_size=1)
 
     def on_train_epoch_end(self) -> None:
         """Steps the scheduler.

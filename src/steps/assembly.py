@@ -9,19 +9,24 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from cxrlab.callbacks import Checkpoints, History, RandomState
+from cxrlab.callbacks import Checkpoints, History, RandomState, Termination
 from cxrlab.config import Problems, check_names, check_targets
+from cxrlab.console import say
 from cxrlab.datamodules import ChestXRayDataModule, Preprocessing
 from cxrlab.errors import CheckpointError, ConfigError, check_choice, check_range
 from cxrlab.evaluation.decision import Decision
+from cxrlab.machine import memory
+from cxrlab.machine.precision import AUTO, fastest
 from cxrlab.models import ClassifierModule, TorchvisionNet
 from cxrlab.models.classifier import MONITORS
 from cxrlab.models.layer_table import LayerTable, layer_table
 from cxrlab.models.saliency import Saliency
-from cxrlab.runs import AtomicCheckpointIO, LoadedModel, RunFolder, load_model
+from cxrlab.runs import BackgroundCheckpointIO, LoadedModel, RunFolder, load_model
+from cxrlab.steps.devices import check_compile, check_devices
 from cxrlab.steps.quiet import quiet_lightning
 
 KEYS = (
@@ -38,11 +43,13 @@ KEYS = (
     "decision",
     "task",
     "lungs",
+    "compile",
     "seed",
     "monitor",
     "monitor_mode",
     "weights",
     "keep_weights",
+    "keep_memory",
     "ckpt_path",
     "output_dir",
 )
@@ -65,7 +72,7 @@ EVALUATION_KEYS = (
 AUDIT_KEYS = ("data", "seed", "strict", "output_dir")
 """The keys of ``conf/audit.yaml``."""
 _ACCELERATORS = ("auto", "cpu", "gpu", "mps")
-_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true", "bf16-true", "16-true")
+_PRECISIONS = (AUTO, "32-true", "bf16-mixed", "16-mixed", "64-true", "bf16-true", "16-true")
 _FROM_CHECKPOINT = ("image_size", "channels", "fit", "contrast", "border", "mask")  # of a data node; the weights' own
 
 
@@ -127,16 +134,44 @@ def assemble(config: DictConfig) -> Parts:
     _check_decision(problems, datamodule, decision)
     _check_saliency(problems, datamodule, network, saliency)
     history = History(RunFolder(config.output_dir).history)
-    extra = {"callbacks": [*callbacks.values(), RandomState(), history], "logger": [*loggers.values()]}
+    own = [RandomState(config.seed), Termination(), history]
+    extra: dict[str, Any] = {"callbacks": [*callbacks.values(), *own], "logger": [*loggers.values()]}
+    # LightningEnvironment, since on a cluster, too, a job is one process, which starts the others itself (fit.py).
+    extra["plugins"] = [BackgroundCheckpointIO(), LightningEnvironment()]
     with quiet_lightning():
-        trainer = problems.build(config, "trainer", plugins=[AtomicCheckpointIO()], **extra)
+        trainer = problems.build(config, "trainer", **extra)
     module = _module(config, problems, network, loss)
     problems.raise_if_any()
+    if config.get("compile"):
+        module.compile()
     checkpoints = next(callback for callback in callbacks.values() if isinstance(callback, Checkpoints))
     checkpoints.folder = Path(config.output_dir) / "checkpoints"
+    if config.get("keep_memory", True):  # runs older than the key have none
+        memory.keep_freed()
     # Filling new memory with NaN is PyTorch's aid for finding reads of it; it costs time and changes no result.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return Parts(datamodule, network, module, trainer, checkpoints, history, decision, saliency)
+
+
+def settle_precision(node: DictConfig | None) -> None:
+    """Replaces ``precision=auto`` by the fastest safe precision of the machine, and says why.
+
+    What is settled is what the run's files and checkpoints hold, so that a run goes on as it was begun on any machine.
+
+    Args:
+        node: With ``accelerator`` and ``precision``: a trainer's, or the configuration of an evaluation; changed in
+            place. ``None`` is a mistake that is told elsewhere.
+    """
+    if node is not None and node.get("precision") == AUTO:
+        node.precision, reason = fastest(_device(str(node.get("accelerator"))))
+        say(f"precision=auto: {node.precision}, since {reason}")
+
+
+def _device(accelerator: str) -> str:
+    """The device of an accelerator; ``auto`` takes what there is, as Lightning does."""
+    found = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    chosen = next(name for name, there in found.items() if there) if accelerator == AUTO else accelerator
+    return "cuda" if chosen == "gpu" and found["gpu"] else chosen
 
 
 def assemble_evaluation(
@@ -172,6 +207,7 @@ def assemble_evaluation(
     with problems.guard("prevalence"):
         if config.get("prevalence") is not None:
             check_range("prevalence", config.prevalence, 0.0, 1.0, low_open=True, high_open=True)
+    settle_precision(config)
     _check_device(config, "", problems)
     datamodule = problems.build(config, "data")
     _find_lungs(config, problems, datamodule)
@@ -295,20 +331,19 @@ def _check_contradictions(
         "monitor_mode": ("min", "max"),
         "weights": ("best", "last"),
         "keep_weights": (True, False),
+        "keep_memory": (False, True),
     }
     for key, allowed in choices.items():
         with problems.guard(key):
-            check_choice(key, config[key], allowed)
+            check_choice(key, config.get(key, allowed[0]), allowed)  # runs older than a key have none
     trainer = config.get("trainer") or {}
     with problems.guard("trainer.max_epochs"):
         check_range("max_epochs", trainer.get("max_epochs"), 1, integer=True)
     if datamodule is not None and datamodule.partition.test == "all":
         problems.add("data.test", "all leaves nothing to train on; it is for evaluate.py (there: split=all)")
-    if trainer.get("devices") != 1:
-        problems.add(
-            "trainer.devices", f"must be 1, got {trainer.get('devices')!r}; runs of a sweep are what uses several"
-        )
     _check_device(trainer, "trainer.", problems)
+    check_devices(trainer, problems, datamodule, network)
+    check_compile(config.get("compile", False), problems)
     checkpoints = [
         node for node in (config.callbacks or {}).values() if str(node.get("_target_", "")).endswith("Checkpoints")
     ]

@@ -4,36 +4,58 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.trainer.states import TrainerStatus
 
 from cxrlab.runs.folder import RunFolder
-from cxrlab.steps.assembly import Parts
+from cxrlab.steps.assembly import Parts, assemble
+from cxrlab.steps.processes import other_processes
 from cxrlab.steps.quiet import quiet_lightning
 
 
-def fit(parts: Parts, run: RunFolder) -> bool:
-    """Trains from the run's last finished epoch, or from the start.
+def fit(parts: Parts, run: RunFolder, config: DictConfig) -> bool:
+    """Trains from the run's last finished epoch, or from the start; with several devices, together with others.
 
     Args:
         parts: Of the run.
         run: Its folder.
+        config: From which another process can build the same parts.
 
     Returns:
         Whether Ctrl-C ended training; the weights of the last finished epoch are then on disk.
+
+    Raises:
+        ProcessFailedError: Another process failed.
     """
-    with _sigint_restored(), quiet_lightning():
+    plain = OmegaConf.to_container(config, resolve=True)
+    with _sigint_restored(), other_processes(_take_part, plain, parts.trainer.world_size):
         try:
-            parts.trainer.fit(
-                parts.module, datamodule=parts.datamodule, ckpt_path=run.last_checkpoint(), weights_only=True
-            )
+            _fit(parts, run)
         except SystemExit:  # Lightning's answer to Ctrl-C, after closing its loggers
             if parts.trainer.state.status != TrainerStatus.INTERRUPTED:
                 raise
             return True
     return False
+
+
+def _fit(parts: Parts, run: RunFolder) -> None:
+    with quiet_lightning():
+        parts.trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=run.last_checkpoint(), weights_only=True)
+
+
+def _take_part(plain: dict[str, Any], ready: Callable[[], None]) -> None:
+    """What every process but the first does: the same steps with its parts of the batches, and nothing is written."""
+    config = OmegaConf.create(plain)
+    parts = assemble(config)
+    parts.datamodule.setup()
+    run = RunFolder(config.output_dir)
+    parts.prepare(resumed=run.last_checkpoint() is not None)
+    ready()
+    _fit(parts, run)
 
 
 @contextmanager

@@ -12,6 +12,8 @@ _EXPECTED = (
     ".*does not have many workers.*",
     # The report says "undefined: only one class present" in the metric's own place.
     ".*No (positive|negative) samples in targets.*",
+    # What is logged has been gathered from all processes by then.
+    ".*recommended to use .self.log.*sync_dist=True.*",
     # Lightning 2.6 with torch 2.15, inside Lightning itself.
     ".*isinstance.treespec, LeafSpec.. is deprecated.*",
 )

@@ -10,7 +10,6 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from cxrlab.callbacks import Scores
 from cxrlab.callbacks.figures import add_score_figures
 from cxrlab.datamodules import ChestXRayDataModule
 from cxrlab.datamodules import manifest as mf
@@ -18,6 +17,7 @@ from cxrlab.evaluation import summarise
 from cxrlab.evaluation.decision import FIXED, Decided, Decision, consequences
 from cxrlab.evaluation.statistics import METRICS, Floats
 from cxrlab.files import write_json
+from cxrlab.models import ClassifierModule
 from cxrlab.runs.checkpoint import LoadedModel
 from cxrlab.runs.environment import peak_memory_mb
 from cxrlab.runs.folder import RunFolder
@@ -65,7 +65,7 @@ class Scored:
 
 
 def score(
-    module: pl.LightningModule,
+    module: ClassifierModule,
     datamodule: ChestXRayDataModule,
     accelerator: str,
     precision: str,
@@ -85,12 +85,11 @@ def score(
     """
     scored = {}
     for split in splits:
-        recorder = Scores()
-        trainer = evaluation_trainer(accelerator, precision, recorder)
+        trainer = evaluation_trainer(accelerator, precision)
         run_pass = trainer.validate if split == "val" else trainer.test
         with quiet_lightning():
             logged = run_pass(module, datamodule=datamodule, verbose=False)[0]
-        rows, scores = recorder.collected()
+        rows, scores = module.passes[split].collected()
         table = datamodule.manifest.iloc[rows].assign(score=scores)
         logs = {name: float(value) for name, value in logged.items()}
         scored[split] = Scored(table, logs).under(FIXED)
@@ -119,14 +118,13 @@ def decide(decision: Decision, scored: dict[str, Scored], *, finished: bool, see
     return {split: each.under(decided) for split, each in scored.items()}
 
 
-def evaluation_trainer(accelerator: str, precision: str, *callbacks: pl.Callback) -> pl.Trainer:
+def evaluation_trainer(accelerator: str, precision: str) -> pl.Trainer:
     """A Trainer that only passes images through a network: no logger, no checkpoints, no bar."""
     with quiet_lightning():
         return pl.Trainer(
             accelerator=accelerator,
             devices=1,
             precision=precision,  # type: ignore[arg-type]
-            callbacks=list(callbacks),
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,

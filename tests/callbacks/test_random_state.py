@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -33,3 +34,18 @@ def test_a_fresh_run_is_left_alone() -> None:
     torch.manual_seed(1)
     RandomState().on_train_start(None, None)  # type: ignore[arg-type]
     assert torch.equal(torch.rand(1), expected)
+
+
+def drawn(rank: int, epoch: int, seed: int = 0) -> float:
+    torch.manual_seed(1)
+    trainer = SimpleNamespace(global_rank=rank, current_epoch=epoch)
+    RandomState(seed).on_train_epoch_start(trainer, None)  # type: ignore[arg-type]
+    return float(torch.rand(1))
+
+
+def test_every_process_has_numbers_of_its_own_and_the_first_keeps_its_own() -> None:
+    torch.manual_seed(1)
+    untouched = float(torch.rand(1))
+    assert drawn(0, 0) == drawn(0, 1) == untouched
+    assert len({drawn(rank, epoch, seed) for rank in (0, 1, 2) for epoch in (0, 1) for seed in (0, 1)}) == 9
+    assert drawn(1, 1) == drawn(1, 1)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from functools import partial
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from cxrlab.models import ClassifierModule, PaperCNN
@@ -102,3 +103,35 @@ def test_a_plateau_scheduler_watches_the_monitor() -> None:
     fit = trainer(max_epochs=3)
     run(fit, module)
     assert fit.optimizers[0].param_groups[0]["lr"] < 1e-6
+
+
+def gradients(module: ClassifierModule) -> Tensor:
+    return torch.cat([parameter.grad.flatten() for parameter in module.parameters() if parameter.grad is not None])
+
+
+def test_parts_of_a_batch_with_their_shares_have_the_batchs_gradient() -> None:
+    module, data = ClassifierModule(network()), Images()
+    rows = torch.arange(SIZE)
+    batch = {"image": data.images, "label": data.labels, "row": rows}
+    module.training_step(batch, 0).backward()  # type: ignore[no-untyped-call]
+    expected = gradients(module)
+    module.zero_grad()
+    module.passes["train"].begin()
+    for part, share in ((rows[:7], 7), (rows[7:], 17), (rows[:1], 0)):  # three processes, one without an image
+        step = {**{key: value[part] for key, value in batch.items()}, "share": 3 * share / SIZE}
+        (module.training_step(step, 0) / 3).backward()  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(gradients(module), expected)
+    assert len(module.passes["train"]) == SIZE
+
+
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compiled_steps_are_the_plain_ones_and_leave_the_keys(backend: str) -> None:
+    if backend == "inductor" and not any(map(shutil.which, ("g++", "clang++"))):
+        pytest.skip("NOT CHECKED: no C++ compiler here")
+    plain, compiled = (ClassifierModule(network(), partial(torch.optim.SGD, lr=0.1)) for _ in range(2))
+    compiled.compile(backend=backend)
+    for module in (plain, compiled):
+        run(trainer(max_epochs=1), module)
+    assert compiled.state_dict().keys() == plain.state_dict().keys()
+    for name, tensor in plain.state_dict().items():
+        torch.testing.assert_close(compiled.state_dict()[name], tensor, rtol=0, atol=1e-5)
