@@ -6,22 +6,20 @@ import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from rich import get_console
 
-from cxrlab.checks import Case, Verdict
 from cxrlab.console import say
-from cxrlab.datamodules import manifest as mf
 from cxrlab.entry import command_line
 from cxrlab.errors import ConfigError
 from cxrlab.files import write_text
-from cxrlab.reports.audit_page import write_audit
-from cxrlab.reports.sections import terminal_table
-from cxrlab.steps.assembly import assemble_audit
-from cxrlab.steps.examine import examine, open_case
+from cxrlab.imports import quick_imports
+
+if TYPE_CHECKING:
+    from cxrlab.checks import Case
 
 FAILED = 2
 """Exit status of ``strict=true`` where a verdict is FAIL."""
@@ -42,6 +40,12 @@ def audit(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         UserError: The configuration is wrong, or the data set is none: no image, or a class without any.
     """
     began = time.monotonic()
+    with quick_imports():  # not above: they take seconds, and --help or a misspelt option needs none of them
+        from cxrlab.reports.audit_page import write_audit
+        from cxrlab.reports.sections import terminal_table
+        from cxrlab.steps.assembly import assemble_audit
+        from cxrlab.steps.examine import examine, open_case
+
     folder = Path(config.output_dir)
     if (folder / "audit.json").exists():
         raise ConfigError(f"{folder}: holds an audit already; hydra.run.dir=… chooses another folder")
@@ -58,6 +62,8 @@ def audit(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 def _record(folder: Path, config: DictConfig, overrides: Sequence[str], case: Case) -> None:
     """Writes what is audited before it is looked at: settings, images with their splits, the flow of cases."""
+    from cxrlab.datamodules import manifest as mf
+
     typed = {"typed": list(overrides), "config": OmegaConf.to_container(config, resolve=True)}
     write_text(folder / "settings.yaml", yaml.safe_dump(typed, allow_unicode=True, sort_keys=False))
     mf.write(case.manifest, folder / "manifest.csv")
@@ -66,6 +72,8 @@ def _record(folder: Path, config: DictConfig, overrides: Sequence[str], case: Ca
 
 def _job(config: DictConfig, overrides: Sequence[str]) -> None:
     sections = audit(config, overrides)["sections"]
+    from cxrlab.checks import Verdict
+
     verdicts = {finding.verdict for section in sections for finding in section.findings}
     if config.strict and Verdict.FAIL in verdicts:
         raise SystemExit(FAILED)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 from rich import get_console
 from rich.markup import escape
@@ -17,9 +16,12 @@ from cxrlab.config import Problems, check_names
 from cxrlab.console import say
 from cxrlab.entry import command_line
 from cxrlab.errors import check_choice, check_range
-from cxrlab.reports.comparison import Comparison, Options, compare_settings
-from cxrlab.reports.comparison_page import images_right, plain_rows, plus_minus, write_comparison
-from cxrlab.reports.settings import gather
+from cxrlab.imports import quick_imports
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cxrlab.reports.comparison import Comparison
 
 KEYS = ("runs", "split", "reference", "confidence", "resamples", "seed", "output_dir")
 """The keys of ``conf/compare.yaml``."""
@@ -38,7 +40,13 @@ def compare(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[pd.DataF
     Raises:
         UserError: The configuration is wrong, there is nothing to compare, or the runs cannot be compared.
     """
-    runs, options = _checked(config)
+    runs, settings = _checked(config)
+    with quick_imports():  # not above: they take seconds, and --help or a misspelt option needs none of them
+        from cxrlab.reports.comparison import Options, compare_settings
+        from cxrlab.reports.comparison_page import write_comparison
+        from cxrlab.reports.settings import gather
+
+    options = Options(**settings)
     gathered = gather(runs, options.split)
     comparison = compare_settings(gathered, options)
     paths = write_comparison(comparison, Path(config.output_dir), shlex.join(["python", "src/compare.py", *overrides]))
@@ -46,8 +54,8 @@ def compare(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[pd.DataF
     return comparison.table, {"comparison": comparison, "paths": paths}
 
 
-def _checked(config: DictConfig) -> tuple[str | list[str], Options]:
-    """The values of a configuration.
+def _checked(config: DictConfig) -> tuple[str | list[str], dict[str, Any]]:
+    """The runs and the options that a configuration names.
 
     Raises:
         ConfigError: Lists every problem.
@@ -70,7 +78,7 @@ def _checked(config: DictConfig) -> tuple[str | list[str], Options]:
     with problems.guard("seed"):
         check_range("seed", plain["seed"], 0, integer=True)
     problems.raise_if_any()
-    return runs, Options(plain["split"], reference, plain["confidence"], plain["resamples"], plain["seed"])
+    return runs, {key: plain[key] for key in ("split", "reference", "confidence", "resamples", "seed")}
 
 
 def _is_text(value: Any) -> bool:
@@ -79,6 +87,8 @@ def _is_text(value: Any) -> bool:
 
 def _show(comparison: Comparison, paths: dict[str, Path]) -> None:
     """Prints the settings, what was left out, and where everything is."""
+    from cxrlab.reports.comparison_page import images_right, plain_rows, plus_minus
+
     table = Table(title=f"{'SYNTHETIC ' if comparison.synthetic else ''}{comparison.options.split} images")
     for name in ("setting", "seeds", "right", "accuracy", "AUROC"):
         table.add_column(name, overflow="fold", justify="left" if name == "setting" else "right")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import logging
 import os
 import re
 import sys
@@ -25,7 +26,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from cxrlab.config import resolvers
+from cxrlab.config import plugins, resolvers
 from cxrlab.errors import UserError, did_you_mean
 
 INTERRUPTED = 130
@@ -34,13 +35,26 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _NO_ENTRY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
+_BUG = "This came out of the program itself, not of what was typed."
+_AGAIN = "type the same again"
+_log = logging.getLogger("cxrlab")
+
+
 class _JobFailed(CompactHydraException):
     """Lets Hydra run a sweep's other jobs and then exit with 1, without a traceback."""
 
 
-def command_line(
-    config_name: str, job: Callable[[DictConfig, list[str]], object], again: str = "type the same again"
-) -> None:
+class _Interpolations:
+    """Makes ours known to OmegaConf; a copy does so in the process into which it is unpickled."""
+
+    def __init__(self) -> None:
+        resolvers.register()
+
+    def __reduce__(self) -> tuple[type[_Interpolations], tuple[()]]:
+        return _Interpolations, ()
+
+
+def command_line(config_name: str, job: Callable[[DictConfig, list[str]], object], again: str = _AGAIN) -> None:
     """Composes the configuration that was typed and runs a job with it, or several jobs in a sweep.
 
     Args:
@@ -51,16 +65,20 @@ def command_line(
     Raises:
         SystemExit: With 1 after a user's mistake, which was told on stderr; whatever else goes wrong passes through.
     """
-    resolvers.register()
-    raised: list[Exception] = []
+    plugins.register()
+    interpolations = _Interpolations()
 
     @functools.wraps(job)
-    def run(config: DictConfig) -> None:
+    def run(config: DictConfig) -> object:
+        assert interpolations  # a launcher takes them to its processes along with this function
         try:
             with errors_as_sentences(again):
-                job(config, list(HydraConfig.get().overrides.task))
+                return job(config, list(HydraConfig.get().overrides.task))
+        except _JobFailed:
+            raise
         except Exception as error:
-            raised.append(error)
+            error.add_note(_BUG)
+            _log.exception("the job ended with an error")  # a launcher's process would take the traceback with it
             raise
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors, and the words below are ours
@@ -69,9 +87,17 @@ def command_line(
     except BrokenPipeError:  # whoever read our output has gone, as in `… --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more when it closes
         raise SystemExit(1) from None
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, ValueError) as error:
-        if error in raised and not isinstance(error, _JobFailed):
-            raise  # a bug; before a job has begun there are only what was typed, YAML files and the run folder
+    except KeyboardInterrupt:  # between a sweep's jobs, or while they run in other processes
+        print(f"\ninterrupted; nothing that was finished is lost; to go on, {_AGAIN}", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, ValueError, RuntimeError) as error:
+        missing = re.search(r"Unknown plugin class : 'hydra_plugins\.hydra_(\w+?)_(launcher|sweeper)\.", str(error))
+        if missing:
+            print(f"error: {_extra(*missing.groups())}", file=sys.stderr)
+            raise SystemExit(1) from None
+        # Before a job has begun there are only what was typed, YAML files and the run folder: all else is a bug.
+        if _BUG in getattr(error, "__notes__", ()) or isinstance(error, RuntimeError):
+            raise
         print(f"error: {_sentence(error)}", file=sys.stderr)
         raise SystemExit(1) from None
 
@@ -96,7 +122,8 @@ def errors_as_sentences(again: str) -> Iterator[None]:
             _tell(f"{error.filename}: {error.strerror}; hydra.run.dir=… chooses another folder for what is written")
         raise
     except KeyboardInterrupt:
-        print(f"\ninterrupted; nothing that was finished is lost; to go on, {again}", file=sys.stderr)
+        how = again if HydraConfig.get().mode == RunMode.RUN else _AGAIN
+        print(f"\ninterrupted; nothing that was finished is lost; to go on, {how}", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
 
 
@@ -109,6 +136,12 @@ def _tell(sentence: str) -> NoReturn:
     # At once: Hydra tells of the first failed job only, and at the end.
     print(f"error in job {number}: {sentence}", file=sys.stderr)
     raise _JobFailed(f"job {number} failed, see above; the other jobs ran") from None
+
+
+def _extra(plugin: str, kind: str) -> str:
+    """What to install for an option of ``hydra/launcher`` or ``hydra/sweeper``."""
+    extra = "optuna" if plugin == "optuna" else "sweeps"
+    return f"hydra/{kind}: {plugin} is not installed; pip install 'cxrlab[{extra}]' brings it"
 
 
 def _sentence(error: Exception) -> str:

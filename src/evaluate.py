@@ -10,12 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from cxrlab.entry import command_line
-from cxrlab.models import ClassifierModule
-from cxrlab.models.layer_table import layer_table
-from cxrlab.reports import write_report
-from cxrlab.runs import RunFolder, environment
-from cxrlab.steps import banner, results
-from cxrlab.steps.assembly import assemble_evaluation
+from cxrlab.imports import quick_imports
 
 
 def evaluate(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -32,6 +27,14 @@ def evaluate(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[st
         UserError: The checkpoint or the data cannot be used, or the configuration is wrong.
     """
     began = time.monotonic()
+    with quick_imports():  # not above: they take seconds, and --help or a misspelt option needs none of them
+        from cxrlab.models import ClassifierModule
+        from cxrlab.models.layer_table import layer_table
+        from cxrlab.reports import write_report
+        from cxrlab.runs import RunFolder, environment
+        from cxrlab.steps import banner, results
+        from cxrlab.steps.assembly import assemble_evaluation
+
     environment.reset_peak_memory()
     run = RunFolder(config.output_dir)
     run.check_free()

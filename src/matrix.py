@@ -6,17 +6,15 @@ import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
-from rich import get_console
 
-from cxrlab.console import say
 from cxrlab.entry import command_line
-from cxrlab.reports.matrix_page import Matrix, terminal_matrix, write_matrix
-from cxrlab.steps.matrix import find_places, measure_matrix, plan_trainings, score_all, train_all
-from cxrlab.steps.matrix_plan import plan_matrix
-from cxrlab.train import train
+from cxrlab.imports import quick_imports
+
+if TYPE_CHECKING:
+    from cxrlab.reports.matrix_page import Matrix
 
 FAILED = 1
 """Exit status where a training or a cell failed; the page tells of the others."""
@@ -36,6 +34,15 @@ def matrix(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[Matrix, d
         UserError: The configuration is wrong, or a set is not there; nothing was trained.
     """
     began = time.monotonic()
+    with quick_imports():  # not above: they take seconds, and --help or a misspelt option needs none of them
+        from rich import get_console
+
+        from cxrlab.console import say
+        from cxrlab.reports.matrix_page import terminal_matrix, write_matrix
+        from cxrlab.steps.matrix import find_places, measure_matrix, plan_trainings, score_all, train_all
+        from cxrlab.steps.matrix_plan import plan_matrix
+        from cxrlab.train import train
+
     plan = plan_matrix(config)
     places = find_places(plan)
     trainings = plan_trainings(plan)

@@ -7,7 +7,7 @@ import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -15,15 +15,14 @@ from rich import get_console
 from rich.table import Table
 
 from cxrlab.console import say
-from cxrlab.datamodules import manifest as mf
 from cxrlab.entry import command_line
 from cxrlab.errors import ConfigError
 from cxrlab.files import write_text
-from cxrlab.reports.model_card import is_trained, write_model_card
-from cxrlab.reports.probe_page import Probe, sections, write_probe
-from cxrlab.reports.probe_summary import AUROC_HEADER, auroc_rows, check_header, summarise_probes, write_summary
-from cxrlab.reports.sections import terminal_table
-from cxrlab.steps.probe import Plan, add_retrained, check_plan, find_checkpoints, probe_model, run_folder_of
+from cxrlab.imports import quick_imports
+
+if TYPE_CHECKING:
+    from cxrlab.reports.probe_page import Probe
+    from cxrlab.steps.probe import Plan
 
 
 def probe(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -39,6 +38,11 @@ def probe(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     Raises:
         UserError: The configuration is wrong, or a checkpoint, the data or a run cannot be used.
     """
+    with quick_imports():  # not above: they take seconds, and --help or a misspelt option needs none of them
+        from cxrlab.reports.probe_page import sections
+        from cxrlab.reports.sections import terminal_table
+        from cxrlab.steps.probe import check_plan, find_checkpoints
+
     plan = check_plan(config)
     folder = Path(config.output_dir)
     if any((folder / name).exists() for name in ("probe.json", "summary.json")):
@@ -57,6 +61,11 @@ def probe(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 def _probe_one(config: DictConfig, overrides: Sequence[str], plan: Plan) -> tuple[Probe, Path]:
     """Probes one model, or only collects runs, and writes the page."""
+    from cxrlab.datamodules import manifest as mf
+    from cxrlab.reports.model_card import is_trained, write_model_card
+    from cxrlab.reports.probe_page import write_probe
+    from cxrlab.steps.probe import add_retrained, find_checkpoints, probe_model, run_folder_of
+
     began = time.monotonic()
     folder = Path(config.output_dir)
     found, scores, run = None, None, None
@@ -79,6 +88,8 @@ def _probe_one(config: DictConfig, overrides: Sequence[str], plan: Plan) -> tupl
 
 def _probe_each(checkpoints: Sequence[str], config: DictConfig, overrides: Sequence[str], plan: Plan) -> dict[str, Any]:
     """Probes several models, each into a folder of its own, and puts them into one table."""
+    from cxrlab.reports.probe_summary import summarise_probes, write_summary
+
     rest = [each for each in overrides if not each.startswith("ckpt_path=")]
     found, pages = [], []
     for number, checkpoint in enumerate(checkpoints):
@@ -99,6 +110,8 @@ def _probe_each(checkpoints: Sequence[str], config: DictConfig, overrides: Seque
 
 def _show(summary: dict[str, Any]) -> None:
     """Prints how often each verdict was given, and what was left of the AUROC."""
+    from cxrlab.reports.probe_summary import AUROC_HEADER, auroc_rows, check_header
+
     mark = "SYNTHETIC " if summary["synthetic"] else ""
     checks = [(name, *map(str, given.values())) for name, given in summary["checks"].items()]
     for title, header, rows in (

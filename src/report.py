@@ -12,9 +12,7 @@ from cxrlab.config import Problems, check_names
 from cxrlab.console import say
 from cxrlab.entry import command_line
 from cxrlab.errors import CheckpointError
-from cxrlab.reports import write_model_card, write_report
-from cxrlab.reports.model_card import is_trained
-from cxrlab.reports.record import find_runs
+from cxrlab.imports import quick_imports
 
 KEYS = ("run",)
 """The keys of ``conf/report.yaml``."""
@@ -36,6 +34,11 @@ def report(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[list[Path
     problems = Problems()
     check_names(config, KEYS, problems)
     problems.raise_if_any()
+    with quick_imports():  # not above: they take seconds, and --help or a misspelt option needs none of them
+        from cxrlab.reports import write_model_card, write_report
+        from cxrlab.reports.model_card import is_trained
+        from cxrlab.reports.record import find_runs
+
     folders = find_runs([str(config.run)])
     if not folders:
         raise CheckpointError(

@@ -8,13 +8,9 @@ from typing import Any
 from omegaconf import DictConfig
 
 from cxrlab.entry import INTERRUPTED, command_line
-from cxrlab.reports import write_model_card, write_report
-from cxrlab.runs import RunFolder, environment
-from cxrlab.runs.checkpoint import final_checkpoint, load_checkpoint, metadata
-from cxrlab.steps import banner, results, saliency
-from cxrlab.steps.assembly import assemble
-from cxrlab.steps.fit import fit
-from cxrlab.steps.lungs import train_lungs
+from cxrlab.imports import quick_imports
+from cxrlab.sweeps import is_sweep
+from cxrlab.sweeps.lock import claimed
 
 
 def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -31,7 +27,17 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
     Raises:
         UserError: Something was asked for that cannot be done; nothing was overwritten.
     """
+    with quick_imports():  # not above: they take seconds, and --help or a misspelt option needs none of them
+        from cxrlab.reports import write_model_card, write_report
+        from cxrlab.runs import RunFolder, environment
+        from cxrlab.runs.checkpoint import final_checkpoint, load_checkpoint, metadata
+        from cxrlab.steps import banner, results, saliency
+        from cxrlab.steps.assembly import assemble, settle_precision
+        from cxrlab.steps.fit import fit
+        from cxrlab.steps.lungs import train_lungs
+
     environment.reset_peak_memory()
+    settle_precision(config.get("trainer"))
     if config.task == "segment":
         return train_lungs(config, overrides)
     run = RunFolder(config.output_dir)
@@ -59,7 +65,7 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
     run.record(facts, table, parts.datamodule.manifest, parts.datamodule.flow.table())
     banner.begin(run, config, parts.datamodule, table, facts)
 
-    interrupted = fit(parts, run)
+    interrupted = fit(parts, run, config)
     weights = parts.checkpoints.path()
     scored = {}
     if weights is not None:
@@ -91,10 +97,21 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
     return metrics, {"run": run, "module": parts.module, "datamodule": parts.datamodule, "trainer": parts.trainer}
 
 
-def _job(config: DictConfig, overrides: Sequence[str]) -> None:
-    metrics, _ = train(config, overrides)
+def _job(config: DictConfig, overrides: Sequence[str]) -> float | None:
+    """Trains; in a sweep, returns the best value of ``monitor``, which is what a search optimises."""
+    best = None
+    if is_sweep():
+        with quick_imports():
+            from cxrlab.sweeps.job import run_job
+        metrics, best = run_job(config, overrides, train)
+    elif config.ckpt_path:
+        with claimed(str(config.output_dir)):
+            metrics, _ = train(config, overrides)
+    else:
+        metrics, _ = train(config, overrides)
     if metrics["status"] == "interrupted":
         raise SystemExit(INTERRUPTED)  # ends a sweep, too
+    return best
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import DictConfig
@@ -16,9 +17,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 SCRIPT = FOLDER / "train_step.py"
+AUGMENTATIONS = ("none", "light", "strong")
 
 
 def load(script: Path) -> ModuleType:
+    if str(FOLDER) not in sys.path:
+        sys.path.append(str(FOLDER))  # as Python does for a script: they import each other
     spec = importlib.util.spec_from_file_location(f"benchmarks_{script.stem}", script)
     assert spec is not None
     assert spec.loader is not None
@@ -137,3 +141,86 @@ def test_growth_is_an_exponent() -> None:
     benchmark = load(FOLDER / "audit.py")
     results = [{"stage": "measure", "n": n, "seconds": 3e-4 * n**1.5} for n in (100, 200, 400)]
     assert benchmark.growth(results) == {"measure": pytest.approx(1.5)}
+
+
+def test_the_input_side_prints_two_tables_and_writes_the_same_as_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "times.json"
+    tiny = "--images 12 --side 64 --image-size 32 --batch-size 4 --repeats 1"
+    load(FOLDER / "input.py").main([*tiny.split(), "--json", str(path)])
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert found["images"] == 12
+    assert list(found["setups"]) == ["plain loop", "reading", "setup, first run", "setup, second run"]
+    assert list(found["passes"]) == ["copying the bytes", *(f"loader, augment={name}" for name in AUGMENTATIONS)]
+    printed = capsys.readouterr().out
+    for part, images in (("setups", 12), ("passes", 8)):
+        reference = next(iter(found[part].values()))
+        for name, way in found[part].items():
+            assert way["ratio"] == pytest.approx(way["median"] / reference["median"])
+            assert way["images_per_second"] == pytest.approx(images / way["median"])
+            assert f"{name:26}{way['median']:10.4f}" in printed
+
+
+def test_the_input_side_needs_a_few_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        load(FOLDER / "input.py").main(["--data", str(tmp_path)])
+    assert f"--data {tmp_path}: at least 8 images are needed, found 0" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def epoch() -> ModuleType:
+    return load(FOLDER / "epoch.py")
+
+
+@pytest.mark.slow
+def test_epochs_of_every_way_are_measured_in_processes_of_their_own(
+    epoch: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "epochs.json"
+    tiny = "--image-size 32 --images 16 8 --epochs 3 --rounds 1 --matmul-size 64"
+    epoch.main([*tiny.split(), "--only", "train.py", "plain PyTorch", "--json", str(path)])
+
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert found["data"] == {"name": "synthetic", "train": 16, "test": 8}
+    ways = [(way["name"], way["precision"]) for way in found["ways"]]
+    assert ways == [(name, each) for each in ("32-true", "bf16-mixed") for name in ("train.py", "plain PyTorch")]
+    for way in found["ways"]:
+        assert 0 < way["epochs"][0] < way["wall"][0]
+        assert way["peak_mb"][0] > 100
+    of, to = ways[:2]
+    expected = found["ways"][0]["epochs"][0] / found["ways"][1]["epochs"][0]
+    assert epoch.ratio(found, of, to) == pytest.approx(expected)
+    assert epoch.ratio(found, of, ("Keras", "32-true")) is None
+    printed = capsys.readouterr().out
+    assert f"{expected:.3f}" in printed
+    assert printed.count("arithmetic floor") == 2
+
+
+def test_a_way_that_fails_says_why(epoch: ModuleType, tmp_path: Path) -> None:
+    way = epoch.Way("broken", "32-true", lambda _: [sys.executable, "-c", "raise SystemExit('no good')"], None)
+    with pytest.raises(SystemExit, match=r"broken, 32-true: failed\nno good"):
+        way.turn(tmp_path)
+
+
+def test_an_epochs_floor_is_training_and_validation(epoch: ModuleType, train_step: ModuleType) -> None:
+    network = train_step.plain_network(224)
+    step, forward = train_step.step_flops(network, 1, 224), sum(train_step.forward_flops(network, 1, 224))
+    assert epoch.epoch_flops(148, 40) == 148 * step + 40 * forward
+
+
+@pytest.mark.parametrize("way", ["plain", "cxrlab"])
+def test_a_loop_written_by_hand_trains(way: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rival = load(FOLDER / "rivals" / "plain_torch.py")
+    generator = np.random.default_rng(0)
+    labels = np.arange(24) % 2
+    images = generator.integers(0, 40, (24, 16, 16, 3)) + 180 * labels[:, None, None, None]
+    np.savez(tmp_path / "arrays.npz", images=images.astype(np.uint8), labels=labels, n_train=16)
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    rival.main([str(tmp_path / "arrays.npz"), "--way", way, "--epochs", "12"])
+    torch.use_deterministic_algorithms(deterministic)
+
+    printed = json.loads(capsys.readouterr().out)
+    assert len(printed["ends"]) == 13
+    assert printed["ends"] == sorted(printed["ends"])
+    assert printed["losses"][-1] < 0.8 * printed["losses"][0]

@@ -326,7 +326,7 @@ def test_every_shipped_option_is_run_by_a_test() -> None:
     assert groups == run_above | run_elsewhere
     pieces = {"progress", "figures", "checkpoints"}  # of callbacks, composed by default
     assert set(options("callbacks")) - pieces == {"default", "early_stopping"}
-    assert set(options("trainer")) == {"auto", "cpu", "gpu", "mps"}
+    assert set(options("trainer")) == {"auto", "cpu", "ddp", "gpu", "mps"}
     run_by_test_data = {"actualmed", "cohen", "concat", "darkcovidnet", "kermany", "manifest", "which_collection"}
     run_by_test_lungs = {"lungs"}
     assert set(options("data")) == {"folder", "paper", "synthetic"} | run_by_test_data | run_by_test_lungs

@@ -41,7 +41,7 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless
 
-from cxrlab import audit, compare, download, evaluate, matrix, probe, report, train
+from cxrlab import audit, cache, compare, download, evaluate, matrix, probe, report, train
 
 ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "docs" / "wrong_inputs.md"
@@ -52,6 +52,7 @@ MAINS: dict[str, Callable[[], None]] = {
     "compare": compare.main,
     "audit": audit.main,
     "download": download.main,
+    "cache": cache.main,
     "probe": probe.main,
     "matrix": matrix.main,
 }
@@ -93,7 +94,7 @@ class Row:
     def command(self) -> list[str]:
         if self.program in ("evaluate", "probe"):
             return [RUN, "accelerator=cpu", *self.typed]
-        if self.program in ("report", "compare", "download", "matrix"):
+        if self.program in ("report", "compare", "download", "cache", "matrix"):
             return list(self.typed)
         keys = {each.partition("=")[0] for each in self.typed}
         tiny = TINY if self.program == "train" else ()
@@ -488,6 +489,10 @@ def no_gpu() -> contextlib.AbstractContextManager[object]:
     return mock.patch("torch.cuda.is_available", return_value=False)
 
 
+def no_compiler() -> contextlib.AbstractContextManager[object]:
+    return mock.patch("cxrlab.steps.devices.shutil.which", return_value=None)
+
+
 @contextlib.contextmanager
 def no_network() -> Iterator[None]:
     refusal = urllib.error.URLError("[Errno -3] Temporary failure in name resolution")
@@ -565,7 +570,7 @@ KEYS, VALUES, MACHINE = "Keys and options", "Values", "Machine"
 DATA, TABLES, COLLECTED = "Data folder", "Your own table of images", "Public collections"
 FILTERS, SEVERAL, FILES, FOLDERS = "Filters", "Several sources", "Image files", "Run folder"
 REPORTS, CHECKPOINTS = "Reporting and comparing", "Evaluating a checkpoint"
-AUDITS, DOWNLOADS = "Auditing", "Downloading"
+AUDITS, DOWNLOADS, CACHE = "Auditing", "Downloading", "Clearing the cache"
 LUNGS, PROBES, MATRICES = "Lungs, saliency and decisions", "Probing", "Other hospitals"
 NEW = "hydra.run.dir=new"
 MINE = ("--config-dir", "mine", "experiment=mine")
@@ -658,6 +663,7 @@ ROWS = [
         ("data.persistent_workers=true",),
         ("data.persistent_workers", "num_workers"),
     ),
+    Row(VALUES, "no room in the cache", ("data.cache_limit_gb=0",), ("data.cache_limit_gb", "(0, inf)", "got 0")),
     Row(
         VALUES,
         "unknown torchvision network",
@@ -745,6 +751,20 @@ ROWS = [
         ("resnet18", "https://download.pytorch.org", "model.weights_path", "model.pretrained=false"),
         patched=no_network,
     ),
+    Row(
+        MACHINE,
+        "images that the cache has no room for",
+        ("data.cache_limit_gb=1e-6",),
+        ("data.cache_limit_gb=1e-06", "16 images", "data.cache_limit_gb=1 ", "data.cache=null"),
+    ),
+    Row(
+        MACHINE,
+        "a cache that cannot be written",
+        ("data.cache=notes.txt",),
+        ("pixels could not be kept in notes.txt", "CXRLAB_CACHE="),
+        text_at("notes.txt", "here\n"),
+        works=True,
+    ),
     Row(MACHINE, "no GPU", ("trainer=gpu",), ("trainer.accelerator", "trainer.accelerator=auto"), patched=no_gpu),
     Row(
         MACHINE,
@@ -752,7 +772,45 @@ ROWS = [
         ("trainer.precision=16-mixed",),
         ("trainer.precision", "bf16-mixed", "32-true"),
     ),
-    Row(MACHINE, "two devices", ("trainer.devices=2",), ("trainer.devices", "must be 1", "got 2")),
+    Row(MACHINE, "two devices", ("trainer.devices=2",), ("trainer.devices", "must be 1", "got 2", "trainer=ddp")),
+    Row(
+        MACHINE,
+        "several processes of which there is one",
+        ("trainer=ddp", "trainer.accelerator=cpu"),
+        ("trainer.devices", "at least 2", "'auto', which is 1 here"),
+    ),
+    Row(
+        MACHINE,
+        "more processes than images in a batch",
+        ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=4", "data.batch_size=3"),
+        ("data.batch_size", "at least trainer.devices=4", "got 3"),
+    ),
+    Row(
+        MACHINE,
+        "batch normalisation across processes on a CPU",
+        ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "model=paper_cnn_batchnorm"),
+        ("trainer.sync_batchnorm", "GPUs", "false"),
+    ),
+    Row(
+        MACHINE,
+        "another way to use several devices",
+        ("+trainer.strategy=fsdp",),
+        ("strategy must be one of", "ddp", "'fsdp'"),
+    ),
+    Row(
+        MACHINE,
+        "no compiler",
+        ("compile=true",),
+        ("compile", "C++ compiler", "CXX=", "leave compile out"),
+        patched=no_compiler,
+    ),
+    Row(MACHINE, "compile is no yes or no", ("compile=fast",), ("compile must be one of True, False", "'fast'")),
+    Row(
+        MACHINE,
+        "pixels on the device, and augmentation",
+        ("data.on_device=true", "augment=light"),
+        ("data", "on_device=true needs augment=none", "CPU"),
+    ),
     Row(
         DATA,
         "the paper's data set is not there",
@@ -1821,6 +1879,11 @@ ROWS = [
         program="download",
         works=True,
     ),
+    Row(CACHE, "unknown part of the cache", ("clear=pixel",), ("clear", "did you mean 'pixels'?"), program="cache"),
+    Row(CACHE, "an age, and nothing to remove", ("unused_for=30",), ("unused_for", "clear=all"), program="cache"),
+    Row(CACHE, "negative age", ("clear=all", "unused_for=-1"), ("unused_for", "[0, inf)", "got -1"), program="cache"),
+    Row(CACHE, "misspelt key of the cache", ("claer=all",), ("claer", "did you mean 'clear'?"), program="cache"),
+    Row(CACHE, "nothing in the cache", ("folder=nowhere",), ("empty", "nowhere"), program="cache", works=True),
     Row(LUNGS, "unknown alteration", ("data.alter=centre_blak_60",), ("data.alter", "did you mean 'centre_black_60'?")),
     Row(LUNGS, "alteration without its number", ("data.alter=centre_black",), ("data.alter", "from 1 to 99")),
     Row(LUNGS, "real masks as input", ("data.mask=masks/",), ("data.mask", "null or lungs", "real masks would tell")),
