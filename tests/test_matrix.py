@@ -112,7 +112,7 @@ def test_a_second_matrix_trains_nothing_and_reads_no_image(
     before = {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file()}
     for module in ("pixels", "measurements", "films"):
         monkeypatch.setattr(f"cxrlab.datamodules.{module}.read_image", refuse)
-    monkeypatch.setattr(program, "train", refuse)
+    monkeypatch.setattr("cxrlab.train.train", refuse)
     _, again = made(tmp_path, runs, "train=[a,b]", "seeds=[0,1]", *QUICK)
     assert again["cells"] == first["cells"]
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file()} == before

@@ -294,6 +294,7 @@ CHOICES = [
     "loss.class_weights=[1,3]",
     "loss.label_smoothing=0.1",
     "trainer.precision=bf16-mixed",
+    "trainer.precision=auto",
     "trainer.gradient_clip_val=1.0",
     "trainer.accumulate_grad_batches=2",
     "data.channels=1",
@@ -322,7 +323,8 @@ def test_every_shipped_option_is_run_by_a_test() -> None:
         path.name for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name not in ("hydra", "__pycache__")
     }
     run_above = {"optimizer", "scheduler", "loss", "decision", "model", "augment", "callbacks", "logger", "debug"}
-    run_elsewhere = {"data", "experiment", "trainer", "saliency"}  # data: below and in test_data.py
+    # data: below and in test_data.py; hparams_search: in test_sweep.py
+    run_elsewhere = {"data", "experiment", "trainer", "saliency", "hparams_search"}
     assert groups == run_above | run_elsewhere
     pieces = {"progress", "figures", "checkpoints"}  # of callbacks, composed by default
     assert set(options("callbacks")) - pieces == {"default", "early_stopping"}

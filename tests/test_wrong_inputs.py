@@ -656,6 +656,7 @@ ROWS = [
     Row(VALUES, "unknown metric", ("monitor=val/acc",), ("monitor", "val/accuracy", "'val/acc'")),
     Row(VALUES, "unknown weights", ("weights=newest",), ("weights", "best, last", "'newest'")),
     Row(VALUES, "neither true nor false", ("keep_weights=maybe",), ("keep_weights", "True, False", "'maybe'")),
+    Row(VALUES, "neither true nor false, of a network", ("model.fused=no way",), ("model", "fused", "True, False")),
     Row(VALUES, "no checkpoints", ("callbacks=progress",), ("callbacks.checkpoints", "callbacks=default")),
     Row(
         VALUES,
@@ -1881,7 +1882,7 @@ ROWS = [
     ),
     Row(CACHE, "unknown part of the cache", ("clear=pixel",), ("clear", "did you mean 'pixels'?"), program="cache"),
     Row(CACHE, "an age, and nothing to remove", ("unused_for=30",), ("unused_for", "clear=all"), program="cache"),
-    Row(CACHE, "negative age", ("clear=all", "unused_for=-1"), ("unused_for", "[0, inf)", "got -1"), program="cache"),
+    Row(CACHE, "negative age of what is kept", ("clear=all", "unused_for=-1"), ("unused_for", "[0, inf)", "got -1"), program="cache"),
     Row(CACHE, "misspelt key of the cache", ("claer=all",), ("claer", "did you mean 'clear'?"), program="cache"),
     Row(CACHE, "nothing in the cache", ("folder=nowhere",), ("empty", "nowhere"), program="cache", works=True),
     Row(LUNGS, "unknown alteration", ("data.alter=centre_blak_60",), ("data.alter", "did you mean 'centre_black_60'?")),

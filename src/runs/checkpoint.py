@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pickle
 import re
+import threading
 import zipfile
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import numpy.typing as npt
 import torch
@@ -82,8 +83,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Saves, or raises :class:`CheckpointError` naming the file; an older file at ``path`` then stays whole."""
+        self._write(checkpoint, path, lambda: None)
+
+    def _write(self, checkpoint: dict[str, Any], path: Any, handed_over: Callable[[], object]) -> None:
+        """Saves; ``handed_over`` is called when the system has the bytes, which is well before the disk has them."""
+
+        def write(file: IO[bytes]) -> None:
+            torch.save(checkpoint, file)
+            file.flush()
+            handed_over()
+
         try:
-            write_atomically(Path(path), lambda file: torch.save(checkpoint, file))
+            write_atomically(Path(path), write)
         except OSError as error:
             hint = "free some space, or choose another folder with hydra.run.dir=…"
             raise CheckpointError(f"{path}: the checkpoint cannot be written ({error.strerror}); {hint}") from error
@@ -99,8 +110,8 @@ class BackgroundCheckpointIO(AtomicCheckpointIO):
 
     Files are written in the order in which they were saved, one at a time. Lightning's own ``AsyncCheckpointIO`` copies
     every tensor and lets any number of copies wait; here the large ones, weights and what the optimizer knows of them,
-    are written from where they are, since the next step takes longer to change them than they take to be written.
-    Whoever changes them calls :meth:`settle` first. A kill costs the epoch whose checkpoint was being written.
+    are handed to the system from where they are: the next step takes longer to change them. Whoever changes them calls
+    :meth:`settle` first. A kill costs the epoch whose checkpoint was being written.
 
     Attributes:
         steady: Addresses (``data_ptr``) of tensors in main memory that stay as they are until :meth:`settle`.
@@ -110,28 +121,37 @@ class BackgroundCheckpointIO(AtomicCheckpointIO):
         super().__init__()
         self.steady: frozenset[int] = frozenset()
         self._pool: ThreadPoolExecutor | None = None
-        self._writes: deque[Future[None]] = deque()
+        self._writes: deque[tuple[Future[None], threading.Event]] = deque()
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Has it written as it is now."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, "checkpoint")
-        held = _held(checkpoint, self.steady)
-        self._writes.append(self._pool.submit(super().save_checkpoint, held, path, storage_options))
+        handed_over = threading.Event()
+        future = self._pool.submit(self._write, _held(checkpoint, self.steady), path, handed_over.set)
+        future.add_done_callback(lambda _: handed_over.set())  # also where it failed
+        self._writes.append((future, handed_over))
 
     def settle(self) -> None:
-        """Returns when everything is on disk.
+        """Returns when the steady tensors may change: the system has their bytes, though perhaps not yet the disk.
 
         Raises:
             CheckpointError: Something could not be written.
         """
-        while self._writes:
-            self._writes.popleft().result()
+        for _, handed_over in self._writes:
+            handed_over.wait()
+        while self._writes and self._writes[0][0].done():
+            self._writes.popleft()[0].result()
 
     def teardown(self) -> None:
-        """Settles, and ends the thread that writes."""
+        """Returns when everything is on disk, and ends the thread that writes.
+
+        Raises:
+            CheckpointError: Something could not be written.
+        """
         try:
-            self.settle()
+            for future, _ in self._writes:
+                future.result()
         finally:
             self._writes.clear()
             if self._pool is not None:

@@ -342,6 +342,7 @@ def _check_contradictions(
     if datamodule is not None and datamodule.partition.test == "all":
         problems.add("data.test", "all leaves nothing to train on; it is for evaluate.py (there: split=all)")
     _check_device(trainer, "trainer.", problems)
+    _check_clipping(config, problems)
     check_devices(trainer, problems, datamodule, network)
     check_compile(config.get("compile", False), problems)
     checkpoints = [
@@ -358,6 +359,17 @@ def _check_contradictions(
         except (RuntimeError, ValueError) as error:
             reason = str(error).partition("\n")[0]
             problems.add("data.image_size", f"{height}x{width} does not go through the network ({reason})")
+
+
+def _check_clipping(config: DictConfig, problems: Problems) -> None:
+    """Refuses what Lightning would refuse in the middle of the first step."""
+    trainer, optimizer = config.get("trainer") or {}, config.get("optimizer") or {}
+    if trainer.get("precision") == "16-mixed" and trainer.get("gradient_clip_val") and optimizer.get("fused"):
+        problems.add(
+            "optimizer.fused",
+            "true scales gradients back within its step, so that 16-mixed cannot clip them before it; "
+            "optimizer.fused=false, or trainer.precision=bf16-mixed",
+        )
 
 
 def _check_saliency(

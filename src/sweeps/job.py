@@ -58,16 +58,16 @@ def run_job(config: DictConfig, overrides: Sequence[str], train: Train) -> tuple
 
 
 def check(config: DictConfig) -> None:
-    """Refuses what works for a single run only.
+    """Refuses what this launcher or this sweeper cannot do.
 
     Raises:
         ConfigError: Names the key.
     """
     devices = (config.get("trainer") or {}).get("devices")
-    if devices != 1:
+    if devices != 1 and not _one_at_a_time():
         raise ConfigError(
-            f"trainer.devices={devices}: a job of a sweep uses one device, since Lightning would start the whole sweep "
-            "again in each further process; trainer.devices=1 here, and several only without -m"
+            f"trainer.devices={devices}: jobs that run at once would train on the same devices; leave out "
+            "hydra/launcher=…, so that they run one after the other, or trainer=ddp"
         )
     if not is_search(HydraConfig.get()):
         return
@@ -80,6 +80,11 @@ def check(config: DictConfig) -> None:
             "data.val=test: a search would choose the settings that suit the test images; data.val=0.15 holds "
             "validation images out of the training images"
         )
+
+
+def _one_at_a_time() -> bool:
+    """Whether the jobs of this sweep run one after the other, as Hydra's own launcher has them."""
+    return str(HydraConfig.get().launcher.get("_target_")).endswith(".BasicLauncher")
 
 
 def check_same(run: RunFolder, config: DictConfig) -> None:

@@ -172,14 +172,14 @@ def test_steady_tensors_are_written_from_where_they_are_and_settled_before_they_
     io, weights, mean = BackgroundCheckpointIO(), torch.zeros(3), torch.zeros(3)
     io.steady = frozenset([weights.data_ptr()])
     go_on, seen = threading.Event(), []
-    write = AtomicCheckpointIO.save_checkpoint
+    save = torch.save
 
-    def slow(self: AtomicCheckpointIO, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+    def slow(checkpoint: dict[str, Any], file: Any) -> None:
         assert go_on.wait(60)
         seen.append(checkpoint["weights"].data_ptr() == weights.data_ptr())
-        write(self, checkpoint, path)
+        save(checkpoint, file)
 
-    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", slow)
+    monkeypatch.setattr(torch, "save", slow)
     io.save_checkpoint({"weights": weights, "mean": mean}, tmp_path / "last.ckpt")
     mean += 1  # a batch normalisation's, which a forward pass changes
     threading.Timer(0.1, go_on.set).start()
@@ -190,6 +190,18 @@ def test_steady_tensors_are_written_from_where_they_are_and_settled_before_they_
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert seen == [True]
     assert saved["weights"].tolist() == saved["mean"].tolist() == [0, 0, 0]
+
+
+def test_settling_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = threading.Event()
+    monkeypatch.setattr(os, "fsync", lambda _: disk.wait(60))
+    io = BackgroundCheckpointIO()
+    io.save_checkpoint({"epoch": 1}, tmp_path / "last.ckpt")
+    io.settle()
+    assert not (tmp_path / "last.ckpt").exists()
+    disk.set()
+    io.teardown()
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True) == {"epoch": 1}
 
 
 def test_a_checkpoint_that_could_not_be_written_is_told_at_the_end(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class Training:
 @pytest.fixture
 def hydra(monkeypatch: pytest.MonkeyPatch) -> DictConfig:
     """Hydra's node, as the sweep's process has it."""
-    node = OmegaConf.create({"sweeper": {}, "launcher": {"_target_": "Basic"}, "job": {"num": 3}})
+    node = OmegaConf.create({"sweeper": {}, "launcher": {"_target_": "hydra.BasicLauncher"}, "job": {"num": 3}})
     monkeypatch.setattr(HydraConfig, "get", lambda: node)
     return node
 
@@ -114,9 +114,12 @@ def test_a_diverged_run_is_infinitely_bad(tmp_path: Path) -> None:
         assert best_monitored(run) == worst
 
 
-def test_a_job_uses_one_device(hydra: DictConfig, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"trainer\.devices=2: a job of a sweep uses one device"):
-        job.run_job(config_in(tmp_path, "trainer.devices=2"), [], Training())
+def test_jobs_that_run_at_once_use_one_device_each(hydra: DictConfig, tmp_path: Path) -> None:
+    one_by_one, _ = job.run_job(config_in(tmp_path / "0", "trainer.devices=2"), [], Training())
+    assert one_by_one == {"status": "finished"}
+    hydra.launcher._target_ = "hydra_plugins.JoblibLauncher"
+    with pytest.raises(ConfigError, match=r"trainer\.devices=2: jobs that run at once would train on the same devices"):
+        job.run_job(config_in(tmp_path / "1", "trainer.devices=2"), [], Training())
 
 
 @pytest.mark.parametrize(
