@@ -38,6 +38,20 @@ from cxrlab.steps.quiet import quiet_lightning
 STEPS = 2  # of a turn; the last one counts
 TRIALS = 3  # of a product and a convolution, per turn
 
+PARTS = {
+    "convolutions, gradients": ("convolution_backward",),
+    "convolutions, forward": ("mkldnn_convolution", "cudnn_convolution"),
+    "pooling": ("max_pool2d_with_indices", "max_pool2d_with_indices_backward"),
+    "dense layers": ("mm", "addmm"),
+    "copies, casts, zeroes": ("copy_", "fill_", "zero_"),
+    "ReLU": ("clamp_min", "clamp_min_", "relu", "relu_", "threshold_backward"),
+    "gradients of the biases": ("sum",),
+    "dropout": ("random_", "bernoulli_", "bitwise_and_", "bitwise_or_", "bitwise_not_", "mul_"),
+    "optimizer": ("_fused_adam_",),
+}
+"""What PyTorch's operations are for in a step of the paper's network."""
+
+ELSE = "everything else"
 PLAIN, NETWORK, LIGHTNING = "plain PyTorch", "cxrlab", "cxrlab through Lightning"
 
 
@@ -297,6 +311,34 @@ def measure(
     }
 
 
+def measure_profile(precision: str, batch_size: int, image_size: int) -> dict[str, float]:
+    """Profiles a step of cxrlab's network on a CPU, after one that is not counted; see :func:`profile`."""
+    memory.keep_freed()
+    with TemporaryDirectory() as images:
+        way = build_ways(compose_config(batch_size, image_size, "cpu", precision, images))[NETWORK]
+    assert isinstance(way, Loop)
+    way.turn()
+    return profile(way)
+
+
+def profile(way: Loop) -> dict[str, float]:
+    """Seconds of one step by what they are spent on, the longest first; ``everything else`` comes last."""
+    names = {f"aten::{operation}": part for part, operations in PARTS.items() for operation in operations}
+    with torch.profiler.profile() as recorded:
+        way.turn()
+    found: dict[str, float] = dict.fromkeys((*PARTS, ELSE), 0.0)
+    for event in recorded.key_averages():
+        found[names.get(event.key, ELSE)] += event.self_cpu_time_total / 1e6 / len(way.batches)
+    return dict(sorted(found.items(), key=lambda item: (item[0] == ELSE, -item[1])))
+
+
+def render_profile(seconds: dict[str, float], precision: str) -> str:
+    """A result of :func:`profile` as a table."""
+    total = sum(seconds.values())
+    lines = [f"{name:26}{each:10.4f}{each / total:9.1%}" for name, each in seconds.items()]
+    return "\n".join([f"{precision}: where {NETWORK}'s step of {total:.3f} s goes", *lines])
+
+
 def render(result: dict[str, Any], batch_size: int) -> str:
     """A result of :func:`measure` as a table."""
     floor, plain = result["floor_seconds"], result["ways"][PLAIN]
@@ -329,6 +371,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: cuda if there is one"
     )
     parser.add_argument("--matmul-size", type=_positive, default=4096, help="side of the matrices (default: 4096)")
+    parser.add_argument("--profile", action="store_true", help="instead: where cxrlab's step on a CPU spends its time")
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write everything measured to this file")
     options = parser.parse_args(arguments)
     device = options.device
@@ -341,6 +384,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     results = []
     for precision in DTYPES if options.precision == "both" else (options.precision,):
+        if options.profile:
+            print(render_profile(measure_profile(precision, options.batch_size, options.image_size), precision))
+            continue
         sizes = (options.batch_size, options.image_size, options.repeats, options.matmul_size)
         results.append(measure(precision, device, *sizes))
         if len(results) == 1:

@@ -80,6 +80,16 @@ def test_every_way_has_the_same_loss(train_step: ModuleType, tmp_path: Path, pre
         assert math.isfinite(ours[1])
 
 
+def test_a_profile_adds_up(train_step: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    train_step.main(["--profile", "--precision", "32-true", "--image-size", "32", "--batch-size", "4"])
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first.startswith("32-true: where cxrlab's step of ")
+    shares = [float(line.rsplit(maxsplit=1)[1].rstrip("%")) for line in lines]
+    assert sum(shares) == pytest.approx(100, abs=1)
+    assert {line[:26].strip() for line in lines} == {*train_step.PARTS, "everything else"}
+    assert all(share > 0 for share, line in zip(shares, lines, strict=True) if "convolutions" in line)
+
+
 def test_leaves_the_process_as_it_was(train_step: ModuleType, tmp_path: Path) -> None:
     before = torch.are_deterministic_algorithms_enabled()  # a training in the same process may have asked for them
     for way in train_step.build_ways(compose_without_dropout(train_step, "32-true", tmp_path)).values():
