@@ -116,11 +116,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         from cxrlab.machine import memory
 
-        memory.keep_freed()
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False
         network = _OfBytes(size)
         optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, eps=1e-7, fused=True)
+        optimizer.register_step_post_hook(lambda *_: memory.keep_freed())  # when its own state is allocated
     sets = [TensorDataset(images[:cut], labels[:cut]), TensorDataset(images[cut:], labels[cut:])]
     print(json.dumps(train(network, optimizer, sets, options.epochs, DTYPES[options.precision])))
 

@@ -3,8 +3,9 @@
 from cxrlab.callbacks.checkpoints import Checkpoints
 from cxrlab.callbacks.figures import TensorBoardFigures
 from cxrlab.callbacks.history import History
+from cxrlab.callbacks.keep_memory import KeepMemory
 from cxrlab.callbacks.progress import Progress
 from cxrlab.callbacks.random_state import RandomState
 from cxrlab.callbacks.termination import Termination
 
-__all__ = ["Checkpoints", "History", "Progress", "RandomState", "TensorBoardFigures", "Termination"]
+__all__ = ["Checkpoints", "History", "KeepMemory", "Progress", "RandomState", "TensorBoardFigures", "Termination"]

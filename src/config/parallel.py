@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-MEMORY_PER_JOB = 3e9
-"""Bytes: the paper's network in batches of 32 at 224 px needs between two and three gigabytes."""
+MEMORY_PER_JOB = 3.2e9
+"""Bytes: what the paper's network needs in float32, in batches of 32 at 224 px (``benchmarks/epoch.py``)."""
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # what a container may use; "max" for no limit
 
 
 def parallel_jobs(accelerator: str) -> int:
     """As many jobs as there are cores, as memory allows; one where they would share a GPU.
 
-    One thread per job is the fastest way to use several cores: two threads do not halve the time of a step, while two
-    jobs of one thread each do not slow each other down (``benchmarks/sweep.py``).
+    Several jobs of one thread each get a little more done than one of many threads (``benchmarks/sweep.py``): what a job
+    does in one thread, start-up and report above all, then leaves no core idle.
 
     Args:
         accelerator: ``trainer.accelerator``.

@@ -74,8 +74,10 @@ class _ConvRelu(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         images, weight, output = ctx.saved_tensors
-        gradient = _ATEN.threshold_backward(gradient, output, 0)
-        return (*_conv_gradients(ctx, gradient, images, weight), gradient.sum((0, 2, 3)))
+        sums = _Sums(ctx, images, weight)
+        for part in _parts(output.shape, output):
+            sums.add(part, _ATEN.threshold_backward(gradient[part], output[part], 0))
+        return sums.images, sums.weight.to(weight.dtype), sums.bias.to(weight.dtype)
 
 
 class _ConvPoolReluDropout(torch.autograd.Function):
@@ -99,38 +101,46 @@ class _ConvPoolReluDropout(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
         images, weight, output, indices = ctx.saved_tensors
-        gradient = gradient.contiguous(memory_format=_memory_format(output))
-        gradient = _ATEN.threshold_backward(gradient, output, 0)
-        of_images = torch.empty_like(images) if ctx.needs_input_grad[0] else None
-        of_weight = torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
+        order = _memory_format(output)
+        gradient = gradient.contiguous(memory_format=order)
+        sums = _Sums(ctx, images, weight)
         for part in _parts(ctx.shape, output):
-            pooled = gradient[part]
+            pooled = _ATEN.threshold_backward(gradient[part], output[part], 0)
             # PyTorch asks for the pooling's input, and looks at its shape and memory order only: the result will do.
-            shape = (len(pooled), *ctx.shape[1:])
-            unpooled = torch.empty(shape, dtype=pooled.dtype, memory_format=_memory_format(output))
+            unpooled = torch.empty((len(pooled), *ctx.shape[1:]), dtype=pooled.dtype, memory_format=order)
             _ATEN.max_pool2d_with_indices_backward.grad_input(
                 pooled, unpooled, *ctx.window, indices[part], grad_input=unpooled
             )
-            of_part, of_weight_part = _conv_gradients(ctx, unpooled, images[part], weight)
-            of_weight += of_weight_part
-            if of_images is not None and of_part is not None:
-                of_images[part] = of_part
-        return of_images, of_weight.to(weight.dtype), gradient.sum((0, 2, 3)), None, None
+            sums.add(part, unpooled, bias=pooled)
+        return sums.images, sums.weight.to(weight.dtype), sums.bias.to(weight.dtype), None, None
+
+
+class _Sums:
+    """Gradients of a convolution, gathered part by part of a batch; those of weight and bias in at least float32."""
+
+    def __init__(self, ctx: Any, images: Tensor, weight: Tensor) -> None:
+        self._of, self._wanted = (images, weight), [bool(ctx.needs_input_grad[0]), True, False]
+        dtype = torch.promote_types(weight.dtype, torch.float32)
+        self.images = torch.empty_like(images) if ctx.needs_input_grad[0] else None
+        self.weight = torch.zeros_like(weight, dtype=dtype)
+        self.bias = torch.zeros(len(weight), dtype=dtype)
+
+    def add(self, part: slice, gradient: Tensor, bias: Tensor | None = None) -> None:
+        """Adds a part, of which the gradient of the output is given, and one whose sum is the bias's, if another."""
+        images, weight = self._of
+        of_images, of_weight, _ = _ATEN.convolution_backward(
+            gradient, images[part], weight, None, _STRIDE, _PADDING, _DILATION, False, [0, 0], 1, self._wanted
+        )
+        if self.images is not None:
+            self.images[part] = of_images
+        self.weight += of_weight
+        self.bias += (gradient if bias is None else bias).sum((0, 2, 3), dtype=self.bias.dtype)
 
 
 def _parts(shape: tuple[int, ...], values: Tensor) -> list[slice]:
     """Stretches of a batch, for each of which a convolution's output, of this shape in all, is not too large."""
     step = max(1, _PART_BYTES // (values.element_size() * math.prod(shape[1:])))
     return [slice(start, start + step) for start in range(0, shape[0], step)]
-
-
-def _conv_gradients(ctx: Any, gradient: Tensor, images: Tensor, weight: Tensor) -> tuple[Tensor | None, Tensor]:
-    """Gradients of the images, where they are wanted, and of the weights; that of the bias is the caller's."""
-    wanted = [ctx.needs_input_grad[0], True, False]
-    of_images, of_weight, _ = _ATEN.convolution_backward(
-        gradient, images, weight, None, _STRIDE, _PADDING, _DILATION, False, [0, 0], 1, wanted
-    )
-    return of_images, of_weight
 
 
 def _memory_format(tensor: Tensor) -> torch.memory_format:

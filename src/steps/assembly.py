@@ -13,13 +13,12 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from cxrlab.callbacks import Checkpoints, History, RandomState, Termination
+from cxrlab.callbacks import Checkpoints, History, KeepMemory, RandomState, Termination
 from cxrlab.config import Problems, check_names, check_targets
 from cxrlab.console import say
 from cxrlab.datamodules import ChestXRayDataModule, Preprocessing
 from cxrlab.errors import CheckpointError, ConfigError, check_choice, check_range
 from cxrlab.evaluation.decision import Decision
-from cxrlab.machine import memory
 from cxrlab.machine.precision import AUTO, fastest
 from cxrlab.models import ClassifierModule, TorchvisionNet
 from cxrlab.models.classifier import MONITORS
@@ -134,7 +133,9 @@ def assemble(config: DictConfig) -> Parts:
     _check_decision(problems, datamodule, decision)
     _check_saliency(problems, datamodule, network, saliency)
     history = History(RunFolder(config.output_dir).history)
-    own = [RandomState(config.seed), Termination(), history]
+    own: list[pl.Callback] = [RandomState(config.seed), Termination(), history]
+    if config.get("keep_memory", True):  # runs older than the key have none
+        own.append(KeepMemory())
     extra: dict[str, Any] = {"callbacks": [*callbacks.values(), *own], "logger": [*loggers.values()]}
     # LightningEnvironment, since on a cluster, too, a job is one process, which starts the others itself (fit.py).
     extra["plugins"] = [BackgroundCheckpointIO(), LightningEnvironment()]
@@ -146,8 +147,6 @@ def assemble(config: DictConfig) -> Parts:
         module.compile()
     checkpoints = next(callback for callback in callbacks.values() if isinstance(callback, Checkpoints))
     checkpoints.folder = Path(config.output_dir) / "checkpoints"
-    if config.get("keep_memory", True):  # runs older than the key have none
-        memory.keep_freed()
     # Filling new memory with NaN is PyTorch's aid for finding reads of it; it costs time and changes no result.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return Parts(datamodule, network, module, trainer, checkpoints, history, decision, saliency)

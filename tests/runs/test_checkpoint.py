@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import pickle
 import threading
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,7 @@ def test_a_checkpoint_is_written_as_it_was_when_it_was_saved(tmp_path: Path) -> 
         io.save_checkpoint({"epoch": epoch, "weights": weights, "nested": [{"rows": rows}]}, tmp_path / f"{epoch}.ckpt")
         weights += 1
         rows.append(epoch)
-    io.settle()
+    io.teardown()
 
     for epoch in range(4):
         saved = torch.load(tmp_path / f"{epoch}.ckpt", weights_only=True)
@@ -213,3 +214,12 @@ def test_a_checkpoint_that_could_not_be_written_is_told_at_the_end(tmp_path: Pat
     io.save_checkpoint({"epoch": 2}, tmp_path / "last.ckpt")  # and can be used again
     io.teardown()
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 2
+
+
+def test_what_other_programs_read_has_checksums(tmp_path: Path) -> None:
+    io = BackgroundCheckpointIO()
+    io.save_checkpoint({"a": torch.ones(3)}, tmp_path / "during.ckpt")
+    io.teardown()
+    assert torch.load(tmp_path / "during.ckpt", weights_only=True)["a"].tolist() == [1, 1, 1]
+    AtomicCheckpointIO().save_checkpoint({"a": torch.ones(3)}, tmp_path / "kept.ckpt")
+    assert zipfile.ZipFile(tmp_path / "kept.ckpt").testzip() is None
