@@ -13,7 +13,7 @@ from hydra.core.plugins import Plugins
 
 _JOBLIB = {
     "_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
-    # As many as there are cores, with 3 GB of memory each; one on a GPU. Every process gets its share of the cores.
+    # As many as there are cores, with 3.2 GB of memory each; one on a GPU. Every process gets its share of the cores.
     "n_jobs": "${parallel_jobs:${oc.select:trainer.accelerator,cpu}}",
     "pre_dispatch": "n_jobs",  # a job is handed out when a process is free for it: a kill leaves none in a queue
     "batch_size": "1",
