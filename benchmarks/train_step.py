@@ -324,7 +324,7 @@ def measure_profile(precision: str, batch_size: int, image_size: int) -> dict[st
 def profile(way: Loop) -> dict[str, float]:
     """Seconds of one step by what they are spent on, the longest first; ``everything else`` comes last."""
     names = {f"aten::{operation}": part for part, operations in PARTS.items() for operation in operations}
-    with torch.profiler.profile() as recorded:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as recorded:
         way.turn()
     found: dict[str, float] = dict.fromkeys((*PARTS, ELSE), 0.0)
     for event in recorded.key_averages():

@@ -13,8 +13,8 @@ _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # what a container may use; "
 def parallel_jobs(accelerator: str) -> int:
     """As many jobs as there are cores, as memory allows; one where they would share a GPU.
 
-    Several jobs of one thread each get a little more done than one of many threads (``benchmarks/sweep.py``): what a job
-    does in one thread, start-up and report above all, then leaves no core idle.
+    Several jobs of one thread each get a little more done than one of many threads (``benchmarks/sweep.py``): what a
+    job does in one thread, start-up and report above all, then leaves no core idle.
 
     Args:
         accelerator: ``trainer.accelerator``.
