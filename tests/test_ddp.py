@@ -72,17 +72,18 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def test_two_processes_give_the_numbers_of_one(tmp_path: Path) -> None:
-    without_dropout = "model.dropout=[0,0,0]"
-    output = finish(start(tmp_path / "two", *TWO, without_dropout))
-    finish(start(tmp_path / "one", "trainer=cpu", without_dropout))
-    pd.testing.assert_frame_equal(history(tmp_path / "two"), history(tmp_path / "one"), rtol=0, atol=1e-5)
+@pytest.mark.parametrize(("precision", "tolerance"), [("32-true", 1e-5), ("64-true", 1e-12)])
+def test_two_processes_give_the_numbers_of_one(precision: str, tolerance: float, tmp_path: Path) -> None:
+    alike = ["model.dropout=[0,0,0]", f"trainer.precision={precision}"]
+    output = finish(start(tmp_path / "two", *TWO, *alike))
+    finish(start(tmp_path / "one", "trainer=cpu", *alike))
+    pd.testing.assert_frame_equal(history(tmp_path / "two"), history(tmp_path / "one"), rtol=0, atol=tolerance)
     two, one = weights(tmp_path / "two"), weights(tmp_path / "one")
     assert two.keys() == one.keys()
     for name, tensor in two.items():
-        torch.testing.assert_close(tensor, one[name], rtol=0, atol=1e-5)
+        torch.testing.assert_close(tensor, one[name], rtol=0, atol=tolerance)
     scores, expected = (pd.read_csv(RunFolder(tmp_path / name).predictions) for name in ("two", "one"))
-    pd.testing.assert_frame_equal(scores, expected, rtol=0, atol=1e-5)
+    pd.testing.assert_frame_equal(scores, expected, rtol=0, atol=tolerance)
     assert files(tmp_path / "two") == files(tmp_path / "one")
     assert output.count("epoch   2/3") == 1
     assert len([*(tmp_path / "two").rglob("*tfevents*")]) == len([*(tmp_path / "one").rglob("*tfevents*")])

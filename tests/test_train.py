@@ -294,6 +294,7 @@ CHOICES = [
     "loss.class_weights=[1,3]",
     "loss.label_smoothing=0.1",
     "trainer.precision=bf16-mixed",
+    "trainer.precision=64-true",
     "trainer.precision=auto",
     "trainer.gradient_clip_val=1.0",
     "trainer.accumulate_grad_batches=2",

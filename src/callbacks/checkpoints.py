@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,17 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
-from cxrlab.errors import check_choice
-from cxrlab.runs.checkpoint import BackgroundCheckpointIO
+from cxrlab.errors import check_choice, check_range
+from cxrlab.runs.checkpoint import AtomicCheckpointIO, BackgroundCheckpointIO
 from cxrlab.runs.folder import BEST, LAST
 
 
 class Checkpoints(Checkpoint):
-    """Writes ``last.ckpt`` (everything) at each epoch's end, and ``best.ckpt`` (weights only) when it is better.
+    """Writes ``last.ckpt`` (everything) at epochs' ends, and ``best.ckpt`` (weights only) when an epoch is better.
+
+    The last epoch always leaves its state, others where that does not hold up training: a slow disk, or a large network
+    on few images, costs a killed run some epochs, which are computed again to the same numbers, and not every run much
+    of its time.
 
     Lightning's ModelCheckpoint ties its state to an absolute folder, numbers its files, and does not keep the order in
     which two of them write; here the best weights are always on disk before the state that calls them the best, so that
@@ -27,18 +32,26 @@ class Checkpoints(Checkpoint):
         monitor: The metric that says which epoch is best.
         mode: ``min`` or ``max``.
         weights: ``best``, or ``last``: then no ``best.ckpt`` is written.
+        time_share: Of training, that writing ``last.ckpt`` may take, above 0 and up to 1: epochs go by without one
+            until it is no more than that. With 0.02 a kill costs at most an epoch and fifty times what writing takes.
     """
 
-    def __init__(self, monitor: str = "val/loss", mode: str = "min", weights: str = "best") -> None:
+    def __init__(
+        self, monitor: str = "val/loss", mode: str = "min", weights: str = "best", time_share: float = 0.02
+    ) -> None:
         check_choice("mode", mode, ("min", "max"))
         check_choice("weights", weights, ("best", "last"))
+        check_range("time_share", time_share, 0, 1, low_open=True)
         self.monitor = monitor
         self.mode = mode
         self.weights = weights
+        self.time_share = time_share
         self.folder: Path | None = None
         self.best_score: float | None = None
         self.best_epoch = 0
         self.epochs = 0
+        self._written_epochs = 0
+        self._written_at = -math.inf
         self._should_stop = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -54,7 +67,9 @@ class Checkpoints(Checkpoint):
             self.best_score = float(trainer.callback_metrics[self.monitor])
             self.best_epoch = self.epochs
             trainer.save_checkpoint(self.folder / BEST, weights_only=True)
-        trainer.save_checkpoint(self.folder / LAST)
+        if self._is_due(trainer, self.folder / LAST):
+            self._written_epochs, self._written_at = self.epochs, time.monotonic()
+            trainer.save_checkpoint(self.folder / LAST)
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
@@ -63,6 +78,14 @@ class Checkpoints(Checkpoint):
         io = trainer.strategy.checkpoint_io
         if isinstance(io, BackgroundCheckpointIO):
             io.settle()
+
+    def _is_due(self, trainer: pl.Trainer, path: Path) -> bool:
+        """Whether the state is to be written now; the same answer in every process, since all have a part in it."""
+        if trainer.should_stop or self.epochs == trainer.max_epochs or trainer.global_step == trainer.max_steps:
+            return True
+        io = trainer.strategy.checkpoint_io
+        took = io.seconds.get(path, 0.0) if isinstance(io, AtomicCheckpointIO) else 0.0
+        return bool(trainer.strategy.broadcast(time.monotonic() - self._written_at >= took / self.time_share))
 
     def _is_better(self, score: float) -> bool:
         if self.best_score is None or math.isnan(self.best_score):
@@ -82,7 +105,7 @@ class Checkpoints(Checkpoint):
         """Takes up where the checkpoint was written."""
         self.best_score = state_dict["best_score"]
         self.best_epoch = state_dict["best_epoch"]
-        self.epochs = state_dict["epochs"]
+        self.epochs = self._written_epochs = state_dict["epochs"]
         self._should_stop = state_dict["should_stop"]
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -98,7 +121,7 @@ class Checkpoints(Checkpoint):
     def describe(self) -> str:
         """Which weights these are, in words."""
         if self.weights == "last":
-            return f"last (epoch {self.epochs})"
+            return f"last (epoch {self._written_epochs})"
         return f"best (epoch {self.best_epoch} of {self.epochs}, by {self.monitor})"
 
 

@@ -59,7 +59,7 @@ def _add_network_and_images(trainer: pl.Trainer, module: pl.LightningModule) -> 
     images = datamodule.preprocessing.to_float(torch.from_numpy(datamodule.images("train", _GRID)))
     for writer in writers:
         writer.add_image("train/images", make_grid(images, nrow=8), 0)
-        _add_graph(writer, module, images[:1].to(module.device))
+        _add_graph(writer, module, images[:1].to(module.device, module.dtype))
 
 
 def _add_validation_figures(trainer: pl.Trainer, module: pl.LightningModule) -> None:

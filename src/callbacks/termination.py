@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 
 
 class Termination(pl.Callback):
-    """Lets SIGTERM end one of several processes at once, as SIGKILL does: a run goes on from its last epoch either way.
+    """Lets SIGTERM end one of several processes at once, as SIGKILL does: a run goes on from its last saved epoch then.
 
     Lightning's own handler sends a message to the other processes first, and waits for them: they may be waiting for
     this one. With a single process its handler stays, and ends training at the next step.

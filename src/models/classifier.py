@@ -85,7 +85,8 @@ class ClassifierModule(pl.LightningModule):
         return self._step(batch, "test", self.network)[1]
 
     def _step(self, batch: dict[str, Any], split: str, network: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        logits = network(batch["image"]).squeeze(1).float()  # bf16 logits would round scores to 3 digits
+        logits = network(batch["image"].to(self.dtype)).squeeze(1)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # bf16 would round scores to 3 digits
         loss: Tensor = self.loss(logits, batch["label"])
         scores = logits.detach().sigmoid()
         own = slice(None if batch.get("share") != 0 else 0)  # an image that is another process's is not counted

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import threading
+import time
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -83,9 +84,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     Attributes:
         checksums: Whether to write those of the zip format, which other programs look at, and PyTorch does not.
+        seconds: How long each file's newest version took until the system had its bytes, by path.
     """
 
     checksums = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: dict[Path, float] = {}
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Saves, or raises :class:`CheckpointError` naming the file; an older file at ``path`` then stays whole."""
@@ -93,15 +99,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def _write(self, checkpoint: dict[str, Any], path: Any, handed_over: Callable[[], object]) -> None:
         """Saves; ``handed_over`` is called when the system has the bytes, which is well before the disk has them."""
+        path = Path(path)
 
         def write(file: IO[bytes]) -> None:
+            began = time.monotonic()
             with _checksums(self.checksums):
                 torch.save(checkpoint, file)
             file.flush()
+            self.seconds[path] = time.monotonic() - began
             handed_over()
 
         try:
-            write_atomically(Path(path), write)
+            write_atomically(path, write)
         except OSError as error:
             hint = "free some space, or choose another folder with hydra.run.dir=…"
             raise CheckpointError(f"{path}: the checkpoint cannot be written ({error.strerror}); {hint}") from error

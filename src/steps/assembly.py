@@ -71,7 +71,7 @@ EVALUATION_KEYS = (
 AUDIT_KEYS = ("data", "seed", "strict", "output_dir")
 """The keys of ``conf/audit.yaml``."""
 _ACCELERATORS = ("auto", "cpu", "gpu", "mps")
-_PRECISIONS = (AUTO, "32-true", "bf16-mixed", "16-mixed", "64-true", "bf16-true", "16-true")
+_PRECISIONS = (AUTO, "32-true", "bf16-mixed", "16-mixed", "64-true")
 _FROM_CHECKPOINT = ("image_size", "channels", "fit", "contrast", "border", "mask")  # of a data node; the weights' own
 
 
@@ -408,3 +408,5 @@ def _check_device(node: DictConfig | dict[str, Any], prefix: str, problems: Prob
     on_cpu = accelerator == "cpu" or (accelerator == "auto" and all(absent.values()))
     if precision == "16-mixed" and on_cpu:  # Lightning would change it to bf16-mixed with a warning
         problems.add(f"{prefix}precision", f"16-mixed needs a GPU; {prefix}precision=bf16-mixed or 32-true on a CPU")
+    if precision == "64-true" and accelerator == "mps":
+        problems.add(f"{prefix}precision", f"64-true is not to be had on mps; {prefix}accelerator=cpu has it")

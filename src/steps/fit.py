@@ -18,7 +18,7 @@ from cxrlab.steps.quiet import quiet_lightning
 
 
 def fit(parts: Parts, run: RunFolder, config: DictConfig) -> bool:
-    """Trains from the run's last finished epoch, or from the start; with several devices, together with others.
+    """Trains from the run's last saved epoch, or from the start; with several devices, together with others.
 
     Args:
         parts: Of the run.
@@ -26,7 +26,7 @@ def fit(parts: Parts, run: RunFolder, config: DictConfig) -> bool:
         config: From which another process can build the same parts.
 
     Returns:
-        Whether Ctrl-C ended training; the weights of the last finished epoch are then on disk.
+        Whether Ctrl-C ended training; ``best.ckpt`` or ``last.ckpt`` has weights to evaluate then.
 
     Raises:
         ProcessFailedError: Another process failed.

@@ -169,7 +169,7 @@ def _failure(others: list[SpawnProcess]) -> ProcessFailedError | None:
 def _obituary(process: SpawnProcess) -> str:
     code = process.exitcode or 0
     how = f"was ended by signal {-code} (9: perhaps for want of memory)" if code < 0 else "failed, see above"
-    return f"{process.name} of this run {how}; ckpt_path=<the run folder> goes on from the last finished epoch"
+    return f"{process.name} of this run {how}; ckpt_path=<the run folder> goes on from the last saved epoch"
 
 
 def _live(work: Work, plain: Any, place: _Place, ready: Connection) -> None:

@@ -120,7 +120,7 @@ def is_over(run: RunFolder) -> bool:
 
 
 def _go_on(run: RunFolder, config: DictConfig, overrides: Sequence[str], train: Train) -> Metrics:
-    """Takes a job over, begins it, or continues it from its last finished epoch; a segmentation begins again."""
+    """Takes a job over, begins it, or continues it from its last saved epoch; a segmentation begins again."""
     if run.config.is_file():
         if is_over(run):
             print(f"job {HydraConfig.get().job.num}: finished before, {short(run.path)}", flush=True)
@@ -153,7 +153,7 @@ def _settle_in() -> None:
 def _end_with_parent() -> None:
     """Ends this process when the one that began the sweep is gone: killed, it could not say so.
 
-    Its work is lost back to the last finished epoch, and its memory is there for the repeated command.
+    Its work is lost back to the last saved epoch, and its memory is there for the repeated command.
     """
     name, parent = "end-with-parent", os.getppid()
     if any(thread.name == name for thread in threading.enumerate()):

@@ -140,14 +140,16 @@ def test_other_projects_checkpoints_are_named_as_such(tmp_path: Path) -> None:
 
 def test_a_failed_write_keeps_the_older_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "last.ckpt"
-    AtomicCheckpointIO().save_checkpoint({"epoch": 1}, path)
+    io = AtomicCheckpointIO()
+    io.save_checkpoint({"epoch": 1}, path)
+    assert 0 < io.seconds[path] < 60
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(CheckpointError, match=r"last.ckpt: the checkpoint cannot be written \(No space left"):
-        AtomicCheckpointIO().save_checkpoint({"epoch": 2}, path)
+        io.save_checkpoint({"epoch": 2}, path)
     assert torch.load(path, weights_only=True) == {"epoch": 1}
     assert [entry.name for entry in tmp_path.iterdir()] == ["last.ckpt"]
 
