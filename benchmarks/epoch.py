@@ -8,7 +8,6 @@ first of each process does not count. Compare the ratios; the seconds are this m
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import platform
@@ -55,6 +54,7 @@ class Way:
     epochs: list[float] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
     peak_mb: list[float] = field(default_factory=list)
+    stolen: list[float] = field(default_factory=list)
 
     def turn(self, folder: Path) -> None:
         """Runs it once.
@@ -62,19 +62,26 @@ class Way:
         Raises:
             SystemExit: The command failed.
         """
-        start = time.perf_counter()
+        start, stolen = time.perf_counter(), _stolen_seconds()
         with (folder / "printed").open("w+", encoding="utf-8") as printed:
             process = subprocess.Popen(self.command(folder), stdout=printed, stderr=subprocess.STDOUT)
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
             self.wall.append(time.perf_counter() - start)
+            self.stolen.append((_stolen_seconds() - stolen) / self.wall[-1])
             printed.seek(0)
             text = printed.read()
         if process.returncode:
             raise SystemExit(f"{self.name}, {self.precision}: failed\n{text[-4000:]}")
         self.peak_mb.append(usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10))
         ends = self.ends(folder, text)
-        self.epochs.append(statistics.median(b - a for a, b in itertools.pairwise(ends)))
+        self.epochs.append((ends[-1] - ends[0]) / (len(ends) - 1))  # the mean: not every epoch writes a checkpoint
+
+
+def _stolen_seconds() -> float:
+    """Processor time that a virtual machine was denied so far, all cores together; 0 where Linux does not say."""
+    counters = Path("/proc/stat")
+    return int(counters.read_text().split(maxsplit=9)[8]) / os.sysconf("SC_CLK_TCK") if counters.is_file() else 0.0
 
 
 def _printed_ends(folder: Path, text: str) -> list[float]:
@@ -138,7 +145,7 @@ def measure(
 
     Returns:
         Plain values: ``machine``, ``data``, ``floor_seconds`` by precision, and ``ways``, each with ``name``,
-        ``precision``, ``epochs`` (median seconds per round), ``wall`` and ``peak_mb`` (per round).
+        ``precision``, and per round ``epochs`` (mean seconds), ``wall``, ``peak_mb`` and ``stolen`` (share of a core).
     """
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -156,11 +163,13 @@ def measure(
         ]
         rates: dict[str, float] = dict.fromkeys(PRECISIONS, 0.0)
         for turn in range(rounds):
-            for index, way in enumerate(ways):
+            # There and back again, or a machine that slows down would slow the later ways.
+            for index, way in list(enumerate(ways))[:: -1 if turn % 2 else 1]:
                 own = folder / f"{turn}-{index}"
                 own.mkdir()
                 way.turn(own)
-                _say(f"round {turn + 1}: {way.name}, {way.precision}: {way.epochs[-1]:.2f} s an epoch")
+                head = f"round {turn + 1}: {way.name}, {way.precision}"
+                _say(f"{head}: {way.epochs[-1]:.2f} s an epoch; {way.stolen[-1]:.1%} of a core went to other guests")
             for precision in PRECISIONS:
                 rate = arithmetic_rate(matmul_size, torch.device("cpu"), precision)
                 rates[precision] = max(rates[precision], rate)
@@ -177,7 +186,8 @@ def measure(
         "flops_per_second": rates,
         "floor_seconds": {name: epoch_flops(*counts) / rate for name, rate in rates.items()},
         "ways": [
-            {key: getattr(way, key) for key in ("name", "precision", "epochs", "wall", "peak_mb")} for way in ways
+            {key: getattr(way, key) for key in ("name", "precision", "epochs", "wall", "peak_mb", "stolen")}
+            for way in ways
         ],
     }
 

@@ -198,6 +198,7 @@ def test_epochs_of_every_way_are_measured_in_processes_of_their_own(
     for way in found["ways"]:
         assert 0 < way["epochs"][0] < way["wall"][0]
         assert way["peak_mb"][0] > 100
+        assert way["stolen"][0] >= 0
     of, to = ways[:2]
     expected = found["ways"][0]["epochs"][0] / found["ways"][1]["epochs"][0]
     assert epoch.ratio(found, of, to) == pytest.approx(expected)
