@@ -13,7 +13,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 from cxrlab.errors import check_choice, check_range
-from cxrlab.runs.checkpoint import AtomicCheckpointIO, BackgroundCheckpointIO
+from cxrlab.runs.checkpoint import AtomicCheckpointIO, BackgroundCheckpointIO, load_checkpoint
 from cxrlab.runs.folder import BEST, LAST
 
 
@@ -109,8 +109,14 @@ class Checkpoints(Checkpoint):
         self._should_stop = state_dict["should_stop"]
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A run that was killed after early stopping had spoken stays stopped."""
+        """A run that was killed after early stopping had spoken stays stopped; the best weights keep their name.
+
+        ``best.ckpt`` may be of a later epoch than the state from which training goes on, and stays until that one comes
+        again or an earlier one is better than what the state knows.
+        """
         trainer.should_stop = trainer.should_stop or self._should_stop
+        if self.folder is not None and self.epochs and (self.folder / BEST).is_file():
+            self.best_epoch = int(load_checkpoint(self.folder / BEST)["epoch"]) + 1
 
     def path(self) -> Path | None:
         """The checkpoint to evaluate, ``None`` before the first epoch is over."""
@@ -122,7 +128,7 @@ class Checkpoints(Checkpoint):
         """Which weights these are, in words."""
         if self.weights == "last":
             return f"last (epoch {self._written_epochs})"
-        return f"best (epoch {self.best_epoch} of {self.epochs}, by {self.monitor})"
+        return f"best (epoch {self.best_epoch} of {max(self.best_epoch, self.epochs)}, by {self.monitor})"
 
 
 def _changed_by_steps(trainer: pl.Trainer, module: pl.LightningModule) -> Iterator[torch.Tensor]:

@@ -7,6 +7,7 @@ from typing import Any, cast
 from unittest import mock
 
 import pytest
+import torch
 
 from cxrlab.callbacks import Checkpoints
 from cxrlab.runs.checkpoint import AtomicCheckpointIO
@@ -75,6 +76,17 @@ def test_state_round_trip_and_a_stopped_run_stays_stopped(tmp_path: Path) -> Non
     assert fresh.should_stop
     assert second.path() == tmp_path / "best.ckpt"
     assert second.state_dict() == first.state_dict()
+
+
+def test_a_best_that_is_newer_than_the_state_is_called_by_its_own_epoch(tmp_path: Path) -> None:
+    checkpoints = Checkpoints()
+    checkpoints.folder = tmp_path
+    checkpoints.load_state_dict({"best_score": 0.5, "best_epoch": 2, "epochs": 3, "should_stop": False})
+    torch.save({"epoch": 4, "state_dict": {}}, tmp_path / "best.ckpt")  # of the fifth; killed before its state was due
+    checkpoints.on_fit_start(FakeTrainer(should_stop=False), None)  # type: ignore[arg-type]
+    assert checkpoints.describe() == "best (epoch 5 of 5, by val/loss)"
+    after_epochs(checkpoints, [0.4])
+    assert checkpoints.best_epoch == 1  # the file's, and better than the state's
 
 
 def test_nothing_to_evaluate_before_the_first_epoch_is_over(tmp_path: Path) -> None:
