@@ -129,18 +129,42 @@ def read_image(path: str | Path) -> ReadImage:
         DataError: Names the file, why it cannot be used (missing, unreadable, empty, not an image, several images, too
             large, cut off) and what to do about it.
     """
-    data = _read_bytes(Path(path))
+    return read_image_bytes(path, read_bytes(Path(path)))
+
+
+def read_image_bytes(name: str | Path, data: bytes, max_pixels: int = MAX_PIXELS) -> ReadImage:
+    """Reads an image whose bytes are at hand, as :func:`read_image` does.
+
+    Args:
+        name: Only for messages: nothing of that name is opened.
+        data: The whole file.
+        max_pixels: Largest width x height that is decoded, at most 150 million.
+
+    Returns:
+        As :func:`read_image`.
+
+    Raises:
+        DataError: Names it, why it cannot be used (empty, not an image, several images, too large, cut off) and what
+            to do about it.
+    """
+    if not data:
+        raise DataError(f"{name}: the file is empty (0 bytes); copy or download it again")
     with _no_warnings:  # of odd tags, which do not matter, and of the size: our own limit is below
         if is_dicom(data):
-            image = read_dicom(path, data, MAX_PIXELS)
+            image = read_dicom(name, data, max_pixels)
             pixels, height, width = image.pixels, *image.pixels.shape[:2]
             facts = ImageFacts("DICOM", width, height, image.mode, image.bits, len(data), 0, image.device, image.view)
         else:
-            pixels, facts = _read_picture(path, data)
+            pixels, facts = _read_picture(name, data, max_pixels)
     return ReadImage(pixels, hashlib.sha256(data).hexdigest(), facts)
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """Reads a file as it is.
+
+    Raises:
+        DataError: Names the file, why it cannot be read (missing, a folder, a pipe, no permission) and what to do.
+    """
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):  # reading a pipe or a device may never end
@@ -156,24 +180,22 @@ def _read_bytes(path: Path) -> bytes:
         raise DataError(f"{path}: cannot be read ({error.strerror}); mend it, or leave it out") from None
     except ValueError as error:
         raise DataError(f"{str(path)!r}: no path of a file ({error}); correct it") from None
-    if not data:
-        raise DataError(f"{path}: the file is empty (0 bytes); copy or download it again")
     return data
 
 
-def _read_picture(path: str | Path, data: bytes) -> tuple[NDArray[np.uint8], ImageFacts]:
+def _read_picture(path: str | Path, data: bytes, max_pixels: int) -> tuple[NDArray[np.uint8], ImageFacts]:
     """Has Pillow check the file before OpenCV, which is the one that decodes it, allocates anything."""
     file = io.BytesIO(data)
     try:
         image = Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError:
-        raise DataError(f"{path}: over the limit of {MAX_PIXELS:,} pixels by its header; shrink the image") from None
+        raise DataError(f"{path}: over the limit of {max_pixels:,} pixels by its header; shrink the image") from None
     except Exception as error:
         raise _no_image(path, data) from error
     with image:
         width, height = image.size
-        if width * height > MAX_PIXELS or max(width, height) > _MAX_SIDE:
-            limit = f"{MAX_PIXELS:,}" if width * height > MAX_PIXELS else f"{_MAX_SIDE:,} a side"
+        if width * height > max_pixels or max(width, height) > _MAX_SIDE:
+            limit = f"{max_pixels:,}" if width * height > max_pixels else f"{_MAX_SIDE:,} a side"
             size = f"{width}x{height} pixels by its header, over the limit of {limit}"
             raise DataError(f"{path}: {size}; shrink the image")
         facts, inverted = _facts(image, data), _check_kind(path, image)

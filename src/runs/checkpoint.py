@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import pickle
 import re
 import threading
@@ -12,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -23,19 +26,24 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from cxrlab.config import build, check_targets
-from cxrlab.datamodules import ChestXRayDataModule
+from cxrlab.datamodules import ChestXRayDataModule, Preprocessing
 from cxrlab.datamodules.manifest import LABELS, fingerprint
 from cxrlab.errors import CheckpointError, ConfigError
 from cxrlab.evaluation.decision import FIXED, Decided
 from cxrlab.evaluation.statistics import Floats
 from cxrlab.files import write_atomically
 from cxrlab.models.classifier import METADATA, ClassifierModule
+from cxrlab.models.gate import Gate
+from cxrlab.models.segmenter import weights_fingerprint
 from cxrlab.runs.folder import RunFolder
 
 FORMAT = 1
 """Version of the metadata below; raised when an older reader could not understand a newer file."""
 _NEEDED = ("format", "model", "config", "preprocessing", "labels", "threshold", "data")
+_DECISIVE = ("model", "preprocessing", "lungs", "labels", "calibration", "threshold")
 _PREFIX = "network."
+GATE = "gate"
+"""The checkpoint entry that holds what judges an image before it is scored, see :mod:`cxrlab.models.gate`."""
 
 
 def metadata(config: DictConfig, datamodule: ChestXRayDataModule, decided: Decided = FIXED) -> dict[str, Any]:
@@ -66,14 +74,16 @@ def metadata(config: DictConfig, datamodule: ChestXRayDataModule, decided: Decid
     }
 
 
-def final_checkpoint(module: ClassifierModule, weights: str) -> dict[str, Any]:
+def final_checkpoint(module: ClassifierModule, weights: str, gate: Gate | None = None) -> dict[str, Any]:
     """The checkpoint that a finished run keeps: weights and metadata, no optimizer.
 
     Args:
         module: With the weights that were evaluated.
         weights: Which those are, in words.
+        gate: Travels along where there is one.
     """
-    return {"state_dict": module.state_dict(), METADATA: {**module.metadata, "weights": weights}}
+    kept = {"state_dict": module.state_dict(), METADATA: {**module.metadata, "weights": weights}}
+    return kept if gate is None else {**kept, GATE: gate.as_entry()}
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -209,35 +219,89 @@ class LoadedModel:
             (the whole run's), and of the decision ``calibration``, ``threshold``, ``threshold_rule``, ``prevalence``
             and ``fitted_on``, of which older checkpoints hold the threshold only.
         path: The file it came from.
+        gate: What judges an image before it is scored; ``None`` where the checkpoint has none.
     """
 
     network: nn.Module
     metadata: dict[str, Any]
     path: Path
+    gate: Gate | None = None
 
     @property
     def decided(self) -> Decided:
-        """How its scores become probabilities and calls.
-
-        Raises:
-            CheckpointError: The metadata hold something else.
-        """
-        try:
-            return Decided.from_dict(self.metadata)
-        except ValueError as error:
-            raise CheckpointError(
-                f"{self.path}: refused: its calibration or threshold is none ({error}); copy the checkpoint again, or "
-                "train anew"
-            ) from None
+        """How its scores become probabilities and calls."""
+        return read_decided(self.metadata, self.path)
 
     @property
     def threshold(self) -> float:
         """An image is called Positive when its probability, after :meth:`calibrate`, is at least this; in [0, 1]."""
         return self.decided.threshold
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over all that decides what is said of an image: weights, network, preprocessing and decision."""
+        what = {key: self.metadata.get(key) for key in _DECISIVE}
+        what["weights"] = weights_fingerprint(self.network.state_dict())
+        return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
+
     def calibrate(self, scores: npt.ArrayLike) -> Floats:
         """Returns probabilities of Positive, float64, of the network's scores (sigmoids of its logits), shape (n,)."""
         return self.decided.calibration(scores)
+
+
+def read_decided(metadata: dict[str, Any], path: Path) -> Decided:
+    """How scores become probabilities and calls, by metadata that may come from a stranger.
+
+    Raises:
+        CheckpointError: They hold something else; it names the file.
+    """
+    try:
+        return Decided.from_dict(metadata)
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path}: refused: its calibration or threshold is none ({error}); copy the checkpoint again, or train anew"
+        ) from None
+
+
+def read_metadata(found: Any, path: Path) -> dict[str, Any]:
+    """Checks what a file from a stranger says of itself.
+
+    Args:
+        found: Its metadata.
+        path: The file, for messages.
+
+    Raises:
+        CheckpointError: Something is missing, of another format, or out of range; it names the file.
+    """
+    missing = [key for key in _NEEDED if not isinstance(found, dict) or key not in found]
+    if not isinstance(found, dict) or missing:
+        raise CheckpointError(f"{path}: not a checkpoint of this project: it lacks {', '.join(missing)}")
+    if found["format"] != FORMAT:
+        raise CheckpointError(
+            f"{path}: format {found['format']}, this cxrlab reads format {FORMAT}; use a matching version"
+        )
+    read_decided(found, path)  # refuses now, rather than after images were scored
+    try:
+        Preprocessing.from_dict(found["preprocessing"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: refused: its preprocessing is none ({error}); copy it again") from None
+    return found
+
+
+def read_gate(entry: Any, path: Path) -> Gate | None:
+    """The gate of a file from a stranger; ``None`` where it has none.
+
+    Raises:
+        CheckpointError: It cannot be used; it names the file.
+    """
+    if entry is None:
+        return None
+    try:
+        if not isinstance(entry, dict):
+            raise ValueError(f"a mapping was expected, got {type(entry).__name__}")
+        return Gate.from_entry(entry)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: refused: its gate cannot be used ({error}); gate=… names another") from None
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -288,14 +352,7 @@ def load_model(ckpt_path: str | Path, trusted: Sequence[str] = ()) -> LoadedMode
     if path.is_dir():
         path = RunFolder.of(path).weights()
     checkpoint = load_checkpoint(path)
-    metadata = checkpoint.get(METADATA)
-    missing = [key for key in _NEEDED if not isinstance(metadata, dict) or key not in metadata]
-    if not isinstance(metadata, dict) or missing:
-        raise CheckpointError(f"{path}: not a checkpoint of this project: it lacks {', '.join(missing)}")
-    if metadata["format"] != FORMAT:
-        raise CheckpointError(
-            f"{path}: format {metadata['format']}, this cxrlab reads format {FORMAT}; use a matching version"
-        )
+    metadata = read_metadata(checkpoint.get(METADATA), path)
     network = _network(path, metadata["model"], ("cxrlab.models", *trusted))
     state = {
         key.removeprefix(_PREFIX): value for key, value in checkpoint["state_dict"].items() if key.startswith(_PREFIX)
@@ -305,9 +362,8 @@ def load_model(ckpt_path: str | Path, trusted: Sequence[str] = ()) -> LoadedMode
     except RuntimeError as error:
         first = str(error).partition("\n")[2].partition("\n")[0].strip()
         raise CheckpointError(f"{path}: its weights do not fit the network it names: {first}") from None
-    model = LoadedModel(network.requires_grad_(False).eval(), metadata, path)
-    model.decided  # noqa: B018 - refuses a file from a stranger now, rather than after its images were scored
-    return model
+    gate = read_gate(checkpoint.get(GATE), path)
+    return LoadedModel(network.requires_grad_(False).eval(), metadata, path, gate)
 
 
 def _network(path: Path, config: Any, trusted: Sequence[str]) -> nn.Module:

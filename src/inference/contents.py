@@ -1,0 +1,186 @@
+"""What travels inside an exported file beside the weights: texts, which every runtime can read without this project."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from cxrlab.datamodules import Preprocessing
+from cxrlab.errors import CheckpointError
+from cxrlab.models.gate import Gate
+from cxrlab.runs.checkpoint import LoadedModel, read_gate, read_metadata
+
+METADATA_KEY = "cxrlab"
+GATE_KEY = "cxrlab.gate"
+NOTICE = "Research software, not a medical device."
+INPUT, OUTPUTS = "image", ("logit", "score")
+MAX_TEXT = 64 * 2**20
+"""Characters of one text that are read; a gate has a few million."""
+
+_OWN = ("fingerprint", "notice", "input", "outputs", "seal")  # beside the metadata of a checkpoint
+_HEX = frozenset("0123456789abcdef")
+
+
+class ScoringNetwork(nn.Module):
+    """A classifier with its sigmoid: images (N, C, H, W), float32 in [0, 1], to logits (N,) and scores (N,) in [0, 1].
+
+    Args:
+        network: Turns the images into logits (N, 1).
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.eval()  # of the whole: the exporters ask this module, not the one inside
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns logits and scores."""
+        logit = self.network(image).squeeze(1)
+        return logit, logit.sigmoid()
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the texts of an exported file say.
+
+    Attributes:
+        metadata: As :attr:`cxrlab.runs.LoadedModel.metadata`.
+        fingerprint: Of the checkpoint that the file was made from, SHA-256.
+        gate: What judges an image before it is scored; ``None`` where there is none.
+        seal: SHA-256 that :func:`seal` gave; empty in formats that have none.
+    """
+
+    metadata: dict[str, Any]
+    fingerprint: str
+    gate: Gate | None
+    seal: str
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What happens to an image before the network sees it."""
+        return Preprocessing.from_dict(self.metadata["preprocessing"])
+
+
+def example(preprocessing: Preprocessing, count: int = 2) -> Tensor:
+    """Images to trace a network with, float32 in [0, 1]: two, since exporters take one for a size that never changes."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand((count, *preprocessing.shape), generator=generator)
+
+
+def texts(model: LoadedModel, gate: Gate | None) -> dict[str, str]:
+    """Everything but the weights as texts by key.
+
+    Args:
+        model: To be exported.
+        gate: To travel along.
+
+    Raises:
+        CheckpointError: The metadata hold something that JSON has no word for.
+    """
+    preprocessing = Preprocessing.from_dict(model.metadata["preprocessing"])
+    said = {
+        **model.metadata,
+        "fingerprint": model.fingerprint,
+        "notice": NOTICE,
+        "input": {
+            "name": INPUT,
+            "shape": ["N", *preprocessing.shape],
+            "dtype": "float32",
+            "range": [0, 1],
+            "order": "RGB" if preprocessing.channels == 3 else "grey",
+        },
+        "outputs": {"logit": "float32 (N,)", "score": "float32 (N,), the logit's sigmoid, before calibration"},
+    }
+    try:
+        found = {METADATA_KEY: json.dumps(said, allow_nan=False)}
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{model.path}: its metadata cannot be written as JSON ({error}); train anew") from None
+    if gate is not None:
+        buffer = io.BytesIO()
+        torch.save(gate.as_entry(), buffer)
+        found[GATE_KEY] = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return found
+
+
+def sealed(found: Mapping[str, str], seal: str) -> dict[str, str]:
+    """The texts with a seal in them, see :attr:`Contents.seal`."""
+    said = json.loads(found[METADATA_KEY])
+    return {**found, METADATA_KEY: json.dumps({**said, "seal": seal}, allow_nan=False)}
+
+
+def unsealed(found: Mapping[str, str]) -> dict[str, str]:
+    """The texts as they were before :func:`sealed`."""
+    said = json.loads(found[METADATA_KEY])
+    said.pop("seal", None)
+    return {**found, METADATA_KEY: json.dumps(said)}
+
+
+def read_texts(path: Path, found: Mapping[str, str]) -> Contents:
+    """Reads what :func:`texts` wrote; the file may come from a stranger.
+
+    Args:
+        path: For messages.
+        found: Texts by key.
+
+    Raises:
+        CheckpointError: Something is missing, no JSON, or out of range; it names the file.
+    """
+    if METADATA_KEY not in found:
+        raise CheckpointError(
+            f"{path}: not a file of this project: it has no metadata {METADATA_KEY!r}; make one with "
+            "`python src/export.py ckpt_path=runs/… format=onnx`"
+        )
+    for key in (METADATA_KEY, GATE_KEY):
+        if len(found.get(key, "")) > MAX_TEXT:
+            raise CheckpointError(f"{path}: refused: its metadata {key!r} hold more than {MAX_TEXT:,} characters")
+    said = _json(path, found[METADATA_KEY])
+    metadata = read_metadata({key: value for key, value in said.items() if key not in _OWN}, path)
+    _check_plain(path, metadata)
+    fingerprint = said.get("fingerprint")
+    if not (isinstance(fingerprint, str) and len(fingerprint) == 64 and set(fingerprint) <= _HEX):
+        raise CheckpointError(f"{path}: refused: its fingerprint is no SHA-256; export the checkpoint again")
+    seal = said.get("seal", "")
+    gate = read_gate(_entry(path, found[GATE_KEY]), path) if GATE_KEY in found else None
+    return Contents(metadata, fingerprint, gate, seal if isinstance(seal, str) else "")
+
+
+def _check_plain(path: Path, metadata: Mapping[str, Any]) -> None:
+    """Refuses parts that are of another kind than every checkpoint's, on which readers rely."""
+    for key in ("model", "config", "preprocessing", "labels", "data"):
+        if not isinstance(metadata[key], dict):
+            raise CheckpointError(f"{path}: refused: its {key} must be a mapping; export the checkpoint again")
+
+
+def _json(path: Path, text: str) -> dict[str, Any]:
+    try:
+        said = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: refused: its metadata are no JSON ({error}); export the checkpoint again"
+        ) from None
+    if not isinstance(said, dict):
+        raise CheckpointError(f"{path}: refused: its metadata are no mapping; export the checkpoint again")
+    return said
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _entry(path: Path, text: str) -> Any:
+    """A gate's tensors and plain values; code hidden among them is refused, not run."""
+    try:
+        return torch.load(io.BytesIO(base64.b64decode(text, validate=True)), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, binascii.Error, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).partition("\n")[0][:200]
+        raise CheckpointError(f"{path}: refused: its gate cannot be read ({reason}); gate=… names another") from None

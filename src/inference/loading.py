@@ -1,0 +1,103 @@
+"""From the path of a model to what predicts with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cxrlab.errors import CheckpointError, ConfigError
+from cxrlab.inference.predictor import Model, Predictor, lungs_only
+from cxrlab.inference.scorer import TorchScorer
+from cxrlab.models.gate import Gate
+from cxrlab.models.segmenter import Segmenter
+from cxrlab.runs import load_model
+
+NO_GATE = "none"
+LUNGS = "runs/lungs"
+
+
+def load(
+    ckpt_path: str | os.PathLike[str],
+    *,
+    gate: str | None = None,
+    lungs: str = LUNGS,
+    trusted: Sequence[str] = (),
+    accelerator: str = "auto",
+    precision: str | None = None,
+) -> Predictor:
+    """Loads a trained model to use it: ``cxrlab.load("runs/…").predict(paths)``.
+
+    Args:
+        ckpt_path: A run folder, a ``.ckpt`` file, or an ``.onnx`` file of ``src/export.py``.
+        gate: What judges an image before it is scored: a run of ``experiment=gate``, a folder above some, a ``.ckpt``
+            file, or ``none``; ``None`` takes the one that travels in the checkpoint, and where there is none, rules
+            that need no training: size, colour, blankness.
+        lungs: What finds lungs, for models that saw lungs only: a run of ``experiment=lungs`` likewise.
+        trusted: Packages beside ``cxrlab.models`` whose networks a checkpoint may name.
+        accelerator: ``auto``, ``cpu``, ``gpu`` or ``mps``.
+        precision: ``None`` takes the precision that the model was trained with.
+
+    Raises:
+        CheckpointError: The model, the gate or what finds lungs cannot be used; names the file.
+        ConfigError: An ``.onnx`` file runs on the CPU in the precision that is in it.
+    """
+    path = Path(ckpt_path).expanduser()
+    if path.suffix.lower() == ".onnx":
+        if accelerator not in ("auto", "cpu") or precision not in (None, "32-true"):
+            raise ConfigError(f"{path}: an .onnx file runs on the CPU in float32; leave out accelerator and precision")
+        model, own_gate = _onnx_model(path)
+    else:
+        model, own_gate = _torch_model(path, trusted, accelerator, precision)
+    return Predictor(model, choose_gate(gate, own_gate), _segmenter(model, lungs))
+
+
+def choose_gate(asked: str | None, own: Gate | None) -> Gate | None:
+    """The gate that was asked for, or the model's own, or rules alone; ``None`` where it is to be off.
+
+    Args:
+        asked: As in :func:`load`.
+        own: That travels with the model.
+
+    Raises:
+        CheckpointError: There is none where one was named.
+    """
+    if asked is None:
+        return own or Gate()
+    if asked == NO_GATE:
+        return None
+    from cxrlab.steps.gate import load_gate
+
+    return load_gate(asked)
+
+
+def _torch_model(
+    path: Path, trusted: Sequence[str], accelerator: str, precision: str | None
+) -> tuple[Model, Gate | None]:
+    loaded = load_model(path, trusted)
+    if precision is None:
+        trainer: Any = loaded.metadata["config"]
+        try:
+            precision = str(trainer["trainer"]["precision"])
+        except (KeyError, TypeError):
+            raise CheckpointError(f"{loaded.path}: does not say its precision; precision=32-true names one") from None
+    fingerprint = loaded.fingerprint
+    scorer = TorchScorer(loaded.network, accelerator, precision)
+    name = path.name if path.is_dir() else path.stem
+    return Model(name, loaded.metadata, fingerprint, scorer, loaded.network, loaded.path), loaded.gate
+
+
+def _onnx_model(path: Path) -> tuple[Model, Gate | None]:
+    from cxrlab.inference.onnx_file import OnnxScorer
+
+    scorer = OnnxScorer(path)
+    return Model(path.stem, scorer.metadata, scorer.fingerprint, scorer, None, path), scorer.gate
+
+
+def _segmenter(model: Model, lungs: str) -> Segmenter | None:
+    if not lungs_only(model.metadata, model.path):
+        return None
+    from cxrlab.steps.lungs import load_segmenter  # its library takes seconds to import, and few models need it
+
+    return load_segmenter(lungs)

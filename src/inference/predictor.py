@@ -1,0 +1,335 @@
+"""A trained model in use: files in, judged and scored; a bad file is a row with its reason, never the end."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from torch import nn
+
+from cxrlab.datamodules import Preprocessing
+from cxrlab.datamodules.alterations import Alteration
+from cxrlab.datamodules.manifest import NAMES
+from cxrlab.datamodules.reading import MAX_PIXELS, ImageFacts, read_bytes, read_image_bytes
+from cxrlab.errors import CheckpointError, DataError, check_range
+from cxrlab.evaluation.decision import Decided
+from cxrlab.evaluation.statistics import Floats
+from cxrlab.inference.prediction import COLUMNS, NOT_JUDGED, UNREADABLE, Prediction
+from cxrlab.inference.scorer import Scorer
+from cxrlab.models.gate import REFUSE, Gate, Judgement
+from cxrlab.models.saliency import Saliency
+from cxrlab.models.segmenter import Segmenter
+from cxrlab.runs.checkpoint import read_decided
+
+Image = NDArray[np.uint8]
+
+_LUNGS_ONLY = Alteration.parse("lungs_only")
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a :class:`Predictor` uses.
+
+    Attributes:
+        name: For people: the run folder's name, or the file's.
+        metadata: As :class:`cxrlab.runs.LoadedModel` has them.
+        fingerprint: SHA-256 over all that decides what is said of an image.
+        scorer: The network.
+        network: The network itself, for saliency; ``None`` where the file holds none that PyTorch could differentiate.
+        path: The file.
+    """
+
+    name: str
+    metadata: dict[str, Any]
+    fingerprint: str
+    scorer: Scorer
+    network: nn.Module | None
+    path: Path
+
+
+class Examined(NamedTuple):
+    """One file, looked at.
+
+    Attributes:
+        prediction: What is said of it.
+        rgb: The image, shape (height, width, 3), uint8; ``None`` where it is unreadable.
+        prepared: What the network saw or would see, shape (height, width, channels), uint8; ``None`` likewise.
+        facts: What the file says about itself; ``None`` likewise.
+    """
+
+    prediction: Prediction
+    rgb: Image | None
+    prepared: Image | None
+    facts: ImageFacts | None
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A file after reading, before scoring; full-size pixels are kept only where they are asked for."""
+
+    name: str
+    sha256: str
+    judgement: Judgement
+    prepared: Image | None
+    rgb: Image | None = None
+    facts: ImageFacts | None = None
+
+
+class Predictor:
+    """Judges and scores images with one model, exactly as its checkpoint says.
+
+    Args:
+        model: What it uses.
+        gate: What judges an image before it is scored; ``None``: nothing does.
+        segment: Finds lungs; needed by models that saw lungs only.
+
+    Attributes:
+        name: Of the model, for people.
+        fingerprint: SHA-256 over all that decides what is said of an image.
+        metadata: The checkpoint's.
+        decided: How scores become probabilities and calls.
+        preprocessing: What happens to an image before the network.
+        gate: As given.
+        segment: As given.
+        network: ``None`` where no map of saliency can be made.
+        synthetic: Whether it was trained on drawn phantoms.
+
+    Raises:
+        CheckpointError: The model was trained on altered images, or on lungs only and there is nothing that finds them.
+    """
+
+    def __init__(self, model: Model, gate: Gate | None, segment: Segmenter | None = None) -> None:
+        self.model = model
+        self.name = model.name
+        self.fingerprint = model.fingerprint
+        self.metadata = model.metadata
+        self.network = model.network
+        self.preprocessing = Preprocessing.from_dict(model.metadata["preprocessing"])
+        self.decided: Decided = read_decided(model.metadata, model.path)
+        self.synthetic = bool(_inside(model.metadata, "data", "synthetic"))
+        self.gate = gate
+        self.segment = segment
+        self._lungs_only = lungs_only(model.metadata, model.path)
+        self._check_lungs()
+
+    def _check_lungs(self) -> None:
+        wanted = self.metadata.get("lungs")
+        if self._lungs_only and (self.segment is None or self.segment.fingerprint != wanted):
+            found = "there is none" if self.segment is None else f"this one has {self.segment.fingerprint[:12]}"
+            raise CheckpointError(
+                f"{self.model.path}: it was trained on lungs that weights {str(wanted)[:12]} found, and {found}; "
+                "name the run of experiment=lungs that it was trained with: lungs=…"
+            )
+
+    def warnings(self) -> list[str]:
+        """What a reader has to know before the first score."""
+        found = ["SYNTHETIC: it was trained on drawn phantoms and knows no patient"] if self.synthetic else []
+        found += self.decided.warnings()
+        if self.gate is None:
+            found.append("the gate is off: whatever is given gets a score, a photograph too")
+        elif not self.gate.fingerprint:
+            found.append(
+                "nothing checks whether an image is a frontal chest X-ray: the model has no gate; "
+                "`python train.py experiment=gate` trains one, gate=runs/gate names it"
+            )
+        return found
+
+    # ------------------------------------------------------------------------------------------------- many files
+
+    def predict(
+        self, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], batch_size: int = 16
+    ) -> pd.DataFrame:
+        """Looks at files.
+
+        Args:
+            paths: One or several files.
+            batch_size: Files that are scored together, at least 1.
+
+        Returns:
+            One row per file, in order, with the columns of :class:`cxrlab.inference.Prediction`; what cannot be read,
+            or is refused, has no score and says why.
+        """
+        if isinstance(paths, str | os.PathLike):
+            paths = [paths]
+        listed = [os.fspath(path) for path in paths]
+        console = Console(stderr=True)
+        rows = track(
+            self.look(listed, batch_size),
+            "looking at images",
+            len(listed),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        table = pd.DataFrame([row.as_dict() for row in rows], columns=list(COLUMNS))
+        return table.astype({"score": float, "probability": float, "threshold": float})
+
+    def look(self, paths: Sequence[str], batch_size: int = 16) -> Iterator[Prediction]:
+        """Looks at files, reading ahead in threads while the network works.
+
+        Args:
+            paths: Files.
+            batch_size: Files that are scored together, at least 1.
+
+        Yields:
+            What is said of each, in order.
+        """
+        for prediction, _ in self.look_closely(paths, batch_size):
+            yield prediction
+
+    def look_closely(self, paths: Sequence[str], batch_size: int = 16) -> Iterator[tuple[Prediction, Image | None]]:
+        """As :meth:`look`, with what the network saw of each; ``None`` where it saw nothing."""
+        check_range("batch_size", batch_size, 1, integer=True)
+        waiting: deque[Future[_Seen]] = deque()
+        batch: list[_Seen] = []
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            try:
+                for path in paths:
+                    waiting.append(pool.submit(self._see_file, path))
+                    if len(waiting) > batch_size:  # so many are read ahead, and no more are in memory
+                        batch.append(waiting.popleft().result())
+                    if len(batch) == batch_size:
+                        yield from self._scored(batch)
+                        batch = []
+                for future in waiting:
+                    batch.append(future.result())
+                    if len(batch) == batch_size:
+                        yield from self._scored(batch)
+                        batch = []
+                yield from self._scored(batch)
+            finally:
+                pool.shutdown(cancel_futures=True)  # whoever presses Ctrl-C waits for no more than one image
+
+    def _see_file(self, path: str) -> _Seen:
+        try:
+            data = read_bytes(Path(path))
+        except DataError as error:
+            return _Seen(path, "", Judgement(REFUSE, UNREADABLE, _without_name(error, path)), None)
+        return self._see(path, data, MAX_PIXELS, keep=False)
+
+    def _see(self, name: str, data: bytes, max_pixels: int, *, keep: bool) -> _Seen:
+        try:
+            image = read_image_bytes(name, data, max_pixels)
+        except DataError as error:
+            return _Seen(
+                name, hashlib.sha256(data).hexdigest(), Judgement(REFUSE, UNREADABLE, _without_name(error, name)), None
+            )
+        judgement = self.judge(image.pixels)
+        prepared = self.prepare(image.pixels)
+        kept = (image.pixels, image.facts) if keep else (None, None)
+        return _Seen(name, image.sha256, judgement, prepared, *kept)
+
+    def _scored(self, seen: Sequence[_Seen]) -> Iterator[tuple[Prediction, Image | None]]:
+        chosen = [each.prepared for each in seen if each.prepared is not None and each.judgement.verdict != REFUSE]
+        scores = iter(self.scores(np.stack(chosen)) if chosen else ())
+        for each in seen:
+            if each.prepared is None or each.judgement.verdict == REFUSE:
+                yield self._prediction(each, None), None
+            else:
+                yield self._prediction(each, float(next(scores))), each.prepared
+
+    def _prediction(self, seen: _Seen, score: float | None) -> Prediction:
+        probability = None if score is None else float(self.decided.calibration([score])[0])
+        threshold = self.decided.threshold
+        judgement = seen.judgement
+        return Prediction(
+            file=seen.name,
+            sha256=seen.sha256,
+            verdict=judgement.verdict,
+            kind=judgement.kind,
+            reason=judgement.reason,
+            score=score,
+            probability=probability,
+            label="" if probability is None else NAMES[int(probability >= threshold)],
+            threshold=threshold,
+            model=self.fingerprint,
+            gate=self.gate.fingerprint if self.gate else "",
+        )
+
+    # ------------------------------------------------------------------------------------------------- one image
+
+    def examine(self, name: str, data: bytes, max_pixels: int = MAX_PIXELS) -> Examined:
+        """Looks at one file by its bytes; nothing of its name is opened.
+
+        Args:
+            name: What the file is called.
+            data: All of it.
+            max_pixels: A larger image is refused before it is decoded; at most 150 million.
+        """
+        seen = self._see(name, data, max_pixels, keep=True)
+        ((prediction, _),) = self._scored([seen])
+        return Examined(prediction, seen.rgb, seen.prepared, seen.facts)
+
+    def judge(self, rgb: Image) -> Judgement:
+        """What the gate says of an image, shape (height, width, 3), uint8."""
+        return Judgement(NOT_JUDGED, "") if self.gate is None else self.gate([rgb])[0]
+
+    def prepare(self, rgb: Image) -> Image:
+        """An image (height, width, 3), uint8, as the network sees it, shape (height, width, channels), uint8."""
+        prepared = self.preprocessing.apply(rgb)
+        if not self._lungs_only or self.segment is None:
+            return prepared
+        return _LUNGS_ONLY.apply(prepared[None], self.segment(prepared[None]))[0]
+
+    def scores(self, prepared: Image) -> Floats:
+        """The network's scores, float64 (n,), in [0, 1], of prepared images (n, height, width, channels), uint8."""
+        return self.model.scorer(prepared)
+
+    def explain(self, prepared: Image, saliency: Saliency) -> NDArray[np.float32]:
+        """Where the network found evidence for Positive.
+
+        Args:
+            prepared: One image as :meth:`prepare` gives it.
+            saliency: How the map is made.
+
+        Returns:
+            Shape (height, width), float32, at least 0; the scale is the method's own.
+
+        Raises:
+            CheckpointError: The file holds no network that can be explained (ONNX).
+            ConfigError: The method cannot explain this network.
+        """
+        if self.network is None:
+            raise CheckpointError(
+                f"{self.model.path}: maps of saliency need gradients, which this file cannot give; use the checkpoint "
+                "that it was exported from, or saliency=none"
+            )
+        return saliency(self.network, Preprocessing.to_float(torch.from_numpy(prepared[None])))[0]
+
+
+def lungs_only(metadata: dict[str, Any], path: Path) -> bool:
+    """Whether a model saw lungs only.
+
+    Raises:
+        CheckpointError: It was trained on images that were altered for an experiment.
+    """
+    altered = _inside(metadata, "config", "data", "alter")
+    if altered not in (None, "none"):
+        raise CheckpointError(
+            f"{path}: it was trained on altered images (data.alter={altered}): an experiment's network, not for use; "
+            "src/evaluate.py evaluates it"
+        )
+    return _inside(metadata, "config", "data", "mask") is not None
+
+
+def _inside(found: Any, *keys: str) -> Any:
+    for key in keys:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
+
+
+def _without_name(error: DataError, name: str) -> str:
+    """A message without the file's name, which stands beside it."""
+    return str(error).removeprefix(f"{name}: ")
