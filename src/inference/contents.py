@@ -27,7 +27,7 @@ INPUT, OUTPUTS = "image", ("logit", "score")
 MAX_TEXT = 64 * 2**20
 """Characters of one text that are read; a gate has a few million."""
 
-_OWN = ("fingerprint", "notice", "input", "outputs", "seal")  # beside the metadata of a checkpoint
+_OWN = ("fingerprint", "notice", "input", "outputs")  # beside the metadata of a checkpoint
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -57,13 +57,11 @@ class Contents:
         metadata: As :attr:`cxrlab.runs.LoadedModel.metadata`.
         fingerprint: Of the checkpoint that the file was made from, SHA-256.
         gate: What judges an image before it is scored; ``None`` where there is none.
-        seal: SHA-256 that :func:`seal` gave; empty in formats that have none.
     """
 
     metadata: dict[str, Any]
     fingerprint: str
     gate: Gate | None
-    seal: str
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -72,7 +70,7 @@ class Contents:
 
 
 def example(preprocessing: Preprocessing, count: int = 2) -> Tensor:
-    """Images to trace a network with, float32 in [0, 1]: two, since exporters take one for a size that never changes."""
+    """Images to trace a network with, float32 in [0, 1]; two, since exporters take one for a size that stays."""
     generator = torch.Generator().manual_seed(0)
     return torch.rand((count, *preprocessing.shape), generator=generator)
 
@@ -112,19 +110,6 @@ def texts(model: LoadedModel, gate: Gate | None) -> dict[str, str]:
     return found
 
 
-def sealed(found: Mapping[str, str], seal: str) -> dict[str, str]:
-    """The texts with a seal in them, see :attr:`Contents.seal`."""
-    said = json.loads(found[METADATA_KEY])
-    return {**found, METADATA_KEY: json.dumps({**said, "seal": seal}, allow_nan=False)}
-
-
-def unsealed(found: Mapping[str, str]) -> dict[str, str]:
-    """The texts as they were before :func:`sealed`."""
-    said = json.loads(found[METADATA_KEY])
-    said.pop("seal", None)
-    return {**found, METADATA_KEY: json.dumps(said)}
-
-
 def read_texts(path: Path, found: Mapping[str, str]) -> Contents:
     """Reads what :func:`texts` wrote; the file may come from a stranger.
 
@@ -149,9 +134,8 @@ def read_texts(path: Path, found: Mapping[str, str]) -> Contents:
     fingerprint = said.get("fingerprint")
     if not (isinstance(fingerprint, str) and len(fingerprint) == 64 and set(fingerprint) <= _HEX):
         raise CheckpointError(f"{path}: refused: its fingerprint is no SHA-256; export the checkpoint again")
-    seal = said.get("seal", "")
     gate = read_gate(_entry(path, found[GATE_KEY]), path) if GATE_KEY in found else None
-    return Contents(metadata, fingerprint, gate, seal if isinstance(seal, str) else "")
+    return Contents(metadata, fingerprint, gate)
 
 
 def _check_plain(path: Path, metadata: Mapping[str, Any]) -> None:

@@ -1,0 +1,169 @@
+"""An ONNX file from a stranger, looked through before a runtime gets it.
+
+A graph of ONNX's own operators cannot run code, but it can name other files, operators that a library registers, and
+sizes that no machine has. Files of this project need none of these, so each is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cxrlab.errors import CheckpointError
+from cxrlab.inference.contents import INPUT, OUTPUTS
+
+MAX_BYTES = 2**31 - 1
+"""Of a file with its weights inside: protobuf's own limit."""
+MAX_ELEMENTS = 2**28
+"""Of any value that a graph computes for one image: a gigabyte of float32."""
+_DOMAINS = ("", "ai.onnx")
+_SMALL = 1024  # elements; the shapes that reshaping and slicing ask for are shorter
+_AGAIN = "export the checkpoint again with `python src/export.py`"
+
+
+def check(path: Path, model: Any, size: int) -> None:
+    """Refuses everything that a file of this project does not have.
+
+    Args:
+        path: For messages.
+        model: ``onnx.ModelProto``, without anything from other files.
+        size: Bytes of the file.
+
+    Raises:
+        CheckpointError: Names the file, what was found and what to do.
+    """
+    _check_parts(path, model)
+    for tensor in _tensors(model.graph):
+        _check_tensor(path, tensor, size)
+    for node in model.graph.node:
+        if node.domain not in _DOMAINS:
+            raise _refused(path, f"{node.op_type!r} is an operator of {node.domain!r}, and not of ONNX itself")
+
+
+def check_shapes(path: Path, model: Any, shape: tuple[int, int, int]) -> None:
+    """Refuses a graph whose inputs and outputs are not those of a classifier of such images, or whose values are huge.
+
+    Args:
+        path: For messages.
+        model: ``onnx.ModelProto`` that passed :func:`check`.
+        shape: Channels, height and width of one image, by the file's metadata.
+
+    Raises:
+        CheckpointError: Names the file, what was found and what to do.
+    """
+    inputs = [_described(value) for value in model.graph.input]
+    if inputs != [(INPUT, 1, (None, *shape))]:
+        wanted = f"{INPUT!r}, float32 (N, {', '.join(map(str, shape))})"
+        raise _refused(path, f"its one input must be {wanted}, as its preprocessing says, got {_listed(inputs)}")
+    outputs = [(name, kind, len(sides)) for name, kind, sides in map(_described, model.graph.output)]
+    if outputs != [(name, 1, 1) for name in OUTPUTS]:
+        raise _refused(path, f"its outputs must be {' and '.join(OUTPUTS)}, float32 (N,), got {_listed(outputs)}")
+    for name, sides in _inferred(path, model).items():
+        if math.prod(sides) > MAX_ELEMENTS:
+            raise _refused(path, f"{name!r} would have {' x '.join(map(str, sides))} numbers for one image")
+
+
+def seal(model: Any, texts: Mapping[str, str]) -> str:
+    """SHA-256 over graph, versions of operators and texts: it tells a changed file from the one that was written.
+
+    It is no signature: whoever changes a file on purpose can compute it anew.
+
+    Args:
+        model: ``onnx.ModelProto``.
+        texts: What travels inside, but for the seal.
+    """
+    digest = hashlib.sha256(model.graph.SerializeToString(deterministic=True))
+    for each in sorted((entry.domain, entry.version) for entry in model.opset_import):
+        digest.update(repr(each).encode())
+    for key, text in sorted(texts.items()):
+        digest.update(f"{key} {len(text)} {text}".encode())
+    return digest.hexdigest()
+
+
+def _check_parts(path: Path, model: Any) -> None:
+    """The parts of a model beside its one graph."""
+    for domain in (entry.domain for entry in model.opset_import):
+        if domain not in _DOMAINS:
+            raise _refused(path, f"it wants operators of {domain!r}, and not of ONNX itself")
+    for part, found in {
+        "functions": model.functions,
+        "training graphs": model.training_info,
+        "sparse weights": model.graph.sparse_initializer,
+        "graphs inside of its graph": [each for each in _attributes(model.graph) if each.HasField("g") or each.graphs],
+        "sparse constants": [
+            each for each in _attributes(model.graph) if each.HasField("sparse_tensor") or each.sparse_tensors
+        ],
+    }.items():
+        if len(found):
+            raise _refused(path, f"it has {part}, which no file of this project has")
+    keys = [entry.key for entry in model.metadata_props]
+    if len(keys) != len(set(keys)):
+        raise _refused(path, "it says the same key of its metadata twice")
+
+
+def _attributes(graph: Any) -> Iterable[Any]:
+    return (attribute for node in graph.node for attribute in node.attribute)
+
+
+def _tensors(graph: Any) -> Iterable[Any]:
+    """Every tensor that stands in a graph: weights, and constants in nodes."""
+    yield from graph.initializer
+    for attribute in _attributes(graph):
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+
+
+def _check_tensor(path: Path, tensor: Any, size: int) -> None:
+    if tensor.data_location != 0 or len(tensor.external_data):  # TensorProto.DEFAULT: in this file
+        places = [entry.value for entry in tensor.external_data if entry.key == "location"]
+        where = ", ".join(places) or "unnamed"
+        raise _refused(path, f"weights {tensor.name!r} lie in another file ({where}), and only this one is read")
+    # Two numbers of four bits are the most that a byte holds.
+    if any(side < 0 for side in tensor.dims) or math.prod(tensor.dims) > 2 * size:
+        sides = " x ".join(map(str, tensor.dims))
+        raise _refused(path, f"weights {tensor.name!r} say to be {sides} numbers, more than the file holds")
+
+
+def _described(value: Any) -> tuple[str, int, tuple[int | None, ...]]:
+    """Name, type and shape of an input or output; ``None`` for a side that may vary."""
+    tensor = value.type.tensor_type
+    sides = tuple(side.dim_value if side.HasField("dim_value") else None for side in tensor.shape.dim)
+    return value.name, tensor.elem_type, sides
+
+
+def _inferred(path: Path, model: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes of what the graph computes for one image, as far as they can be known without running it."""
+    import onnx
+
+    bare = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    bare.graph.name = "shapes"
+    bare.graph.node.extend(model.graph.node)
+    bare.graph.output.extend(model.graph.output)
+    bare.graph.input.extend(model.graph.input)
+    bare.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    for each in bare.graph.output:
+        each.type.tensor_type.ClearField("shape")  # of N images
+    for tensor in model.graph.initializer:  # weights by their shapes alone: they may be half a gigabyte
+        if math.prod(tensor.dims) <= _SMALL:
+            bare.graph.initializer.append(tensor)
+        else:
+            bare.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    try:
+        found = onnx.shape_inference.infer_shapes(bare, check_type=True, strict_mode=True, data_prop=True)
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0][:200]
+        raise _refused(path, f"its operators do not fit together ({reason})") from None
+    values = map(_described, [*found.graph.value_info, *found.graph.output])
+    return {name: tuple(side for side in sides if side is not None) for name, _, sides in values}
+
+
+def _listed(found: Iterable[tuple[Any, ...]]) -> str:
+    return "; ".join(" ".join(map(str, each)) for each in list(found)[:4]) or "none"
+
+
+def _refused(path: Path, reason: str) -> CheckpointError:
+    return CheckpointError(f"{path}: refused: {reason}; {_AGAIN}, or ask its author for the checkpoint")
