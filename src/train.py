@@ -78,7 +78,7 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
         results.log(parts.trainer, config, scored)
 
     if config.keep_weights and not interrupted:
-        run.keep_weights(final_checkpoint(parts.module, parts.checkpoints.describe()))
+        run.keep_weights(final_checkpoint(parts.module, parts.checkpoints.describe(), parts.gate))
     head = {
         "status": "interrupted" if interrupted else "finished",
         "epochs": parts.checkpoints.epochs,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -17,6 +20,7 @@ def register() -> None:
     """Makes ``${run_name:…}`` and the others known; calling it again does nothing."""
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("run_dir", run_dir, replace=True)
+    OmegaConf.register_new_resolver("predict_dir", predict_dir, replace=True)
     OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
     OmegaConf.register_new_resolver("parallel_jobs", parallel_jobs, replace=True)
     OmegaConf.register_new_resolver("optuna_direction", optuna_direction, replace=True)
@@ -34,6 +38,18 @@ def run_dir(ckpt_path: str | None, fresh: str) -> str:
     if not ckpt_path:
         return fresh
     return re.sub(r"/checkpoints/[^/]+\.ckpt$", "", str(ckpt_path))
+
+
+def predict_dir(overrides: Sequence[str]) -> str:
+    """``scans_1f0c2a9b``: the same for the same command in any order, so that typing it again goes on with its folder.
+
+    Args:
+        overrides: As typed; what changes no row (batch size, lines of JSON) plays no part.
+    """
+    decisive = sorted(each for each in overrides if each.partition("=")[0] not in ("batch_size", "json", "accelerator"))
+    given = next((each.partition("=")[2] for each in decisive if each.startswith("input=")), "")
+    name = re.sub(r"[^A-Za-z0-9]+", "-", given.rstrip("/").rpartition("/")[2]).strip("-")[:40] or "files"
+    return f"{name}_{hashlib.sha256(json.dumps([str(Path.cwd()), *decisive]).encode()).hexdigest()[:8]}"
 
 
 def job_folder(number: int, overrides: Sequence[str]) -> str:

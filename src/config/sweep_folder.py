@@ -18,6 +18,7 @@ UNINFLUENTIAL = (
     "data.on_device",
     "keep_weights",
     "keep_memory",
+    "gate",
 )
 """Keys that change no number of a run: it may be continued with others, and a sweep stays the same sweep."""
 _HOW_MANY = ("n_trials", "max_batch_size", "max_failure_rate")  # of a sweeper: a search may be made longer

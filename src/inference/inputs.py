@@ -70,8 +70,8 @@ def _one(given: str, left_out: Counter[str]) -> list[str]:
         what = "a link to a file that is not there" if path.is_symlink() else "no such file or folder"
         near = did_you_mean(path.name, _neighbours(path))
         raise DataError(f"{given}: {what}{near}; {_HOW}")
-    found = sorted(glob.glob(str(path), recursive=True))
-    return [each for each in found if os.path.isfile(each)]
+    found = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - may be absolute
+    return [each for each in found if Path(each).is_file()]
 
 
 def _neighbours(path: Path) -> list[str]:
@@ -82,12 +82,10 @@ def _in_folder(folder: Path, left_out: Counter[str]) -> list[str]:
     found = []
     for above, folders, names in os.walk(folder):
         folders.sort()
-        for name in sorted(names):
-            ending = os.path.splitext(name)[1].lower()
-            if name.startswith("."):
-                continue
+        for path in (Path(above, name) for name in sorted(names) if not name.startswith(".")):
+            ending = path.suffix.lower()
             if ending in SUFFIXES or not ending:
-                found.append(os.path.join(above, name))
+                found.append(str(path))
             else:
                 left_out[ending] += 1
     return found

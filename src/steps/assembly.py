@@ -22,6 +22,7 @@ from cxrlab.evaluation.decision import Decision
 from cxrlab.machine.precision import AUTO, fastest
 from cxrlab.models import ClassifierModule, TorchvisionNet
 from cxrlab.models.classifier import MONITORS
+from cxrlab.models.gate import Gate
 from cxrlab.models.layer_table import LayerTable, layer_table
 from cxrlab.models.saliency import Saliency
 from cxrlab.runs import BackgroundCheckpointIO, LoadedModel, RunFolder, load_model
@@ -42,6 +43,7 @@ KEYS = (
     "decision",
     "task",
     "lungs",
+    "gate",
     "compile",
     "seed",
     "monitor",
@@ -87,6 +89,7 @@ class Parts:
     history: History
     decision: Decision
     saliency: Saliency | None
+    gate: Gate | None
 
     def layer_table(self) -> LayerTable:
         """The network's layers, as the paper's Fig. 6 lists them."""
@@ -127,6 +130,7 @@ def assemble(config: DictConfig) -> Parts:
     loss = problems.build(config, "loss")
     decision = problems.build(config, "decision") if config.get("decision") else Decision()  # older runs have none
     saliency = problems.build(config, "saliency") if config.get("saliency") else None
+    gate = _load_gate(config, problems)
     callbacks = _build_each(config, "callbacks", problems)
     loggers = _build_each(config, "logger", problems)
     _check_contradictions(config, problems, datamodule, network)
@@ -149,7 +153,7 @@ def assemble(config: DictConfig) -> Parts:
     checkpoints.folder = Path(config.output_dir) / "checkpoints"
     # Filling new memory with NaN is PyTorch's aid for finding reads of it; it costs time and changes no result.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    return Parts(datamodule, network, module, trainer, checkpoints, history, decision, saliency)
+    return Parts(datamodule, network, module, trainer, checkpoints, history, decision, saliency, gate)
 
 
 def settle_precision(node: DictConfig | None) -> None:
@@ -207,7 +211,7 @@ def assemble_evaluation(
         if config.get("prevalence") is not None:
             check_range("prevalence", config.prevalence, 0.0, 1.0, low_open=True, high_open=True)
     settle_precision(config)
-    _check_device(config, "", problems)
+    check_device(config, "", problems)
     datamodule = problems.build(config, "data")
     _find_lungs(config, problems, datamodule)
     problems.raise_if_any()
@@ -300,6 +304,17 @@ def _find_lungs(config: DictConfig, problems: Problems, datamodule: ChestXRayDat
             datamodule.segment = load_segmenter(config.lungs)
 
 
+def _load_gate(config: DictConfig, problems: Problems) -> Gate | None:
+    """Loads what is to travel with the weights and judge images before they are scored."""
+    if not config.get("gate"):  # runs older than the key have none
+        return None
+    from cxrlab.steps.gate import load_gate  # few runs need it
+
+    with problems.guard("gate"):
+        return load_gate(config.gate)
+    return None
+
+
 def _build_each(config: DictConfig, group: str, problems: Problems) -> dict[str, Any]:
     """Builds every node of a group that is a collection of nodes (callbacks, loggers)."""
     nodes = config.get(group) or {}
@@ -340,7 +355,7 @@ def _check_contradictions(
         check_range("max_epochs", trainer.get("max_epochs"), 1, integer=True)
     if datamodule is not None and datamodule.partition.test == "all":
         problems.add("data.test", "all leaves nothing to train on; it is for evaluate.py (there: split=all)")
-    _check_device(trainer, "trainer.", problems)
+    check_device(trainer, "trainer.", problems)
     _check_clipping(config, problems)
     check_devices(trainer, problems, datamodule, network)
     check_compile(config.get("compile", False), problems)
@@ -394,7 +409,7 @@ def _check_decision(problems: Problems, datamodule: ChestXRayDataModule | None, 
         )
 
 
-def _check_device(node: DictConfig | dict[str, Any], prefix: str, problems: Problems) -> None:
+def check_device(node: DictConfig | dict[str, Any], prefix: str, problems: Problems) -> None:
     """Checks ``accelerator`` and ``precision`` of a node against each other and against this machine."""
     accelerator, precision = node.get("accelerator"), node.get("precision")
     with problems.guard(f"{prefix}accelerator"):

@@ -1,0 +1,150 @@
+"""What was said of each file, kept as it is said: a killed run loses nothing, and goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pandas as pd
+
+from cxrlab.errors import ConfigError
+from cxrlab.files import write_json, write_text
+from cxrlab.inference.prediction import COLUMNS, Prediction
+
+JOURNAL, TABLE, SETTINGS = "predictions.jsonl", "predictions.csv", "settings.json"
+OVERLAY = "overlay"
+"""The column with the name of a file's overlay, where overlays were asked for."""
+_SIZE, _MODIFIED = "bytes", "modified"
+
+
+@dataclass(frozen=True)
+class _Stamp:
+    """By what a file is known to be the one that was looked at: size in bytes, and change in nanoseconds."""
+
+    size: int
+    modified: int
+
+
+class Journal:
+    """The rows of one folder of predictions.
+
+    One line of JSON per file is written as soon as it is known; the table is made of them at the end. Lines of an
+    earlier run are taken over where the file has not changed since; a line that a kill cut off is not.
+
+    Args:
+        folder: Of the predictions; made where needed.
+        settings: What decides the rows, as plain values: fingerprints of model and gate, precision, saliency.
+
+    Attributes:
+        path: The journal.
+        table: The CSV that is made of it.
+
+    Raises:
+        ConfigError: The folder holds rows that were made under other settings; names them.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.path = folder / JOURNAL
+        self.table = folder / TABLE
+        self._settings = dict(settings)
+        self._rows: dict[str, dict[str, Any]] = {}
+        self._file: Any = None
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._check_settings()
+        self._rows = self._read()
+        # Whole lines only: what a kill cut off would spoil the line that follows.
+        write_text(self.path, "".join(map(_line, self._rows.values())))
+        self._file = self.path.open("a", encoding="utf-8", errors="surrogateescape")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def _check_settings(self) -> None:
+        path = self.folder / SETTINGS
+        if not path.is_file():
+            write_json(path, self._settings)
+            return
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            before = None
+        if before != self._settings:
+            found = before if isinstance(before, dict) else {}
+            other = [key for key, value in self._settings.items() if found.get(key) != value]
+            raise ConfigError(
+                f"{self.folder}: holds predictions that were made with another {', '.join(other) or 'setting'}; "
+                "hydra.run.dir=… chooses another folder"
+            )
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        rows: dict[str, dict[str, Any]] = {}
+        if not self.path.is_file():
+            return rows
+        for line in self.path.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict) and set(COLUMNS) <= set(row):
+                rows[str(row["file"])] = row
+        return rows
+
+    def done(self, file: str) -> bool:
+        """Whether a file was looked at before, and has not changed since."""
+        row, stamp = self._rows.get(file), _stamp(file)
+        return row is not None and stamp is not None and (row.get(_SIZE), row.get(_MODIFIED)) == (*_numbers(stamp),)
+
+    def add(self, prediction: Prediction, overlay: str | None = None) -> dict[str, Any]:
+        """Keeps what was said of a file.
+
+        Args:
+            prediction: The row.
+            overlay: Name of its overlay below the folder, empty where it has none; ``None`` where none are made.
+
+        Returns:
+            The row as plain values.
+        """
+        row = prediction.as_dict() | ({} if overlay is None else {OVERLAY: overlay})
+        stamp = _stamp(prediction.file)
+        size, modified = _numbers(stamp) if stamp else (None, None)
+        kept = row | {_SIZE: size, _MODIFIED: modified}
+        self._rows[prediction.file] = kept
+        self._file.write(_line(kept))
+        self._file.flush()
+        return row
+
+    def write_table(self, files: list[str]) -> pd.DataFrame:
+        """Writes the rows of these files that are known, in their order, as CSV; returns them."""
+        rows = [self._rows[file] for file in files if file in self._rows]
+        columns = [*COLUMNS, *([OVERLAY] if any(OVERLAY in row for row in rows) else [])]
+        table = pd.DataFrame(rows, columns=columns)
+        # A name that is no text (bytes of another encoding) is written as Python shows it.
+        named = table.assign(file=[file.encode(errors="backslashreplace").decode() for file in table["file"]])
+        write_text(self.table, named.to_csv(index=False))
+        return table
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, allow_nan=False) + "\n"
+
+
+def _stamp(file: str) -> _Stamp | None:
+    try:
+        found = Path(file).stat()
+    except (OSError, ValueError):
+        return None
+    return _Stamp(found.st_size, found.st_mtime_ns)
+
+
+def _numbers(stamp: _Stamp) -> tuple[int, int]:
+    return stamp.size, stamp.modified

@@ -1,0 +1,227 @@
+"""The steps of a prediction: check what was asked, look at file after file, say what came of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from cxrlab.config import Problems, check_names
+from cxrlab.console import short
+from cxrlab.errors import check_choice, check_range
+from cxrlab.evaluation.saliency_figures import overlay
+from cxrlab.files import write_atomically
+from cxrlab.inference import Listed, Prediction, Predictor, load
+from cxrlab.inference.inputs import tally
+from cxrlab.inference.journal import Journal
+from cxrlab.models.gate import REFUSE, VERDICTS
+from cxrlab.models.saliency import Saliency
+from cxrlab.reports.markdown import DISCLAIMER, count
+from cxrlab.steps.assembly import check_device, settle_precision
+
+KEYS = (
+    *("ckpt_path", "input", "gate", "saliency", "lungs", "batch_size", "accelerator", "precision", "trusted"),
+    *("json", "output_dir"),
+)
+"""The keys of ``conf/predict.yaml``."""
+OVERLAYS = "overlays"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was asked for, checked.
+
+    Attributes:
+        saliency: How overlays are made; ``None`` for none.
+        console: Where people are told: stdout, or stderr where stdout has a line of JSON per file.
+    """
+
+    saliency: Saliency | None
+    console: Console
+
+
+def check_plan(config: DictConfig) -> Plan:
+    """Checks a configuration; no file is touched.
+
+    Args:
+        config: As composed from ``conf/predict.yaml``; ``precision=auto`` is settled in place.
+
+    Raises:
+        ConfigError: Lists every problem.
+    """
+    problems = Problems()
+    check_names(config, KEYS, problems)
+    with problems.guard("batch_size"):
+        check_range("batch_size", config.batch_size, 1, 4096, integer=True)
+    with problems.guard("json"):
+        check_choice("json", config.json, (True, False))
+    settle_precision(config)
+    if config.precision is None:  # the model's own, which is checked when it is known
+        with problems.guard("accelerator"):
+            check_choice("accelerator", config.accelerator, ("auto", "cpu", "gpu", "mps"))
+    else:
+        check_device(config, "", problems)
+    saliency = problems.build(config, "saliency") if config.saliency else None
+    problems.raise_if_any()
+    return Plan(saliency, Console(stderr=bool(config.json)))
+
+
+def load_predictor(config: DictConfig, plan: Plan) -> Predictor:
+    """Loads the model, and refuses a saliency that cannot explain it before any file is looked at.
+
+    Raises:
+        UserError: The model, the gate or the saliency cannot be used.
+    """
+    predictor = load(
+        config.ckpt_path,
+        gate=config.gate,
+        lungs=config.lungs,
+        trusted=list(config.trusted),
+        accelerator=config.accelerator,
+        precision=config.precision,
+    )
+    if plan.saliency is not None:
+        size = predictor.preprocessing
+        predictor.explain(np.zeros((size.height, size.width, size.channels), np.uint8), plan.saliency)
+    return predictor
+
+
+def begin(plan: Plan, predictor: Predictor, listed: Listed) -> None:
+    """Says what is used, and what has to be known before the first score."""
+    words = predictor.model.scorer.words
+    gate = "off" if predictor.gate is None else predictor.gate.fingerprint[:12] or "rules only"
+    _say(plan, f"{DISCLAIMER} A score is no diagnosis.")
+    for warning in predictor.warnings():
+        _say(plan, f"WARNING  {warning}")
+    _say(plan, f"model    {predictor.name}, fingerprint {predictor.fingerprint[:12]}, gate {gate}")
+    _say(plan, f"         {', '.join(map(str, words.values()))}; {_decision(predictor)}")
+    left_out = f" (left out by their names: {tally(listed.left_out)})" if listed.left_out else ""
+    _say(plan, f"input    {count(len(listed.paths), 'file')}{left_out}")
+
+
+def _decision(predictor: Predictor) -> str:
+    decided = predictor.decided
+    score = "calibrated probability" if decided.calibrated else "score, which is no probability,"
+    return f"Positive from a {score} of {decided.threshold:.3g} on ({decided.rule})"
+
+
+def look_at_files(
+    plan: Plan, predictor: Predictor, listed: Listed, config: DictConfig
+) -> tuple[pd.DataFrame, dict[str, Any], Journal]:
+    """Looks at every file that was not looked at before, and writes as it goes.
+
+    Returns:
+        The table, the summary and the journal.
+    """
+    folder = Path(config.output_dir)
+    journal = Journal(folder, _settings(plan, predictor))
+    began = time.monotonic()
+    looked_at = 0
+    with journal:
+        todo = [path for path in listed.paths if not journal.done(path)]
+        try:
+            for prediction, prepared in _tracked(plan, predictor, todo, config.batch_size):
+                name = (
+                    None if plan.saliency is None else _overlay(plan.saliency, predictor, folder, prediction, prepared)
+                )
+                row = journal.add(prediction, name)
+                looked_at += 1
+                if config.json:
+                    print(json.dumps(row), file=sys.stdout, flush=True)
+        finally:  # Ctrl-C and a full disk, too, leave a table of what there is
+            table = journal.write_table(listed.paths)
+    seconds = time.monotonic() - began
+    return table, _summary(table, looked_at, seconds), journal
+
+
+def _tracked(plan: Plan, predictor: Predictor, paths: list[str], batch_size: int) -> Iterator[tuple[Prediction, Any]]:
+    return iter(
+        track(
+            predictor.look_closely(paths, batch_size),
+            "looking at images",
+            len(paths),
+            console=plan.console,
+            transient=True,
+            disable=not plan.console.is_terminal or not paths,
+        )
+    )
+
+
+def _settings(plan: Plan, predictor: Predictor) -> dict[str, Any]:
+    """What decides the rows of a folder."""
+    saliency = plan.saliency
+    return {
+        "model": predictor.fingerprint,
+        "gate": "off" if predictor.gate is None else predictor.gate.fingerprint or "rules",
+        "precision": predictor.model.scorer.words["precision"],
+        "saliency": None if saliency is None else {"method": saliency.name, **vars(saliency)},
+        "synthetic": predictor.synthetic,
+        "notice": f"{DISCLAIMER} A score is no diagnosis.",
+    }
+
+
+def _overlay(saliency: Saliency, predictor: Predictor, folder: Path, prediction: Prediction, prepared: Any) -> str:
+    """Writes a picture of the image with its map on it; its name comes from the bytes, never from the file's name."""
+    if prepared is None:
+        return ""
+    name = f"{OVERLAYS}/{prediction.sha256[:32]}.png"
+    heat = predictor.explain(prepared, saliency)
+    picture = np.hstack([overlay(prepared, np.zeros_like(heat)), overlay(prepared, heat)])
+    done, encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    assert done
+    write_atomically(folder / name, lambda file: file.write(encoded.tobytes()))
+    return name
+
+
+def _summary(table: pd.DataFrame, looked_at: int, seconds: float) -> dict[str, Any]:
+    refused = table[table["verdict"] == REFUSE]
+    return {
+        "files": len(table),
+        "verdicts": dict(Counter(table["verdict"])),
+        "kinds": dict(Counter(refused["kind"]).most_common()),
+        "labels": dict(Counter(label for label in table["label"] if label)),
+        "looked_at": looked_at,
+        "seconds": seconds,
+    }
+
+
+def end(plan: Plan, predictor: Predictor, summary: dict[str, Any], journal: Journal) -> None:
+    """Says what came of it and where it is."""
+    mark = "SYNTHETIC: " if predictor.synthetic else ""
+    table = Table(title=f"{mark}{count(summary['files'], 'file')}", title_justify="left")
+    table.add_column("")
+    table.add_column("files", justify="right")
+    for verdict in (*VERDICTS, "off"):
+        if verdict in summary["verdicts"]:
+            table.add_row(verdict, str(summary["verdicts"][verdict]))
+            for kind, number in summary["kinds"].items() if verdict == REFUSE else ():
+                table.add_row(f"  {kind}", str(number))
+    for label, number in sorted(summary["labels"].items()):
+        table.add_row(f"called {label}", str(number))
+    plan.console.print(table)
+    if summary["looked_at"] < summary["files"]:
+        before = summary["files"] - summary["looked_at"]
+        _say(plan, f"{count(before, 'file')} had been looked at before and not changed since")
+    if summary["looked_at"]:
+        each = 1000 * summary["seconds"] / summary["looked_at"]
+        _say(plan, f"time     {summary['seconds']:.1f} s, {each:.0f} ms per file")
+    _say(plan, f"table    {short(journal.table)}")
+    if plan.saliency is not None:
+        _say(plan, f"overlays {short(journal.folder / OVERLAYS)}: where evidence for Positive was found, not disease")
+
+
+def _say(plan: Plan, text: str) -> None:
+    plan.console.print(text, soft_wrap=True, highlight=False, markup=False)
