@@ -1,0 +1,63 @@
+"""Writes a trained model as a file for other programs: ``python src/export.py ckpt_path=… format=onnx``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from omegaconf import DictConfig
+from rich import get_console
+
+from cxrlab.console import say
+from cxrlab.entry import command_line
+from cxrlab.imports import quick_imports
+
+
+def export(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Writes a model in another format, with all that is needed to use it, and checks that it gives the same scores.
+
+    Args:
+        config: As composed from ``conf/export.yaml``.
+        overrides: What was typed; not needed here.
+
+    Returns:
+        What the JSON file beside the export says; and by name ``exported``, a :class:`cxrlab.steps.export.Exported`.
+
+    Raises:
+        UserError: The checkpoint cannot be used or not be written in this format, the file's scores are others, or the
+            configuration is wrong.
+    """
+    with quick_imports():  # not above: they take seconds, and --help or a misspelt option needs none of them
+        from cxrlab.inference.parity import compare, time_ways
+        from cxrlab.runs import load_model
+        from cxrlab.steps import export as steps
+
+    steps.check_plan(config)
+    model = load_model(config.ckpt_path, list(config.trusted))
+    gate = steps.chosen_gate(config.gate, model.gate)
+    output = steps.output_of(config, model)
+    images, what = steps.images_to_check(config, model)
+    with steps.workshop(output) as folder:
+        written = folder / output.name
+        steps.write(config, model, gate, written)
+        run = steps.read_back(config, model, gate, written)
+        parity = compare(model, run, images, what)
+        steps.check_parity(parity, output)
+        latency = time_ways(model, run, steps.RUNTIMES[config.format], images) if config.latency else None
+        done = steps.Exported(output, output.with_name(f"{output.name}.json"), model, gate, parity, latency)
+        found = steps.facts(config, done, written)
+        steps.put_in_place(found, written, done)
+    for line in steps.lines(found, done):
+        say(line)
+    if latency is not None:
+        get_console().print(steps.latency_table(latency))
+    return found, {"exported": done}
+
+
+def main() -> None:
+    """The command line."""
+    command_line("export", export)
+
+
+if __name__ == "__main__":
+    main()
