@@ -1,0 +1,153 @@
+"""Where files are examined: by every model, one file at a time for each, with maps and lungs where they are wanted."""
+
+from __future__ import annotations
+
+import threading
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxrlab.datamodules.reading import MAX_PIXELS, ImageFacts
+from cxrlab.errors import CheckpointError, ConfigError, check_range
+from cxrlab.inference import Examined, Prediction, Predictor
+from cxrlab.models.saliency import Saliency
+from cxrlab.models.segmenter import Segmenter
+from cxrlab.page.pictures import shrunk
+
+_LONGEST_NAME = 100
+_LUNG_SIDE = 1024  # pixels along the longer side of what lungs are looked for in: they are large
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What one model says of a file.
+
+    Attributes:
+        predictor: The model.
+        prediction: What it says.
+        heat: Its map, shape (height, width) as the network's image, float32, at least 0; ``None`` where there is none.
+        no_heat: Why there is none, a sentence; empty where there is one, or none was wanted.
+    """
+
+    predictor: Predictor
+    prediction: Prediction
+    heat: NDArray[np.float32] | None = None
+    no_heat: str = ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One file, examined by every model.
+
+    Attributes:
+        name: What the file is called, made harmless by :func:`shown_name`.
+        opinions: One per model, at least one.
+        rgb: The image, shape (height, width, 3), uint8; ``None`` where it is unreadable or was not wanted.
+        facts: What the file says about itself; ``None`` where it is unreadable.
+        lungs: What was found to be lung, shape (height, width) of any scale; ``None`` where nobody looked.
+        method: Of the maps, for people; empty without any.
+    """
+
+    name: str
+    opinions: tuple[Opinion, ...]
+    rgb: NDArray[np.uint8] | None = None
+    facts: ImageFacts | None = None
+    lungs: NDArray[np.bool_] | None = None
+    method: str = ""
+
+    @property
+    def sha256(self) -> str:
+        """Of the file's bytes."""
+        return self.opinions[0].prediction.sha256
+
+
+class Desk:
+    """Examines files by their bytes.
+
+    Args:
+        predictors: The models, at least one.
+        saliency: Makes maps; ``None``: there are none.
+        segment: Finds the lungs that are outlined; ``None``: nothing is outlined.
+        max_megapixels: A larger image is refused by its header, in (0, 150].
+
+    Raises:
+        ConfigError: The method cannot explain one of the networks.
+        ValueError: No model, or a limit out of its range.
+    """
+
+    def __init__(
+        self,
+        predictors: Sequence[Predictor],
+        *,
+        saliency: Saliency | None = None,
+        segment: Segmenter | None = None,
+        max_megapixels: float = 50,
+    ) -> None:
+        check_range("number of models", len(predictors), 1, integer=True)
+        check_range("max_megapixels", max_megapixels, 0, MAX_PIXELS / 1e6, low_open=True)
+        self.predictors = tuple(predictors)
+        self.segment = segment
+        self._saliency = saliency
+        self._max_pixels = int(max_megapixels * 1e6)
+        self._turns = [threading.Lock() for _ in predictors]
+        for predictor in predictors:
+            if saliency is not None and predictor.network is not None:
+                saliency.check(predictor.network, predictor.preprocessing.shape)
+
+    def examine(self, name: str, data: bytes, *, closely: bool = False) -> Case:
+        """Examines one file; may be called from several threads, which then take turns at each model.
+
+        Args:
+            name: As the client has it; shown, and never opened.
+            data: All of the file.
+            closely: Whether pixels, maps and lungs are wanted, too.
+        """
+        name = shown_name(name)
+        opinions, first = [], None
+        for predictor, turn in zip(self.predictors, self._turns, strict=True):
+            with turn:
+                examined = predictor.examine(name, data, self._max_pixels)
+                opinions.append(self._opinion(predictor, examined, closely))
+            first = first or examined
+        assert first is not None
+        if not closely or first.rgb is None:
+            return Case(name, tuple(opinions), None, first.facts)
+        method = self._saliency.name if self._saliency else ""
+        return Case(name, tuple(opinions), first.rgb, first.facts, self._lungs(first.rgb, opinions), method)
+
+    def _opinion(self, predictor: Predictor, examined: Examined, closely: bool) -> Opinion:
+        wanted = closely and self._saliency is not None and examined.prediction.score is not None
+        if not wanted or self._saliency is None or examined.prepared is None:
+            return Opinion(predictor, examined.prediction)
+        try:
+            return Opinion(predictor, examined.prediction, predictor.explain(examined.prepared, self._saliency))
+        except (ConfigError, CheckpointError) as error:  # of an ONNX file, say, which has no gradients
+            reason = str(error).removeprefix(f"{predictor.model.path}: ")
+            return Opinion(predictor, examined.prediction, None, f"No map: {reason}.")
+
+    def _lungs(self, rgb: NDArray[np.uint8], opinions: Sequence[Opinion]) -> NDArray[np.bool_] | None:
+        """Nothing is outlined on what no model took for a chest X-ray."""
+        if self.segment is None or all(opinion.prediction.score is None for opinion in opinions):
+            return None
+        return np.asarray(self.segment(shrunk(rgb, _LUNG_SIDE)[None])[0], dtype=np.bool_)
+
+
+def shown_name(name: str) -> str:
+    """A client's file name as it may be shown: one line, no control or direction marks, not too long.
+
+    Args:
+        name: Whatever the client sent.
+    """
+    # Category C is control, format (right-to-left marks among them), surrogate, private and unassigned; Z separators.
+    seen = "".join(
+        " " if each == " " else "\N{REPLACEMENT CHARACTER}" if unicodedata.category(each)[0] in "CZ" else each
+        for each in name
+    )
+    seen = seen.strip() or "file without a name"
+    if len(seen) > _LONGEST_NAME:
+        half = _LONGEST_NAME // 2
+        seen = f"{seen[:half]}…{seen[-half:]}"
+    return seen

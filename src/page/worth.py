@@ -1,0 +1,276 @@
+"""What a model is worth, read from its run folder: numbers on its own images and on others, audit, battery, warnings.
+
+Nothing is measured here. What no file says reads NOT CHECKED, with the command that would find out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from cxrlab.datamodules.manifest import NAMES as LABELS
+from cxrlab.errors import UserError
+from cxrlab.evaluation.decision import Decided
+from cxrlab.inference import Predictor
+from cxrlab.reports import companions
+from cxrlab.reports.cautions import warnings
+from cxrlab.reports.companions import Companion, shown_path
+from cxrlab.reports.markdown import MOST, NAMES, count, interval, tally
+from cxrlab.reports.model_card import CARD
+from cxrlab.reports.page import render
+from cxrlab.reports.record import RunRecord, read_run
+
+NOT_CHECKED = "NOT CHECKED"
+_SHOWN = ("auroc", "sensitivity", "specificity")
+_ABOVE = 3  # folders above a model's file that are looked into: runs/…/checkpoints/model.ckpt
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What is known of a model.
+
+    Attributes:
+        name: Of the model.
+        synthetic: Whether it was trained on drawn phantoms.
+        rows: Names and texts: what has to be known before the first score.
+        more: Likewise: what explains a score.
+        on_test: One sentence: how often it was right on its test images, with intervals, or that nobody looked.
+        warnings: What a reader must know before the first number.
+        card: The whole model card as a page of its own; empty where there is none.
+    """
+
+    name: str
+    synthetic: bool
+    rows: tuple[tuple[str, str], ...]
+    more: tuple[tuple[str, str], ...]
+    on_test: str
+    warnings: tuple[str, ...]
+    card: str
+
+
+def worth(predictor: Predictor) -> Worth:
+    """Reads what is known of a model.
+
+    Args:
+        predictor: The model; its run folder is looked for above its file.
+    """
+    record, problem = _find_record(predictor.model.path)
+    rows = [("Positive means", _meaning(predictor, record))]
+    more = [("Network", _network(predictor, record))]
+    if record is None:
+        on_test = f"How often it is right: {NOT_CHECKED} ({problem})."
+        rows += [
+            (name, f"{NOT_CHECKED}: {problem}") for name in ("Own test images", "Other hospitals", "Audit of its data")
+        ]
+    else:
+        on_test = _on_test(record)
+        rows += [("Own test images", _internal(record)), *_external(record), ("Audit of its data", _audit(record))]
+        more.append(("Shortcut battery", _battery(record)))
+    more += [("Called Positive", _threshold(predictor.decided)), ("Calibration", _calibration(predictor.decided))]
+    more.append(("Gate", _gate(predictor)))
+    said = predictor.warnings() + ([] if record is None else _of_run(record, predictor))
+    said = [each for each in said if not each.startswith("SYNTHETIC")]  # which stands beside the name
+    return Worth(predictor.name, predictor.synthetic, tuple(rows), tuple(more), on_test, tuple(said), _card(record))
+
+
+def panel(found: Sequence[Worth]) -> str:
+    """What the models are worth, as HTML of the running page.
+
+    Args:
+        found: One per model; with several, all but the first are folded.
+    """
+    parts = []
+    for number, each in enumerate(found):
+        link = ""
+        if each.card:
+            link = (
+                f'<p><a href="/page/card/{number}" target="_blank" rel="noopener">The whole model card of '
+                f"{escape(each.name)}</a> (opens in a new tab)</p>"
+            )
+        rest = f"<details><summary>Network, threshold, calibration, gate</summary>{_table(each.more)}</details>"
+        body = f"{_said(each)}{_table(each.rows)}{rest}{link}"
+        if len(found) == 1:
+            parts.append(f"<h3>{_title(each)}</h3>{body}")
+        else:
+            parts.append(f"<details{'' if number else ' open'}><summary>{_title(each)}</summary>{body}</details>")
+    return f'<div class="worth">{"".join(parts)}</div>'
+
+
+def unfolded(each: Worth) -> str:
+    """What a model is worth, as HTML of a report."""
+    return f'<div class="worth"><h3>{_title(each)}</h3>{_said(each)}{_table((*each.rows, *each.more))}</div>'
+
+
+def _title(each: Worth) -> str:
+    return f"{escape(each.name)}{' <span class=chip>SYNTHETIC</span>' if each.synthetic else ''}"
+
+
+def _said(each: Worth) -> str:
+    said = "".join(f"<li>{marked(f'{text[:1].upper()}{text[1:]}')}</li>" for text in each.warnings)
+    return f"<ul class=warnings>{said}</ul>" if said else ""
+
+
+def _table(rows: Sequence[tuple[str, str]]) -> str:
+    lines = (f"<tr><th scope=row>{escape(name)}</th><td>{marked(text)}</td></tr>" for name, text in rows)
+    return f"<table class=rows><tbody>{''.join(lines)}</tbody></table>"
+
+
+def _threshold(decided: Decided) -> str:
+    """From where on an image is called Positive, how that was chosen, and on how many patients."""
+    text = f"from {decided.threshold:.3g} on: {decided.rule}"
+    fitted = decided.fitted_on
+    if fitted is None:
+        return text
+    low, high = fitted["threshold_low"], fitted["threshold_high"]
+    spread = f"; between {low:.3g} and {high:.3g} in 95 % of resamples" if low is not None else ""
+    return f"{text}; {fitted_words(decided)}{spread}"
+
+
+def fitted_words(decided: Decided) -> str:
+    """On how many validation images and patients calibration and threshold were fitted."""
+    fitted = decided.fitted_on
+    if fitted is None:
+        return "fitted on no image"
+    patients = f"{fitted['positive_patients']} Positive and {fitted['negative_patients']} Negative patients"
+    return f"fitted on {count(fitted['images'], 'image')} of {patients}"
+
+
+def _calibration(decided: Decided) -> str:
+    """What was done to scores, and whether one is a probability."""
+    if not decided.calibrated:
+        return "none: a score is no probability"
+    return f"{decided.calibration.words()}; {fitted_words(decided)}"
+
+
+def _gate(predictor: Predictor) -> str:
+    """What looks at an image before it is scored."""
+    if predictor.gate is None:
+        return "OFF: whatever is given gets a score, a photograph too"
+    if not predictor.gate.fingerprint:
+        return "rules only (size, colour, blank): no network checks that an image is a frontal chest X-ray"
+    return f"a trained network and rules, weights {predictor.gate.fingerprint[:12]}"
+
+
+# ------------------------------------------------------------------------------------------------------- from a run
+
+
+def _find_record(path: Path) -> tuple[RunRecord | None, str]:
+    """The run that a model's file lies in; else why there is none."""
+    for folder in list(path.absolute().parents)[:_ABOVE]:
+        if (folder / "metrics.json").is_file() and (folder / "config.yaml").is_file():
+            try:
+                return read_run(folder), ""
+            except UserError as error:
+                return None, str(error)
+    return None, "no run folder lies above the model's file; give the folder that its training wrote"
+
+
+def _network(predictor: Predictor, record: RunRecord | None) -> str:
+    channels, height, width = predictor.preprocessing.shape
+    what = record.model if record else str(predictor.metadata["model"].get("_target_", "")).rpartition(".")[2]
+    data: dict[str, Any] = predictor.metadata["data"]
+    sources = ", ".join(str(source) for source in data.get("sources", [])) or "unknown images"
+    seen = f"{height}x{width} pixels, {'RGB' if channels == 3 else 'grey'}"
+    synthetic = "SYNTHETIC images drawn by a program, " if predictor.synthetic else ""
+    return f"{what}, sees {seen}; trained on {synthetic}{sources} ({count(int(data.get('images', 0)), 'image')} in all)"
+
+
+def _meaning(predictor: Predictor, record: RunRecord | None) -> str:
+    """What the labels are made of; a data set's name is no finding."""
+    if record is None or "finding" not in record.manifest:
+        return f"{NOT_CHECKED}: no file beside the model says what its training called Positive"
+    column = "source" if record.labels_are_collections else "finding"
+    train = record.rows("train")
+    each = {name: tally(train[train["label"] == label][column]) for label, name in LABELS.items()}
+    return f"{each[LABELS[1]]}; Negative: {each[LABELS[0]]} (findings of the training images, and how many)"
+
+
+def _section_words(section: dict[str, Any]) -> str:
+    numbers = "; ".join(f"{NAMES[name]} {interval(section[name])}" for name in _SHOWN)
+    sizes = f"{section['n_positive']} Positive, {section['n_negative']} Negative; {section['n_patients']} patients"
+    return f"{numbers} ({count(section['n'], 'image')}: {sizes})"
+
+
+def _internal(record: RunRecord) -> str:
+    section = record.section("test")
+    if section is None:
+        return f"{NOT_CHECKED}: no test image was evaluated"
+    return f"{'SYNTHETIC: ' if record.synthetic else ''}{_section_words(section)}"
+
+
+def _on_test(record: RunRecord) -> str:
+    section = record.section("test")
+    if section is None:
+        return f"How often it is right: {NOT_CHECKED} (no test image was evaluated)."
+    where = "its SYNTHETIC test images" if record.synthetic else "its own test images"
+    numbers = " and ".join(f"{name} {interval(section[name])}" for name in ("sensitivity", "specificity"))
+    return f"On {where} ({section['n']} of {section['n_patients']} patients): {numbers}, with 95 % intervals."
+
+
+def _external(record: RunRecord) -> list[tuple[str, str]]:
+    found = companions.find_evaluations(record)
+    if not found:
+        command = f"`python src/evaluate.py ckpt_path={shown_path(record.folder)} data=… split=all`"
+        return [("Other hospitals", f"{NOT_CHECKED}: {command}")]
+    rows = []
+    for each in found[:MOST]:
+        seen = f"; {each.trained} of them known from training" if each.trained else ""
+        marked = "SYNTHETIC: " if each.record.synthetic else ""
+        rows.append((f"Images of {each.sources}", f"{marked}{_section_words(each.section)}{seen}"))
+    if len(found) > MOST:
+        rows.append(("Other images", f"{len(found) - MOST} more evaluations: see the model card"))
+    return rows
+
+
+def _audit(record: RunRecord) -> str:
+    found = companions.find_audit(record)
+    if found is None:
+        manifest = f"{shown_path(record.folder)}/manifest.csv"
+        return f"{NOT_CHECKED}: `python src/audit.py data=manifest data.source.path={manifest}`"
+    return _verdict(found)
+
+
+def _battery(record: RunRecord) -> str:
+    found = companions.find_probe(record)
+    if found is None:
+        return f"{NOT_CHECKED}: `python src/probe.py ckpt_path={shown_path(record.folder)}`"
+    return _verdict(found)
+
+
+def _verdict(found: Companion) -> str:
+    verdicts = [each for each in found.content.get("verdicts") or [] if isinstance(each, dict)]
+    failed = [str(each.get("check", "")) for each in verdicts if each.get("verdict") == "FAIL"]
+    text = str(found.content.get("verdict", "NOT RECORDED"))
+    if failed:
+        text += f": {', '.join(failed[:MOST])}"
+    return f"{text} ({found.remark})" if found.remark else text
+
+
+def _of_run(record: RunRecord, predictor: Predictor) -> list[str]:
+    """The run's warnings, but for those that the model's own decision gives already."""
+    known = set(predictor.decided.warnings())
+    return [each for each in warnings(record) if each not in known and not each.startswith("left out: ")]
+
+
+def _card(record: RunRecord | None) -> str:
+    if record is None or not (record.folder / CARD).is_file():
+        return ""
+    text = (record.folder / CARD).read_text(encoding="utf-8")
+    if text.startswith("---\n"):  # what model hubs read is no text for people
+        text = text[4:].partition("\n---\n")[2]
+    return render(text, record.folder, f"Model card of {record.folder.resolve().name}")
+
+
+# ------------------------------------------------------------------------------------------------------------ words
+
+
+def marked(text: str) -> str:
+    """A text as HTML: escaped, with the words that must not be overlooked in bold, and commands as code."""
+    pieces = escape(text).split("`")
+    coded = "".join(piece if number % 2 == 0 else f"<code>{piece}</code>" for number, piece in enumerate(pieces))
+    for word in (NOT_CHECKED, "SYNTHETIC", "FAIL", "OFF:"):
+        coded = coded.replace(word, f"<strong>{word}</strong>")
+    return coded
