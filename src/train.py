@@ -34,18 +34,20 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
         from cxrlab.steps import banner, results, saliency
         from cxrlab.steps.assembly import assemble, settle_precision
         from cxrlab.steps.fit import fit
+        from cxrlab.steps.gate import train_gate
         from cxrlab.steps.lungs import train_lungs
 
     environment.reset_peak_memory()
     settle_precision(config.get("trainer"))
-    if config.task == "segment":
-        return train_lungs(config, overrides)
+    of_another_kind = {"segment": train_lungs, "gate": train_gate}
+    if config.task in of_another_kind:
+        return of_another_kind[config.task](config, overrides)
     run = RunFolder(config.output_dir)
     if config.ckpt_path:
         run = RunFolder.of(config.ckpt_path)
         config = run.resume_config(config, overrides)
-        if config.get("task") == "segment":  # absent in runs older than the key
-            return train_lungs(config, overrides)
+        if config.get("task") in of_another_kind:  # absent in runs older than the key
+            return of_another_kind[config.task](config, overrides)
         if run.status() == "finished":
             banner.already_finished(run, config.trainer.max_epochs)
             write_report(run.path)

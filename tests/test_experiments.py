@@ -19,7 +19,8 @@ from cxrlab.train import train
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "conf" / "experiment"
-SWEEPS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem not in ("paper", "lungs"))  # one run each
+SINGLE = ("paper", "lungs", "gate")  # one run each
+SWEEPS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem not in SINGLE)
 CONTROLS = {"control_marker", "control_none", "control_permuted"}
 """On phantoms; their jobs are seeds."""
 REPEATS = {"seeds", "shortcut_battery"}

@@ -267,7 +267,8 @@ SMALLEST = {"alexnet": 64, "bennett": 48, "darkcovidnet": 64, "inception_v3": 80
 """Pixels, for networks that a film of 32 does not get through."""
 
 
-CLASSIFIERS = [model for model in options("model") if model != "lung_unet"]  # which finds lungs: steps/test_lungs.py
+OTHERS = {"lung_unet", "gate_net"}  # which find lungs, and kinds of pictures: steps/test_lungs.py, steps/test_gate.py
+CLASSIFIERS = [model for model in options("model") if model not in OTHERS]
 
 
 @pytest.mark.parametrize("model", CLASSIFIERS)
@@ -331,7 +332,7 @@ def test_every_shipped_option_is_run_by_a_test() -> None:
     assert set(options("callbacks")) - pieces == {"default", "early_stopping"}
     assert set(options("trainer")) == {"auto", "cpu", "ddp", "gpu", "mps"}
     run_by_test_data = {"actualmed", "cohen", "concat", "darkcovidnet", "kermany", "manifest", "which_collection"}
-    run_by_test_lungs = {"lungs"}
+    run_by_test_lungs = {"lungs", "gate"}  # and by test_gate
     assert set(options("data")) == {"folder", "paper", "synthetic"} | run_by_test_data | run_by_test_lungs
     of_several = {"concat", "which_collection"}
     sources = set(options("data")) - of_several - run_by_test_lungs

@@ -2,6 +2,7 @@
 
 from cxrlab.datamodules.augment import Augmentation
 from cxrlab.datamodules.chest_xray import ChestXRayDataModule
+from cxrlab.datamodules.gate_images import GateImagesDataModule
 from cxrlab.datamodules.lung_masks import LungMasksDataModule
 from cxrlab.datamodules.preprocessing import Preprocessing
 from cxrlab.datamodules.sources import (
@@ -25,6 +26,7 @@ __all__ = [
     "ConcatSource",
     "DarkCovidNetSource",
     "FolderSource",
+    "GateImagesDataModule",
     "KermanySource",
     "LungMasksDataModule",
     "ManifestSource",

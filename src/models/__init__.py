@@ -3,6 +3,8 @@
 from cxrlab.models.bennett import Bennett
 from cxrlab.models.classifier import ClassifierModule
 from cxrlab.models.darkcovidnet import DarkCovidNet
+from cxrlab.models.gate_module import GateModule
+from cxrlab.models.gate_net import GateNet
 from cxrlab.models.losses import BinaryCrossEntropy, FocalLoss
 from cxrlab.models.lung_module import LungModule
 from cxrlab.models.lung_unet import LungUnet
@@ -17,6 +19,8 @@ __all__ = [
     "ClassifierModule",
     "DarkCovidNet",
     "FocalLoss",
+    "GateModule",
+    "GateNet",
     "LungModule",
     "LungUnet",
     "PaperCNN",

@@ -43,6 +43,7 @@ MODEL = "model.ckpt"
 LAST = "last.ckpt"
 BEST = "best.ckpt"
 LUNGS = "lungs.ckpt"  # of a run of experiment=lungs
+GATE = "gate.ckpt"  # of a run of experiment=gate
 RESUMABLE = ("trainer.max_epochs", *UNINFLUENTIAL)
 """What may differ when a run is continued: nothing here changes the numbers of an epoch."""
 
@@ -203,6 +204,10 @@ class RunFolder:
         if (self.path / LUNGS).is_file():
             raise CheckpointError(
                 f"{self.path}: a run of experiment=lungs, which calls no image Positive; it is for lungs=…"
+            )
+        if (self.path / GATE).is_file():
+            raise CheckpointError(
+                f"{self.path}: a run of experiment=gate, which calls no image Positive; it is for gate=…"
             )
         why = "it has finished no epoch yet" if self.status() is None else "it was run with keep_weights=false"
         raise CheckpointError(f"{self.path}: no weights in this run folder: {why}")

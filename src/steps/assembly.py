@@ -287,12 +287,18 @@ def _fill_from_checkpoint(config: DictConfig, model: LoadedModel, *, alter: bool
 
 
 def _check_task(config: DictConfig, problems: Problems) -> None:
-    """Refuses what only ``experiment=lungs`` can use: masks are no labels."""
+    """Refuses what only ``experiment=lungs`` and ``experiment=gate`` can use: masks and kinds are no labels."""
     with problems.guard("task"):
-        check_choice("task", config.get("task", "classify"), ("classify", "segment"))
+        check_choice("task", config.get("task", "classify"), ("classify", "segment", "gate"))
     for group, target in (("data", "LungMasksDataModule"), ("model", "LungUnet")):
         if str((config.get(group) or {}).get("_target_", "")).endswith(f".{target}"):
             problems.add(group, f"{target} finds lungs and calls no image Positive; it is for experiment=lungs only")
+    for group, target in (("data", "GateImagesDataModule"), ("model", "GateNet")):
+        if str((config.get(group) or {}).get("_target_", "")).endswith(f".{target}"):
+            problems.add(
+                group,
+                f"{target} tells films from other pictures and calls none Positive; it is for experiment=gate only",
+            )
 
 
 def _find_lungs(config: DictConfig, problems: Problems, datamodule: ChestXRayDataModule | None) -> None:

@@ -15,8 +15,10 @@ from cxrlab.config import build, compose
 from cxrlab.models import TorchvisionNet
 
 ROOT = Path(__file__).parents[2]
-MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml") if path.stem != "lung_unet")
-"""The classifiers; ``lung_unet`` finds lungs, see test_lung_unet.py."""
+MODELS = sorted(
+    path.stem for path in (ROOT / "conf" / "model").glob("*.yaml") if path.stem not in ("lung_unet", "gate_net")
+)
+"""The classifiers; for the others see test_lung_unet.py and test_gate_net.py."""
 SIDES = {"alexnet": 64, "inception_v3": 96}
 OTHER_SIDE = 32
 

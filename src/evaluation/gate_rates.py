@@ -1,0 +1,90 @@
+"""Limits of a gate, and how often it is wrong: arrays in, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cxrlab.errors import check_range
+from cxrlab.evaluation.overlap import mean_with_interval
+from cxrlab.evaluation.statistics import Estimate, wilson
+
+FRONTAL = "frontal"
+LIKELIER = 0.5
+"""Whatever the images say, nothing is accepted below this probability, and nothing refused from it on."""
+
+
+def choose_limits(
+    scores: npt.ArrayLike, kinds: Sequence[str], false_refusal: float = 0.01, false_acceptance: float = 0.01
+) -> tuple[float, float]:
+    """Chooses between which probabilities of a frontal film a gate is in doubt.
+
+    ``a`` is the largest limit below which at most ``false_refusal`` of the frontal films lie; ``b`` the smallest from
+    which on at most ``false_acceptance`` of the others lie, every kind of them counting the same, whatever its number
+    of images. Refused is what lies below ``min(a, 0.5)``, accepted what lies from ``max(a, b, 0.5)`` on. Both rates are
+    so kept, and what looks less like a frontal film than nearly all of them do is never accepted, although no kind of
+    picture that was learned from may need it: a gate meets others.
+
+    Args:
+        scores: Shape (n,): probability of a frontal film, in [0, 1]; below 0 where a rule refuses the image anyway.
+        kinds: Of each of them; at least one ``frontal``.
+        false_refusal: Share of frontal films that may be refused, in [0, 0.5].
+        false_acceptance: Share of the others that may be accepted, in [0, 0.5].
+
+    Returns:
+        ``refuse_below`` and ``accept_from``, in [0, 1].
+
+    Raises:
+        ValueError: An argument is out of range, or there is no frontal film.
+    """
+    check_range("false_refusal", false_refusal, 0, 0.5)
+    check_range("false_acceptance", false_acceptance, 0, 0.5)
+    values, names = np.asarray(scores, np.float64), np.asarray(kinds)
+    if values.ndim != 1 or values.shape != names.shape:
+        raise ValueError(f"scores and kinds must be equally long, got {values.shape} and {names.shape}")
+    frontal = np.sort(values[names == FRONTAL])
+    if not frontal.size:
+        raise ValueError("kinds must hold at least one frontal film")
+    lowest = float(frontal[int(false_refusal * frontal.size)])
+    highest = _accept_from(values, names, false_acceptance)
+    refuse_below = float(np.clip(min(lowest, LIKELIER), 0, 1))
+    return refuse_below, float(np.clip(max(lowest, highest, LIKELIER), refuse_below, 1))
+
+
+def _accept_from(values: npt.NDArray[np.float64], names: npt.NDArray[Any], most: float) -> float:
+    """The smallest limit from which on the mean over kinds of the share of others is small enough."""
+    others = [kind for kind in np.unique(names) if kind != FRONTAL]
+    weights = np.zeros(values.size)
+    for kind in others:
+        weights[names == kind] = 1 / (len(others) * int((names == kind).sum()))
+    order = np.argsort(-values, kind="stable")
+    shares = np.cumsum(weights[order])
+    over = np.flatnonzero(shares > most + 1e-12)
+    # Just above the first one that is too many; ties with it stay out, too.
+    return float(np.nextafter(values[order[over[0]]], 2)) if over.size else 0.0
+
+
+def rate(flags: npt.ArrayLike, people: npt.ArrayLike) -> Estimate:
+    """A share of images with an interval that has a width even at 0 and 1.
+
+    Percentile bootstrap of whole patients; where all or none are flagged, in which case every resample says the same,
+    Wilson's interval with as many trials as there are patients.
+
+    Args:
+        flags: Shape (n,), bool, n at least 1.
+        people: Shape (n,), identifiers.
+
+    Returns:
+        ``{"value", "low", "high", "method"}`` and the counts ``flagged`` and ``images``, ``people``.
+    """
+    flagged, ids = np.asarray(flags, np.bool_), np.asarray(people).astype(str)
+    count = int(np.unique(ids).size)
+    counts = {"flagged": int(flagged.sum()), "images": int(flagged.size), "people": count}
+    if flagged.any() and not flagged.all():
+        return {**mean_with_interval(flagged, ids), **counts}
+    low, high = wilson(count if flagged.all() else 0, count)
+    method = f"Wilson 95%, {count} patients as trials"
+    return {"value": float(flagged.all()), "low": low, "high": high, "method": method, **counts}
