@@ -69,6 +69,7 @@ _EXTRA = frozenset(
 _UNSAFE = "gdcm"
 """Left aside where it is installed: damaged JPEG data make GDCM 3.2 end the whole process."""
 _JPEG_2000 = b"\xff\x4f\xff\x51"  # start of codestream, then the marker of its size
+_UNDEFINED = 0xFFFFFFFF  # the length of compressed pixels, which end with a mark (PS3.5, 7.1.1)
 _RLE_GAIN = 64
 """PackBits, DICOM's run-length code, makes at most 128 bytes of 2."""
 
@@ -154,8 +155,13 @@ def _check(path: str | Path, dataset: Dataset, max_pixels: int) -> None:
     """Refuses by the header what cannot be read, before anything is decoded."""
     if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
         raise DataError(f"{path}: its values (floating point) have no range that means black and white; leave it out")
+    raw = dataset.get_item("PixelData")  # as it stands in the file, and only until it is asked for otherwise
+    claimed = _UNDEFINED if raw is None else getattr(raw, "length", _UNDEFINED)
     if not dataset.get("PixelData"):
         raise DataError(f"{path}: a DICOM file without an image ({_kind(dataset)}), or cut off before it; leave it out")
+    if claimed not in (_UNDEFINED, len(dataset.PixelData)):  # pydicom takes what there is
+        there = f"{len(dataset.PixelData):,} of {claimed:,} bytes of pixels"
+        raise DataError(f"{path}: cut off: {there}; copy it again")
     absent = [keyword for keyword in _NEEDED if dataset.get(keyword) is None]
     if absent:
         raise DataError(f"{path}: a damaged DICOM file: its header lacks {', '.join(absent)}; export it again")

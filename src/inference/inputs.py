@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import io
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from cxrlab.errors import DataError, did_you_mean
 
 PATH = "path"
 """The column of a CSV that holds paths, as in a manifest."""
+_SEPARATORS = (",", ";", "\t")
 _HOW = "input=… takes an image file, a folder, a pattern in quotes ('scans/*.dcm') or a CSV with a column `path`"
 
 
@@ -59,13 +61,10 @@ def list_inputs(given: str | Sequence[str]) -> Listed:
 
 def _one(given: str, left_out: Counter[str]) -> list[str]:
     path = Path(given).expanduser()
-    try:
-        if path.is_dir():
-            return _in_folder(path, left_out)
-        if path.is_file():
-            return _in_csv(path) if path.suffix.lower() == ".csv" else [str(path)]
-    except ValueError as error:  # a zero byte in a name
-        raise DataError(f"{given!r}: no path ({error}); {_HOW}") from None
+    if path.is_dir():
+        return _in_folder(path, left_out)
+    if path.is_file():
+        return _in_csv(path) if path.suffix.lower() == ".csv" else [str(path)]
     if not glob.has_magic(given):
         what = "a link to a file that is not there" if path.is_symlink() else "no such file or folder"
         near = did_you_mean(path.name, _neighbours(path))
@@ -93,7 +92,10 @@ def _in_folder(folder: Path, left_out: Counter[str]) -> list[str]:
 
 def _in_csv(path: Path) -> list[str]:
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, sep=None, engine="python", encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
+        head = text.partition("\n")[0]
+        separator = max(_SEPARATORS, key=head.count)  # pandas would guess, and take any letter of a lone column
+        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, sep=separator)
     except (OSError, ValueError, pd.errors.ParserError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: not a readable CSV ({reason}); {_HOW}") from None

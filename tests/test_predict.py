@@ -1,0 +1,177 @@
+"""python src/predict.py: files in, a table out, killed or not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from cxrlab.config import compose
+from cxrlab.errors import CheckpointError, ConfigError, DataError
+from cxrlab.inference import COLUMNS
+from cxrlab.predict import predict
+from cxrlab.train import train
+
+ROOT = Path(__file__).parent.parent
+TRAINING = [
+    *("trainer=cpu", "trainer.max_epochs=2", "model=paper_cnn_small", "logger=none", "data.image_size=32"),
+    *("data.source.n_train=40", "data.source.n_test=16", "data.source.size=96", "data.val=0.25"),
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished training on phantoms."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    train(compose("train", TRAINING, folder), TRAINING)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scored(run: Path) -> pd.DataFrame:
+    """Its own test images, with the scores that training wrote."""
+    return pd.read_csv(run / "predictions.csv").query("split == 'test'")
+
+
+def look(folder: Path, *typed: str) -> tuple[dict[str, Any], pd.DataFrame]:
+    command = ["accelerator=cpu", *typed]
+    summary, _ = predict(compose("predict", command, folder), command)
+    return summary, pd.read_csv(folder / "predictions.csv", keep_default_na=False)
+
+
+def test_the_scores_are_those_that_training_wrote(run: Path, scored: pd.DataFrame, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text(scored[["path"]].to_csv(index=False))
+    summary, table = look(tmp_path / "out", f"ckpt_path={run}", f"input={tmp_path}/list.csv")
+    assert list(table.columns) == list(COLUMNS)
+    assert list(table["file"]) == list(scored["path"])
+    assert list(table["sha256"]) == list(scored["sha256"])
+    assert np.allclose(table["score"].astype(float), scored["score"], atol=1e-6)
+    assert summary["files"] == summary["looked_at"] == len(scored)
+    assert summary["verdicts"] == {"warn": len(scored)}
+
+
+def test_people_are_told_what_it_is_worth_before_the_first_score(
+    run: Path, scored: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    look(tmp_path / "out", f"ckpt_path={run}", f"input={scored['path'].iloc[0]}")
+    printed = capsys.readouterr().out
+    for said in ("not a medical device", "SYNTHETIC", "no gate", "Positive from a score", "1 file", "predictions.csv"):
+        assert said in printed, said
+
+
+def test_the_same_command_again_looks_at_what_is_new_only(run: Path, scored: pd.DataFrame, tmp_path: Path) -> None:
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for number, path in enumerate(scored["path"].iloc[:4]):
+        (folder / f"{number}.png").write_bytes(Path(path).read_bytes())
+    typed = (f"ckpt_path={run}", f"input={folder}")
+    first, table = look(tmp_path / "out", *typed)
+    assert first["looked_at"] == 4
+    assert look(tmp_path / "out", *typed)[0]["looked_at"] == 0
+    (folder / "4.png").write_bytes(Path(scored["path"].iloc[5]).read_bytes())
+    (folder / "0.png").write_bytes(Path(scored["path"].iloc[6]).read_bytes())
+    summary, again = look(tmp_path / "out", *typed)
+    assert (summary["looked_at"], summary["files"]) == (2, 5)
+    assert list(again["score"].iloc[1:4]) == list(table["score"].iloc[1:4])
+    assert again["score"].iloc[0] != table["score"].iloc[0]
+
+
+def test_another_models_folder_is_left_alone(run: Path, scored: pd.DataFrame, tmp_path: Path) -> None:
+    typed = (f"ckpt_path={run}", f"input={scored['path'].iloc[0]}")
+    look(tmp_path / "out", *typed)
+    with pytest.raises(ConfigError, match=r"another gate; hydra\.run\.dir"):
+        look(tmp_path / "out", *typed, "gate=none")
+
+
+def test_overlays_are_pictures_named_after_bytes(run: Path, scored: pd.DataFrame, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"nothing")
+    typed = (f"ckpt_path={run}", f"input=[{scored['path'].iloc[0]},{bad}]", "saliency=gradcam")
+    _, table = look(tmp_path / "out", *typed)
+    assert list(table["overlay"] == "") == [False, True]
+    picture = cv2.imread(str(tmp_path / "out" / table["overlay"].iloc[0]))
+    assert picture is not None
+    height, width = picture.shape[:2]
+    assert width == 2 * height
+    assert table["sha256"].iloc[0].startswith(Path(table["overlay"].iloc[0]).stem)
+
+
+def test_lines_of_json_for_programs_and_words_for_people(run: Path, scored: pd.DataFrame, tmp_path: Path) -> None:
+    files = list(scored["path"].iloc[:3])
+    done = subprocess.run(
+        [sys.executable, "src/predict.py", f"ckpt_path={run}", f"input=[{','.join(files)}]", "json=true",
+         "accelerator=cpu", f"hydra.run.dir={tmp_path}/out"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["file"] for line in lines] == files
+    assert all(0 <= line["score"] <= 1 for line in lines)
+    assert "not a medical device" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_where_it_stopped(run: Path, scored: pd.DataFrame, tmp_path: Path) -> None:
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    films = [cv2.imread(path) for path in scored["path"].iloc[:4]]
+    for number in range(400):
+        cv2.imwrite(str(folder / f"{number:04d}.png"), cv2.resize(films[number % 4], (700 + number, 700)))
+    typed = [f"ckpt_path={run}", f"input={folder}", "accelerator=cpu"]
+    command = [sys.executable, "src/predict.py", *typed, f"hydra.run.dir={tmp_path}/out", "batch_size=4"]
+    journal = tmp_path / "out" / "predictions.jsonl"
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not (journal.is_file() and journal.read_bytes().count(b"\n") >= 20) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    before = journal.read_bytes().count(b"\n")
+    assert 20 <= before < 400
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"{before} files had been looked at before" in done.stdout
+    table = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    assert list(table["file"]) == sorted(map(str, folder.iterdir()))
+    whole, _ = predict(compose("predict", typed, tmp_path / "whole"), typed)
+    assert whole["looked_at"] == 400
+    fresh = pd.read_csv(tmp_path / "whole" / "predictions.csv")
+    assert np.allclose(fresh["score"], table["score"], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("typed", "kind", "says"),
+    [
+        (["input=nowhere"], DataError, "nowhere: no such file or folder"),
+        (["input=.", "batch_size=0"], ConfigError, r"batch_size must be a whole number in \[1, 4096\]"),
+        (["input=.", "accelerator=tpu"], ConfigError, "accelerator must be one of"),
+        (["input=.", "precision=8"], ConfigError, "precision must be one of"),
+        (["input=.", "json=perhaps"], ConfigError, "json must be one of"),
+        (["input=.", "saliency=gradcam", "saliency.layer=nope"], ConfigError, "'nope' is no layer"),
+        (["input=.", "ckpt_path=nowhere"], CheckpointError, "nowhere: no such checkpoint"),
+        (["input=.", "gate=nowhere"], CheckpointError, "nowhere"),
+    ],
+)
+def test_mistakes_end_in_sentences_and_write_nothing(
+    typed: list[str], kind: type[Exception], says: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "film.png").write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(kind, match=says):
+        look(tmp_path / "out", f"ckpt_path={run}", *typed)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_folder_is_named_after_the_command(run: Path, scored: pd.DataFrame, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "src" / "predict.py"), f"ckpt_path={run}", f"input={scored['path'].iloc[0]}"]
+    for order in (command, [*command[:2], command[3], command[2], "batch_size=2"]):
+        subprocess.run(order, cwd=tmp_path, capture_output=True, check=True)
+    assert len(list((tmp_path / "runs" / "predict").iterdir())) == 1
