@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 
 from cxrlab.config import compose
@@ -123,7 +124,7 @@ def test_lines_of_json_for_programs_and_words_for_people(run: Path, scored: pd.D
 def test_a_killed_run_goes_on_where_it_stopped(run: Path, scored: pd.DataFrame, tmp_path: Path) -> None:
     folder = tmp_path / "scans"
     folder.mkdir()
-    films = [cv2.imread(path) for path in scored["path"].iloc[:4]]
+    films = [film for path in scored["path"].iloc[:4] if (film := cv2.imread(path)) is not None]
     for number in range(400):
         cv2.imwrite(str(folder / f"{number:04d}.png"), cv2.resize(films[number % 4], (700 + number, 700)))
     typed = [f"ckpt_path={run}", f"input={folder}", "accelerator=cpu"]
@@ -175,3 +176,53 @@ def test_the_folder_is_named_after_the_command(run: Path, scored: pd.DataFrame, 
     for order in (command, [*command[:2], command[3], command[2], "batch_size=2"]):
         subprocess.run(order, cwd=tmp_path, capture_output=True, check=True)
     assert len(list((tmp_path / "runs" / "predict").iterdir())) == 1
+
+
+@pytest.fixture
+def film_of_somebody(tmp_path: Path) -> Path:
+    """A DICOM file with a name in it and in its own name."""
+    source = pydicom.data.get_testdata_file("CT_small.dcm", read=True)
+    assert isinstance(source, pydicom.Dataset)
+    source.PatientName, source.PatientID = "Doe^Jane", "MRN\x1b[31m 4711"
+    path = tmp_path / "Doe_Jane.dcm"
+    source.save_as(path)
+    return path
+
+
+def test_dicom_tags_are_columns_where_they_are_asked_for(run: Path, film_of_somebody: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"x")
+    typed = (f"ckpt_path={run}", f"input=[{film_of_somebody},{bad}]", "dicom_tags=[PatientID,StudyDate]")
+    _, table = look(tmp_path / "out", *typed)
+    assert list(table["PatientID"]) == ["MRN[31m 4711", ""]
+    assert table["StudyDate"].iloc[0] == "20040119"
+    written = (tmp_path / "out" / "predictions.csv").read_text()
+    assert "Doe^Jane" not in written
+
+
+def test_deidentify_leaves_no_name_and_says_what_it_dropped(
+    run: Path, film_of_somebody: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, table = look(tmp_path / "out", f"ckpt_path={run}", f"input={film_of_somebody}", "deidentify=true", "json=true")
+    assert list(table["file"]) == list(table["sha256"])
+    dropped = pd.read_csv(tmp_path / "out" / "dropped_tags.csv")
+    assert {"PatientName", "PatientID", "StudyDate", "private"} <= set(dropped["tag"])
+    assert "PixelData" not in set(dropped["tag"])
+    printed = "".join(capsys.readouterr())
+    assert "dropped  names of files, and" in printed
+    for path in (tmp_path / "out").rglob("*"):
+        assert path.is_dir() or not any(name in path.read_bytes() for name in (b"Doe", b"4711", b"Jane")), path
+    assert "Doe" not in printed
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        (["dicom_tags=[PatientIDs]"], r"got 'PatientIDs'; did you mean 'PatientID"),
+        (["dicom_tags=[PixelData]"], "must be keywords of DICOM tags"),
+        (["dicom_tags=[PatientID]", "deidentify=true"], "choose one"),
+    ],
+)
+def test_wrong_tags(typed: list[str], says: str, run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=says):
+        look(tmp_path / "out", f"ckpt_path={run}", "input=.", *typed)

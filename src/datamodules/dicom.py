@@ -7,13 +7,16 @@ import io
 import logging
 import math
 import struct
+import warnings
 import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.datadict import keyword_dict, keyword_for_tag, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.filereader import read_dataset
@@ -37,7 +40,7 @@ from pydicom.uid import (
 )
 from scipy.special import expit
 
-from cxrlab.errors import DataError
+from cxrlab.errors import DataError, did_you_mean
 
 # Nothing else of a file is kept in memory: no name and no date of a patient can get into a message or a table.
 _KEYWORDS = (
@@ -68,6 +71,9 @@ _EXTRA = frozenset(
 """What the decoders of that extra are for."""
 _UNSAFE = "gdcm"
 """Left aside where it is installed: damaged JPEG data make GDCM 3.2 end the whole process."""
+_HEADER = 256  # bytes that tell a DICOM file from others
+_BULKY = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_LONGEST = 1024  # characters of a tag's value in a table
 _JPEG_2000 = b"\xff\x4f\xff\x51"  # start of codestream, then the marker of its size
 _UNDEFINED = 0xFFFFFFFF  # the length of compressed pixels, which end with a mark (PS3.5, 7.1.1)
 _RLE_GAIN = 64
@@ -129,6 +135,62 @@ def read_dicom(path: str | Path, data: bytes, max_pixels: int) -> DicomImage:
         raise
     except Exception as error:  # whatever pydicom meets in a damaged file; its words may quote what the file holds
         raise DataError(f"{path}: a damaged or cut off DICOM file; export it from its archive again") from error
+
+
+def read_tags(path: Path, keywords: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Reads the header of a DICOM file for those who ask for it; nothing else in this project does.
+
+    Args:
+        path: Any file that :func:`read_dicom` could read, or no DICOM file.
+        keywords: Of the tags whose values are wanted, see :func:`check_keywords`.
+
+    Returns:
+        Their values as text, empty where the file has none; and the keywords of all other tags that the file has and
+        :func:`read_dicom` does not keep, in their order, ``private`` for private ones, without any value. Both are
+        empty where the file is no DICOM file, or its header cannot be read.
+    """
+    none = dict.fromkeys(keywords, "")
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEADER)
+        if not is_dicom(head):
+            return none, []
+        with _no_log():
+            dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True)
+            wanted = {keyword: _one_line(dataset.get(keyword)) for keyword in keywords}
+            tags = sorted(dataset.keys())
+    except Exception:  # noqa: BLE001 - whatever a damaged file makes pydicom do; its words may quote what the file holds
+        return none, []
+    names = [keyword_for_tag(tag) or ("private" if tag.is_private else "unknown") for tag in tags]
+    return wanted, [name for name in dict.fromkeys(names) if name not in (*_KEYWORDS, *keywords)]
+
+
+def check_keywords(keywords: Sequence[str]) -> None:
+    """Checks names of DICOM tags.
+
+    Raises:
+        ValueError: One is no keyword of the standard, or is the name of pixels; says which, and what is near.
+    """
+    for keyword in keywords:
+        tag = tag_for_keyword(str(keyword))
+        if tag is None or str(keyword) in _BULKY:
+            near = did_you_mean(str(keyword), keyword_dict)
+            raise ValueError(f"dicom_tags must be keywords of DICOM tags such as PatientID, got {keyword!r}{near}")
+
+
+@contextlib.contextmanager
+def _no_log() -> Iterator[None]:
+    """Warnings would quote what a damaged header holds."""
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _one_line(value: Any) -> str:
+    """A value for one cell of a table: no line break, no escape sequence of a terminal."""
+    text = "" if value is None else " ".join(str(value).split())
+    return "".join(letter for letter in text if letter.isprintable())[:_LONGEST]
 
 
 def _parse(path: str | Path, data: bytes) -> Dataset:

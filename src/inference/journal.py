@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,8 +16,6 @@ from cxrlab.files import write_json, write_text
 from cxrlab.inference.prediction import COLUMNS, Prediction
 
 JOURNAL, TABLE, SETTINGS = "predictions.jsonl", "predictions.csv", "settings.json"
-OVERLAY = "overlay"
-"""The column with the name of a file's overlay, where overlays were asked for."""
 _SIZE, _MODIFIED = "bytes", "modified"
 
 
@@ -38,6 +36,7 @@ class Journal:
     Args:
         folder: Of the predictions; made where needed.
         settings: What decides the rows, as plain values: fingerprints of model and gate, precision, saliency.
+        more: Columns beside those of :class:`Prediction`.
 
     Attributes:
         path: The journal.
@@ -47,11 +46,12 @@ class Journal:
         ConfigError: The folder holds rows that were made under other settings; names them.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], more: Sequence[str] = ()) -> None:
         self.folder = folder
         self.path = folder / JOURNAL
         self.table = folder / TABLE
         self._settings = dict(settings)
+        self._columns = [*COLUMNS, *more]
         self._rows: dict[str, dict[str, Any]] = {}
         self._file: Any = None
 
@@ -95,7 +95,7 @@ class Journal:
                 row = json.loads(line)
             except ValueError:
                 continue
-            if isinstance(row, dict) and set(COLUMNS) <= set(row):
+            if isinstance(row, dict) and set(self._columns) <= set(row):
                 rows[str(row["file"])] = row
         return rows
 
@@ -104,17 +104,17 @@ class Journal:
         row, stamp = self._rows.get(file), _stamp(file)
         return row is not None and stamp is not None and (row.get(_SIZE), row.get(_MODIFIED)) == (*_numbers(stamp),)
 
-    def add(self, prediction: Prediction, overlay: str | None = None) -> dict[str, Any]:
+    def add(self, prediction: Prediction, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Keeps what was said of a file.
 
         Args:
             prediction: The row.
-            overlay: Name of its overlay below the folder, empty where it has none; ``None`` where none are made.
+            more: Values of the further columns.
 
         Returns:
             The row as plain values.
         """
-        row = prediction.as_dict() | ({} if overlay is None else {OVERLAY: overlay})
+        row = prediction.as_dict() | dict(more or {})
         stamp = _stamp(prediction.file)
         size, modified = _numbers(stamp) if stamp else (None, None)
         kept = row | {_SIZE: size, _MODIFIED: modified}
@@ -123,14 +123,28 @@ class Journal:
         self._file.flush()
         return row
 
-    def write_table(self, files: list[str]) -> pd.DataFrame:
+    def write_table(self, files: Sequence[str]) -> pd.DataFrame:
         """Writes the rows of these files that are known, in their order, as CSV; returns them."""
         rows = [self._rows[file] for file in files if file in self._rows]
-        columns = [*COLUMNS, *([OVERLAY] if any(OVERLAY in row for row in rows) else [])]
-        table = pd.DataFrame(rows, columns=columns)
+        table = pd.DataFrame(rows, columns=self._columns)
         # A name that is no text (bytes of another encoding) is written as Python shows it.
         named = table.assign(file=[file.encode(errors="backslashreplace").decode() for file in table["file"]])
         write_text(self.table, named.to_csv(index=False))
+        return table
+
+    def write_nameless(self, files: Sequence[str]) -> pd.DataFrame:
+        """As :meth:`write_table`, with each file known by its SHA-256 alone; the journal, which has names, is removed.
+
+        A file whose bytes could not be read is known by its place in the list.
+        """
+        rows = [
+            {**self._rows[file], "file": self._rows[file]["sha256"] or f"file {number} of the list"}
+            for number, file in enumerate(files, 1)
+            if file in self._rows
+        ]
+        table = pd.DataFrame(rows, columns=self._columns)
+        write_text(self.table, table.to_csv(index=False))
+        self.path.unlink()
         return table
 
 

@@ -281,7 +281,8 @@ class Predictor:
         prepared = self.preprocessing.apply(rgb)
         if not self._lungs_only or self.segment is None:
             return prepared
-        return _LUNGS_ONLY.apply(prepared[None], self.segment(prepared[None]))[0]
+        masked: Image = _LUNGS_ONLY.apply(prepared[None], self.segment(prepared[None]))[0]
+        return masked
 
     def scores(self, prepared: Image) -> Floats:
         """The network's scores, float64 (n,), in [0, 1], of prepared images (n, height, width, channels), uint8."""
@@ -306,7 +307,8 @@ class Predictor:
                 f"{self.model.path}: maps of saliency need gradients, which this file cannot give; use the checkpoint "
                 "that it was exported from, or saliency=none"
             )
-        return saliency(self.network, Preprocessing.to_float(torch.from_numpy(prepared[None])))[0]
+        heat: NDArray[np.float32] = saliency(self.network, Preprocessing.to_float(torch.from_numpy(prepared[None])))[0]
+        return heat
 
 
 def lungs_only(metadata: dict[str, Any], path: Path) -> bool:

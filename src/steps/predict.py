@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,14 @@ from rich.table import Table
 
 from cxrlab.config import Problems, check_names
 from cxrlab.console import short
+from cxrlab.datamodules.dicom import check_keywords, read_tags
 from cxrlab.errors import check_choice, check_range
 from cxrlab.evaluation.saliency_figures import overlay
-from cxrlab.files import write_atomically
+from cxrlab.files import write_atomically, write_text
 from cxrlab.inference import Listed, Prediction, Predictor, load
 from cxrlab.inference.inputs import tally
 from cxrlab.inference.journal import Journal
+from cxrlab.inference.prediction import UNREADABLE
 from cxrlab.models.gate import REFUSE, VERDICTS
 from cxrlab.models.saliency import Saliency
 from cxrlab.reports.markdown import DISCLAIMER, count
@@ -34,10 +36,12 @@ from cxrlab.steps.assembly import check_device, settle_precision
 
 KEYS = (
     *("ckpt_path", "input", "gate", "saliency", "lungs", "batch_size", "accelerator", "precision", "trusted"),
-    *("json", "output_dir"),
+    *("dicom_tags", "deidentify", "json", "output_dir"),
 )
 """The keys of ``conf/predict.yaml``."""
-OVERLAYS = "overlays"
+OVERLAYS, OVERLAY = "overlays", "overlay"
+"""The folder of overlays, and the column with the name of a file's own."""
+DROPPED = "dropped_tags.csv"
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,19 @@ class Plan:
     Attributes:
         saliency: How overlays are made; ``None`` for none.
         console: Where people are told: stdout, or stderr where stdout has a line of JSON per file.
+        tags: Keywords of the DICOM tags whose values are asked for.
+        deidentify: Whether names of files are left out.
     """
 
     saliency: Saliency | None
     console: Console
+    tags: tuple[str, ...] = ()
+    deidentify: bool = False
+
+    @property
+    def columns(self) -> list[str]:
+        """What rows have beside those of a prediction."""
+        return [*([OVERLAY] if self.saliency else []), *self.tags]
 
 
 def check_plan(config: DictConfig) -> Plan:
@@ -66,8 +79,16 @@ def check_plan(config: DictConfig) -> Plan:
     check_names(config, KEYS, problems)
     with problems.guard("batch_size"):
         check_range("batch_size", config.batch_size, 1, 4096, integer=True)
-    with problems.guard("json"):
-        check_choice("json", config.json, (True, False))
+    for key in ("json", "deidentify"):
+        with problems.guard(key):
+            check_choice(key, config[key], (True, False))
+    tags = tuple(map(str, config.dicom_tags or ()))
+    with problems.guard("dicom_tags"):
+        check_keywords(tags)
+        if tags and config.deidentify is True:
+            raise ValueError(
+                "dicom_tags says what to tell of a patient, and deidentify=true to tell nothing; choose one"
+            )
     settle_precision(config)
     if config.precision is None:  # the model's own, which is checked when it is known
         with problems.guard("accelerator"):
@@ -76,7 +97,7 @@ def check_plan(config: DictConfig) -> Plan:
         check_device(config, "", problems)
     saliency = problems.build(config, "saliency") if config.saliency else None
     problems.raise_if_any()
-    return Plan(saliency, Console(stderr=bool(config.json)))
+    return Plan(saliency, Console(stderr=bool(config.json)), tags, config.deidentify is True)
 
 
 def load_predictor(config: DictConfig, plan: Plan) -> Predictor:
@@ -127,24 +148,48 @@ def look_at_files(
         The table, the summary and the journal.
     """
     folder = Path(config.output_dir)
-    journal = Journal(folder, _settings(plan, predictor))
+    journal = Journal(folder, _settings(plan, predictor), plan.columns)
     began = time.monotonic()
     looked_at = 0
+    dropped: Counter[str] = Counter()
     with journal:
         todo = [path for path in listed.paths if not journal.done(path)]
         try:
             for prediction, prepared in _tracked(plan, predictor, todo, config.batch_size):
-                name = (
-                    None if plan.saliency is None else _overlay(plan.saliency, predictor, folder, prediction, prepared)
-                )
-                row = journal.add(prediction, name)
+                more, left = _more(plan, predictor, folder, prediction, prepared)
+                dropped.update(left)
+                row = journal.add(prediction, more)
                 looked_at += 1
                 if config.json:
-                    print(json.dumps(row), file=sys.stdout, flush=True)
+                    shown = {**row, "file": row["sha256"]} if plan.deidentify else row
+                    print(json.dumps(shown), file=sys.stdout, flush=True)
         finally:  # Ctrl-C and a full disk, too, leave a table of what there is
             table = journal.write_table(listed.paths)
+    if plan.deidentify:
+        table = journal.write_nameless(listed.paths)
+        _write_dropped(folder / DROPPED, dropped)
     seconds = time.monotonic() - began
-    return table, _summary(table, looked_at, seconds), journal
+    return table, _summary(table, looked_at, seconds) | {"dropped": dict(dropped)}, journal
+
+
+def _more(
+    plan: Plan, predictor: Predictor, folder: Path, prediction: Prediction, prepared: Any
+) -> tuple[dict[str, str], list[str]]:
+    """The further columns of a file, and the DICOM tags that it has and nothing is told of."""
+    more: dict[str, str] = {}
+    left: list[str] = []
+    if plan.saliency is not None:
+        more[OVERLAY] = _overlay(plan.saliency, predictor, folder, prediction, prepared)
+    if plan.tags or plan.deidentify:
+        readable = prediction.kind != UNREADABLE
+        tags, left = read_tags(Path(prediction.file), plan.tags) if readable else (dict.fromkeys(plan.tags, ""), [])
+        more |= tags
+    return more, left
+
+
+def _write_dropped(path: Path, dropped: Mapping[str, int]) -> None:
+    lines = sorted(dropped.items(), key=lambda each: (-each[1], each[0]))
+    write_text(path, pd.DataFrame(lines, columns=["tag", "files"]).to_csv(index=False))
 
 
 def _tracked(plan: Plan, predictor: Predictor, paths: list[str], batch_size: int) -> Iterator[tuple[Prediction, Any]]:
@@ -168,6 +213,8 @@ def _settings(plan: Plan, predictor: Predictor) -> dict[str, Any]:
         "gate": "off" if predictor.gate is None else predictor.gate.fingerprint or "rules",
         "precision": predictor.model.scorer.words["precision"],
         "saliency": None if saliency is None else {"method": saliency.name, **vars(saliency)},
+        "dicom_tags": list(plan.tags),
+        "deidentified": plan.deidentify,
         "synthetic": predictor.synthetic,
         "notice": f"{DISCLAIMER} A score is no diagnosis.",
     }
@@ -219,6 +266,9 @@ def end(plan: Plan, predictor: Predictor, summary: dict[str, Any], journal: Jour
         each = 1000 * summary["seconds"] / summary["looked_at"]
         _say(plan, f"time     {summary['seconds']:.1f} s, {each:.0f} ms per file")
     _say(plan, f"table    {short(journal.table)}")
+    if plan.deidentify:
+        tags = count(len(summary["dropped"]), "kind") + " of DICOM tags"
+        _say(plan, f"dropped  names of files, and {tags}: {short(journal.folder / DROPPED)}")
     if plan.saliency is not None:
         _say(plan, f"overlays {short(journal.folder / OVERLAYS)}: where evidence for Positive was found, not disease")
 

@@ -74,9 +74,9 @@ def test_the_table_has_the_files_that_are_asked_for_in_their_order(tmp_path: Pat
     assert list(table["score"]) == ["", "0.25"]
 
 
-def test_overlays_have_a_column_where_there_are_any(tmp_path: Path, file: Path) -> None:
-    with Journal(tmp_path / "out", SETTINGS) as journal:
-        journal.add(row(file), "overlays/x.png")
+def test_further_columns(tmp_path: Path, file: Path) -> None:
+    with Journal(tmp_path / "out", SETTINGS, ["overlay"]) as journal:
+        journal.add(row(file), {"overlay": "overlays/x.png"})
         table = journal.write_table([str(file)])
     assert table["overlay"].item() == "overlays/x.png"
 
@@ -100,3 +100,14 @@ def test_rows_of_another_model_are_not_mixed_in(tmp_path: Path, file: Path) -> N
     (tmp_path / "out" / "settings.json").write_text("{")
     with pytest.raises(ConfigError, match="another model, gate"):
         Journal(tmp_path / "out", SETTINGS).__enter__()
+
+
+def test_without_names_a_file_is_known_by_its_bytes(tmp_path: Path, file: Path) -> None:
+    with Journal(tmp_path / "out", SETTINGS) as journal:
+        journal.add(row(file))
+    lost = Prediction(str(tmp_path / "Doe_Jane.dcm"), "", "refuse", "unreadable", "gone", None, None, "", 0.5, "m", "g")
+    with journal:
+        journal.add(lost)
+        table = journal.write_nameless([lost.file, str(file)])
+    assert list(table["file"]) == ["file 1 of the list", "f" * 64]
+    assert not any(b"Doe" in path.read_bytes() for path in (tmp_path / "out").iterdir())
