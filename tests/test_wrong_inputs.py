@@ -41,7 +41,7 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless
 
-from cxrlab import audit, cache, compare, download, evaluate, matrix, probe, report, train
+from cxrlab import audit, cache, compare, download, evaluate, matrix, predict, probe, report, train
 
 ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "docs" / "wrong_inputs.md"
@@ -53,6 +53,7 @@ MAINS: dict[str, Callable[[], None]] = {
     "audit": audit.main,
     "download": download.main,
     "cache": cache.main,
+    "predict": predict.main,
     "probe": probe.main,
     "matrix": matrix.main,
 }
@@ -92,7 +93,7 @@ class Row:
 
     @property
     def command(self) -> list[str]:
-        if self.program in ("evaluate", "probe"):
+        if self.program in ("evaluate", "predict", "probe"):
             return [RUN, "accelerator=cpu", *self.typed]
         if self.program in ("report", "compare", "download", "cache", "matrix"):
             return list(self.typed)
@@ -569,7 +570,7 @@ def nothing_downloaded() -> Iterator[None]:
 KEYS, VALUES, MACHINE = "Keys and options", "Values", "Machine"
 DATA, TABLES, COLLECTED = "Data folder", "Your own table of images", "Public collections"
 FILTERS, SEVERAL, FILES, FOLDERS = "Filters", "Several sources", "Image files", "Run folder"
-REPORTS, CHECKPOINTS = "Reporting and comparing", "Evaluating a checkpoint"
+REPORTS, CHECKPOINTS, USING = "Reporting and comparing", "Evaluating a checkpoint", "Using a model"
 AUDITS, DOWNLOADS, CACHE = "Auditing", "Downloading", "Clearing the cache"
 LUNGS, PROBES, MATRICES = "Lungs, saliency and decisions", "Probing", "Other hospitals"
 NEW = "hydra.run.dir=new"
@@ -1565,6 +1566,140 @@ ROWS = [
         with_run,
         program="evaluate",
         patched=no_gpu,
+    ),
+    Row(USING, "nothing to look at named", ("ckpt_path=run", NEW), ("input", "must be set"), with_run, "predict"),
+    Row(
+        USING,
+        "input that is not there",
+        ("ckpt_path=run", "input=film", NEW),
+        ("film: no such file or folder", "did you mean 'films'?", "a CSV with a column `path`"),
+        with_run,
+        "predict",
+    ),
+    Row(
+        USING,
+        "folder without images",
+        ("ckpt_path=run", "input=texts", NEW),
+        ("texts: no image file there (1 .txt left out)",),
+        lambda folder: (with_run(folder), text_at("texts/a.txt", "x")(folder)),
+        "predict",
+    ),
+    Row(
+        USING,
+        "list without a column of paths",
+        ("ckpt_path=run", "input=list.csv", NEW),
+        ("list.csv: no column `path`", "there are: file, note"),
+        lambda folder: (with_run(folder), text_at("list.csv", "file,note\na.png,\n")(folder)),
+        "predict",
+    ),
+    Row(
+        USING,
+        "pattern that finds nothing",
+        ("ckpt_path=run", "input='films/**/*.dcm'", NEW),
+        ("films/**/*.dcm: no image file there",),
+        with_run,
+        "predict",
+    ),
+    Row(
+        USING,
+        "misspelt key of a prediction",
+        ("ckpt_path=run", "input=films", "+btach_size=8", NEW),
+        ("btach_size", "did you mean 'batch_size'?"),
+        with_run,
+        "predict",
+    ),
+    Row(
+        USING,
+        "pickle that runs code, to predict with",
+        ("ckpt_path=model.ckpt", "input=films"),
+        ("model.ckpt", "refused"),
+        lambda folder: torch.save({"state_dict": Malicious()}, folder / "model.ckpt"),
+        "predict",
+    ),
+    Row(
+        USING,
+        "pickle that runs code, named .onnx",
+        ("ckpt_path=model.onnx", "input=films"),
+        ("model.onnx: not a readable ONNX file",),
+        bytes_at("model.onnx", pickle.dumps({"state_dict": Malicious()})),
+        "predict",
+    ),
+    Row(
+        USING,
+        "gate that is not there",
+        ("ckpt_path=run", "input=films", "gate=runs/gate", NEW),
+        ("runs/gate", "python train.py experiment=gate"),
+        with_run,
+        "predict",
+    ),
+    Row(
+        USING,
+        "gate named in a checkpoint without one",
+        ("ckpt_path=run", "input=films", "gate=run/checkpoints/model.ckpt", NEW),
+        ("model.ckpt: holds no trained gate",),
+        with_run,
+        "predict",
+    ),
+    Row(
+        USING,
+        "checkpoint with a gate from a stranger",
+        ("ckpt_path=model.ckpt", "input=films"),
+        ("model.ckpt: refused: its gate", "'kinds' is missing"),
+        with_checkpoint(lambda checkpoint: checkpoint.update(gate={"format": 1})),
+        "predict",
+    ),
+    Row(
+        USING,
+        "network of an experiment",
+        ("ckpt_path=model.ckpt", "input=films"),
+        ("model.ckpt", "data.alter=centre_black_60", "not for use"),
+        with_checkpoint(lambda checkpoint: checkpoint["cxrlab"]["config"]["data"].update(alter="centre_black_60")),
+        "predict",
+    ),
+    Row(
+        USING,
+        "map of a layer that is none",
+        ("ckpt_path=run", "input=films", "saliency=gradcam", "saliency.layer=conv9", NEW),
+        ("saliency.layer", "'conv9' is no layer"),
+        with_run,
+        "predict",
+    ),
+    Row(
+        USING,
+        "misspelt DICOM tag",
+        ("ckpt_path=run", "input=films", "dicom_tags=[PatientsID]", NEW),
+        ("dicom_tags", "did you mean 'PatientID'?"),
+        with_run,
+        "predict",
+    ),
+    Row(
+        USING,
+        "names wanted and not wanted",
+        ("ckpt_path=run", "input=films", "dicom_tags=[PatientID]", "deidentify=true", NEW),
+        ("dicom_tags", "choose one"),
+        with_run,
+        "predict",
+    ),
+    Row(
+        USING,
+        "folder of predictions of another model",
+        ("ckpt_path=run", "input=films", "hydra.run.dir=scored"),
+        ("scored", "made with another model", "hydra.run.dir=…"),
+        lambda folder: (with_run(folder), text_at("scored/settings.json", '{"model": "f00"}')(folder)),
+        "predict",
+        rewritten=("scored/predict.log",),
+    ),
+    Row(
+        USING,
+        "empty, cut and foreign files among images",
+        ("ckpt_path=run", "input=films", "gate=none", NEW),
+        ("17 files", "unreadable"),
+        lambda folder: (
+            with_run(folder),
+            bytes_at("films/empty.png", b"")(folder),
+        ),
+        "predict",
+        works=True,
     ),
     Row(
         AUDITS,

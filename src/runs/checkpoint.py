@@ -297,11 +297,9 @@ def read_gate(entry: Any, path: Path) -> Gate | None:
     if entry is None:
         return None
     try:
-        if not isinstance(entry, dict):
-            raise ValueError(f"a mapping was expected, got {type(entry).__name__}")
         return Gate.from_entry(entry)
     except ValueError as error:
-        raise CheckpointError(f"{path}: refused: its gate cannot be used ({error}); gate=… names another") from None
+        raise CheckpointError(f"{path}: refused: its {error}") from None
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
