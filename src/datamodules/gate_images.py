@@ -393,12 +393,13 @@ def _cropped(image: Image, rng: np.random.Generator) -> Image:
 
 def _photograph_files() -> list[Path]:
     """The photographs that the installed libraries hold."""
+    folder = _skimage()
     sklearn = Path(str(resources.files("sklearn") / "datasets" / "images"))
-    files = [*(_skimage() / name for name in _PHOTOGRAPHS), *(sklearn / name for name in ("china.jpg", "flower.jpg"))]
+    files = [*(folder / name for name in _PHOTOGRAPHS), *(sklearn / name for name in ("china.jpg", "flower.jpg"))]
     there = [path for path in files if path.is_file()]
     if len(there) < len(files) // 2:
         raise DataError(
-            f"{_skimage()}: only {len(there)} of {len(files)} photographs are there; {_EXTRA.partition(': ')[2]}"
+            f"{folder}: only {len(there)} of {len(files)} photographs are there; {_EXTRA.partition(': ')[2]}"
         )
     return there
 

@@ -1,0 +1,69 @@
+"""Limits of a gate, and how often it is wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cxrlab.evaluation.gate_rates import choose_limits, rate
+
+
+def test_limits_keep_both_rates() -> None:
+    rng = np.random.default_rng(0)
+    scores = np.concatenate([rng.beta(8, 2, 1000), rng.beta(2, 6, 800), rng.beta(2, 4, 40)])
+    kinds = np.array(["frontal"] * 1000 + ["ct"] * 800 + ["lateral"] * 40)
+    refuse_below, accept_from = choose_limits(scores, kinds.tolist(), 0.02, 0.03)
+    assert 0 < refuse_below <= 0.5 <= accept_from < 1
+    frontal = scores[kinds == "frontal"]
+    assert (frontal < refuse_below).mean() <= 0.02
+    accepted = [(scores[kinds == kind] >= accept_from).mean() for kind in ("ct", "lateral")]
+    assert np.mean(accepted) <= 0.03 + 1e-9
+    assert np.mean([(scores[kinds == kind] >= accept_from - 0.05).mean() for kind in ("ct", "lateral")]) > 0.03
+
+
+def test_a_rare_kind_counts_as_much_as_a_common_one() -> None:
+    """One of 10 laterals in 2 kinds is 5 %, however many CT slices there are."""
+    scores = np.concatenate([np.full(100, 0.95), np.full(1000, 0.1), np.full(9, 0.1), [0.9]])
+    kinds = ["frontal"] * 100 + ["ct"] * 1000 + ["lateral"] * 10
+    assert choose_limits(scores, kinds, 0, 0.04)[1] == pytest.approx(0.95)
+    low = np.concatenate([np.full(100, 0.6), scores[100:]])
+    assert choose_limits(low, kinds, 0, 0.04)[1] > 0.9
+    assert choose_limits(low, kinds, 0, 0.06)[1] == pytest.approx(0.6)
+
+
+def test_where_all_is_clear_there_is_still_doubt() -> None:
+    """Nothing that was learned from needs it; a gate meets other pictures."""
+    limits = choose_limits([1.0] * 99 + [0.97] * 101 + [0.0] * 50, ["frontal"] * 200 + ["ct"] * 50)
+    assert limits == (0.5, 0.97)
+
+
+def test_what_a_rule_refuses_is_accepted_by_no_limit() -> None:
+    limits = choose_limits([0.9, 0.9, -1.0], ["frontal", "frontal", "photograph"], 0, 0)
+    assert limits == (0.5, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("scores", "kinds", "rates"),
+    [([0.5], ["ct"], (0.01, 0.01)), ([0.5, 0.1], ["frontal"], (0.01, 0.01)), ([0.5], ["frontal"], (0.6, 0.01))],
+)
+def test_what_cannot_be_asked(scores: list[float], kinds: list[str], rates: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match=r"kinds|false_refusal"):
+        choose_limits(scores, kinds, *rates)
+
+
+def test_a_rate_has_a_width_even_at_nothing() -> None:
+    none = rate([False] * 40, np.arange(40) // 2)
+    assert (none["value"], none["low"], none["flagged"], none["images"], none["people"]) == (0.0, 0.0, 0, 40, 20)
+    assert none["high"] == pytest.approx(0.161, abs=0.001)  # of 20 people, not of 40 images
+    every = rate([True] * 40, np.arange(40) // 2)
+    assert (every["value"], every["high"]) == (1.0, 1.0)
+    assert every["low"] == pytest.approx(1 - none["high"])
+
+
+def test_a_rate_in_between_is_resampled_by_person() -> None:
+    flags = np.zeros(100, bool)
+    flags[:10] = True  # all of one person
+    one, ten = rate(flags, np.arange(100) // 10), rate(flags, np.arange(100))
+    assert one["value"] == ten["value"] == 0.1
+    assert one["high"] > ten["high"]
+    assert "patient bootstrap" in one["method"]
