@@ -15,7 +15,21 @@ import pytest
 from cxrlab.imports import quick_imports
 
 ROOT = Path(__file__).resolve().parents[1]
-PROGRAMS = ("train", "evaluate", "probe", "matrix", "report", "compare", "audit", "download", "cache", "sweep")
+PROGRAMS = (
+    "train",
+    "evaluate",
+    "probe",
+    "matrix",
+    "report",
+    "compare",
+    "audit",
+    "download",
+    "cache",
+    "sweep",
+    "predict",
+    "export",
+    "app",
+)
 LARGE = ("torch", "pytorch_lightning", "torchvision", "albumentations", "pandas", "numpy", "cv2", "scipy", "sklearn")
 FOR_SOME_RUNS = ("albumentations", "captum", "monai", "kagglehub", "optuna", "tensorflow")
 

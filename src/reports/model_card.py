@@ -219,7 +219,7 @@ def _limits(record: RunRecord) -> list[str]:
     found = ["diagnosis, triage, screening, or any decision about a person"]
     if record.synthetic:
         return [*found, "images of people: every training image was drawn by a program"]
-    found += [_age_limit(train), *_population_limits(train), _view_limit(train)]
+    found += [_age_limit(train), *_population_limits(train), _view_limit(train, record)]
     if record.labels_are_collections:
         found.append("telling any disease: it was trained to tell two collections of images apart")
     else:
@@ -247,7 +247,7 @@ def _population_limits(train: pd.DataFrame) -> list[str]:
     return found
 
 
-def _view_limit(train: pd.DataFrame) -> str:
+def _view_limit(train: pd.DataFrame, record: RunRecord) -> str:
     views = train["view"] if "view" in train else pd.Series("", train.index)
     known = views[views != ""]
     others = [] if known.isin(_LATERAL).any() else ["lateral views"]
@@ -255,7 +255,12 @@ def _view_limit(train: pd.DataFrame) -> str:
     others += ["photographs of films", "anything that is no chest X-ray"]
     listed = tally(known) if len(known) else NOT_RECORDED
     unknown = f"; view of {len(train) - len(known)} unknown" if 0 < len(known) < len(train) else ""
-    return f"{', '.join(others)} (views in training: {listed}{unknown}). It scores whatever it is given"
+    gate = (
+        "a gate travels with it and refuses most of these" if record.config.get("gate") else "no gate travels with it"
+    )
+    return (
+        f"{', '.join(others)} (views in training: {listed}{unknown}). The network scores whatever it is given; {gate}"
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------- the data
@@ -464,9 +469,13 @@ def _caveats(record: RunRecord) -> str:
 
 def _how_to(record: RunRecord) -> str:
     here = _here(record)
-    code = f'from pathlib import Path\n\nfrom cxrlab.runs import load_model\n\nmodel = load_model(Path("{here}"))'
-    commands = [f"python src/evaluate.py ckpt_path={here} data=… split=all", f"python src/report.py run={here}"]
-    said = "The second command writes report and card anew, with what audits, batteries and evaluations found since."
+    code = f'import cxrlab\n\ntable = cxrlab.load("{here}").predict(["film.png", "film.dcm"])'
+    commands = [
+        f"python src/predict.py ckpt_path={here} input=…",
+        f"python src/evaluate.py ckpt_path={here} data=… split=all",
+        f"python src/report.py run={here}",
+    ]
+    said = "The last command writes report and card anew, with what audits, batteries and evaluations found since."
     blocks = [f"```\n{chr(10).join(commands)}\n```", said, f"```python\n{code}\n```", _CITATIONS]
     return "## How to use and cite it\n\n" + "\n\n".join(blocks)
 
