@@ -235,3 +235,46 @@ def test_a_loop_written_by_hand_trains(way: str, tmp_path: Path, capsys: pytest.
     assert len(printed["ends"]) == 13
     assert printed["ends"] == sorted(printed["ends"])
     assert printed["losses"][-1] < 0.8 * printed["losses"][0]
+
+
+@pytest.fixture(scope="module")
+def exporting() -> ModuleType:
+    return load(FOLDER / "export.py")
+
+
+def test_exports_are_compared_and_timed_side_by_side(
+    exporting: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, threads = tmp_path / "found.json", torch.get_num_threads()
+    tiny = "--models logistic paper_cnn_small --image-size 32 --seconds 0.01 --threads 1"
+    exporting.main([*tiny.split(), "--json", str(path)])
+    assert torch.get_num_threads() == threads
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert found["settings"] == {"image_size": 32, "seconds": 0.01, "threads": 1}
+    assert [result["model"] for result in found["results"]] == ["logistic", "paper_cnn_small"]
+    printed = capsys.readouterr().out
+    for result in found["results"]:
+        assert result["score"] <= 1e-5 < 0.1 < result["spread"]
+        assert result["parameters"] * 4 < result["bytes"]
+        assert f"{result['model']:20}{result['parameters']:12,}" in printed
+        for batch in ("1", "16"):
+            ways = result["latency"][batch]
+            assert list(ways) == ["PyTorch float32", "PyTorch bf16", "ONNX Runtime"]
+            assert f"{ways['PyTorch float32']['ms']:12.2f}{ways['PyTorch bf16']['ratio']:8.2f}" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ("--image-size 0", "--image-size: must be at least 1, got 0"),
+        ("--threads 0", "--threads: must be at least 1, got 0"),
+        ("--seconds -1", "--seconds: must be at least 0"),
+        ("--models lung_unet", "invalid choice: 'lung_unet'"),
+    ],
+)
+def test_exports_that_cannot_be_measured(
+    exporting: ModuleType, arguments: str, complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        exporting.main(arguments.split())
+    assert complaint in capsys.readouterr().err

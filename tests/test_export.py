@@ -1,0 +1,325 @@
+"""``src/export.py``: every format gives PyTorch's scores, holds what is needed, and says what was found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from omegaconf import DictConfig, open_dict
+
+from cxrlab.config import compose
+from cxrlab.datamodules import Preprocessing
+from cxrlab.datamodules.pixels import read_all
+from cxrlab.errors import CheckpointError, ConfigError, DataError, UserError
+from cxrlab.export import export
+from cxrlab.inference import load
+from cxrlab.inference.onnx_file import OnnxScorer
+from cxrlab.inference.parity import Parity
+from cxrlab.inference.torch_files import read_torch_export, read_torchscript
+from cxrlab.models import ClassifierModule, PaperCNN
+from cxrlab.models.gate import KINDS, Gate, Limits
+from cxrlab.models.gate_net import GateNet
+from cxrlab.runs import LoadedModel, load_checkpoint, load_model
+from cxrlab.runs.checkpoint import final_checkpoint
+from cxrlab.steps import export as steps
+from cxrlab.steps.gate import keep
+
+SMALL: dict[str, Any] = {"image_size": 32, "filters": [2, 3, 4], "dense_units": 5}
+
+
+def configured(*overrides: str) -> DictConfig:
+    config = compose("export", overrides, "unused")
+    with open_dict(config):
+        del config.output_dir
+    return config
+
+
+def run_export(*overrides: str) -> tuple[dict[str, Any], steps.Exported]:
+    found, objects = export(configured("latency=false", *overrides), overrides)
+    return found, objects["exported"]
+
+
+def random_gate(seed: int = 0) -> Gate:
+    torch.manual_seed(seed)
+    return Gate(GateNet(len(KINDS), [4, 8]), 32, Limits(0.3, 0.7))
+
+
+def saved(path: Path, gate: Gate | None = None, **changes: Any) -> Path:
+    """A checkpoint with random weights."""
+    torch.manual_seed(0)
+    metadata = {
+        "format": 1,
+        "model": {"_target_": "cxrlab.models.PaperCNN", **SMALL},
+        "config": {"trainer": {"precision": "32-true"}, "data": {"mask": None, "alter": "none"}},
+        "preprocessing": {"height": 32, "width": 32, "channels": 3},
+        "lungs": None,
+        "labels": {"Negative": 0, "Positive": 1},
+        "threshold": 0.5,
+        "data": {"fingerprint": "0" * 64, "synthetic": False, "sources": ["paper"], "images": 8},
+        **changes,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(final_checkpoint(ClassifierModule(PaperCNN(**SMALL), metadata=metadata), "best", gate), path)
+    return path
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return saved(tmp_path / "run" / "checkpoints" / "model.ckpt", random_gate())
+
+
+@pytest.fixture
+def scans(class_folders: Any) -> Path:
+    """Seven images on which a network with random weights gives seven scores."""
+    root = class_folders({"test/NORMAL": 4, "test/PNEUMONIA": 3})
+    assert isinstance(root, Path)
+    return root
+
+
+def pictures(count: int = 5) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+
+
+def scores_of(model: LoadedModel, images: NDArray[np.uint8]) -> NDArray[Any]:
+    with torch.inference_mode():
+        return model.network(Preprocessing.to_float(torch.from_numpy(images))).squeeze(1).sigmoid().numpy()  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("chosen", "suffix"), [("onnx", "onnx"), ("torchscript", "pt"), ("torch_export", "pt2")])
+def test_every_format_has_pytorchs_scores_and_everything_inside(chosen: str, suffix: str, checkpoint: Path) -> None:
+    found, done = run_export(f"ckpt_path={checkpoint}", f"format={chosen}")
+    assert done.path == checkpoint.parents[1] / "export" / f"model.{suffix}"
+    model, images = load_model(checkpoint), pictures()
+    assert model.gate is not None
+    if chosen == "onnx":
+        scorer = OnnxScorer(done.path)
+        metadata, fingerprint, gate, scores = scorer.metadata, scorer.fingerprint, scorer.gate, scorer(images)
+    else:
+        run, contents = (read_torchscript if chosen == "torchscript" else read_torch_export)(done.path)
+        metadata, fingerprint, gate = contents.metadata, contents.fingerprint, contents.gate
+        scores = run(Preprocessing.to_float(torch.from_numpy(images)))[1].detach().numpy()
+    assert scores == pytest.approx(scores_of(model, images), abs=1e-6)
+    assert (metadata, fingerprint) == (model.metadata, model.fingerprint)
+    assert gate is not None
+    assert gate.fingerprint == model.gate.fingerprint
+    assert found["parity"]["images"] == 16
+    assert found["parity"]["what"] == "drawn phantoms"
+    assert found["parity"]["score"] <= 1e-6 < found["parity"]["spread"]
+
+
+def test_the_json_beside_it_says_what_was_found(checkpoint: Path, scans: Path) -> None:
+    found, done = run_export(f"ckpt_path={checkpoint}", f"images={scans}", "max_images=6")
+    assert json.loads(done.json.read_text()) == found
+    assert done.json.name == "model.onnx.json"
+    data = done.path.read_bytes()
+    assert found["bytes"] == len(data)
+    assert found["sha256"] == hashlib.sha256(data).hexdigest()
+    assert found["checkpoint_bytes"] == checkpoint.stat().st_size
+    assert found["fingerprint"] == load_model(checkpoint).fingerprint
+    assert (found["parity"]["images"], found["parity"]["what"]) == (6, str(scans))
+    assert found["parity"]["calls"] == 0
+    assert found["notice"] == "Research software, not a medical device."
+    assert found["latency"] is None
+    assert {path.name for path in done.path.parent.iterdir()} == {"model.onnx", "model.onnx.json"}
+
+
+def test_what_is_told(checkpoint: Path, scans: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = [f"ckpt_path={checkpoint}", f"images={scans}"]
+    found, objects = export(configured(*overrides), overrides)
+    told = capsys.readouterr().out
+    path = objects["exported"].path
+    assert f"export   {path}  0.0" in told
+    assert "images 32 x 32 x 3, threshold 0.5, not calibrated, fingerprint" in told
+    assert "parity   7 images" in told
+    assert f"python src/predict.py ckpt_path={path} input=" in told
+    assert "Research software, not a medical device." in told
+    assert "WARNING" not in told
+    for batch in ("1", "16"):
+        ways = found["latency"][batch]
+        assert list(ways) == ["PyTorch float32", "PyTorch bf16", "ONNX Runtime"]
+        assert ways["PyTorch float32"]["ratio"] == 1
+        for name, way in ways.items():
+            assert way["ms"] > 0
+            assert way["turns"] >= 5
+            assert name in told
+
+
+def test_cautions_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = saved(
+        tmp_path / "model.ckpt",
+        config={"trainer": {"precision": "bf16-mixed"}},
+        data={"synthetic": True},
+        lungs="a" * 64,
+    )
+    run_export(f"ckpt_path={path}")
+    told = capsys.readouterr().out
+    assert "SYNTHETIC: it was trained on drawn phantoms" in told
+    assert "it saw lungs only" in told
+    assert "the checkpoint is used in bf16, the file in float32" in told
+    assert ", no gate" in told
+
+
+def test_an_onnx_file_predicts_what_the_checkpoint_predicts(checkpoint: Path, scans: Path) -> None:
+    path = run_export(f"ckpt_path={checkpoint}", "gate=none")[1].path
+    files = sorted(str(file) for file in scans.rglob("*.png"))
+    ours, theirs = (load(each, gate="none", accelerator="cpu").predict(files) for each in (checkpoint, path))
+    assert ours["score"].nunique() == 7
+    assert theirs["score"].to_numpy() == pytest.approx(ours["score"].to_numpy(), abs=1e-6)
+    different = [
+        column for column in ours if column not in ("score", "probability") and any(ours[column] != theirs[column])
+    ]
+    assert different == []
+
+
+def test_the_output_may_be_a_file_or_a_folder(checkpoint: Path, tmp_path: Path) -> None:
+    assert (
+        run_export(f"ckpt_path={checkpoint}", f"output={tmp_path / 'a' / 'b.onnx'}")[1].path
+        == tmp_path / "a" / "b.onnx"
+    )
+    assert run_export(f"ckpt_path={checkpoint}", f"output={tmp_path / 'c'}")[1].path == tmp_path / "c" / "model.onnx"
+    loose = saved(tmp_path / "loose.ckpt")
+    assert run_export(f"ckpt_path={loose}", "opset=18")[1].path == tmp_path / "export" / "loose.onnx"
+    assert onnx.load(tmp_path / "export" / "loose.onnx").opset_import[0].version == 18
+
+
+def test_a_gate_is_put_into_a_checkpoint_and_taken_out(checkpoint: Path, tmp_path: Path) -> None:
+    bare, other = saved(tmp_path / "bare.ckpt"), random_gate(7)
+    keep(tmp_path / "gate.ckpt", other)
+    path = run_export(f"ckpt_path={bare}", "format=checkpoint", f"gate={tmp_path / 'gate.ckpt'}")[1].path
+    assert path == tmp_path / "export" / "bare.ckpt"
+    before, after = load_model(bare), load_model(path)
+    assert before.gate is None
+    assert after.gate is not None
+    assert after.gate.fingerprint == other.fingerprint
+    assert after.fingerprint == before.fingerprint
+    weights = load_checkpoint(bare)["state_dict"]
+    assert all(torch.equal(value, weights[key]) for key, value in load_checkpoint(path)["state_dict"].items())
+
+    without = run_export(f"ckpt_path={checkpoint}", "format=checkpoint", "gate=none")[1].path
+    assert load_model(checkpoint).gate is not None
+    assert load_model(without).gate is None
+
+
+def test_which_gate_travels(checkpoint: Path) -> None:
+    own = load_model(checkpoint).gate
+    assert steps.chosen_gate(None, own) is own
+    assert steps.chosen_gate("none", own) is None
+    with pytest.raises(UserError, match="nowhere"):
+        steps.chosen_gate("runs/nowhere", own)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["format=onx"],
+            "format must be one of onnx, torchscript, torch_export, checkpoint, got 'onx'; did you mean 'onnx'",
+        ),
+        (["opset=17"], r"opset must be a whole number in \[18, 23\], got 17"),
+        (["opset=20", "format=torchscript"], "opset: only format=onnx has one"),
+        (["output=model.pt"], r"output: a file of format=onnx ends in \.onnx, got model\.pt"),
+        (["format=checkpoint"], "gate: all that format=checkpoint changes: gate=runs/gate puts one in"),
+        (["max_images=0"], r"max_images must be a whole number in \[1, "),
+        (["latency=3"], "latency must be one of True, False, got 3"),
+        (["+imges=x"], "imges: unknown key; did you mean 'images'"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_read(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run_export("ckpt_path=nowhere", *overrides)
+
+
+def test_the_checkpoint_itself_is_never_overwritten(checkpoint: Path) -> None:
+    before = checkpoint.read_bytes()
+    with pytest.raises(ConfigError, match="is the checkpoint itself"):
+        run_export(f"ckpt_path={checkpoint}", "format=checkpoint", "gate=none", f"output={checkpoint}")
+    assert checkpoint.read_bytes() == before
+
+
+def test_a_place_that_cannot_be_written(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ConfigError, match=r"output: .*model\.onnx cannot be written \(.*\); output=… names another"):
+        run_export(f"ckpt_path={checkpoint}", f"output={tmp_path / 'file' / 'model.onnx'}")
+
+
+def test_images_that_cannot_be_read(checkpoint: Path, scans: Path) -> None:
+    (scans / "broken.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"images: 1 of 8 cannot be read, the first: .*broken\.png"):
+        run_export(f"ckpt_path={checkpoint}", f"images={scans}")
+    with pytest.raises(DataError, match="nowhere"):
+        run_export(f"ckpt_path={checkpoint}", "images=nowhere")
+
+
+@pytest.mark.parametrize("chosen", ["onnx", "torchscript"])
+def test_a_file_with_other_scores_never_reaches_its_place(
+    chosen: str, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = run_export(f"ckpt_path={checkpoint}", f"format={chosen}")[1].path
+    before = path.read_bytes()
+    read = steps.read_back
+
+    def off(*arguments: Any) -> Any:
+        run = read(*arguments)
+        return lambda images: tuple(each + np.float32(2e-4) for each in run(images))
+
+    monkeypatch.setattr(steps, "read_back", off)
+    with pytest.raises(
+        CheckpointError, match=r"not written: on 16 images \(drawn phantoms\) its scores differ .* 0\.0001 is"
+    ):
+        run_export(f"ckpt_path={checkpoint}", f"format={chosen}")
+    assert path.read_bytes() == before
+    assert sorted(each.name for each in path.parent.iterdir()) == [path.name, f"{path.name}.json"]
+
+
+def test_a_score_that_is_no_number_is_another_score() -> None:
+    parity = Parity(1, "", float("nan"), 0.0, 0.0, 0, 0.0)
+    with pytest.raises(CheckpointError, match="not written"):
+        steps.check_parity(parity, Path("x.onnx"))
+
+
+def test_the_command_line(checkpoint: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(Path(steps.__file__).parents[1] / "export.py")]
+    arguments = [f"ckpt_path={checkpoint}", f"output={tmp_path / 'm.onnx'}", "latency=false"]
+    done = subprocess.run([*command, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "m.onnx").is_file()
+    wrong = subprocess.run([*command, "ckpt_path=nowhere"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert wrong.returncode == 1
+    assert wrong.stderr.startswith("error: nowhere: no such checkpoint")
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_the_papers_test_images_have_the_same_scores(paper_root: Path, tmp_path: Path) -> None:
+    """Forty films, the paper's own network at 96 pixels, trained for a moment so that its scores mean something."""
+    files = sorted(str(path) for path in (paper_root / "test").rglob("*") if path.is_file())
+    assert len(files) == 40
+    torch.manual_seed(0)
+    network = PaperCNN(96)
+    images = read_all(files, Preprocessing(96, 96)).images
+    batch = Preprocessing.to_float(torch.from_numpy(np.stack([images[row] for row in range(40)])))
+    labels = torch.tensor([float("PNEUMONIA" in file.upper()) for file in files])
+    assert labels.sum() == 20
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    for _ in range(6):
+        optimizer.zero_grad()
+        torch.nn.functional.binary_cross_entropy_with_logits(network(batch)[:, 0], labels).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    path = saved(tmp_path / "model.ckpt", model={"_target_": "cxrlab.models.PaperCNN", "image_size": 96})
+    trained = torch.load(path, weights_only=True)
+    trained["state_dict"] = {f"network.{key}": value for key, value in network.state_dict().items()}
+    trained["cxrlab"]["preprocessing"] = {"height": 96, "width": 96, "channels": 3}
+    torch.save(trained, path)
+    parity = run_export(f"ckpt_path={path}", f"images={paper_root / 'test'}")[1].parity
+    assert parity.images == 40
+    assert parity.score <= 1e-4
+    assert parity.spread > 0.1
+    assert parity.calls == 0
