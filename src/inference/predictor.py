@@ -144,6 +144,10 @@ class Predictor:
                 "nothing checks whether an image is a frontal chest X-ray: the model has no gate; "
                 "`python train.py experiment=gate` trains one, gate=runs/gate names it"
             )
+        elif self.gate.synthetic:
+            found.append(
+                "the gate is SYNTHETIC: it learned frontal films from drawn phantoms, and may refuse real ones"
+            )
         return found
 
     # ------------------------------------------------------------------------------------------------- many files

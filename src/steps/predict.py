@@ -29,7 +29,7 @@ from cxrlab.inference import Listed, Prediction, Predictor, load
 from cxrlab.inference.inputs import tally
 from cxrlab.inference.journal import Journal
 from cxrlab.inference.prediction import UNREADABLE
-from cxrlab.models.gate import REFUSE, VERDICTS
+from cxrlab.models.gate import REFUSE, VERDICTS, Gate
 from cxrlab.models.saliency import Saliency
 from cxrlab.reports.markdown import DISCLAIMER, count
 from cxrlab.steps.assembly import check_device, settle_precision
@@ -123,14 +123,30 @@ def load_predictor(config: DictConfig, plan: Plan) -> Predictor:
 def begin(plan: Plan, predictor: Predictor, listed: Listed) -> None:
     """Says what is used, and what has to be known before the first score."""
     words = predictor.model.scorer.words
-    gate = "off" if predictor.gate is None else predictor.gate.fingerprint[:12] or "rules only"
     _say(plan, f"{DISCLAIMER} A score is no diagnosis.")
     for warning in predictor.warnings():
         _say(plan, f"WARNING  {warning}")
-    _say(plan, f"model    {predictor.name}, fingerprint {predictor.fingerprint[:12]}, gate {gate}")
+    _say(plan, f"model    {predictor.name}, fingerprint {predictor.fingerprint[:12]}")
     _say(plan, f"         {', '.join(map(str, words.values()))}; {_decision(predictor)}")
+    _say(plan, f"gate     {_gate_words(predictor.gate)}")
     left_out = f" (left out by their names: {tally(listed.left_out)})" if listed.left_out else ""
     _say(plan, f"input    {count(len(listed.paths), 'file')}{left_out}")
+
+
+def _gate_words(gate: Gate | None) -> str:
+    """What judges the images, and how often it was wrong on people whom it had not seen."""
+    if gate is None:
+        return "off"
+    if not gate.fingerprint:
+        return "rules only: size, blankness, colour"
+    found = gate.held_out
+    rates = [
+        f"{100 * each['value']:.1f} % [{100 * each['low']:.1f}, {100 * each['high']:.1f}] of {what}"
+        for key, what in (("false_refusal", "frontal films refused"), ("false_acceptance", "other pictures accepted"))
+        if isinstance(each := found.get(key), dict) and None not in (each.get("low"), each.get("high"))
+    ]
+    measured = f", on people held out {', '.join(rates)}" if rates else ""
+    return f"fingerprint {gate.fingerprint[:12]}{measured}"
 
 
 def _decision(predictor: Predictor) -> str:
@@ -271,6 +287,8 @@ def end(plan: Plan, predictor: Predictor, summary: dict[str, Any], journal: Jour
         _say(plan, f"dropped  names of files, and {tags}: {short(journal.folder / DROPPED)}")
     if plan.saliency is not None:
         _say(plan, f"overlays {short(journal.folder / OVERLAYS)}: where evidence for Positive was found, not disease")
+        how = f"python src/probe.py ckpt_path={short(predictor.model.path)} saliency=…"
+        _say(plan, f"         whether such maps show what was learned is NOT CHECKED here; {how} does")
 
 
 def _say(plan: Plan, text: str) -> None:
