@@ -25,7 +25,7 @@ App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
 _ANY = ("0.0.0.0", "::", "")
-_GRADIO = re.compile(r"/|/theme\.css|/(assets|static)/[\w./-]+")
+_GRADIO = re.compile(r"/|/theme\.css|/(assets|static)(/[\w-][\w.-]*)+")
 """What gradio's own page loads; looked through with gradio 6.31."""
 _INLINE = re.compile(rb"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL)
 _HEADERS = (
@@ -72,7 +72,7 @@ class Guard:
             await reply(send, 403, {"error": reason})
         elif path.startswith(("/api/", "/page/")) or path == "/favicon.ico":
             await self._own(scope, receive, send)
-        elif method in ("GET", "HEAD") and _GRADIO.fullmatch(path) and ".." not in path:
+        elif method in ("GET", "HEAD") and _GRADIO.fullmatch(path):
             await self._gradio(_bare(scope, headers), receive, _with_policy(send) if path == "/" else send)
         else:
             await reply(send, 404, {"error": f"{method} {path[:80]}: there is nothing here; the page is at /"})

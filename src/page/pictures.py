@@ -99,7 +99,7 @@ def heat_layer(heat: NDArray[np.float32], seen: Field) -> str:
     part = heat[seen.rows, seen.columns]
     share = part / part.max() if part.max() > 0 else part
     layer = mpl.colormaps["inferno"](share)
-    layer[..., 3] = share**0.5  # clear where nothing is, without hiding what is weak
+    layer[..., 3] = share
     pixels = (layer * 255).round().astype(np.uint8)
     return _address(".png", pixels[..., [2, 1, 0, 3]])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import functools
 import os
@@ -9,6 +10,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +75,9 @@ class Page:
     ) -> None:
         self.known = [worth(predictor) for predictor in desk.predictors]
         self._api = Api(desk, self.known, max_upload_mb=max_upload_mb, max_waiting=max_waiting)
-        self.app: App = Guard(_drawn(self.known, max_upload_mb), self._api, host)
+        with ThreadPoolExecutor(1) as thread:  # in a loop: gradio would make some of its own and never close them
+            drawn = thread.submit(asyncio.run, _drawn(self.known, max_upload_mb)).result()
+        self.app: App = Guard(drawn, self._api, host)
         self._server: Any = None
 
     def serve(self, listening: socket.socket, ready: Callable[[], object] = lambda: None) -> None:
@@ -161,7 +165,7 @@ def _server(settings: Any, ready: Callable[[], object]) -> Any:
     return Server(settings)
 
 
-def _drawn(known: Sequence[Worth], max_upload_mb: float) -> App:
+async def _drawn(known: Sequence[Worth], max_upload_mb: float) -> App:
     """Gradio's application, which shows texts and nothing else: files go to :class:`Api` and never through it."""
     # Before the import, and for everything that it starts.
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(_scratch())}

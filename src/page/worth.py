@@ -207,7 +207,8 @@ def _on_test(record: RunRecord) -> str:
         return f"How often it is right: {NOT_CHECKED} (no test image was evaluated)."
     where = "its SYNTHETIC test images" if record.synthetic else "its own test images"
     numbers = " and ".join(f"{name} {interval(section[name])}" for name in ("sensitivity", "specificity"))
-    return f"On {where} ({section['n']} of {section['n_patients']} patients): {numbers}, with 95 % intervals."
+    method = section["sensitivity"]["method"]  # which says, too, where the intervals are too narrow
+    return f"On {where} ({section['n']} of {section['n_patients']} patients): {numbers}; {method}."
 
 
 def _external(record: RunRecord) -> list[tuple[str, str]]:

@@ -1,0 +1,228 @@
+"""A trained model, a running page, a browser and files to drop: what the tests of the page share."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import shutil
+import struct
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from playwright.sync_api import Browser, sync_playwright
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian
+from sklearn.datasets import load_sample_image
+
+from cxrlab.config import compose
+from cxrlab.evaluation.decision import Decided
+from cxrlab.evaluation.recalibration import Temperature
+from cxrlab.inference import Predictor, load
+from cxrlab.models.classifier import METADATA
+from cxrlab.models.saliency import GradCam
+from cxrlab.models.segmenter import Segmenter
+from cxrlab.page import Desk, Page, open_socket
+from cxrlab.steps.lungs import load_segmenter
+from cxrlab.train import train
+
+PATIENT = "Doe^Jane"
+TRAINING = [
+    *("trainer=cpu", "trainer.max_epochs=1", "model=paper_cnn_small", "logger=none", "data.image_size=32"),
+    *("data.source.n_train=40", "data.source.n_test=16", "data.source.size=96", "data.val=0.4"),
+]
+LUNGS = [
+    *("experiment=lungs", "data.cohen=false", "data.phantoms=24", "data.folds=2", "data.image_size=32"),
+    *("data.batch_size=2", "model.channels=[8,16,16]", "optimizer.lr=0.01", "trainer=cpu", "trainer.max_epochs=8"),
+]
+FITTED = {
+    "images": 16,
+    "patients": 8,
+    "positive_patients": 4,
+    "negative_patients": 4,
+    "threshold_low": 0.45,
+    "threshold_high": 0.55,
+}
+
+
+class Address(NamedTuple):
+    """Where a page is, and what it consists of."""
+
+    host: str
+    port: int
+    page: Page
+    desk: Desk
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}/"
+
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, **headers: str
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and body of an answer; ``Host`` and others are sent as given, ``_`` stands for a hyphen."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.putrequest(method, path, skip_host="Host" in sent, skip_accept_encoding=True)
+        if body is not None and "Content-Length" not in sent:
+            sent["Content-Length"] = str(len(body))
+        for name, value in sent.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        if body:
+            connection.send(body)
+        answer = connection.getresponse()
+        found = answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+        connection.close()
+        return found
+
+
+Serve = Callable[..., AbstractContextManager[Address]]
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished training on phantoms, with a calibration of known numbers: so little training allows none."""
+    folder = tmp_path_factory.mktemp("page") / "runs" / "tiny"
+    train(compose("train", TRAINING, folder), TRAINING)
+    path = folder / "checkpoints" / "model.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint[METADATA] |= Decided(Temperature(0.5), 0.5, "chosen by hand", fitted_on=FITTED).as_dict()
+    torch.save(checkpoint, path)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def other_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another one, not calibrated, which pads films to a square and sees no border."""
+    folder = tmp_path_factory.mktemp("page") / "runs" / "other"
+    typed = [*TRAINING, "seed=1", "data.fit=pad", "data.border=0.05"]
+    train(compose("train", typed, folder), typed)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
+    """Finds the lungs of phantoms."""
+    folder = tmp_path_factory.mktemp("lungs") / "run"
+    train(compose("train", LUNGS, folder), LUNGS)
+    return load_segmenter(str(folder))
+
+
+@pytest.fixture(scope="session")
+def predictor(run: Path) -> Predictor:
+    return load(run, accelerator="cpu")
+
+
+@pytest.fixture(scope="session")
+def other(other_run: Path) -> Predictor:
+    return load(other_run, accelerator="cpu")
+
+
+@pytest.fixture(scope="session")
+def serve() -> Serve:
+    """``with serve(desk, **limits) as address:`` runs a page in a thread."""
+
+    @contextmanager
+    def serve_(desk: Desk, **limits: Any) -> Iterator[Address]:
+        page, ready = Page(desk, **limits), threading.Event()
+        listening = open_socket("127.0.0.1", 0)
+        port = listening.getsockname()[1]
+        thread = threading.Thread(target=page.serve, args=(listening, ready.set))
+        thread.start()
+        try:
+            assert ready.wait(30)
+            yield Address("127.0.0.1", port, page, desk)
+        finally:
+            page.stop()
+            thread.join(30)
+            assert not thread.is_alive()
+
+    return serve_
+
+
+@pytest.fixture(scope="session")
+def site(serve: Serve, predictor: Predictor, segmenter: Segmenter) -> Iterator[Address]:
+    """A page with one model, maps and lungs, which takes little."""
+    desk = Desk([predictor], saliency=GradCam(), segment=segmenter, max_megapixels=50)
+    with serve(desk, max_upload_mb=4) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The Chromium that is on the machine."""
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    path = next((found for name in names if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip(f"NOT CHECKED: no browser here ({', '.join(names)})")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="session")
+def film(run: Path) -> bytes:
+    """A phantom that was drawn for the tests of the model, as PNG."""
+    rows = pd.read_csv(run / "predictions.csv").query("split == 'test'")
+    return Path(str(rows["path"].iloc[0])).read_bytes()
+
+
+@pytest.fixture(scope="session")
+def dicom(film: bytes) -> bytes:
+    """The same pixels as DICOM, with a patient's name in its header."""
+    return as_dicom(np.asarray(cv2.imdecode(np.frombuffer(film, np.uint8), cv2.IMREAD_GRAYSCALE), dtype=np.uint8))
+
+
+@pytest.fixture(scope="session")
+def photograph() -> bytes:
+    """A colour photograph that ships with scikit-learn, as JPEG."""
+    written, data = cv2.imencode(".jpg", load_sample_image("china.jpg")[..., ::-1])
+    assert written
+    return data.tobytes()
+
+
+@pytest.fixture(scope="session")
+def huge() -> bytes:
+    """A PNG of 10,000 x 10,000 pixels in 100 kB, which takes 100 MB as soon as somebody decodes it."""
+    return png_of(10_000, 10_000)
+
+
+def as_dicom(grey: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
+    dataset = Dataset()
+    dataset.SOPClassUID, dataset.SOPInstanceUID = UID("1.2.840.10008.5.1.4.1.1.1.1"), UID("1.2.3")
+    dataset.PatientName, dataset.PatientID, dataset.ViewPosition = PATIENT, "4711", "PA"
+    dataset.Rows, dataset.Columns = grey.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
+    dataset.WindowCenter, dataset.WindowWidth = 128, 256  # every level as it is
+    dataset.PixelData = grey.tobytes() + bytes(grey.size % 2)
+    dataset["PixelData"].VR = "OW"
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A black greyscale PNG, made without its pixels ever being in memory."""
+    packer = zlib.compressobj(9)
+    rows = b"".join([*(packer.compress(bytes(width + 1)) for _ in range(height)), packer.flush()])
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")

@@ -1,0 +1,165 @@
+"""The address for programs: bytes in, JSON out, with limits; nothing is kept, nothing is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
+
+import pytest
+from tests.page.conftest import Address, Serve
+
+from cxrlab.inference import Predictor
+from cxrlab.page import Desk
+from cxrlab.page.case import NO_DIAGNOSIS
+
+
+def test_a_file_becomes_plain_values(site: Address, film: bytes) -> None:
+    status, headers, body = site.ask("POST", "/api/examine", film, X_File_Name="R%C3%B6ntgen.png")
+    said = json.loads(body)
+    assert status == 200
+    assert headers["content-type"] == "application/json; charset=utf-8"
+    assert headers["cache-control"] == "no-store"
+    assert said["file"] == "Röntgen.png"
+    assert said["notice"].startswith("Research software, not a medical device.")
+    assert NO_DIAGNOSIS in said["notice"]
+    assert "card" not in said
+    (row,) = said["predictions"]
+    expected = site.desk.predictors[0].examine("Röntgen.png", film).prediction.as_dict()
+    assert {key: row[key] for key in expected} == expected
+    assert row["synthetic"] is True
+    assert row["calibrated"] is True
+    assert row["model_name"] == "tiny"
+    assert any("sensitivity" in each for each in row["statements"])
+
+
+def test_png_and_dicom_of_the_same_pixels_have_the_same_score(site: Address, film: bytes, dicom: bytes) -> None:
+    scores = {
+        json.loads(site.ask("POST", "/api/examine", data)[2])["predictions"][0]["score"] for data in (film, dicom)
+    }
+    assert len(scores) == 1
+    assert scores != {None}
+
+
+def test_files_that_cannot_be_used_are_rows_with_a_reason(site: Address, huge: bytes, photograph: bytes) -> None:
+    for data, kind, reason in (
+        (b"", "unreadable", "the file is empty (0 bytes)"),
+        (b"GIF89a", "unreadable", "not an image by its content"),
+        (huge, "unreadable", "10000x10000 pixels by its header, over the limit of 50,000,000"),
+        (photograph, "photograph", ""),
+    ):
+        status, _, body = site.ask("POST", "/api/examine", data, X_File_Name="film.png")
+        (row,) = json.loads(body)["predictions"]
+        assert (status, row["verdict"], row["score"], row["label"]) == (200, "refuse", None, "")
+        assert row["kind"] == kind
+        assert reason in row["reason"]
+
+
+def test_an_upload_over_the_limit_is_refused_before_it_is_read(site: Address) -> None:
+    status, headers, body = site.ask("POST", "/api/examine", b"x", Content_Length=str(10**12))
+    assert (status, headers["connection"]) == (413, "close")
+    assert "larger than 4 MB" in json.loads(body)["error"]
+
+
+def test_a_body_that_says_no_length_is_cut_at_the_limit(site: Address) -> None:
+    with socket.create_connection((site.host, site.port)) as connection:
+        head = f"POST /api/examine HTTP/1.1\r\nHost: {site.host}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(head.encode())
+        chunk = b"100000\r\n" + bytes(0x100000) + b"\r\n"
+        sent = 0
+        with contextlib.suppress(OSError):  # reset or broken pipe, as the system has it
+            for _ in range(1000):  # a thousand MB
+                connection.sendall(chunk)
+                sent += 1
+                time.sleep(0.01)
+        assert 3 < sent < 500
+
+
+def test_what_is_announced_and_never_sent_ends_with_the_connection(site: Address) -> None:
+    with socket.create_connection((site.host, site.port)) as connection:
+        connection.sendall(f"POST /api/examine HTTP/1.1\r\nHost: {site.host}\r\nContent-Length: 9\r\n\r\nabc".encode())
+        wait_for(lambda: in_line(site) == 1)
+    wait_for(lambda: in_line(site) == 0)
+
+
+def test_an_upload_that_stands_still_is_given_up(site: Address) -> None:
+    with mock.patch("cxrlab.page.api._PAUSE", 0.2), socket.create_connection((site.host, site.port)) as connection:
+        connection.sendall(f"POST /api/examine HTTP/1.1\r\nHost: {site.host}\r\nContent-Length: 9\r\n\r\nabc".encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
+
+
+def in_line(site: Address) -> int:
+    return int(json.loads(site.ask("GET", "/api/state")[2])["in_line"])
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_one_file_at_a_time_for_a_model_and_a_line_with_an_end(serve: Serve, predictor: Predictor, film: bytes) -> None:
+    inside, most, go = 0, 0, threading.Event()
+    examine = Predictor.examine
+
+    def slow(*arguments: object) -> object:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        go.wait(20)
+        inside -= 1
+        return examine(*arguments)  # type: ignore[arg-type]
+
+    desk = Desk([predictor])
+    with (
+        mock.patch.object(Predictor, "examine", slow),
+        serve(desk, max_waiting=3) as site,
+        ThreadPoolExecutor(3) as pool,
+    ):
+        answers = [pool.submit(site.ask, "POST", "/api/examine", film) for _ in range(3)]
+        wait_for(lambda: in_line(site) == 3)
+        status, headers, body = site.ask("POST", "/api/examine", film)
+        assert (status, headers["retry-after"]) == (503, "2")
+        assert json.loads(body)["error"] == "3 files wait already; send it again in a few seconds"
+        assert site.ask("GET", "/")[0] == 200  # the page itself answers meanwhile
+        go.set()
+        assert [answer.result()[0] for answer in answers] == [200, 200, 200]
+        assert site.ask("POST", "/api/examine", film)[0] == 200
+    assert most == 1
+
+
+def test_what_fails_inside_is_a_sentence_and_names_no_patient(
+    site: Address, film: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with mock.patch.object(Predictor, "prepare", side_effect=RuntimeError("Doe^Jane")), caplog.at_level(logging.ERROR):
+        status, _, body = site.ask("POST", "/api/examine?card=true", film, X_File_Name="jane.png")
+    assert status == 500
+    assert json.loads(body)["error"].startswith("The program failed on this file")
+    assert "RuntimeError at" in caplog.text
+    assert "Doe" not in caplog.text
+    assert "jane" not in caplog.text
+    assert site.ask("POST", "/api/examine", film)[0] == 200
+
+
+@pytest.mark.parametrize("name", ["%", "%4", "%zz", "%ff%fe", "a" * 9000, "%00%0d%0aX: y"])
+def test_a_malformed_name_is_shown_somehow(site: Address, film: bytes, name: str) -> None:
+    status, headers, body = site.ask("POST", "/api/examine", film, X_File_Name=name)
+    assert status == 200
+    assert "x" not in headers
+    assert "\n" not in json.loads(body)["file"]
+
+
+def test_limits_are_checked(predictor: Predictor) -> None:
+    from cxrlab.page import Page
+
+    with pytest.raises(ValueError, match="max_upload_mb"):
+        Page(Desk([predictor]), max_upload_mb=0)
+    with pytest.raises(ValueError, match="max_waiting"):
+        Page(Desk([predictor]), max_waiting=0)
