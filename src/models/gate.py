@@ -62,10 +62,10 @@ _COLOURED = 0.10  # share of such pixels; of those films 0.025 at most, of colou
 _BATCH = 64  # images at a time
 _REASONS = {
     "lateral": "looks like a lateral (side) view; use the frontal film (PA or AP) of the same study",
-    "ct": "looks like a CT slice; use a frontal chest X-ray (PA or AP)",
-    "photograph": "looks like a photograph and not like an X-ray; use the film itself, as its viewer exports it",
-    "document": "looks like a page of text, a plot or a screen; export the film alone, without its surroundings",
-    "pattern": "looks like noise or a pattern; open the file, and export it again if it should be a film",
+    "ct": "looks more like a CT slice than like a chest X-ray; use a frontal film (PA or AP)",
+    "photograph": "looks more like a photograph than like a chest X-ray; use the film itself, as its viewer exports it",
+    "document": "looks more like a page, a plot or a screen than like a chest X-ray; export the film alone",
+    "pattern": "looks more like a pattern than like a chest X-ray; open the file, and export it again if it is a film",
     "inverted": "looks inverted (bone dark, air bright); invert its grey levels and try again",
     "turned_90": "looks turned by 90 degrees clockwise; turn it back (counter-clockwise) and try again",
     "turned_180": "looks upside down; turn it by 180 degrees and try again",
@@ -203,6 +203,17 @@ class Gate:
             return Judgement(WARN, "unknown", _UNCHECKED)
         return judged(scores, self.limits)
 
+    @property
+    def measured(self) -> str:
+        """What was measured on people held out, in a sentence or two; empty where nothing was, or it cannot be read."""
+        try:
+            refused, accepted = self.held_out["false_refusal"], self.held_out["false_acceptance"]
+            told = f"refused {_share(refused)} frontal chest films, accepted {_share(accepted)} other pictures"
+        except (KeyError, TypeError, ValueError):  # a stranger's
+            return ""
+        mark = "SYNTHETIC (drawn phantoms, no patients): " if self.synthetic else ""
+        return f"{mark}on people held out, with 95 % intervals, it {told}"
+
     def as_entry(self) -> dict[str, Any]:
         """Tensors and plain values, as a checkpoint holds them under ``gate``; empty without a network."""
         if self.network is None or self.limits is None:
@@ -312,6 +323,12 @@ def judged(scores: NDArray[np.float64], limits: Limits) -> Judgement:
         return Judgement(REFUSE, likeliest, _REASONS[likeliest], frontal)
     doubt = f"may be {NAMES[other]} ({100 * (1 - frontal):.0f} % doubt that it is a frontal chest film)"
     return Judgement(WARN, likeliest, f"{doubt}; look at the image before you trust its score", frontal)
+
+
+def _share(estimate: Mapping[str, Any]) -> str:
+    """``1 of 1,242 (0.1 % [0.0, 0.3])``."""
+    value, low, high = (100 * float(estimate[name]) for name in ("value", "low", "high"))
+    return f"{int(estimate['flagged']):,} of {int(estimate['images']):,} ({value:.1f} % [{low:.1f}, {high:.1f}])"
 
 
 def _checked_weights(state: Any, network: nn.Module) -> dict[str, Tensor]:
