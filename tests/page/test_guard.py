@@ -183,7 +183,7 @@ def test_the_page_itself_can(site: Address, film: bytes) -> None:
 def test_words_of_a_proxy_change_nothing(site: Address) -> None:
     plain = site.ask("GET", "/")[2]
     forged = {"X_Forwarded_Host": "evil.example", "X_Gradio_Server": "http://evil.example", "Cookie": "a=b"}
-    assert site.ask("GET", "/?deep_link=x&view=api", **forged)[2] == plain
+    assert site.ask("GET", "/?deep_link=x&view=api", None, **forged)[2] == plain
 
 
 def seen_by(guard: Guard, **scope: Any) -> list[Message]:
