@@ -16,11 +16,15 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+import torch
 
 from cxrlab.config import compose
 from cxrlab.errors import CheckpointError, ConfigError, DataError
 from cxrlab.inference import COLUMNS
+from cxrlab.models.gate import KINDS, Gate, Limits
+from cxrlab.models.gate_net import GateNet
 from cxrlab.predict import predict
+from cxrlab.steps.gate import keep
 from cxrlab.train import train
 
 ROOT = Path(__file__).parent.parent
@@ -92,6 +96,18 @@ def test_another_models_folder_is_left_alone(run: Path, scored: pd.DataFrame, tm
     look(tmp_path / "out", *typed)
     with pytest.raises(ConfigError, match=r"another gate; hydra\.run\.dir"):
         look(tmp_path / "out", *typed, "gate=none")
+
+
+def test_a_training_lets_its_gate_travel_with_the_weights(scored: pd.DataFrame, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    gate = Gate(GateNet(len(KINDS), [4, 4]), 64, Limits(0, 0), {"n": 1})
+    keep(tmp_path / "gate.ckpt", gate)
+    typed = [*TRAINING, "trainer.max_epochs=1", f"gate={tmp_path}/gate.ckpt"]
+    train(compose("train", typed, tmp_path / "run"), typed)
+    _, table = look(tmp_path / "out", f"ckpt_path={tmp_path}/run", f"input={scored['path'].iloc[0]}")
+    assert list(table["gate"]) == [gate.fingerprint]
+    assert list(table["verdict"]) == ["accept"]
+    assert "a gate travels with it" in (tmp_path / "run" / "model_card.md").read_text()
 
 
 def test_overlays_are_pictures_named_after_bytes(run: Path, scored: pd.DataFrame, tmp_path: Path) -> None:

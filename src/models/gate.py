@@ -111,6 +111,8 @@ class Limits:
     def __post_init__(self) -> None:
         check_range("refuse_below", self.refuse_below, 0, 1)
         check_range("accept_from", self.accept_from, self.refuse_below, 1)
+        for name in ("refuse_below", "accept_from"):  # 0 is 0.0, for the fingerprint too
+            object.__setattr__(self, name, float(getattr(self, name)))
 
     def verdict(self, frontal: float) -> str:
         """What becomes of an image with this probability of a frontal film."""

@@ -18,7 +18,8 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from cxrlab.datamodules.sources.phantom import Anatomy, draw
 from cxrlab.models import ClassifierModule, PaperCNN
-from cxrlab.models.gate import Gate
+from cxrlab.models.gate import KINDS, Gate, Limits
+from cxrlab.models.gate_net import GateNet
 from cxrlab.runs.checkpoint import FORMAT, final_checkpoint
 
 SMALL: dict[str, Any] = {"image_size": 32, "filters": [2, 3, 4], "dense_units": 5}
@@ -96,3 +97,10 @@ def dicom() -> Encode:
         return file.getvalue()
 
     return encode
+
+
+@pytest.fixture
+def lenient_gate() -> Gate:
+    """A gate with random weights that accepts whatever no rule refuses."""
+    torch.manual_seed(0)
+    return Gate(GateNet(len(KINDS), [4, 4]), 64, Limits(0, 0), {"n": 1})

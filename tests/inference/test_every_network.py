@@ -15,7 +15,7 @@ from cxrlab.inference.parity import compare
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml") if path.stem != "lung_unet")
-SIDES = {"alexnet": 64, "densenet121": 64, "inception_v3": 160}
+SIDES = {"alexnet": 64, "densenet121": 64, "googlenet": 96, "inception_v3": 160}
 """Where 32 pixels would leave a network one place to look at, or none: rounding is then all that tells images apart."""
 OTHER_SIDE = 32
 QUICK = (

@@ -15,10 +15,11 @@ import cxrlab
 from cxrlab.errors import CheckpointError, ConfigError
 from cxrlab.inference import COLUMNS, Predictor, load
 from cxrlab.models import LungUnet
-from cxrlab.models.gate import Gate, Judgement
+from cxrlab.models.gate import Gate, Judgement, Limits
 from cxrlab.models.saliency import GradCam
 from cxrlab.models.segmenter import Segmenter
 from cxrlab.runs import load_model
+from cxrlab.steps.gate import keep
 
 MakeModel = Callable[..., Path]
 Encode = Callable[..., bytes]
@@ -201,10 +202,29 @@ def test_a_map_of_evidence(make_model: MakeModel, films: Films) -> None:
         predictor.explain(prepared, GradCam(layer="nothing"))
 
 
-@pytest.mark.parametrize(
-    ("asked", "says"),
-    [("nowhere", "nowhere"), ("", "")],
-)
-def test_a_gate_that_is_not_there(asked: str, says: str, make_model: MakeModel) -> None:
-    with pytest.raises(CheckpointError, match=says):
-        load(make_model(), gate=asked)
+def test_a_gate_travels_with_the_weights_and_another_can_be_named(
+    make_model: MakeModel, lenient_gate: Gate, folder: Path, tmp_path: Path
+) -> None:
+    path = make_model("gated.ckpt", gate=lenient_gate)
+    row = next(load(path).look([str(folder / "film_0.png")]))
+    assert (row.verdict, row.kind, row.gate) == ("accept", "frontal", lenient_gate.fingerprint)
+    assert load_model(path).fingerprint == load_model(make_model()).fingerprint  # what it says of an image is the same
+    strict = Gate(lenient_gate.network, 64, Limits(1, 1))
+    keep(tmp_path / "gate.ckpt", strict)
+    refused = next(load(path, gate=str(tmp_path / "gate.ckpt")).look([str(folder / "film_0.png")]))
+    assert (refused.verdict, refused.score, refused.gate) == ("refuse", None, strict.fingerprint)
+    assert next(load(path, gate="none").look([str(folder / "film_0.png")])).verdict == "off"
+
+
+def test_a_gate_from_a_stranger_is_looked_through(make_model: MakeModel, lenient_gate: Gate) -> None:
+    path = make_model(gate=lenient_gate)
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["gate"]["image_size"] = 10**9
+    torch.save(checkpoint, path)
+    with pytest.raises(CheckpointError, match=r"model\.ckpt: refused: its gate: .*image_size"):
+        load(path)
+
+
+def test_a_gate_that_is_not_there(make_model: MakeModel) -> None:
+    with pytest.raises(CheckpointError, match=r"gate=nowhere: no such file or folder; .*experiment=gate"):
+        load(make_model(), gate="nowhere")
