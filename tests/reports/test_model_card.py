@@ -173,6 +173,13 @@ def test_limits_follow_from_the_training_images(run: Run) -> None:
     assert "ward 12 (devices: NOT RECORDED)" in use
 
 
+def test_the_card_says_whether_a_gate_travels_with_the_weights(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    assert "scores whatever it is given; no gate travels with it" in run.card()
+    run.config["gate"] = "runs/gate"
+    assert "a gate travels with it and refuses most of these" in run.card()
+
+
 def test_lateral_films_that_were_trained_on_are_no_limit(run: Run) -> None:
     run.manifest.loc[run.manifest["label"] == 0, "view"] = "L"
     run.manifest["population"] = "adult"
