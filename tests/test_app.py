@@ -16,6 +16,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from omegaconf import DictConfig, open_dict
 
 from cxrlab.app import app
 from cxrlab.config import compose
@@ -35,6 +36,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("app") / "runs" / "tiny"
     train(compose("train", TRAINING, folder), TRAINING)
     return folder
+
+
+def configured(*typed: str) -> DictConfig:
+    config = compose("app", ["accelerator=cpu", *typed], Path())
+    with open_dict(config):
+        del config["output_dir"]  # this program writes nothing
+    return config
 
 
 @contextmanager
@@ -108,7 +116,7 @@ def test_only_this_machine_can_reach_it(run: Path, tmp_path: Path) -> None:
 def test_a_port_that_is_taken_is_told_before_anything_is_loaded(run: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        config = compose("app", [f"ckpt_path={run}", f"port={port}"], run)
+        config = configured(f"ckpt_path={run}", f"port={port}")
         with (
             mock.patch("cxrlab.app.open_desk", side_effect=AssertionError("loaded")),
             pytest.raises(UserError, match=rf"port: {port} on 127\.0\.0\.1 is taken by another program; port=0"),
@@ -132,7 +140,7 @@ def test_a_port_that_is_taken_is_told_before_anything_is_loaded(run: Path) -> No
 )
 def test_mistakes_are_told_at_once(run: Path, typed: list[str], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        app(compose("app", [f"ckpt_path={run}", *typed], run))
+        app(configured(f"ckpt_path={run}", *typed))
 
 
 def test_what_cannot_be_loaded_is_told(run: Path, tmp_path: Path) -> None:
@@ -143,7 +151,7 @@ def test_what_cannot_be_loaded_is_told(run: Path, tmp_path: Path) -> None:
         ([f"ckpt_path={run}", "host=203.0.113.7"], "is no address of this machine"),
     ):
         with pytest.raises((CheckpointError, ConfigError, UserError), match=sentence):
-            app(compose("app", ["port=0", "accelerator=cpu", *typed], run))
+            app(configured("port=0", *typed))
 
 
 def test_without_gradio_the_extra_is_named(run: Path) -> None:
@@ -151,7 +159,7 @@ def test_without_gradio_the_extra_is_named(run: Path) -> None:
         mock.patch.dict(sys.modules, {"gradio": None}),
         pytest.raises(UserError, match=r"pip install 'cxrlab\[app\]' brings it"),
     ):
-        app(compose("app", [f"ckpt_path={run}", "port=0", "accelerator=cpu"], run))
+        app(configured(f"ckpt_path={run}", "port=0"))
 
 
 def test_help_imports_no_large_library(tmp_path: Path) -> None:
@@ -181,7 +189,7 @@ def test_the_browser_is_opened_when_asked_for(run: Path) -> None:
         mock.patch("webbrowser.open", opened.append),
         pytest.raises(Served),
     ):
-        app(compose("app", [f"ckpt_path={run}", "port=0", "open_browser=true", "accelerator=cpu"], run))
+        app(configured(f"ckpt_path={run}", "port=0", "open_browser=true"))
     assert opened
     assert opened[0].startswith("http://127.0.0.1:")
 

@@ -96,8 +96,8 @@ def heat_layer(heat: NDArray[np.float32], seen: Field) -> str:
     Returns:
         A ``data:`` address.
     """
-    part = heat[seen.rows, seen.columns]
-    share = part / part.max() if part.max() > 0 else part
+    share = heat / heat.max() if heat.max() > 0 else heat
+    share = share[seen.rows, seen.columns]  # not before: where black bars were looked at most, the film stays pale
     layer = mpl.colormaps["inferno"](share)
     layer[..., 3] = share
     pixels = (layer * 255).round().astype(np.uint8)
