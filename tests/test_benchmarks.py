@@ -260,7 +260,8 @@ def test_exports_are_compared_and_timed_side_by_side(
         for batch in ("1", "16"):
             ways = result["latency"][batch]
             assert list(ways) == ["PyTorch float32", "PyTorch bf16", "ONNX Runtime"]
-            assert f"{ways['PyTorch float32']['ms']:12.2f}{ways['PyTorch bf16']['ratio']:8.2f}" in printed
+            assert "".join(f"{way['shortest_ms']:8.2f}" for way in ways.values()) in printed
+            assert all(0 < way["shortest_ms"] <= way["ms"] for way in ways.values())
 
 
 @pytest.mark.parametrize(

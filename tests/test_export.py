@@ -33,6 +33,7 @@ from cxrlab.runs.checkpoint import final_checkpoint
 from cxrlab.steps import export as steps
 from cxrlab.steps.gate import keep
 
+ROOT = Path(__file__).resolve().parents[1]
 SMALL: dict[str, Any] = {"image_size": 32, "filters": [2, 3, 4], "dense_units": 5}
 
 
@@ -178,6 +179,26 @@ def test_an_onnx_file_predicts_what_the_checkpoint_predicts(checkpoint: Path, sc
         column for column in ours if column not in ("score", "probability") and any(ours[column] != theirs[column])
     ]
     assert different == []
+
+
+def test_the_recipe_of_the_documentation_needs_no_cxrlab(
+    checkpoint: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = saved(tmp_path / "model.ckpt", preprocessing=Preprocessing(32, 32).as_dict(), calibration=None)
+    run_export(f"ckpt_path={path}", f"output={tmp_path / 'model.onnx'}")
+    text = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    code = text.split("```python\n")[1].partition("```")[0]
+    assert "cxrlab." not in code
+    assert len([line for line in code.splitlines() if line]) <= 10
+    film = next(scans.rglob("*.png"))
+    (tmp_path / "film.png").write_bytes(film.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    exec(compile(code, "docs/export.md", "exec"), {})
+    label, score = capsys.readouterr().out.split()
+    expected = load(path, gate="none", accelerator="cpu").predict([str(film)]).iloc[0]
+    assert label == expected["label"]
+    assert float(score) == pytest.approx(expected["score"], abs=1e-6)
 
 
 def test_the_output_may_be_a_file_or_a_folder(checkpoint: Path, tmp_path: Path) -> None:

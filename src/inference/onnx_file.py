@@ -34,7 +34,7 @@ OPSETS = (18, 23)
 """Versions of ONNX's operators that can be written: PyTorch's exporter begins with 18."""
 SEAL_KEY = "cxrlab.seal"
 _KEYS = (METADATA_KEY, GATE_KEY)
-_AT_ONCE = 64  # images that go through the graph together; more are no faster and take memory
+_AT_ONCE = 64  # images that go through the graph together at most; more are no faster
 _ROOM = 64 * 2**20  # bytes left for the graph and the texts beside the weights
 
 
@@ -93,11 +93,12 @@ class OnnxScorer:
         self.path = Path(path).expanduser()
         onnx, runtime = need("onnx"), need("onnxruntime")
         data = _read(self.path)
-        contents = _looked_through(self.path, onnx, data)
+        contents, numbers = _looked_through(self.path, onnx, data)
         self.metadata: dict[str, Any] = contents.metadata
         self.fingerprint = contents.fingerprint
         self.gate = contents.gate
         self.preprocessing = contents.preprocessing
+        self._at_once = min(_AT_ONCE, onnx_guard.MAX_ELEMENTS // numbers)
         self._session = _session(self.path, runtime, data)
         self._version = runtime.__version__
 
@@ -118,7 +119,8 @@ class OnnxScorer:
                 f"images must be uint8 (n, {height}, {width}, {channels}), got {images.dtype} {images.shape}"
             )
         found = [(np.zeros(0, np.float32), np.zeros(0, np.float32))]
-        found += [self._run(images[start : start + _AT_ONCE]) for start in range(0, len(images), _AT_ONCE)]
+        starts = range(0, len(images), self._at_once)
+        found += [self._run(images[start : start + self._at_once]) for start in starts]
         return np.concatenate([logits for logits, _ in found]), np.concatenate([scores for _, scores in found])
 
     def _run(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -207,8 +209,8 @@ def _read(path: Path) -> bytes:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}); see its permissions") from None
 
 
-def _looked_through(path: Path, onnx: Any, data: bytes) -> Contents:
-    """Checks the graph and reads the texts."""
+def _looked_through(path: Path, onnx: Any, data: bytes) -> tuple[Contents, int]:
+    """Checks the graph and reads the texts; returns these, and how many numbers an image takes."""
     try:
         model = onnx.ModelProto.FromString(data)  # reads no other file, whatever this one names
     except Exception as error:  # protobuf's own class, which is another in another version
@@ -224,8 +226,7 @@ def _looked_through(path: Path, onnx: Any, data: bytes) -> Contents:
             f"{path}: refused: it was changed or damaged after it was exported, and its fingerprint no longer holds; "
             "export the checkpoint again"
         )
-    onnx_guard.check_shapes(path, model, contents.preprocessing.shape)
-    return contents
+    return contents, onnx_guard.check_shapes(path, model, contents.preprocessing.shape)
 
 
 def _session(path: Path, runtime: Any, data: bytes) -> Any:

@@ -17,8 +17,8 @@ from cxrlab.inference.contents import INPUT, OUTPUTS
 
 MAX_BYTES = 2**31 - 1
 """Of a file with its weights inside: protobuf's own limit."""
-MAX_ELEMENTS = 2**28
-"""Of any value that a graph computes for one image: a gigabyte of float32."""
+MAX_ELEMENTS = 2**30
+"""Of all values together that a graph computes: 4 GB of float32, if nothing of it were freed in between."""
 _DOMAINS = ("", "ai.onnx")
 _SMALL = 1024  # elements; the shapes that reshaping and slicing ask for are shorter
 _AGAIN = "export the checkpoint again with `python src/export.py`"
@@ -43,13 +43,16 @@ def check(path: Path, model: Any, size: int) -> None:
             raise _refused(path, f"{node.op_type!r} is an operator of {node.domain!r}, and not of ONNX itself")
 
 
-def check_shapes(path: Path, model: Any, shape: tuple[int, int, int]) -> None:
+def check_shapes(path: Path, model: Any, shape: tuple[int, int, int]) -> int:
     """Refuses a graph whose inputs and outputs are not those of a classifier of such images, or whose values are huge.
 
     Args:
         path: For messages.
         model: ``onnx.ModelProto`` that passed :func:`check`.
         shape: Channels, height and width of one image, by the file's metadata.
+
+    Returns:
+        How many numbers it computes for one image, at least 1 and at most :data:`MAX_ELEMENTS`.
 
     Raises:
         CheckpointError: Names the file, what was found and what to do.
@@ -61,9 +64,12 @@ def check_shapes(path: Path, model: Any, shape: tuple[int, int, int]) -> None:
     outputs = [(name, kind, len(sides)) for name, kind, sides in map(_described, model.graph.output)]
     if outputs != [(name, 1, 1) for name in OUTPUTS]:
         raise _refused(path, f"its outputs must be {' and '.join(OUTPUTS)}, float32 (N,), got {_listed(outputs)}")
-    for name, sides in _inferred(path, model).items():
-        if math.prod(sides) > MAX_ELEMENTS:
-            raise _refused(path, f"{name!r} would have {' x '.join(map(str, sides))} numbers for one image")
+    sizes = {name: math.prod(sides) for name, sides in _inferred(path, model).items()}
+    total = sum(sizes.values())
+    if total > MAX_ELEMENTS:
+        largest = max(sizes, key=lambda name: sizes[name])
+        raise _refused(path, f"it computes {total:,} numbers for one image, {sizes[largest]:,} of them in {largest!r}")
+    return max(1, total)
 
 
 def seal(model: Any, texts: Mapping[str, str]) -> str:
@@ -136,7 +142,7 @@ def _described(value: Any) -> tuple[str, int, tuple[int | None, ...]]:
 
 
 def _inferred(path: Path, model: Any) -> dict[str, tuple[int, ...]]:
-    """Shapes of what the graph computes for one image, as far as they can be known without running it."""
+    """Shapes of everything that the graph computes for one image; all must be known without running it."""
     import onnx
 
     bare = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
@@ -157,8 +163,14 @@ def _inferred(path: Path, model: Any) -> dict[str, tuple[int, ...]]:
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0][:200]
         raise _refused(path, f"its operators do not fit together ({reason})") from None
-    values = map(_described, [*found.graph.value_info, *found.graph.output])
-    return {name: tuple(side for side in sides if side is not None) for name, _, sides in values}
+    known = {name: sides for name, _, sides in map(_described, [*found.graph.value_info, *found.graph.output])}
+    shapes = {}
+    for name in (name for node in model.graph.node for name in node.output if name):
+        sides = known.get(name, (None,))
+        shapes[name] = tuple(side for side in sides if side is not None and side >= 0)
+        if len(shapes[name]) < len(sides):
+            raise _refused(path, f"how large {name!r} becomes cannot be known before it is run")
+    return shapes
 
 
 def _listed(found: Iterable[tuple[Any, ...]]) -> str:

@@ -14,7 +14,9 @@ from cxrlab.inference.onnx_file import OnnxScorer, write_onnx
 from cxrlab.inference.parity import compare
 
 ROOT = Path(__file__).resolve().parents[2]
-MODELS = sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml") if path.stem != "lung_unet")
+MODELS = sorted(
+    path.stem for path in (ROOT / "conf" / "model").glob("*.yaml") if path.stem not in ("lung_unet", "gate_net")
+)
 SIDES = {"alexnet": 64, "densenet121": 64, "googlenet": 96, "inception_v3": 160}
 """Where 32 pixels would leave a network one place to look at, or none: rounding is then all that tells images apart."""
 OTHER_SIDE = 32

@@ -267,6 +267,11 @@ def huge_value(found: Any) -> None:
     found.graph.node.insert(0, helper.make_node("ConstantOfShape", ["huge_shape"], ["huge"]))
 
 
+def size_by_pixels(found: Any) -> None:
+    """How many pixels are not zero, only the image says."""
+    found.graph.node.add(op_type="NonZero", input=["image"], output=["where"])
+
+
 def foreign_operator(found: Any) -> None:
     found.graph.node[0].domain = "com.microsoft"
 
@@ -313,7 +318,11 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "an absolute path": (external("/etc/passwd"), r"lie in another file \(/etc/passwd\)"),
     "another file in a node": (external_constant, r"lie in another file \(\.\./\.\./etc/passwd\)"),
     "weights too large": (huge_weights, "say to be 1099511627776 x 1048576 numbers, more than the file holds"),
-    "a value too large": (huge_value, "'huge' would have 100000 x 100000 x 2500 numbers for one image"),
+    "a value too large": (
+        huge_value,
+        r"it computes 25,000,0\d\d,\d{3},\d{3} numbers for one image, 25,000,000,000,000 of them in 'huge'",
+    ),
+    "a size that pixels decide": (size_by_pixels, "how large 'where' becomes cannot be known before it is run"),
     "a foreign operator": (foreign_operator, "is an operator of 'com.microsoft'"),
     "a foreign domain": (foreign_domain, "wants operators of 'evil.ops'"),
     "control flow": (control_flow, "graphs inside of its graph"),
