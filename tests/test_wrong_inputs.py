@@ -430,6 +430,16 @@ def with_run(folder: Path) -> None:
     shutil.copytree(finished_run(), folder / "run")
 
 
+def with_run_and(more: Callable[[Path], object]) -> Callable[[Path], object]:
+    """A run folder, and what else a row needs."""
+
+    def prepare(folder: Path) -> None:
+        with_run(folder)
+        more(folder)
+
+    return prepare
+
+
 def two_test_sets(folder: Path) -> None:
     """Two runs, the second with another first test image."""
     with_run(folder)
@@ -1581,7 +1591,7 @@ ROWS = [
         "folder without images",
         ("ckpt_path=run", "input=texts", NEW),
         ("texts: no image file there (1 .txt left out)",),
-        lambda folder: (with_run(folder), text_at("texts/a.txt", "x")(folder)),
+        with_run_and(text_at("texts/a.txt", "x")),
         "predict",
     ),
     Row(
@@ -1589,7 +1599,7 @@ ROWS = [
         "list without a column of paths",
         ("ckpt_path=run", "input=list.csv", NEW),
         ("list.csv: no column `path`", "there are: file, note"),
-        lambda folder: (with_run(folder), text_at("list.csv", "file,note\na.png,\n")(folder)),
+        with_run_and(text_at("list.csv", "file,note\na.png,\n")),
         "predict",
     ),
     Row(
@@ -1685,7 +1695,7 @@ ROWS = [
         "folder of predictions of another model",
         ("ckpt_path=run", "input=films", "hydra.run.dir=scored"),
         ("scored", "made with another model", "hydra.run.dir=…"),
-        lambda folder: (with_run(folder), text_at("scored/settings.json", '{"model": "f00"}')(folder)),
+        with_run_and(text_at("scored/settings.json", '{"model": "f00"}')),
         "predict",
         rewritten=("scored/predict.log",),
     ),
@@ -1694,10 +1704,7 @@ ROWS = [
         "empty, cut and foreign files among images",
         ("ckpt_path=run", "input=films", "gate=none", NEW),
         ("17 files", "unreadable"),
-        lambda folder: (
-            with_run(folder),
-            bytes_at("films/empty.png", b"")(folder),
-        ),
+        with_run_and(bytes_at("films/empty.png", b"")),
         "predict",
         works=True,
     ),

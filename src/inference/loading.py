@@ -13,6 +13,7 @@ from cxrlab.inference.scorer import TorchScorer
 from cxrlab.models.gate import Gate
 from cxrlab.models.segmenter import Segmenter
 from cxrlab.runs import load_model
+from cxrlab.runs.auxiliary import load_gate, load_segmenter
 
 NO_GATE = "none"
 LUNGS = "runs/lungs"
@@ -67,8 +68,6 @@ def choose_gate(asked: str | None, own: Gate | None) -> Gate | None:
         return own or Gate()
     if asked == NO_GATE:
         return None
-    from cxrlab.steps.gate import load_gate
-
     return load_gate(asked)
 
 
@@ -98,6 +97,4 @@ def _onnx_model(path: Path) -> tuple[Model, Gate | None]:
 def _segmenter(model: Model, lungs: str) -> Segmenter | None:
     if not lungs_only(model.metadata, model.path):
         return None
-    from cxrlab.steps.lungs import load_segmenter  # its library takes seconds to import, and few models need it
-
     return load_segmenter(lungs)

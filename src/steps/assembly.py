@@ -26,6 +26,7 @@ from cxrlab.models.gate import Gate
 from cxrlab.models.layer_table import LayerTable, layer_table
 from cxrlab.models.saliency import Saliency
 from cxrlab.runs import BackgroundCheckpointIO, LoadedModel, RunFolder, load_model
+from cxrlab.runs.auxiliary import load_gate, load_segmenter
 from cxrlab.steps.devices import check_compile, check_devices
 from cxrlab.steps.quiet import quiet_lightning
 
@@ -304,8 +305,6 @@ def _check_task(config: DictConfig, problems: Problems) -> None:
 def _find_lungs(config: DictConfig, problems: Problems, datamodule: ChestXRayDataModule | None) -> None:
     """Loads what finds lungs, where the data want it."""
     if datamodule is not None and datamodule.needs_lungs:
-        from cxrlab.steps.lungs import load_segmenter  # its library takes seconds to import, and few runs need it
-
         with problems.guard("lungs"):
             datamodule.segment = load_segmenter(config.lungs)
 
@@ -314,8 +313,6 @@ def _load_gate(config: DictConfig, problems: Problems) -> Gate | None:
     """Loads what is to travel with the weights and judge images before they are scored."""
     if not config.get("gate"):  # runs older than the key have none
         return None
-    from cxrlab.steps.gate import load_gate  # few runs need it
-
     with problems.guard("gate"):
         return load_gate(config.gate)
     return None

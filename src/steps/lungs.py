@@ -1,8 +1,7 @@
-"""What finds lungs: training it, measuring it on people it has not seen, and loading it."""
+"""What finds lungs: training it, and measuring it on people it has not seen."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,22 +19,18 @@ from cxrlab.callbacks import History
 from cxrlab.config import Problems, build, check_names
 from cxrlab.console import say, short
 from cxrlab.datamodules import LungMasksDataModule
-from cxrlab.errors import CheckpointError, ConfigError, check_range
+from cxrlab.errors import ConfigError, check_range
 from cxrlab.evaluation.overlap import dice, iou, mean_with_interval
 from cxrlab.files import write_atomically, write_json, write_text
 from cxrlab.models import LungModule, LungUnet, Segmenter
 from cxrlab.reports.lungs_report import Overlay, write_lungs_report
-from cxrlab.runs import RunFolder, load_checkpoint
+from cxrlab.runs import RunFolder
+from cxrlab.runs.auxiliary import LUNGS_ENTRY, LUNGS_FORMAT, load_segmenter
 from cxrlab.runs.folder import LUNGS
 from cxrlab.steps.assembly import KEYS
 from cxrlab.steps.quiet import quiet_lightning
 
-FORMAT = 1
-"""Version of the entry ``lungs`` of a checkpoint."""
-
 _READ = ("data", "model", "optimizer", "scheduler", "trainer", "logger", "task", "seed", "output_dir")
-_ENTRY = "lungs"
-_HOW = "`python train.py experiment=lungs` trains one, `… data.cohen=false data.phantoms=200` on drawn phantoms only"
 _SHOWN = 10  # overlays of either kind
 
 
@@ -97,41 +92,10 @@ def train_lungs(config: DictConfig, overrides: Sequence[str]) -> tuple[dict[str,
     return metrics, {"run": run, "datamodule": datamodule, "segmenter": segmenter}
 
 
-def load_segmenter(lungs: str) -> Segmenter:
-    """Loads what finds lungs.
-
-    Args:
-        lungs: The folder of a finished run of ``experiment=lungs``, a folder above some (the newest finished one is
-            taken), or a ``.ckpt`` file; ``~`` is expanded.
-
-    Raises:
-        CheckpointError: There is none, or the file cannot be used; it may come from a stranger.
-    """
-    path = _locate(str(lungs))
-    checkpoint = load_checkpoint(path)
-    entry = checkpoint.get(_ENTRY)
-    if not isinstance(entry, dict) or entry.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: holds nothing that finds lungs (format {FORMAT}); {_HOW}")
-    try:
-        check_range("image_size", entry["image_size"], 32, 1024, integer=True)
-        with torch.device("meta"):  # no memory is taken by what a stranger's file says of its size
-            network = LungUnet(list(entry["channels"]))
-        if entry["image_size"] % network.multiple:
-            raise ValueError(f"image_size must be a multiple of {network.multiple}, got {entry['image_size']}")
-        network.load_state_dict(checkpoint["state_dict"], assign=True)
-        if any(value.dtype != torch.float32 for value in network.state_dict().values()):
-            raise ValueError("weights must be float32")
-        trained_on = tuple(str(source) for source in entry["sources"])
-        return Segmenter(network, entry["image_size"], path, trained_on)
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{path}: its weights cannot be used ({reason}); {_HOW}") from None
-
-
 def keep(path: Path, network: LungUnet, datamodule: LungMasksDataModule, held_out: dict[str, Any]) -> None:
     """Writes the checkpoint: weights and plain values, all that is needed to find lungs with it."""
     entry = {
-        "format": FORMAT,
+        "format": LUNGS_FORMAT,
         "channels": network.channels,
         "image_size": datamodule.image_size,
         "sources": sorted(datamodule.manifest["source"].unique().tolist()),
@@ -140,27 +104,7 @@ def keep(path: Path, network: LungUnet, datamodule: LungMasksDataModule, held_ou
         "data": {"images": len(datamodule.manifest), "fingerprint": datamodule.fingerprint},
     }
     state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
-    write_atomically(path, lambda file: torch.save({"state_dict": state, _ENTRY: entry}, file))
-
-
-def _locate(lungs: str) -> Path:
-    """The checkpoint that a user means by ``lungs=…``."""
-    given = Path(lungs).expanduser()
-    if given.is_file():
-        return given
-    if not given.exists():
-        raise CheckpointError(f"lungs={lungs}: no such file or folder; {_HOW}")
-    finished = [path for path in given.rglob(LUNGS) if _finished(path.parent)]
-    if not finished:
-        raise CheckpointError(f"lungs={lungs}: no finished run of experiment=lungs in this folder; {_HOW}")
-    return max(finished, key=lambda path: (path.stat().st_mtime_ns, str(path)))
-
-
-def _finished(folder: Path) -> bool:
-    try:
-        return bool(json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["status"] == "finished")
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    write_atomically(path, lambda file: torch.save({"state_dict": state, LUNGS_ENTRY: entry}, file))
 
 
 def _refuse(config: DictConfig, overrides: Sequence[str]) -> None:

@@ -29,6 +29,7 @@ from cxrlab.reports.probe_page import LEAST_CENTRE, VISIBLE, Probe, SourceClassi
 from cxrlab.reports.record import find_runs, mapping, read_run
 from cxrlab.reports.settings import Setting, gather
 from cxrlab.runs import LoadedModel, RunFolder
+from cxrlab.runs.auxiliary import load_segmenter
 from cxrlab.steps import results
 from cxrlab.steps.assembly import EVALUATION_KEYS, assemble_evaluation
 
@@ -163,8 +164,6 @@ def find_lungs(
     try:
         if lungs is None:
             raise ConfigError("lungs=null: nothing finds the lungs; name a run of `python train.py experiment=lungs`")
-        from cxrlab.steps.lungs import load_segmenter  # its library takes seconds to import
-
         segment = load_segmenter(lungs)
     except (ConfigError, CheckpointError) as error:
         if needing and asked:

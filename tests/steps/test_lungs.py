@@ -24,7 +24,7 @@ from cxrlab.datamodules.reading import read_image
 from cxrlab.errors import CheckpointError, ConfigError
 from cxrlab.evaluate import evaluate
 from cxrlab.evaluation.overlap import dice
-from cxrlab.steps.lungs import load_segmenter
+from cxrlab.runs.auxiliary import load_segmenter
 from cxrlab.train import train
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,104 @@
+"""Networks that help a classifier, by the runs that trained them: what finds lungs, and the gate.
+
+A user names one by the run's folder, by a folder above some (the newest finished one is taken), or by a file, which may
+come from a stranger.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from cxrlab.errors import CheckpointError, check_range
+from cxrlab.models import LungUnet
+from cxrlab.models.gate import HOW as HOW_TO_GATE
+from cxrlab.models.gate import Gate
+from cxrlab.models.segmenter import Segmenter
+from cxrlab.runs.checkpoint import GATE as GATE_ENTRY
+from cxrlab.runs.checkpoint import load_checkpoint
+from cxrlab.runs.folder import GATE, LUNGS
+
+LUNGS_FORMAT = 1
+"""Version of the entry ``lungs`` of a checkpoint."""
+LUNGS_ENTRY = "lungs"
+_HOW_TO_LUNGS = (
+    "`python train.py experiment=lungs` trains one, `… data.cohen=false data.phantoms=200` on drawn phantoms only"
+)
+
+
+def load_segmenter(lungs: str) -> Segmenter:
+    """Loads what finds lungs.
+
+    Args:
+        lungs: A run of ``experiment=lungs``, as above; ``~`` is expanded.
+
+    Raises:
+        CheckpointError: There is none, or the file cannot be used.
+    """
+    path = _locate("lungs", lungs, LUNGS, _HOW_TO_LUNGS)
+    checkpoint = load_checkpoint(path)
+    entry = checkpoint.get(LUNGS_ENTRY)
+    if not isinstance(entry, dict) or entry.get("format") != LUNGS_FORMAT:
+        raise CheckpointError(f"{path}: holds nothing that finds lungs (format {LUNGS_FORMAT}); {_HOW_TO_LUNGS}")
+    try:
+        check_range("image_size", entry["image_size"], 32, 1024, integer=True)
+        with torch.device("meta"):  # no memory is taken by what a stranger's file says of its size
+            network = LungUnet(list(entry["channels"]))
+        if entry["image_size"] % network.multiple:
+            raise ValueError(f"image_size must be a multiple of {network.multiple}, got {entry['image_size']}")
+        network.load_state_dict(checkpoint["state_dict"], assign=True)
+        if any(value.dtype != torch.float32 for value in network.state_dict().values()):
+            raise ValueError("weights must be float32")
+        trained_on = tuple(str(source) for source in entry["sources"])
+        return Segmenter(network, entry["image_size"], path, trained_on)
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: its weights cannot be used ({reason}); {_HOW_TO_LUNGS}") from None
+
+
+def load_gate(gate: str) -> Gate:
+    """Loads a trained gate.
+
+    Args:
+        gate: A run of ``experiment=gate``, as above, or a classifier's checkpoint with a gate in it; ``~`` is expanded.
+
+    Raises:
+        CheckpointError: There is none, or the file cannot be used.
+    """
+    path = _locate("gate", gate, GATE, HOW_TO_GATE)
+    entry = load_checkpoint(path).get(GATE_ENTRY)
+    if not isinstance(entry, dict) or not entry:
+        raise CheckpointError(f"{path}: holds no trained gate; {HOW_TO_GATE}")
+    try:
+        return Gate.from_entry(entry)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def _locate(key: str, given: str, name: str, how: str) -> Path:
+    """The checkpoint that a user means.
+
+    Args:
+        key: Of the configuration, ``lungs`` or ``gate``; also the experiment.
+        given: Its value.
+        name: Of the file in a run folder.
+        how: To get one, for messages.
+    """
+    path = Path(given).expanduser()
+    if path.is_file():
+        return path
+    if not path.exists():
+        raise CheckpointError(f"{key}={given}: no such file or folder; {how}")
+    finished = [file for file in path.rglob(name) if _is_finished(file.parent)]
+    if not finished:
+        raise CheckpointError(f"{key}={given}: no finished run of experiment={key} in this folder; {how}")
+    return max(finished, key=lambda file: (file.stat().st_mtime_ns, str(file)))
+
+
+def _is_finished(folder: Path) -> bool:
+    try:
+        return bool(json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["status"] == "finished")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
