@@ -12,6 +12,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cxrlab.errors import CheckpointError
 from cxrlab.inference.contents import INPUT, OUTPUTS
 
@@ -64,7 +67,7 @@ def check_shapes(path: Path, model: Any, shape: tuple[int, int, int]) -> int:
     outputs = [(name, kind, len(sides)) for name, kind, sides in map(_described, model.graph.output)]
     if outputs != [(name, 1, 1) for name in OUTPUTS]:
         raise _refused(path, f"its outputs must be {' and '.join(OUTPUTS)}, float32 (N,), got {_listed(outputs)}")
-    sizes = {name: math.prod(sides) for name, sides in _inferred(path, model).items()}
+    sizes = {name: math.prod(sides) for name, sides in _inferred(path, model, shape).items()}
     total = sum(sizes.values())
     if total > MAX_ELEMENTS:
         largest = max(sizes, key=lambda name: sizes[name])
@@ -141,13 +144,15 @@ def _described(value: Any) -> tuple[str, int, tuple[int | None, ...]]:
     return value.name, tensor.elem_type, sides
 
 
-def _inferred(path: Path, model: Any) -> dict[str, tuple[int, ...]]:
+def _inferred(path: Path, model: Any, shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
     """Shapes of everything that the graph computes for one image; all must be known without running it."""
     import onnx
 
     bare = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
     bare.graph.name = "shapes"
-    bare.graph.node.extend(model.graph.node)
+    nodes, sides_read = _without_sides(model.graph.node, [1, *shape])
+    bare.graph.node.extend(nodes)
+    bare.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in sides_read.items())
     bare.graph.output.extend(model.graph.output)
     bare.graph.input.extend(model.graph.input)
     bare.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
@@ -164,6 +169,7 @@ def _inferred(path: Path, model: Any) -> dict[str, tuple[int, ...]]:
         reason = str(error).strip().partition("\n")[0][:200]
         raise _refused(path, f"its operators do not fit together ({reason})") from None
     known = {name: sides for name, _, sides in map(_described, [*found.graph.value_info, *found.graph.output])}
+    known |= {name: value.shape for name, value in sides_read.items()}
     shapes = {}
     for name in (name for node in model.graph.node for name in node.output if name):
         sides = known.get(name, (None,))
@@ -171,6 +177,24 @@ def _inferred(path: Path, model: Any) -> dict[str, tuple[int, ...]]:
         if len(shapes[name]) < len(sides):
             raise _refused(path, f"how large {name!r} becomes cannot be known before it is run")
     return shapes
+
+
+def _without_sides(nodes: Iterable[Any], sides: list[int]) -> tuple[list[Any], dict[str, NDArray[np.int64]]]:
+    """Nodes but for those that read how many images there are, or how large; and what these say, by name.
+
+    ONNX's own inference follows such numbers into most operators, and not into ``Range``, which ConvNeXt comes with.
+    """
+    rest: list[Any] = []
+    known: dict[str, NDArray[np.int64]] = {}
+    for node in nodes:
+        if node.op_type == "Shape" and list(node.input) == [INPUT]:
+            bounds = {attribute.name: attribute.i for attribute in node.attribute}
+            known[node.output[0]] = np.array(sides[bounds.get("start", 0) : bounds.get("end")], np.int64)
+        elif node.op_type == "Squeeze" and node.input[0] in known and known[node.input[0]].size == 1:
+            known[node.output[0]] = known[node.input[0]].reshape(())
+        else:
+            rest.append(node)
+    return rest, known
 
 
 def _listed(found: Iterable[tuple[Any, ...]]) -> str:
