@@ -12,6 +12,8 @@ from cxrlab.errors import check_range
 
 THUMBNAIL = 128
 """Pixels, the longer side of a thumbnail."""
+_EVEN = 16  # grey levels between the darkest and the lightest pixel of a line that belongs to a frame
+_LEAST = 0.25  # of either side is kept, whatever is even
 _FLAT = 2.0  # grey levels; a spread below this is not stretched any further, or noise would fill a blank image
 
 
@@ -38,11 +40,25 @@ def luma(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY), np.uint8)
 
 
+def unframed(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Without the even lines at the edges, which slides, viewers, collimators and padding leave around a film.
+
+    Args:
+        grey: Shape (height, width), uint8.
+
+    Returns:
+        A part of it, at least a quarter of either side; all of it where a side would be less.
+    """
+    rows = _busy(np.ptp(grey, axis=1))
+    columns = _busy(np.ptp(grey[rows], axis=0))
+    return grey[rows, columns]
+
+
 def square(grey: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
     """One grey image as the network sees it, whatever its brightness and contrast.
 
-    The longer side becomes ``size``, the aspect is kept; mean 0 and standard deviation 1 over the picture; the rest of
-    the square is 0, on both sides alike.
+    Its frame is cut off, the longer side becomes ``size``, the aspect is kept; mean 0 and standard deviation 1 over the
+    picture; the rest of the square is 0, on both sides alike.
 
     Args:
         grey: Shape (height, width), uint8.
@@ -52,13 +68,21 @@ def square(grey: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
         Shape (size, size), float32.
     """
     check_range("size", size, 8, 1024, integer=True)
-    small = _fitted(grey, size).astype(np.float32)
+    small = _fitted(unframed(grey), size).astype(np.float32)
     spread = max(float(small.std()), _FLAT)
     height, width = small.shape
     top, left = (size - height) // 2, (size - width) // 2
     canvas = np.zeros((size, size), np.float32)
     canvas[top : top + height, left : left + width] = (small - small.mean()) / spread
     return canvas
+
+
+def _busy(ranges: NDArray[np.uint8]) -> slice:
+    """From the first to the last line that is not even; all lines where that is too little to be a film."""
+    busy = np.flatnonzero(ranges > _EVEN)
+    if not busy.size or busy[-1] + 1 - busy[0] < _LEAST * ranges.size:
+        return slice(None)
+    return slice(int(busy[0]), int(busy[-1]) + 1)
 
 
 def _fitted(image: NDArray[np.uint8], side: int) -> Any:

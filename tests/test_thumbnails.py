@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cxrlab.thumbnails import luma, square, thumbnail
+from cxrlab.thumbnails import luma, square, thumbnail, unframed
 
 
 @pytest.mark.parametrize(("shape", "expected"), [((400, 200), (128, 64)), ((30, 60), (64, 128)), ((1, 900), (1, 128))])
@@ -29,6 +29,22 @@ def test_brightness_and_contrast_are_taken_away_and_the_rest_is_zero() -> None:
     assert seen[:, 16:48].mean() == pytest.approx(0, abs=1e-5)
     assert seen[:, 16:48].std() == pytest.approx(1, abs=1e-5)
     np.testing.assert_allclose(square(grey // 2, 64), seen, atol=0.02)
+
+
+@pytest.mark.parametrize("shade", [0, 120, 255])
+def test_a_frame_changes_next_to_nothing(shade: int) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (80, 60), dtype=np.uint8)
+    framed = np.full((120, 100), shade, np.uint8)
+    framed[10:90, 30:90] = grey
+    np.testing.assert_array_equal(unframed(framed), grey)
+    np.testing.assert_array_equal(square(framed, 64), square(grey, 64))
+
+
+def test_what_is_nearly_all_frame_is_left_alone() -> None:
+    grey = np.zeros((100, 100), np.uint8)
+    assert unframed(grey).shape == (100, 100)
+    grey[50:60, 50:60] = 255
+    assert unframed(grey).shape == (100, 100)
 
 
 def test_an_image_of_one_grey_level_is_not_divided_by_nothing() -> None:

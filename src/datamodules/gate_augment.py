@@ -33,8 +33,8 @@ def augmented(grey: Grey, kind: str, rng: np.random.Generator) -> Grey:
     """Another picture of the same kind.
 
     Mirrored half of the time (before it is turned: a mirrored film cannot be told from another reliably); then, as
-    :func:`altered`; turned by up to 10 degrees, each side scaled by 0.85 to 1.2 and cut by up to 12 % at either end;
-    gamma 0.55 to 1.8, window, local contrast; bars, letters, blur, noise, and what JPEG leaves.
+    :func:`altered`; turned by up to 15 degrees, each side scaled by 0.8 to 1.25 and cut by up to 12 % at either end;
+    gamma 0.55 to 1.8, window, local contrast; bars and frames, letters, blur, noise, and what JPEG leaves.
 
     Args:
         grey: Shape (height, width), uint8, a thumbnail the right way up.
@@ -53,15 +53,18 @@ def augmented(grey: Grey, kind: str, rng: np.random.Generator) -> Grey:
     grey = altered(grey, kind)
     grey = _cut(_tilted(grey, rng), rng)
     grey = _developed(grey, rng)
+    if rng.random() < 0.12:  # on a screen or a slide, with something written beside it
+        grey = _framed(grey, rng)
+        grey = _with_marks(grey, rng) if rng.random() < 0.5 else grey
     if rng.random() < 0.15:
-        grey = _with_bars(grey, int(rng.choice([0, 0, 255, rng.integers(256)])), rng)
+        grey = _with_bars(grey, _ground(rng), rng)
     return _stored(grey, rng)
 
 
 def _tilted(grey: Grey, rng: np.random.Generator) -> Grey:
     height, width = grey.shape
-    angle = np.deg2rad(rng.uniform(-10, 10) if rng.random() < 0.6 else 0)
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * rng.uniform(0.85, 1.2, 2)
+    angle = np.deg2rad(rng.uniform(-15, 15) if rng.random() < 0.6 else 0)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * rng.uniform(0.8, 1.25, 2)
     middle = np.array([(width - 1) / 2, (height - 1) / 2])
     shift = middle - turn @ middle + rng.uniform(-0.06, 0.06, 2) * (width, height)
     matrix = np.column_stack([turn, shift])
@@ -94,6 +97,12 @@ def _developed(grey: Grey, rng: np.random.Generator) -> Grey:
     return np.asarray(table[grey], np.uint8)
 
 
+def _ground(rng: np.random.Generator) -> int:
+    """A shade for what is beside a film: black half of the time, white, or anything."""
+    shades = (0, 0, 255, int(rng.integers(256)))
+    return shades[int(rng.integers(len(shades)))]
+
+
 def _with_bars(grey: Grey, shade: int, rng: np.random.Generator) -> Grey:
     """Bars of up to 15 % on the sides, one shade."""
     height, width = grey.shape
@@ -102,6 +111,16 @@ def _with_bars(grey: Grey, shade: int, rng: np.random.Generator) -> Grey:
     left, right = (rng.uniform(-0.08, 0.15, 2).clip(0) * width).astype(int)
     framed[:top], framed[height - bottom :], framed[:, :left], framed[:, width - right :] = shade, shade, shade, shade
     return framed
+
+
+def _framed(grey: Grey, rng: np.random.Generator) -> Grey:
+    """On a ground of one shade, up to 30 % wider on every side."""
+    height, width = grey.shape
+    top, bottom = (int(each) for each in rng.uniform(0, 0.3, 2) * height)
+    left, right = (int(each) for each in rng.uniform(0, 0.3, 2) * width)
+    shade = _ground(rng)
+    framed = cv2.copyMakeBorder(grey, top, bottom, left, right, cv2.BORDER_CONSTANT, value=shade)
+    return np.asarray(framed, np.uint8)
 
 
 def _with_marks(grey: Grey, rng: np.random.Generator) -> Grey:

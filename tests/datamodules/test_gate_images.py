@@ -17,6 +17,7 @@ from cxrlab.datamodules import GateImagesDataModule, gate_images
 from cxrlab.datamodules.gate_augment import altered, augmented
 from cxrlab.datamodules.gate_drawings import draw_document, draw_pattern
 from cxrlab.datamodules.gate_images import OF_FRONTAL, SHARES, KindSampler
+from cxrlab.datamodules.reading import read_image
 from cxrlab.errors import DataError
 from cxrlab.thumbnails import luma, square, thumbnail
 
@@ -197,7 +198,7 @@ def test_without_scikit_image_it_says_what_to_install(cache: Path, monkeypatch: 
     def nowhere(name: str) -> Path:
         raise ModuleNotFoundError(name)
 
-    monkeypatch.setattr(gate_images.resources, "files", nowhere)
+    monkeypatch.setattr("importlib.resources.files", nowhere)
     with pytest.raises(DataError, match=r"pip install 'cxrlab\[gate\]'.*data.photographs=false"):
         gate_images._photographs(0)
 
@@ -245,9 +246,8 @@ def test_arguments_out_of_range(changes: dict[str, Any], name: str, cache: Path)
 def test_training_sees_what_the_gate_will_see(cache: Path) -> None:
     images = module("unread", cache, cohen=False, phantoms=6)
     images.setup()
-    path = images.manifest["path"].iat[0]
-    pixels = cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)
-    np.testing.assert_array_equal(images.picture(0), thumbnail(np.asarray(pixels, np.uint8)))
+    pixels = read_image(str(images.manifest["path"].iat[0])).pixels
+    np.testing.assert_array_equal(images.picture(0), thumbnail(pixels))
     assert square(luma(images.picture(0)), 32).shape == (32, 32)
 
 
