@@ -9,22 +9,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from omegaconf import DictConfig
-from torch import nn
 
 from cxrlab.checks.base import Section
 from cxrlab.config import Problems, check_names
 from cxrlab.console import say
-from cxrlab.datamodules import Preprocessing
 from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.alterations import BATTERY, Alteration
 from cxrlab.errors import CheckpointError, ConfigError, DataError, UserError, check_choice, check_range
 from cxrlab.evaluation import shortcuts
 from cxrlab.evaluation.shortcuts import Retrained, Tried
 from cxrlab.evaluation.statistics import Floats
+from cxrlab.inference.scorer import TorchScorer
 from cxrlab.reports.probe_page import LEAST_CENTRE, VISIBLE, Probe, SourceClassifier
 from cxrlab.reports.record import find_runs, mapping, read_run
 from cxrlab.reports.settings import Setting, gather
@@ -43,7 +40,6 @@ KEYS = (
     *("retrained", "source_classifier", "alterations", "saliency", "saliency_images", "resamples"),
 )
 """The keys of ``conf/probe.yaml``."""
-_BATCH = 64
 _INTACT = Alteration.parse("none")
 
 
@@ -173,31 +169,6 @@ def find_lungs(
     return Lungs(masks, masks.mean(axis=(1, 2)) >= LEAST_LUNGS, f"{segment.path}, weights {segment.fingerprint[:12]}")
 
 
-def scorer(
-    model: LoadedModel, preprocessing: Preprocessing, accelerator: str, precision: str
-) -> Callable[[Images], Floats]:
-    """A function from images, uint8 (n, height, width, channels), to probabilities of Positive, shape (n,).
-
-    Args:
-        model: Whose network and calibration are used.
-        preprocessing: From pixels to the network's input.
-        accelerator: As in the trainer's configuration.
-        precision: Likewise.
-    """
-    fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
-    network: nn.Module = fabric.setup_module(model.network)
-
-    def scores(images: Images) -> Floats:
-        found = []
-        with torch.no_grad():
-            for start in range(0, len(images), _BATCH):
-                batch = fabric.to_device(torch.from_numpy(images[start : start + _BATCH]))
-                found.append(network(preprocessing.to_float(batch)).float().sigmoid().squeeze(1).cpu().numpy())
-        return np.asarray(model.calibrate(np.concatenate(found).astype(np.float64)))
-
-    return scores
-
-
 def try_alterations(
     score: Callable[[Images], Floats],
     images: Images,
@@ -213,7 +184,7 @@ def try_alterations(
     """Scores images under every alteration and says what became of the scores.
 
     Args:
-        score: See :func:`scorer`.
+        score: Images, uint8 (n, height, width, channels), to probabilities of Positive, shape (n,).
         images: Shape (n, height, width, channels), uint8, as the model gets them.
         lungs: On them, or why they are unknown.
         alterations: The intact images first.
@@ -448,7 +419,11 @@ def probe_model(config: DictConfig, overrides: Sequence[str], plan: Plan) -> tup
     say(f"probing  {model.path}: {len(rows)} {config.split} images of {datamodule.source.name}")
     known = None if datamodule.lungs is None else datamodule.lungs[rows]
     lungs = find_lungs(images, known, config.lungs, plan.alterations, asked=plan.asked)
-    score = scorer(model, datamodule.preprocessing, config.accelerator, config.precision)
+    network_score = TorchScorer(model.network, config.accelerator, config.precision)
+
+    def score(images: Images) -> Floats:
+        return model.calibrate(network_score(images))
+
     options = {"threshold": model.threshold, "seed": config.seed}
     trials = try_alterations(score, images, lungs, plan.alterations, labels, ids, resamples=config.resamples, **options)
     saliency = None
