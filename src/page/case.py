@@ -151,7 +151,8 @@ def _stage(case: Case) -> str:
         controls.append(
             '<label class="tick"><input type="checkbox" data-do="lungs" checked> Outline of the lungs</label>'
         )
-    tools = f'<div class="tools">{"".join(controls)}</div>' if controls else ""
+    controls.append('<button type="button" data-do="enlarge" aria-pressed="false">Enlarge</button>')
+    tools = f'<div class="tools">{"".join(controls)}</div>'
     return f'<div class="look">{_film(case, layers, shown=True)}{tools}{_captions(case)}</div>'
 
 

@@ -199,6 +199,10 @@
       forget(key);
       at("cxr-files").focus();
     },
+    enlarge: (key, button) => {
+      const large = at(`case-${key}`).classList.toggle("large");
+      button.setAttribute("aria-pressed", String(large));
+    },
     table: saveTable,
     clear,
   };
@@ -211,7 +215,7 @@
       at(`case-${link.dataset.to}`).scrollIntoView({ block: "start" });
     }
     const button = event.target.closest("button[data-do]");
-    if (button) actions[button.dataset.do](button.closest(".case")?.dataset.key);
+    if (button) actions[button.dataset.do](button.closest(".case")?.dataset.key, button);
   });
 
   document.addEventListener("input", (event) => {

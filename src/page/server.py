@@ -224,7 +224,7 @@ def _texts(known: Sequence[Worth], max_upload_mb: float) -> list[str]:
     one = len(known) == 1
     columns = "".join(
         f'<th scope="col">{"Says" if one else _braceless(each.name)}</th>'
-        + ('<th scope="col">Score</th>' if one else "")
+        + ('<th scope="col">Value</th>' if one else "")
         for each in known
     )
     head = (

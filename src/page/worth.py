@@ -151,7 +151,8 @@ def _gate(predictor: Predictor) -> str:
         return "OFF: whatever is given gets a score, a photograph too"
     if not predictor.gate.fingerprint:
         return "rules only (size, colour, blank): no network checks that an image is a frontal chest X-ray"
-    return f"a trained network and rules, weights {predictor.gate.fingerprint[:12]}"
+    measured = predictor.gate.measured or f"{NOT_CHECKED}: how often it errs"
+    return f"a trained network and rules, weights {predictor.gate.fingerprint[:12]}; {measured}"
 
 
 # ------------------------------------------------------------------------------------------------------- from a run

@@ -38,6 +38,7 @@ class Visit:
         self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.tab.goto(url)
         self.tab.wait_for_selector(FILES, state="attached")
+        self.tab.wait_for_load_state("networkidle")  # until then gradio may put the field there anew
 
     @property
     def cases(self) -> Locator:
@@ -175,7 +176,23 @@ def test_everything_can_be_done_with_the_keyboard(site: Address, browser: Browse
         for _ in range(12):
             visit.tab.keyboard.press("Tab")
             reached.append(visit.tab.evaluate("document.activeElement.dataset.do ?? document.activeElement.dataset.to"))
-        assert [each for each in reached if each] == ["1", "table", "clear", "heat", "lungs", "save", "print", "forget"]
+        assert [each for each in reached if each] == [
+            "1",
+            "table",
+            "clear",
+            "heat",
+            "lungs",
+            "enlarge",
+            "save",
+            "print",
+            "forget",
+        ]
+        enlarge, shown = visit.tab.get_by_role("button", name="Enlarge"), visit.tab.locator(".film")
+        before = shown.evaluate("element => element.clientWidth")
+        enlarge.focus()
+        visit.tab.keyboard.press("Space")
+        assert enlarge.get_attribute("aria-pressed") == "true"
+        assert shown.evaluate("element => element.clientWidth") > 1.5 * before
         visit.tab.locator("#cxr-list a").focus()
         visit.tab.keyboard.press("Enter")
         assert visit.tab.evaluate("document.activeElement.className") == "case"
@@ -264,6 +281,9 @@ def test_a_report_is_saved_only_when_asked_for(site: Address, browser: Browser, 
         assert re.fullmatch(r"report-[0-9a-f]{12}\.html", download.value.suggested_filename)
         saved = tmp_path / "report.html"
         download.value.save_as(saved)
+        with visit.tab.context.expect_page() as opened:
+            visit.tab.get_by_role("button", name="Open report to print").click()
+        assert opened.value.title() == "Report of ../film.png"
     asked: list[str] = []
     context = browser.new_context(viewport={"width": 390, "height": 900})
     tab = context.new_page()
