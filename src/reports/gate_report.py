@@ -145,7 +145,7 @@ def _method(metrics: Mapping[str, Any], flow: pd.DataFrame) -> list[str]:
 
 
 def _sheet(shown: Shown) -> Figure:
-    return contact_sheet([image for image, _ in shown], [mark for _, mark in shown], columns=6, tile=220)
+    return contact_sheet([image for image, _ in shown], [mark for _, mark in shown], columns=5, tile=250)
 
 
 def _histogram(table: pd.DataFrame, limits: Mapping[str, float]) -> Figure:
