@@ -90,7 +90,7 @@ def open_desk(config: DictConfig) -> Desk:
     predictors = [_load(path, config) for path in _paths(config)]
     segment = None
     if config.lungs is not None:
-        from cxrlab.steps.lungs import load_segmenter  # its library takes seconds to import, and few pages need it
+        from cxrlab.runs.auxiliary import load_segmenter  # its library takes seconds to import, and few pages need it
 
         segment = load_segmenter(str(config.lungs))
     problems = Problems()

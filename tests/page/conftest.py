@@ -31,7 +31,7 @@ from cxrlab.models.classifier import METADATA
 from cxrlab.models.saliency import GradCam
 from cxrlab.models.segmenter import Segmenter
 from cxrlab.page import Desk, Page, open_socket
-from cxrlab.steps.lungs import load_segmenter
+from cxrlab.runs.auxiliary import load_segmenter
 from cxrlab.train import train
 
 PATIENT = "Doe^Jane"
