@@ -32,6 +32,7 @@ from cxrlab.page.worth import Worth
 FILE_NAME = b"x-file-name"
 _PAUSE = 30.0  # seconds that a client may send nothing while it uploads
 _LONGEST_HEADER = 4096
+_LONGEST_LENGTH = 19  # digits: more than any file has, and few enough for Python to read
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="6" fill="#1f4e79"/>'
     '<path d="M14 7v9c-3 0-7 3-7 9h5c3 0 3-2 3-4V7Zm4 0v9c3 0 7 3 7 9h-5c-3 0-3-2-3-4V7Z" fill="#fff"/></svg>'
@@ -122,7 +123,7 @@ class Api:
     async def _read(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
         """The body; ``None`` where the client has gone."""
         announced = headers.get(b"content-length", b"")
-        if announced.isdigit() and int(announced) > self._max_bytes:
+        if announced.isdigit() and (len(announced) > _LONGEST_LENGTH or int(announced) > self._max_bytes):
             raise TooLargeError
         parts, size = [], 0
         while True:

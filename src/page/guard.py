@@ -15,7 +15,6 @@ import re
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, TypeAlias
-from urllib.parse import urlsplit
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -87,7 +86,7 @@ class Guard:
         if not self._is_ours(_name(host)):
             return f"asked for as {host[:80]!r}, which is not this machine; type the address that the program printed"
         origin = headers.get(b"origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
             return "sent by a page of another origin; open the page itself"
         if method not in ("GET", "HEAD") and headers.get(b"sec-fetch-site", "same-origin") not in (
             "same-origin",
@@ -97,6 +96,8 @@ class Guard:
         return ""
 
     def _is_ours(self, name: str) -> bool:
+        if not name:
+            return False
         if name in LOCAL or name == self._host:
             return True
         # On every address of the machine: an address cannot be rebound, a name can.

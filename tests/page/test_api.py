@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import socket
 import threading
 import time
@@ -65,6 +66,15 @@ def test_an_upload_over_the_limit_is_refused_before_it_is_read(site: Address) ->
     status, headers, body = site.ask("POST", "/api/examine", b"x", Content_Length=str(10**12))
     assert (status, headers["connection"]) == (413, "close")
     assert "larger than 4 MB" in json.loads(body)["error"]
+
+
+def test_a_length_that_is_no_length_ends_nothing(site: Address, film: bytes) -> None:
+    for length in ("9" * 18, "9" * 5000, "-1", "1e3", "0x10"):
+        with socket.create_connection((site.host, site.port)) as connection:
+            head = f"POST /api/examine HTTP/1.1\r\nHost: {site.host}\r\nContent-Length: {length}\r\n\r\nabc"
+            connection.sendall(head.encode())
+            assert re.match(rb"HTTP/1\.1 4(00|13) ", connection.recv(100)), length
+    assert site.ask("POST", "/api/examine", film)[0] == 200
 
 
 def test_a_body_that_says_no_length_is_cut_at_the_limit(site: Address) -> None:

@@ -1,0 +1,77 @@
+"""Addresses: what is listened on, what is told, and what is wrong with it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from cxrlab.errors import UserError
+from cxrlab.inference import Predictor
+from cxrlab.page import Desk, Page, open_socket
+from cxrlab.page.server import address, is_local
+
+
+@pytest.mark.parametrize(
+    ("host", "shown", "local"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("localhost", "localhost", True),
+        ("[::1]", "[::1]", True),
+        ("0.0.0.0", "127.0.0.1", False),
+    ],
+)
+def test_an_address_can_be_typed_into_a_browser(host: str, shown: str, local: bool) -> None:
+    try:
+        listening = open_socket(host, 0)
+    except UserError:
+        if ":" not in host:
+            raise
+        pytest.skip("NOT CHECKED: this machine has no IPv6")
+    with listening:
+        assert address(host, listening) == f"http://{shown}:{listening.getsockname()[1]}/"
+        assert is_local(host) == local
+
+
+def test_what_is_wrong_with_an_address_is_a_sentence() -> None:
+    denied = OSError(errno.EACCES, "Permission denied")
+    unknown = socket.gaierror(-2, "Name or service not known")
+    with (
+        mock.patch.object(socket.socket, "bind", side_effect=denied),
+        pytest.raises(UserError, match=r"port: 80 may not be used by you; port=7860"),
+    ):
+        open_socket("127.0.0.1", 80)
+    with (
+        mock.patch("socket.getaddrinfo", side_effect=unknown),
+        pytest.raises(UserError, match=r"host: nowhere\.invalid is no address of this machine \(Name or"),
+    ):
+        open_socket("nowhere.invalid", 0)
+
+
+def test_no_folder_of_gradios_is_left(predictor: Predictor) -> None:
+    page = Page(Desk([predictor]))
+    page.stop()  # before it was started: nothing happens
+    assert not Path(os.environ["GRADIO_TEMP_DIR"]).exists()
+    assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
+
+
+def test_gradio_shows_texts_and_takes_no_file(predictor: Predictor) -> None:
+    """Should a component that takes files ever come into the page, how it reads them has to be looked at."""
+    import gradio
+
+    made: list[str] = []
+    create = gradio.blocks.Block.__init__
+
+    def noted(self: object, *arguments: object, **options: object) -> None:
+        made.append(type(self).__name__)
+        create(self, *arguments, **options)
+
+    assert "gradio" in sys.modules
+    with mock.patch.object(gradio.blocks.Block, "__init__", noted):
+        Page(Desk([predictor]))
+    assert set(made) == {"Blocks", "Markdown"}
