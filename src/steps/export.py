@@ -26,6 +26,7 @@ from cxrlab.inference.onnx_file import OPSETS, OnnxScorer, need, write_onnx
 from cxrlab.inference.parity import TOLERANCE, Images, Parity, Run, torch_run
 from cxrlab.inference.torch_files import read_torch_export, read_torchscript, write_torch_export, write_torchscript
 from cxrlab.models.gate import Gate
+from cxrlab.runs.auxiliary import load_gate
 from cxrlab.runs.checkpoint import GATE, AtomicCheckpointIO, LoadedModel, load_checkpoint, load_model
 from cxrlab.runs.environment import cpu_name
 
@@ -121,8 +122,6 @@ def chosen_gate(asked: str | None, own: Gate | None) -> Gate | None:
         return own
     if asked == NO_GATE:
         return None
-    from cxrlab.steps.gate import load_gate
-
     return load_gate(asked)
 
 

@@ -1,40 +1,42 @@
-"""The gate: training it, measuring it on people it has not seen, and loading it."""
+"""The gate: training it, and measuring it on people it has not seen."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig, OmegaConf, open_dict
-from pytorch_lightning.callbacks import RichProgressBar
-from pytorch_lightning.trainer.states import TrainerStatus
-from rich import get_console
+from omegaconf import DictConfig
+from torch import nn
 
-from cxrlab.callbacks import History
-from cxrlab.config import Problems, build, check_names
+from cxrlab.config import Problems
 from cxrlab.console import say, short
 from cxrlab.datamodules import GateImagesDataModule
-from cxrlab.errors import CheckpointError, ConfigError, check_range
+from cxrlab.errors import check_range
 from cxrlab.evaluation.gate_rates import choose_limits, rate
 from cxrlab.files import write_atomically, write_json, write_text
 from cxrlab.models import GateModule, GateNet
-from cxrlab.models.gate import ACCEPT, FRONTAL, HOW, KINDS, REFUSE, VERDICTS, Gate, Limits, rule
+from cxrlab.models.gate import ACCEPT, FRONTAL, KINDS, REFUSE, VERDICTS, Gate, Limits, rule
 from cxrlab.reports.gate_report import write_gate_report
-from cxrlab.runs import RunFolder, load_checkpoint
+from cxrlab.runs import RunFolder
+from cxrlab.runs.auxiliary import load_gate
+from cxrlab.runs.checkpoint import GATE as GATE_ENTRY
 from cxrlab.runs.folder import GATE
-from cxrlab.steps.assembly import KEYS
-from cxrlab.steps.quiet import quiet_lightning
+from cxrlab.steps.auxiliary import Auxiliary, fit
 
-_READ = ("data", "model", "optimizer", "scheduler", "trainer", "logger", "task", "seed", "output_dir")
-_LIMITS = "limits"  # of experiment=gate alone
-_ENTRY = "gate"
+_GATE = Auxiliary(
+    task="gate",
+    experiment="gate",
+    noun="a gate",
+    file=GATE,
+    data=("gate", "GateImagesDataModule"),
+    model=("gate_net", "GateNet"),
+    keys=("limits",),
+)
 _SHOWN = 24  # pictures of either sheet
 
 
@@ -52,9 +54,7 @@ def train_gate(config: DictConfig, overrides: Sequence[str]) -> tuple[dict[str, 
         UserError: Something was asked for that cannot be done; nothing was overwritten.
     """
     began = time.monotonic()
-    _refuse(config, overrides)
-    with open_dict(config):
-        config = OmegaConf.masked_copy(config, [key for key in (*_READ, _LIMITS) if key in config])
+    config = _GATE.narrowed(config, overrides)
     run = RunFolder(config.output_dir)
     run.check_free()
     datamodule = _assemble(config)
@@ -68,7 +68,7 @@ def train_gate(config: DictConfig, overrides: Sequence[str]) -> tuple[dict[str, 
         say(f"final     on all {len(datamodule.thumbnails)} pictures")
         network = _fit(config, run, datamodule, None)
     except KeyboardInterrupt:
-        return _interrupted(run), {"run": run}
+        return _GATE.interrupted(run), {"run": run}
     table = _judged(datamodule, scores, dict(config.limits))
     counted = measured(table)
     limits = Limits(*_limits(counted, dict(config.limits)))
@@ -101,29 +101,9 @@ def train_gate(config: DictConfig, overrides: Sequence[str]) -> tuple[dict[str, 
     return metrics, {"run": run, "datamodule": datamodule, "gate": gate}
 
 
-def load_gate(path: str) -> Gate:
-    """Loads a trained gate.
-
-    Args:
-        path: The folder of a finished run of ``experiment=gate``, a folder above some (the newest finished one is
-            taken), or a ``.ckpt`` file with a gate in it; ``~`` is expanded.
-
-    Raises:
-        CheckpointError: There is none, or the file cannot be used; it may come from a stranger.
-    """
-    file = _locate(str(path))
-    entry = load_checkpoint(file).get(_ENTRY)
-    if not isinstance(entry, dict) or not entry:
-        raise CheckpointError(f"{file}: holds no trained gate; {HOW}")
-    try:
-        return Gate.from_entry(entry)
-    except ValueError as error:
-        raise CheckpointError(f"{file}: {error}") from None
-
-
 def keep(path: Path, gate: Gate) -> None:
     """Writes the checkpoint: the entry ``gate`` as in any other checkpoint, beside no weights of a classifier."""
-    write_atomically(path, lambda file: torch.save({"state_dict": {}, _ENTRY: gate.as_entry()}, file))
+    write_atomically(path, lambda file: torch.save({"state_dict": {}, GATE_ENTRY: gate.as_entry()}, file))
 
 
 def summary(table: pd.DataFrame) -> dict[str, Any]:
@@ -189,71 +169,17 @@ def _limits(table: pd.DataFrame, rates: dict[str, float]) -> tuple[float, float]
     return choose_limits(scores, table["kind"].tolist(), rates["false_refusal"], rates["false_acceptance"])
 
 
-def _locate(given: str) -> Path:
-    """The checkpoint that a user means by ``gate=…``."""
-    path = Path(given).expanduser()
-    if path.is_file():
-        return path
-    if not path.exists():
-        raise CheckpointError(f"gate={given}: no such file or folder; {HOW}")
-    finished = [file for file in path.rglob(GATE) if _finished(file.parent)]
-    if not finished:
-        raise CheckpointError(f"gate={given}: no finished run of experiment=gate in this folder; {HOW}")
-    return max(finished, key=lambda file: (file.stat().st_mtime_ns, str(file)))
-
-
-def _finished(folder: Path) -> bool:
-    try:
-        return bool(json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["status"] == "finished")
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _refuse(config: DictConfig, overrides: Sequence[str]) -> None:
-    """Refuses what the training of a gate would not read, rather than ignoring it."""
-    if config.ckpt_path:
-        raise ConfigError(
-            f"ckpt_path={config.ckpt_path}: a training of a gate takes minutes and is not continued: repeat its "
-            "command without ckpt_path; gate=… is where a finished one is named"
-        )
-    roots = [override.lstrip("+~").partition("=")[0].partition(".")[0].partition("@")[0] for override in overrides]
-    strays = [override for override, root in zip(overrides, roots, strict=True) if root in {*KEYS} - {*_READ}]
-    if strays:
-        raise ConfigError(
-            f"{', '.join(strays)}: not read by task=gate, which has its own loss and augmentation and keeps the last "
-            f"epoch; leave it out. It reads {', '.join((*_READ, _LIMITS))}"
-        )
-    for group, option, target in (("data", "gate", "GateImagesDataModule"), ("model", "gate_net", "GateNet")):
-        if str((config.get(group) or {}).get("_target_", "")).rpartition(".")[2] != target:
-            raise ConfigError(f"{group}: task=gate needs {group}={option}, as in experiment=gate")
-    if _LIMITS not in config:
-        raise ConfigError(
-            "limits: task=gate needs limits.false_refusal and limits.false_acceptance, see experiment=gate"
-        )
-
-
 def _assemble(config: DictConfig) -> GateImagesDataModule:
-    """Checks everything before any file is read; the network and the trainer are built again for every fold."""
+    """Checks everything before any file is read."""
     problems = Problems()
-    check_names(config, (*KEYS, _LIMITS), problems, supplied={"trainer": {"callbacks", "logger"}})
-    with problems.guard("seed"):
-        check_range("seed", config.seed, 0, 2**32 - 1, integer=True)
-    with problems.guard("trainer.max_epochs"):
-        check_range("max_epochs", config.trainer.get("max_epochs"), 1, integer=True)
     for name in ("false_refusal", "false_acceptance"):
         with problems.guard(f"limits.{name}"):
             check_range(name, config.limits.get(name), 0, 0.5)
     for name in set(config.limits) - {"false_refusal", "false_acceptance"}:
         problems.add(f"limits.{name}", "no such key; there are false_refusal and false_acceptance")
-    if config.trainer.get("devices") != 1:
-        problems.add("trainer.devices", f"must be 1, got {config.trainer.get('devices')!r}")
-    datamodule, network = problems.build(config, "data"), problems.build(config, "model")
+    datamodule, network = _GATE.try_parts(config, problems)
     if network is not None and network.kinds != len(KINDS):
         problems.add("model.kinds", f"must be {len(KINDS)}, got {network.kinds}")
-    for group in ("optimizer", "scheduler", "logger"):
-        problems.build(config, group)
-    with quiet_lightning():
-        problems.build(config, "trainer", callbacks=[], logger=False, enable_checkpointing=False)
     problems.raise_if_any()
     assert isinstance(datamodule, GateImagesDataModule)
     return datamodule
@@ -272,35 +198,14 @@ def _fold(config: DictConfig, run: RunFolder, datamodule: GateImagesDataModule, 
 
 
 def _fit(config: DictConfig, run: RunFolder, datamodule: GateImagesDataModule, fold: int | None) -> GateNet:
-    """Trains one network from its seed; ``fold`` is held out, or nothing."""
-    name = "final" if fold is None else f"fold_{fold + 1}"
-    problems = Problems()
-    pl.seed_everything(config.seed, workers=False, verbose=False)
-    datamodule.hold_out(fold)
-    network = problems.build(config, "model")
+    """Trains one network; ``fold`` is held out, or nothing."""
+
+    def module_of(network: nn.Module, optimizer: Any, scheduler: Any) -> GateModule:
+        return GateModule(network.to(memory_format=torch.channels_last), optimizer, scheduler)  # half the time on a CPU
+
+    network = fit(config, run, datamodule, fold, module_of, watch=False)
     assert isinstance(network, GateNet)
-    network = network.to(memory_format=torch.channels_last)  # half the time on a CPU
-    module = GateModule(network, problems.build(config, "optimizer"), problems.build(config, "scheduler"))
-    bar = get_console().is_terminal
-    callbacks = [History(run.path / "history" / f"{name}.csv"), *([RichProgressBar()] if bar else [])]
-    with quiet_lightning():
-        extra: dict[str, Any] = {"enable_checkpointing": False, "enable_progress_bar": bar, "callbacks": callbacks}
-        trainer = problems.build(config, "trainer", logger=_loggers(config, name), **extra)
-        problems.raise_if_any()
-        try:
-            trainer.fit(module, datamodule=datamodule)
-        except SystemExit:  # Lightning's answer to Ctrl-C
-            if trainer.state.status == TrainerStatus.INTERRUPTED:
-                raise KeyboardInterrupt from None
-            raise
-    return network.cpu()
-
-
-def _loggers(config: DictConfig, name: str) -> list[Any]:
-    """The run's loggers, each with a part of its own for one training."""
-    plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
-    nodes = (plain.get("logger") or {}).values()
-    return [build({**node, "version": name} if "version" in node else node) for node in nodes]
+    return network
 
 
 def _chosen(table: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
@@ -343,11 +248,3 @@ def _banner(run: RunFolder, datamodule: GateImagesDataModule) -> None:
         f"network   {datamodule.image_size}x{datamodule.image_size}, {datamodule.folds} folds, then one on everything"
     ]
     say("\n".join([*lines, f"run       {short(run.path)}"]))
-
-
-def _interrupted(run: RunFolder) -> dict[str, Any]:
-    """Notes that nothing came of the run."""
-    metrics = {"status": "interrupted", "task": "gate"}
-    write_json(run.metrics, metrics)
-    say(f"interrupted: no {GATE} was written and a gate's training is not continued; repeat the command")
-    return metrics

@@ -5,21 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
-import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig, OmegaConf, open_dict
-from pytorch_lightning.callbacks import RichProgressBar
-from pytorch_lightning.trainer.states import TrainerStatus
-from rich import get_console
+from omegaconf import DictConfig
 
-from cxrlab.callbacks import History
-from cxrlab.config import Problems, build, check_names
+from cxrlab.config import Problems
 from cxrlab.console import say, short
 from cxrlab.datamodules import LungMasksDataModule
-from cxrlab.errors import ConfigError, check_range
 from cxrlab.evaluation.overlap import dice, iou, mean_with_interval
 from cxrlab.files import write_atomically, write_json, write_text
 from cxrlab.models import LungModule, LungUnet, Segmenter
@@ -27,10 +21,16 @@ from cxrlab.reports.lungs_report import Overlay, write_lungs_report
 from cxrlab.runs import RunFolder
 from cxrlab.runs.auxiliary import LUNGS_ENTRY, LUNGS_FORMAT, load_segmenter
 from cxrlab.runs.folder import LUNGS
-from cxrlab.steps.assembly import KEYS
-from cxrlab.steps.quiet import quiet_lightning
+from cxrlab.steps.auxiliary import Auxiliary, fit
 
-_READ = ("data", "model", "optimizer", "scheduler", "trainer", "logger", "task", "seed", "output_dir")
+_LUNGS = Auxiliary(
+    task="segment",
+    experiment="lungs",
+    noun="lungs",
+    file=LUNGS,
+    data=("lungs", "LungMasksDataModule"),
+    model=("lung_unet", "LungUnet"),
+)
 _SHOWN = 10  # overlays of either kind
 
 
@@ -48,9 +48,7 @@ def train_lungs(config: DictConfig, overrides: Sequence[str]) -> tuple[dict[str,
         UserError: Something was asked for that cannot be done; nothing was overwritten.
     """
     began = time.monotonic()
-    _refuse(config, overrides)
-    with open_dict(config):
-        config = OmegaConf.masked_copy(config, [key for key in _READ if key in config])
+    config = _LUNGS.narrowed(config, overrides)
     run = RunFolder(config.output_dir)
     run.check_free()
     datamodule = _assemble(config)
@@ -62,7 +60,7 @@ def train_lungs(config: DictConfig, overrides: Sequence[str]) -> tuple[dict[str,
         say(f"final     on all {len(datamodule.manifest)} images")
         network = _fit(config, run, datamodule, None)
     except KeyboardInterrupt:
-        return _interrupted(run), {"run": run}
+        return _LUNGS.interrupted(run), {"run": run}
     found = pd.concat([table for table, _ in parts]).sort_index()
     predicted = {row: mask for _, masks in parts for row, mask in masks.items()}
     write_text(run.path / "masks.csv", found.to_csv(index=False))
@@ -107,42 +105,12 @@ def keep(path: Path, network: LungUnet, datamodule: LungMasksDataModule, held_ou
     write_atomically(path, lambda file: torch.save({"state_dict": state, LUNGS_ENTRY: entry}, file))
 
 
-def _refuse(config: DictConfig, overrides: Sequence[str]) -> None:
-    """Refuses what a segmentation would not read, rather than ignoring it."""
-    if config.ckpt_path:
-        raise ConfigError(
-            f"ckpt_path={config.ckpt_path}: a training of lungs takes minutes and is not continued: repeat its command "
-            "without ckpt_path; lungs=… is where a finished one is named"
-        )
-    roots = [override.lstrip("+~").partition("=")[0].partition(".")[0].partition("@")[0] for override in overrides]
-    strays = [override for override, root in zip(overrides, roots, strict=True) if root in {*KEYS} - {*_READ}]
-    if strays:
-        raise ConfigError(
-            f"{', '.join(strays)}: not read by task=segment, which has its own loss and augmentation and keeps the "
-            f"last epoch; leave it out. It reads {', '.join(_READ)}"
-        )
-    for group, option, target in (("data", "lungs", "LungMasksDataModule"), ("model", "lung_unet", "LungUnet")):
-        if str((config.get(group) or {}).get("_target_", "")).rpartition(".")[2] != target:
-            raise ConfigError(f"{group}: task=segment needs {group}={option}, as in experiment=lungs")
-
-
 def _assemble(config: DictConfig) -> LungMasksDataModule:
-    """Checks everything before any file is read; the network and the trainer are built again for every fold."""
+    """Checks everything before any file is read."""
     problems = Problems()
-    check_names(config, KEYS, problems, supplied={"trainer": {"callbacks", "logger"}})
-    with problems.guard("seed"):
-        check_range("seed", config.seed, 0, 2**32 - 1, integer=True)
-    with problems.guard("trainer.max_epochs"):
-        check_range("max_epochs", config.trainer.get("max_epochs"), 1, integer=True)
-    if config.trainer.get("devices") != 1:
-        problems.add("trainer.devices", f"must be 1, got {config.trainer.get('devices')!r}")
-    datamodule, network = problems.build(config, "data"), problems.build(config, "model")
+    datamodule, network = _LUNGS.try_parts(config, problems)
     if datamodule is not None and network is not None and datamodule.image_size % network.multiple:
         problems.add("data.image_size", f"must be a multiple of {network.multiple}, got {datamodule.image_size}")
-    for group in ("optimizer", "scheduler", "logger"):
-        problems.build(config, group)
-    with quiet_lightning():
-        problems.build(config, "trainer", callbacks=[], logger=False, enable_checkpointing=False)
     problems.raise_if_any()
     assert isinstance(datamodule, LungMasksDataModule)
     return datamodule
@@ -168,35 +136,10 @@ def _fold(
 
 
 def _fit(config: DictConfig, run: RunFolder, datamodule: LungMasksDataModule, fold: int | None) -> LungUnet:
-    """Trains one network from its seed; ``fold`` is held out, or nothing."""
-    name = "final" if fold is None else f"fold_{fold + 1}"
-    problems = Problems()
-    pl.seed_everything(config.seed, workers=False, verbose=False)
-    datamodule.hold_out(fold)
-    network = problems.build(config, "model")
+    """Trains one network; ``fold`` is held out, or nothing."""
+    network = fit(config, run, datamodule, fold, LungModule, watch=True)
     assert isinstance(network, LungUnet)
-    module = LungModule(network, problems.build(config, "optimizer"), problems.build(config, "scheduler"))
-    bar = get_console().is_terminal
-    callbacks = [History(run.path / "history" / f"{name}.csv"), *([RichProgressBar()] if bar else [])]
-    with quiet_lightning():
-        extra: dict[str, Any] = {"enable_checkpointing": False, "enable_progress_bar": bar, "callbacks": callbacks}
-        extra |= {"limit_val_batches": 0} if fold is None else {}
-        trainer = problems.build(config, "trainer", logger=_loggers(config, name), **extra)
-        problems.raise_if_any()
-        try:
-            trainer.fit(module, datamodule=datamodule)
-        except SystemExit:  # Lightning's answer to Ctrl-C
-            if trainer.state.status == TrainerStatus.INTERRUPTED:
-                raise KeyboardInterrupt from None
-            raise
-    return network.cpu()
-
-
-def _loggers(config: DictConfig, name: str) -> list[Any]:
-    """The run's loggers, each with a part of its own for one training."""
-    plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
-    nodes = (plain.get("logger") or {}).values()
-    return [build({**node, "version": name} if "version" in node else node) for node in nodes]
+    return network
 
 
 def _summary(rows: pd.DataFrame) -> dict[str, Any]:
@@ -243,11 +186,3 @@ def _banner(run: RunFolder, datamodule: LungMasksDataModule) -> None:
         f"network   {datamodule.image_size}x{datamodule.image_size}, {datamodule.folds} folds, then one on everything"
     ]
     say("\n".join([*lines, f"run       {short(run.path)}"]))
-
-
-def _interrupted(run: RunFolder) -> dict[str, Any]:
-    """Notes that nothing came of the run."""
-    metrics = {"status": "interrupted", "task": "segment"}
-    write_json(run.metrics, metrics)
-    say(f"interrupted: no {LUNGS} was written and a segmentation is not continued; repeat the command")
-    return metrics

@@ -21,7 +21,7 @@ from cxrlab.datamodules.reading import read_image
 from cxrlab.errors import CheckpointError, ConfigError
 from cxrlab.evaluate import evaluate
 from cxrlab.models.gate import ACCEPT, KINDS, REFUSE, VERDICTS
-from cxrlab.steps.gate import load_gate
+from cxrlab.runs.auxiliary import load_gate
 from cxrlab.train import train
 
 QUICK = [
