@@ -157,9 +157,9 @@ def site(serve: Serve, predictor: Predictor, segmenter: Segmenter) -> Iterator[A
         yield address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The Chromium that is on the machine."""
+    """The Chromium that is on the machine; no longer than a module, since its loop runs in the tests' own thread."""
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
     path = next((found for name in names if (found := shutil.which(name))), None)
     if path is None:

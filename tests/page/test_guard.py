@@ -197,7 +197,8 @@ def seen_by(guard: Guard, **scope: Any) -> list[Message]:
     async def receive() -> Message:
         return {"type": "websocket.connect"}
 
-    asyncio.run(guard({"type": "http", "method": "GET", "path": "/", "query_string": b"", **scope}, receive, send))
+    asked = {"type": "http", "method": "GET", "path": "/", "query_string": b"", **scope}
+    asyncio.run(guard(asked, receive, send))
     return sent
 
 
