@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -67,7 +68,7 @@ def test_gradio_shows_texts_and_takes_no_file(predictor: Predictor) -> None:
     made: list[str] = []
     create = gradio.blocks.Block.__init__
 
-    def noted(self: object, *arguments: object, **options: object) -> None:
+    def noted(self: Any, *arguments: Any, **options: Any) -> None:
         made.append(type(self).__name__)
         create(self, *arguments, **options)
 
