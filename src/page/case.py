@@ -15,7 +15,7 @@ from cxrlab.inference.prediction import NOT_JUDGED, UNREADABLE
 from cxrlab.models.gate import WARN
 from cxrlab.page.desk import Case, Opinion
 from cxrlab.page.pictures import Field, field, film, heat_layer, outline
-from cxrlab.page.worth import Worth, fitted_words, marked, unfolded
+from cxrlab.page.worth import NOT_CHECKED, Worth, fitted_words, marked, unfolded
 from cxrlab.reports.markdown import DISCLAIMER
 
 NO_DIAGNOSIS = (
@@ -62,7 +62,7 @@ def card(case: Case, known: Sequence[Worth]) -> str:
     """
     return (
         f'<article class="case" tabindex="-1" aria-label="{escape(case.name)}">{_head(case)}'
-        f'<div class="split{"" if case.rgb is not None else " alone"}">{_stage(case)}'
+        f'<div class="split{"" if case.rgb is not None else " alone"}">{_stage(case, known)}'
         f'<div class="said">{_said(case, known)}</div></div>'
         '<footer class="actions"><button type="button" data-do="save">Download report</button>'
         '<button type="button" data-do="print">Open report to print</button>'
@@ -78,7 +78,9 @@ def report(case: Case, known: Sequence[Worth], when: datetime) -> str:
         known: As for :func:`answer`.
         when: It was examined, with its time zone.
     """
-    pictures = f'<div class="pair">{_film(case, ())}{_film(case, _layers(case), shown=True)}</div>{_captions(case)}'
+    pictures = (
+        f'<div class="pair">{_film(case, ())}{_film(case, _layers(case), shown=True)}</div>{_captions(case, known)}'
+    )
     prints = "".join(
         f"<tr><th scope=row>{escape(each.predictor.name)}</th>"
         f"<td><code>{escape(each.prediction.model)}</code></td></tr>"
@@ -129,7 +131,7 @@ def _facts(case: Case) -> str:
     )
 
 
-def _stage(case: Case) -> str:
+def _stage(case: Case, known: Sequence[Worth]) -> str:
     """The film with what can be laid on it, and the controls that do."""
     if case.rgb is None:
         return ""
@@ -153,7 +155,7 @@ def _stage(case: Case) -> str:
         )
     controls.append('<button type="button" data-do="enlarge" aria-pressed="false">Enlarge</button>')
     tools = f'<div class="tools">{"".join(controls)}</div>'
-    return f'<div class="look">{_film(case, layers, shown=True)}{tools}{_captions(case)}</div>'
+    return f'<div class="look">{_film(case, layers, shown=True)}{tools}{_captions(case, known)}</div>'
 
 
 def _layers(case: Case) -> list[str]:
@@ -208,7 +210,7 @@ def _place(seen: Field) -> str:
     return ";".join(f"{name}:{100 * share:.3f}%" for name, share in places)
 
 
-def _captions(case: Case) -> str:
+def _captions(case: Case, known: Sequence[Worth]) -> str:
     lines = []
     maps = [opinion.heat for opinion in case.opinions if opinion.heat is not None]
     if maps:
@@ -216,6 +218,7 @@ def _captions(case: Case) -> str:
             f"{case.method}: brighter where the network found more evidence for Positive, relative to the strongest "
             f"place of this image. {NOT_DISEASE}"
         )
+        lines += _evidence(case, known)
     if any(not heat.any() for heat in maps):
         lines.append("A map is empty: nothing in the image spoke for Positive.")
     if any((seen := _seen(case, opinion)) and not seen.whole for opinion in case.opinions):
@@ -223,7 +226,22 @@ def _captions(case: Case) -> str:
     if case.lungs is not None:
         found = "Lungs are outlined as another network found them; it can be wrong."
         lines.append(found if case.lungs.any() else "No lungs were found to be outlined.")
-    return "".join(f'<p class="soft">{escape(line)}</p>' for line in lines)
+    return "".join(f'<p class="soft">{marked(line)}</p>' for line in lines)
+
+
+def _evidence(case: Case, known: Sequence[Worth]) -> Iterator[str]:
+    """Whether a map may be taken for evidence: maps of random weights can look as good (Adebayo et al. 2018)."""
+    for opinion, worth in zip(case.opinions, known, strict=True):
+        if opinion.heat is None:
+            continue
+        whose = f" of {opinion.predictor.name}" if len(known) > 1 else ""
+        verdict = worth.maps.get(case.method, NOT_CHECKED)
+        if verdict == "PASS":
+            yield f"Maps{whose} were measured to depend on what the network learned: PASS."
+        elif verdict == NOT_CHECKED:
+            yield f"No evidence: whether maps{whose} depend on what was learned is {NOT_CHECKED} (src/probe.py does)."
+        else:
+            yield f"No evidence: maps{whose} were measured to depend little on what the network learned: {verdict}."
 
 
 def _said(case: Case, known: Sequence[Worth]) -> str:

@@ -22,6 +22,7 @@ from cxrlab.reports.markdown import MOST, NAMES, count, interval, tally
 from cxrlab.reports.model_card import CARD
 from cxrlab.reports.page import render
 from cxrlab.reports.record import RunRecord, read_run
+from cxrlab.reports.saliency_section import DEPENDS
 
 NOT_CHECKED = "NOT CHECKED"
 _SHOWN = ("auroc", "sensitivity", "specificity")
@@ -38,6 +39,7 @@ class Worth:
         rows: Names and texts: what has to be known before the first score.
         more: Likewise: what explains a score.
         on_test: One sentence: how often it was right on its test images, with intervals, or that nobody looked.
+        maps: By method of saliency: the verdict on whether its maps depend on what the network learned.
         warnings: What a reader must know before the first number.
         card: The whole model card as a page of its own; empty where there is none.
     """
@@ -47,6 +49,7 @@ class Worth:
     rows: tuple[tuple[str, str], ...]
     more: tuple[tuple[str, str], ...]
     on_test: str
+    maps: dict[str, str]
     warnings: tuple[str, ...]
     card: str
 
@@ -73,7 +76,8 @@ def worth(predictor: Predictor) -> Worth:
     more.append(("Gate", _gate(predictor)))
     said = predictor.warnings() + ([] if record is None else _of_run(record, predictor))
     said = [each for each in said if not each.startswith("SYNTHETIC")]  # which stands beside the name
-    return Worth(predictor.name, predictor.synthetic, tuple(rows), tuple(more), on_test, tuple(said), _card(record))
+    name, synthetic, maps = predictor.name, predictor.synthetic, _maps(record)
+    return Worth(name, synthetic, tuple(rows), tuple(more), on_test, maps, tuple(said), _card(record))
 
 
 def panel(found: Sequence[Worth]) -> str:
@@ -240,6 +244,17 @@ def _battery(record: RunRecord) -> str:
     if found is None:
         return f"{NOT_CHECKED}: `python src/probe.py ckpt_path={shown_path(record.folder)}`"
     return _verdict(found)
+
+
+def _maps(record: RunRecord | None) -> dict[str, str]:
+    """What probes with saliency found out about maps, by the method in their section's title."""
+    found = companions.find_probe(record) if record else None
+    verdicts = found.content.get("verdicts") or [] if found else []
+    return {
+        str(each.get("section", "")).rpartition("(")[2].rstrip(")"): str(each.get("verdict", NOT_CHECKED))
+        for each in verdicts
+        if isinstance(each, dict) and each.get("check") == DEPENDS
+    }
 
 
 def _verdict(found: Companion) -> str:

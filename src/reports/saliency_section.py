@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from cxrlab.reports.record import RunRecord, mapping
 
+DEPENDS = "do the maps depend on what was learned"
+"""The check with randomised weights, by its name in probe.json; a map that did not pass it is no evidence."""
 PICTURE = "figures/saliency.png"
 """Drawn once, by the training; it stays when a report is written again."""
 

@@ -27,7 +27,7 @@ from cxrlab.evaluation.saliency import Curves, Images, Maps, patient_mean
 from cxrlab.evaluation.statistics import Bools, Estimate, Floats, Ints
 from cxrlab.models.saliency import Saliency, randomised
 from cxrlab.reports.markdown import count, interval
-from cxrlab.reports.saliency_section import PICTURE
+from cxrlab.reports.saliency_section import DEPENDS, PICTURE
 from cxrlab.runs.folder import RunFolder
 from cxrlab.steps.assembly import Parts
 from cxrlab.steps.results import Scored
@@ -106,7 +106,7 @@ class SaliencyMeasured:
         return self._depends_on_weights().verdict is Verdict.PASS
 
     def _depends_on_weights(self) -> Finding:
-        check = "do the maps depend on what was learned"
+        check = DEPENDS
         found = self.sanity["all"]["correlation"]
         if _too_few(found):
             return Finding(check, Verdict.NOT_CHECKED, self._few(found))

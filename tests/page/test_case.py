@@ -153,3 +153,18 @@ def test_empty_maps_and_lungs_that_were_not_found_are_told(case: Case) -> None:
     assert "A map is empty" in shown
     assert "No lungs were found" in shown
     assert 'data-do="lungs"' not in shown
+
+
+@pytest.mark.parametrize(
+    ("measured", "says"),
+    [
+        ({}, "No evidence: whether maps depend on what was learned is <strong>NOT CHECKED</strong>"),
+        ({"HiResCAM": "PASS"}, "No evidence: whether maps depend on what was learned is <strong>NOT CHECKED</strong>"),
+        ({"Grad-CAM": "WARN"}, "No evidence: maps were measured to depend little on what the network learned: WARN."),
+        ({"Grad-CAM": "PASS"}, "Maps were measured to depend on what the network learned: PASS."),
+    ],
+)
+def test_a_map_is_no_evidence_unless_it_was_measured_to_be(case: Case, measured: dict[str, str], says: str) -> None:
+    known = [dataclasses.replace(worth(case.opinions[0].predictor), maps=measured)]
+    assert says in card(case, known)
+    assert says in report(case, known, WHEN)

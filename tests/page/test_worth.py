@@ -10,6 +10,7 @@ import pytest
 
 from cxrlab.inference import Predictor, load
 from cxrlab.page.worth import Worth, panel, unfolded, worth
+from cxrlab.reports.saliency_section import DEPENDS
 
 
 @pytest.fixture
@@ -39,10 +40,12 @@ def test_numbers_come_with_interval_and_n(known: Worth, run: Path) -> None:
 def test_what_other_commands_found_out_is_shown(run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "tiny"
     shutil.copytree(run, folder)
-    verdicts = [{"verdict": "FAIL", "check": "marker", "evidence": "-"}, {"verdict": "PASS", "check": "border"}]
+    sane = {"verdict": "PASS", "check": DEPENDS, "section": "Saliency, measured (HiResCAM)"}
+    verdicts = [{"verdict": "FAIL", "check": "marker", "evidence": "-"}, {"verdict": "PASS", "check": "border"}, sane]
     (folder / "probe.json").write_text(json.dumps({"verdict": "FAIL", "verdicts": verdicts}), encoding="utf-8")
-    rows = dict(worth(load(folder, accelerator="cpu")).more)
-    assert rows["Shortcut battery"] == "FAIL: marker"
+    known = worth(load(folder, accelerator="cpu"))
+    assert dict(known.more)["Shortcut battery"] == "FAIL: marker"
+    assert known.maps == {"HiResCAM": "PASS"}
 
 
 def test_a_checkpoint_alone_says_that_nothing_is_known(run: Path, tmp_path: Path) -> None:
@@ -79,6 +82,6 @@ def test_one_model_is_open_and_of_several_the_first(known: Worth) -> None:
 
 def test_names_and_texts_are_escaped() -> None:
     hostile = "<script>alert(1)</script>`x`"
-    page = panel([Worth(hostile, False, ((hostile, hostile),), (), hostile, (hostile,), "")])
+    page = panel([Worth(hostile, False, ((hostile, hostile),), (), hostile, {}, (hostile,), "")])
     assert "<script>" not in page
     assert "<code>x</code>" in page
