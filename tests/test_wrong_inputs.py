@@ -41,7 +41,7 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless
 
-from cxrlab import audit, cache, compare, download, evaluate, matrix, predict, probe, report, train
+from cxrlab import app, audit, cache, compare, download, evaluate, export, matrix, predict, probe, report, train
 
 ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "docs" / "wrong_inputs.md"
@@ -54,6 +54,8 @@ MAINS: dict[str, Callable[[], None]] = {
     "download": download.main,
     "cache": cache.main,
     "predict": predict.main,
+    "export": export.main,
+    "app": app.main,
     "probe": probe.main,
     "matrix": matrix.main,
 }
@@ -95,7 +97,7 @@ class Row:
     def command(self) -> list[str]:
         if self.program in ("evaluate", "predict", "probe"):
             return [RUN, "accelerator=cpu", *self.typed]
-        if self.program in ("report", "compare", "download", "cache", "matrix"):
+        if self.program in ("report", "compare", "download", "cache", "matrix", "export", "app"):
             return list(self.typed)
         keys = {each.partition("=")[0] for each in self.typed}
         tiny = TINY if self.program == "train" else ()
@@ -1605,7 +1607,7 @@ ROWS = [
     Row(
         USING,
         "pattern that finds nothing",
-        ("ckpt_path=run", "input='films/**/*.dcm'", NEW),
+        ("ckpt_path=run", "input=films/**/*.dcm", NEW),
         ("films/**/*.dcm: no image file there",),
         with_run,
         "predict",
@@ -1707,6 +1709,54 @@ ROWS = [
         with_run_and(bytes_at("films/empty.png", b"")),
         "predict",
         works=True,
+    ),
+    Row(
+        USING,
+        "unknown format of an export",
+        ("ckpt_path=run", "format=onxx"),
+        ("format", "did you mean 'onnx'?"),
+        with_run,
+        "export",
+    ),
+    Row(
+        USING,
+        "ONNX operators of a version that is none",
+        ("ckpt_path=run", "opset=3"),
+        ("opset", "[18, 23]"),
+        with_run,
+        "export",
+    ),
+    Row(
+        USING,
+        "gate to be put into a checkpoint, not there",
+        ("ckpt_path=run", "format=checkpoint", "gate=runs/gate"),
+        ("gate=runs/gate: no such file or folder", "experiment=gate"),
+        with_run,
+        "export",
+    ),
+    Row(USING, "page without a model", (), ("ckpt_path", "must be set"), program="app"),
+    Row(
+        USING,
+        "page with a model that is not there",
+        ("ckpt_path=rnu", "port=0"),
+        ("rnu: no such checkpoint",),
+        program="app",
+    ),
+    Row(
+        USING,
+        "port that is none",
+        ("ckpt_path=run", "port=99999"),
+        ("port must be a whole number in [0, 65535]",),
+        with_run,
+        "app",
+    ),
+    Row(
+        USING,
+        "address of another machine",
+        ("ckpt_path=run", "host=192.0.2.1"),
+        ("host: 192.0.2.1 is no address of this machine", "host=127.0.0.1"),
+        with_run,
+        "app",
     ),
     Row(
         AUDITS,
