@@ -333,6 +333,15 @@ def _check_archive(path: Path) -> None:
         raise CheckpointError(
             f"{path}: not a readable checkpoint: it is cut off, or no file of torch.save; copy it again, or train anew"
         )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path}: not a readable checkpoint ({error}); copy it again") from None
+    # torch.save packs nothing: what unfolds to more than the file has is a bomb.
+    packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+    if packed or sum(part.file_size for part in parts) > path.stat().st_size:
+        raise CheckpointError(f"{path}: refused: it unfolds to more than it holds, which no file of torch.save does")
 
 
 def load_model(ckpt_path: str | Path, trusted: Sequence[str] = ()) -> LoadedModel:

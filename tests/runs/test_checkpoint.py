@@ -225,3 +225,24 @@ def test_what_other_programs_read_has_checksums(tmp_path: Path) -> None:
     assert torch.load(tmp_path / "during.ckpt", weights_only=True)["a"].tolist() == [1, 1, 1]
     AtomicCheckpointIO().save_checkpoint({"a": torch.ones(3)}, tmp_path / "kept.ckpt")
     assert zipfile.ZipFile(tmp_path / "kept.ckpt").testzip() is None
+
+
+def test_an_archive_that_unfolds_is_refused_before_it_does(tmp_path: Path) -> None:
+    packed, overlapping = tmp_path / "packed.ckpt", tmp_path / "overlapping.ckpt"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("m/data.pkl", "w") as member:
+        for _ in range(64):
+            member.write(bytes(2**20))
+    whole = saved(tmp_path / "model.ckpt").read_bytes()
+    assert packed.stat().st_size < 2**17
+    directory = whole.index(b"PK\x01\x02")
+    entry = whole.index(b"PK\x01\x02", directory + 4) - directory
+    end = whole.rindex(b"PK\x05\x06")
+    many = whole[directory : directory + entry] * 2000  # the same bytes under 2,000 names
+    head = bytearray(whole[end : end + 22])
+    head[8:12] = (2000).to_bytes(2, "little") * 2
+    head[12:16] = len(many).to_bytes(4, "little")
+    head[16:20] = directory.to_bytes(4, "little")
+    overlapping.write_bytes(whole[:directory] + many + bytes(head))
+    for path in (packed, overlapping):
+        with pytest.raises(CheckpointError, match=rf"{path.name}: refused: it unfolds to more than it holds"):
+            load_model(path)
