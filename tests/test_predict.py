@@ -199,6 +199,7 @@ def film_of_somebody(tmp_path: Path) -> Path:
     source = pydicom.data.get_testdata_file("CT_small.dcm", read=True)
     assert isinstance(source, pydicom.Dataset)
     source.PatientName, source.PatientID = "Doe^Jane", "MRN\x1b[31m 4711"
+    source.StudyDescription, source.PatientWeight = "=HYPERLINK(evil)", "-1.5"
     path = tmp_path / "Doe_Jane.dcm"
     source.save_as(path)
     return path
@@ -207,10 +208,16 @@ def film_of_somebody(tmp_path: Path) -> Path:
 def test_dicom_tags_are_columns_where_they_are_asked_for(run: Path, film_of_somebody: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"x")
-    typed = (f"ckpt_path={run}", f"input=[{film_of_somebody},{bad}]", "dicom_tags=[PatientID,StudyDate]")
+    typed = (
+        f"ckpt_path={run}",
+        f"input=[{film_of_somebody},{bad}]",
+        "dicom_tags=[PatientID,StudyDate,StudyDescription,PatientWeight]",
+    )
     _, table = look(tmp_path / "out", *typed)
     assert list(table["PatientID"]) == ["MRN[31m 4711", ""]
     assert table["StudyDate"].iloc[0] == "20040119"
+    assert table["StudyDescription"].iloc[0] == "'=HYPERLINK(evil)"  # a spreadsheet would have run it
+    assert float(table["PatientWeight"].iloc[0]) == -1.5
     written = (tmp_path / "out" / "predictions.csv").read_text()
     assert "Doe^Jane" not in written
 

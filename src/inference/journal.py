@@ -127,8 +127,7 @@ class Journal:
         """Writes the rows of these files that are known, in their order, as CSV; returns them."""
         rows = [self._rows[file] for file in files if file in self._rows]
         table = pd.DataFrame(rows, columns=self._columns)
-        # A name that is no text (bytes of another encoding) is written as Python shows it.
-        named = table.assign(file=[file.encode(errors="backslashreplace").decode() for file in table["file"]])
+        named = table.assign(file=[_shown(file) for file in table["file"]])
         write_text(self.table, named.to_csv(index=False))
         return table
 
@@ -146,6 +145,12 @@ class Journal:
         write_text(self.table, table.to_csv(index=False))
         self.path.unlink()
         return table
+
+
+def _shown(file: str) -> str:
+    """A name for one cell: no formula of a spreadsheet, and what is no text (bytes of another encoding) spelt out."""
+    file = f"./{file}" if file.startswith(("=", "+", "-", "@")) else file
+    return file.encode(errors="backslashreplace").decode()
 
 
 def _line(row: Mapping[str, Any]) -> str:

@@ -111,3 +111,13 @@ def test_without_names_a_file_is_known_by_its_bytes(tmp_path: Path, file: Path) 
         table = journal.write_nameless([lost.file, str(file)])
     assert list(table["file"]) == ["file 1 of the list", "f" * 64]
     assert not any(b"Doe" in path.read_bytes() for path in (tmp_path / "out").iterdir())
+
+
+def test_a_name_is_no_formula_of_a_spreadsheet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("=1+1.png").write_bytes(b"x")
+    with Journal(tmp_path / "out", SETTINGS) as journal:
+        journal.add(row(Path("=1+1.png")))
+        journal.write_table(["=1+1.png"])
+    assert Path(pd.read_csv(journal.table)["file"].item()).read_bytes() == b"x"
+    assert ",./=1+1.png" in f",{journal.table.read_text().splitlines()[1]}"
