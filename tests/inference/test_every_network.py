@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
 
 from cxrlab.datamodules import Preprocessing
 from cxrlab.inference.onnx_file import OnnxScorer, write_onnx
 from cxrlab.inference.parity import compare
+from cxrlab.runs import LoadedModel
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = sorted(
@@ -38,6 +43,18 @@ def benchmark() -> ModuleType:
     return module
 
 
+def rounding(model: LoadedModel, images: NDArray[np.uint8]) -> tuple[float, float]:
+    """How far PyTorch in float32 is itself from float64, in scores and logits.
+
+    Fifty layers of random weights hardly tell images apart; the last one is scaled until they do, and rounding with it.
+    """
+    batch = Preprocessing.to_float(torch.from_numpy(images))
+    with torch.inference_mode():
+        single = model.network(batch)[:, 0].double()
+        double = copy.deepcopy(model.network).double()(batch.double())[:, 0]
+    return float((single.sigmoid() - double.sigmoid()).abs().max()), float((single - double).abs().max())
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in MODELS]
 )
@@ -47,9 +64,11 @@ def test_onnx_runtime_gives_pytorchs_scores(name: str, benchmark: ModuleType, tm
     write_onnx(model, tmp_path / "model.onnx")
     scorer = OnnxScorer(tmp_path / "model.onnx")
     assert scorer.fingerprint == model.fingerprint
-    found = compare(model, scorer.logits_and_scores, benchmark.phantoms(8, Preprocessing.create(side)), "phantoms")
+    images = benchmark.phantoms(8, Preprocessing.create(side))
+    found = compare(model, scorer.logits_and_scores, images, "phantoms")
     (tmp_path / "model.onnx").unlink()  # half a gigabyte of VGG
-    assert found.score <= 1e-4
-    assert found.logit <= 1e-3
+    own_score, own_logit = rounding(model, images)
+    assert found.score <= max(1e-4, 4 * own_score)
+    assert found.logit <= max(1e-3, 4 * own_logit)
     assert found.calls == 0
     assert found.spread > 0.1
