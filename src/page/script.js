@@ -141,7 +141,10 @@
   }
 
   const call = (said) => said.label || (said.kind === "unreadable" ? "Cannot be read" : "Refused");
-  const value = (said) => (said.probability === null ? "" : said.probability.toFixed(3));
+  // Never a 0 or a 1 that is none, as on the card.
+  const rounded = (number) =>
+    number > 0 && number < 0.0005 ? "below 0.001" : number >= 0.9995 && number < 1 ? "above 0.999" : number.toFixed(3);
+  const value = (said) => (said.probability === null ? "" : rounded(said.probability));
 
   function forget(key) {
     at(`case-${key}`)?.remove();

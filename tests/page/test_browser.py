@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, FilePayload, Locator, expect
+from playwright.sync_api import Browser, BrowserContext, FilePayload, Locator, Route, expect
 from playwright.sync_api import Page as Tab
 from tests.page.conftest import Address, Serve
 
@@ -88,6 +88,19 @@ def test_a_png_and_a_dicom_of_the_same_pixels(site: Address, browser: Browser, f
         assert "Doe" not in visit.tab.content()
         rows = visit.tab.locator("#cxr-list tr")
         assert rows.nth(0).inner_text().split("\t")[1:] == rows.nth(1).inner_text().split("\t")[1:]
+
+
+def test_a_value_of_the_list_is_never_rounded_to_certainty(site: Address, browser: Browser, film: bytes) -> None:
+    def nearly_sure(route: Route) -> None:
+        response = route.fetch()
+        found = response.json()
+        found["predictions"][0]["probability"] = 0.99999
+        route.fulfill(response=response, json=found)
+
+    with visiting(browser, site.url) as visit:
+        visit.tab.route("**/api/examine*", nearly_sure)
+        visit.drop(file("film.png", film))
+        expect(visit.tab.locator("#cxr-list")).to_contain_text("above 0.999")
 
 
 def test_what_cannot_be_used_is_told_with_its_reason(
