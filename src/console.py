@@ -8,6 +8,9 @@ from pathlib import Path
 
 from rich import get_console
 
+DISCLAIMER = "Research software, not a medical device."
+"""Said on every surface."""
+
 _log = logging.getLogger("cxrlab")
 
 

@@ -30,11 +30,12 @@ def export(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str,
     with quick_imports():  # not above: they take seconds, and --help or a misspelt option needs none of them
         from cxrlab.inference.parity import compare, time_ways
         from cxrlab.runs import load_model
+        from cxrlab.runs.auxiliary import choose_gate
         from cxrlab.steps import export as steps
 
     steps.check_plan(config)
     model = load_model(config.ckpt_path, list(config.trusted))
-    gate = steps.chosen_gate(config.gate, model.gate)
+    gate = choose_gate(config.gate, model.gate)
     output = steps.output_of(config, model)
     images, what = steps.images_to_check(config, model)
     with steps.workshop(output) as folder:

@@ -29,6 +29,7 @@ from cxrlab.models import ClassifierModule, PaperCNN
 from cxrlab.models.gate import KINDS, Gate, Limits
 from cxrlab.models.gate_net import GateNet
 from cxrlab.runs import LoadedModel, load_checkpoint, load_model
+from cxrlab.runs.auxiliary import choose_gate
 from cxrlab.runs.checkpoint import final_checkpoint
 from cxrlab.steps import export as steps
 from cxrlab.steps.gate import keep
@@ -232,10 +233,10 @@ def test_a_gate_is_put_into_a_checkpoint_and_taken_out(checkpoint: Path, tmp_pat
 
 def test_which_gate_travels(checkpoint: Path) -> None:
     own = load_model(checkpoint).gate
-    assert steps.chosen_gate(None, own) is own
-    assert steps.chosen_gate("none", own) is None
+    assert choose_gate(None, own) is own
+    assert choose_gate("none", own) is None
     with pytest.raises(UserError, match="nowhere"):
-        steps.chosen_gate("runs/nowhere", own)
+        choose_gate("runs/nowhere", own)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ import torch
 from cxrlab.config import compose
 from cxrlab.errors import CheckpointError, ConfigError, DataError
 from cxrlab.inference import COLUMNS
+from cxrlab.inference.journal import Journal
 from cxrlab.models.gate import KINDS, Gate, Limits
 from cxrlab.models.gate_net import GateNet
 from cxrlab.predict import predict
@@ -235,6 +237,23 @@ def test_deidentify_leaves_no_name_and_says_what_it_dropped(
     for path in (tmp_path / "out").rglob("*"):
         assert path.is_dir() or not any(name in path.read_bytes() for name in (b"Doe", b"4711", b"Jane")), path
     assert "Doe" not in printed
+
+
+def test_deidentify_leaves_no_name_in_the_table_of_what_was_interrupted(
+    run: Path, film_of_somebody: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Journal.add
+
+    def interrupted(*arguments: Any) -> None:
+        real(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Journal, "add", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        look(tmp_path / "out", f"ckpt_path={run}", f"input={film_of_somebody}", "deidentify=true")
+    written = (tmp_path / "out" / "predictions.csv").read_text()
+    assert hashlib.sha256(film_of_somebody.read_bytes()).hexdigest() in written
+    assert "Doe" not in written
 
 
 @pytest.mark.parametrize(

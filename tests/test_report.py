@@ -6,12 +6,11 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from cxrlab.config import compose
 from cxrlab.errors import CheckpointError, ConfigError
@@ -80,19 +79,6 @@ def test_command_leaves_nothing_beside_the_report(sweep: Path, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     assert f"report   {sweep / '0' / 'report.html'}" in done.stdout
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """The Chromium that is on the machine."""
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    path = next((found for name in names if (found := shutil.which(name))), None)
-    if path is None:
-        pytest.skip(f"NOT CHECKED: no browser here ({', '.join(names)})")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.mark.parametrize("width", [390, 1280])

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import pandas as pd
-import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cxrlab.datamodules.films import film_keys, near_duplicates, perceptual_hash
 from cxrlab.datamodules.flow import Flow
+from cxrlab.datamodules.folds import FoldedDataModule
 from cxrlab.datamodules.gate_augment import TURNS, altered, augmented
 from cxrlab.datamodules.gate_drawings import draw_document, draw_pattern
 from cxrlab.datamodules.manifest import people
@@ -66,7 +66,7 @@ _EXTRA = (
 )
 
 
-class GateImagesDataModule(pl.LightningDataModule):
+class GateImagesDataModule(FoldedDataModule):
     """Pictures of every kind in folds by person, as batches ``{"image", "kind"}``.
 
     ``image`` is float32 (N, 1, size, size), see :func:`cxrlab.thumbnails.square`; ``kind`` int64 (N,), a position in
@@ -122,7 +122,7 @@ class GateImagesDataModule(pl.LightningDataModule):
         batch_size: int = 32,
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(folds)
         check_choice("cohen", cohen, (True, False))
         check_choice("paper", paper, (True, False, "auto"))
         check_choice("darkcovidnet", darkcovidnet, (True, False, "auto"))
@@ -143,14 +143,11 @@ class GateImagesDataModule(pl.LightningDataModule):
         self.phantoms = SyntheticSource(cache, n_train=phantoms) if phantoms else None
         self.drawn = drawn
         self.image_size = image_size
-        self.folds = folds
         self.epoch_images = epoch_images
         self.batch_size = batch_size
         self.seed = seed
-        self.manifest = pd.DataFrame()
         self.thumbnails: list[Image] = []
         self.flow = Flow("gate")
-        self._held_out: int | None = None
         self._greys: list[Image] = []
 
     @property
@@ -193,17 +190,6 @@ class GateImagesDataModule(pl.LightningDataModule):
         self.thumbnails = [each.thumbnail for each in pictures]
         self._greys = [luma(each) for each in self.thumbnails]
         self.manifest = pd.concat([table, *made], ignore_index=True)
-
-    def hold_out(self, fold: int | None) -> None:
-        """Chooses the fold that :meth:`rows` hold out, in [0, ``folds``); ``None`` trains on everything."""
-        if fold is not None:
-            check_range("fold", fold, 0, self.folds, high_open=True, integer=True)
-        self._held_out = fold
-
-    def rows(self, split: str) -> NDArray[np.int64]:
-        """Rows of the manifest that are trained on (``train``) or held out (``val``)."""
-        held_out = (self.manifest["fold"] == (-1 if self._held_out is None else self._held_out)).to_numpy()
-        return np.flatnonzero(held_out if split == "val" else ~held_out)
 
     def picture(self, row: int) -> Image:
         """What a row of the manifest shows: its thumbnail, inverted or turned where the row is, (h, w, 3), uint8."""

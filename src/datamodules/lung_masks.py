@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import pandas as pd
-import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
@@ -18,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from cxrlab.datamodules.batches import RowSampler
 from cxrlab.datamodules.films import film_keys, near_duplicates, perceptual_hash
 from cxrlab.datamodules.flow import Flow
+from cxrlab.datamodules.folds import FoldedDataModule
 from cxrlab.datamodules.manifest import people
 from cxrlab.datamodules.reading import read_image
 from cxrlab.datamodules.sources import SyntheticSource
@@ -37,7 +37,7 @@ _REMEDY = (
 )
 
 
-class LungMasksDataModule(pl.LightningDataModule):
+class LungMasksDataModule(FoldedDataModule):
     """Films and lung masks in folds by person, as batches ``{"image", "mask"}``, both float32 (N, 1, size, size).
 
     A person is in one fold only: ids of Cohen's collection that are one person are made one, and so are images that are
@@ -78,13 +78,12 @@ class LungMasksDataModule(pl.LightningDataModule):
         augment: bool = True,
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(folds)
         check_choice("cohen", cohen, (True, False))
         check_range("phantoms", phantoms, 0, 100_000, integer=True)
         if phantoms < (0 if cohen else 2) or phantoms == 1:
             raise ValueError(f"phantoms must be {'0 or ' if cohen else ''}at least 2, got {phantoms}")
         check_range("image_size", image_size, 32, 1024, integer=True)
-        check_range("folds", folds, 2, integer=True)
         check_range("batch_size", batch_size, 1, 65536, integer=True)
         check_choice("augment", augment, (True, False))
         check_range("seed", seed, 0, 2**32 - 1, integer=True)
@@ -92,15 +91,12 @@ class LungMasksDataModule(pl.LightningDataModule):
         self.cohen = cohen
         self.phantoms = SyntheticSource(cache, n_train=phantoms, size=max(64, image_size)) if phantoms else None
         self.image_size = image_size
-        self.folds = folds
         self.batch_size = batch_size
         self.augment = augment
         self.seed = seed
-        self.manifest = pd.DataFrame()
         self.images: list[NDArray[np.uint8]] = []
         self.masks: list[NDArray[np.bool_]] = []
         self.flow = Flow("cohen")
-        self._held_out: int | None = None
         self._squares = np.zeros((0, 0, 0), np.uint8)
         self._square_masks = np.zeros((0, 0, 0), np.bool_)
 
@@ -142,17 +138,6 @@ class LungMasksDataModule(pl.LightningDataModule):
         self._squares = np.stack([_square(image[..., 0], self.image_size) for image in self.images])
         self._square_masks = np.stack([_square(mask.astype(np.float32), self.image_size) >= 0.5 for mask in self.masks])
         self.manifest = manifest
-
-    def hold_out(self, fold: int | None) -> None:
-        """Chooses the fold that the loaders hold out, in [0, ``folds``); ``None`` trains on everything."""
-        if fold is not None:
-            check_range("fold", fold, 0, self.folds, high_open=True, integer=True)
-        self._held_out = fold
-
-    def rows(self, split: str) -> NDArray[np.int64]:
-        """Rows of the manifest that are trained on (``train``) or held out (``val``)."""
-        held_out = (self.manifest["fold"] == (-1 if self._held_out is None else self._held_out)).to_numpy()
-        return np.flatnonzero(held_out if split == "val" else ~held_out)
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Shuffled and augmented."""

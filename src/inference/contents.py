@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import json
 import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +15,14 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
+from cxrlab.console import DISCLAIMER
 from cxrlab.datamodules import Preprocessing
 from cxrlab.errors import CheckpointError
 from cxrlab.models.gate import Gate
-from cxrlab.runs.checkpoint import LoadedModel, read_gate, read_metadata
+from cxrlab.runs.checkpoint import LoadedModel, read_gate, read_metadata, unfolds
 
 METADATA_KEY = "cxrlab"
 GATE_KEY = "cxrlab.gate"
-NOTICE = "Research software, not a medical device."
 INPUT, OUTPUTS = "image", ("logit", "score")
 MAX_TEXT = 64 * 2**20
 """Characters of one text that are read; a gate has a few million."""
@@ -89,7 +89,7 @@ def texts(model: LoadedModel, gate: Gate | None) -> dict[str, str]:
     said = {
         **model.metadata,
         "fingerprint": model.fingerprint,
-        "notice": NOTICE,
+        "notice": DISCLAIMER,
         "input": {
             "name": INPUT,
             "shape": ["N", *preprocessing.shape],
@@ -130,19 +130,11 @@ def read_texts(path: Path, found: Mapping[str, str]) -> Contents:
             raise CheckpointError(f"{path}: refused: its metadata {key!r} hold more than {MAX_TEXT:,} characters")
     said = _json(path, found[METADATA_KEY])
     metadata = read_metadata({key: value for key, value in said.items() if key not in _OWN}, path)
-    _check_plain(path, metadata)
     fingerprint = said.get("fingerprint")
     if not (isinstance(fingerprint, str) and len(fingerprint) == 64 and set(fingerprint) <= _HEX):
         raise CheckpointError(f"{path}: refused: its fingerprint is no SHA-256; export the checkpoint again")
     gate = read_gate(_entry(path, found[GATE_KEY]), path) if GATE_KEY in found else None
     return Contents(metadata, fingerprint, gate)
-
-
-def _check_plain(path: Path, metadata: Mapping[str, Any]) -> None:
-    """Refuses parts that are of another kind than every checkpoint's, on which readers rely."""
-    for key in ("model", "config", "preprocessing", "labels", "data"):
-        if not isinstance(metadata[key], dict):
-            raise CheckpointError(f"{path}: refused: its {key} must be a mapping; export the checkpoint again")
 
 
 def _json(path: Path, text: str) -> dict[str, Any]:
@@ -164,7 +156,10 @@ def _no_constant(name: str) -> NoReturn:
 def _entry(path: Path, text: str) -> Any:
     """A gate's tensors and plain values; code hidden among them is refused, not run."""
     try:
-        return torch.load(io.BytesIO(base64.b64decode(text, validate=True)), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, binascii.Error, RuntimeError, EOFError, ValueError, KeyError) as error:
+        data = io.BytesIO(base64.b64decode(text, validate=True))
+        if unfolds(data):
+            raise ValueError("it unfolds to more than it holds")
+        return torch.load(data, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).partition("\n")[0][:200]
         raise CheckpointError(f"{path}: refused: its gate cannot be read ({reason}); gate=… names another") from None

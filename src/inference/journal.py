@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,14 +16,6 @@ from cxrlab.inference.prediction import COLUMNS, Prediction
 
 JOURNAL, TABLE, SETTINGS = "predictions.jsonl", "predictions.csv", "settings.json"
 _SIZE, _MODIFIED = "bytes", "modified"
-
-
-@dataclass(frozen=True)
-class _Stamp:
-    """By what a file is known to be the one that was looked at: size in bytes, and change in nanoseconds."""
-
-    size: int
-    modified: int
 
 
 class Journal:
@@ -101,8 +92,8 @@ class Journal:
 
     def done(self, file: str) -> bool:
         """Whether a file was looked at before, and has not changed since."""
-        row, stamp = self._rows.get(file), _stamp(file)
-        return row is not None and stamp is not None and (row.get(_SIZE), row.get(_MODIFIED)) == (*_numbers(stamp),)
+        row, stamp = self._rows.get(file, {}), _stamp(file)
+        return stamp is not None and stamp == (row.get(_SIZE), row.get(_MODIFIED))
 
     def add(self, prediction: Prediction, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Keeps what was said of a file.
@@ -115,36 +106,32 @@ class Journal:
             The row as plain values.
         """
         row = prediction.as_dict() | dict(more or {})
-        stamp = _stamp(prediction.file)
-        size, modified = _numbers(stamp) if stamp else (None, None)
+        size, modified = _stamp(prediction.file) or (None, None)
         kept = row | {_SIZE: size, _MODIFIED: modified}
         self._rows[prediction.file] = kept
         self._file.write(_line(kept))
         self._file.flush()
         return row
 
-    def write_table(self, files: Sequence[str]) -> pd.DataFrame:
-        """Writes the rows of these files that are known, in their order, as CSV; returns them."""
-        rows = [self._rows[file] for file in files if file in self._rows]
+    def write_table(self, files: Sequence[str], *, nameless: bool = False) -> pd.DataFrame:
+        """Writes the rows of these files that are known, in their order, as CSV; returns them.
+
+        Args:
+            files: As they were named.
+            nameless: Each is known by its SHA-256 instead, or where its bytes could not be read by its place.
+        """
+        rows = []
+        for number, file in enumerate(files, 1):
+            if (row := self._rows.get(file)) is not None:
+                rows.append({**row, "file": row["sha256"] or f"file {number} of the list"} if nameless else row)
         table = pd.DataFrame(rows, columns=self._columns)
         named = table.assign(file=[_shown(file) for file in table["file"]])
         write_text(self.table, named.to_csv(index=False))
         return table
 
-    def write_nameless(self, files: Sequence[str]) -> pd.DataFrame:
-        """As :meth:`write_table`, with each file known by its SHA-256 alone; the journal, which has names, is removed.
-
-        A file whose bytes could not be read is known by its place in the list.
-        """
-        rows = [
-            {**self._rows[file], "file": self._rows[file]["sha256"] or f"file {number} of the list"}
-            for number, file in enumerate(files, 1)
-            if file in self._rows
-        ]
-        table = pd.DataFrame(rows, columns=self._columns)
-        write_text(self.table, table.to_csv(index=False))
+    def forget(self) -> None:
+        """Removes the journal, in which files stand by their names; nothing can go on with it then."""
         self.path.unlink()
-        return table
 
 
 def _shown(file: str) -> str:
@@ -157,13 +144,10 @@ def _line(row: Mapping[str, Any]) -> str:
     return json.dumps(row, allow_nan=False) + "\n"
 
 
-def _stamp(file: str) -> _Stamp | None:
+def _stamp(file: str) -> tuple[int, int] | None:
+    """By what a file is known to be the one that was looked at: size in bytes, and change in nanoseconds."""
     try:
         found = Path(file).stat()
     except (OSError, ValueError):
         return None
-    return _Stamp(found.st_size, found.st_mtime_ns)
-
-
-def _numbers(stamp: _Stamp) -> tuple[int, int]:
-    return stamp.size, stamp.modified
+    return found.st_size, found.st_mtime_ns

@@ -13,9 +13,8 @@ from cxrlab.inference.scorer import TorchScorer
 from cxrlab.models.gate import Gate
 from cxrlab.models.segmenter import Segmenter
 from cxrlab.runs import load_model
-from cxrlab.runs.auxiliary import load_gate, load_segmenter
+from cxrlab.runs.auxiliary import choose_gate, load_segmenter
 
-NO_GATE = "none"
 LUNGS = "runs/lungs"
 
 
@@ -51,24 +50,7 @@ def load(
         model, own_gate = _onnx_model(path)
     else:
         model, own_gate = _torch_model(path, trusted, accelerator, precision)
-    return Predictor(model, choose_gate(gate, own_gate), _segmenter(model, lungs))
-
-
-def choose_gate(asked: str | None, own: Gate | None) -> Gate | None:
-    """The gate that was asked for, or the model's own, or rules alone; ``None`` where it is to be off.
-
-    Args:
-        asked: As in :func:`load`.
-        own: That travels with the model.
-
-    Raises:
-        CheckpointError: There is none where one was named.
-    """
-    if asked is None:
-        return own or Gate()
-    if asked == NO_GATE:
-        return None
-    return load_gate(asked)
+    return Predictor(model, choose_gate(gate, own_gate or Gate()), _segmenter(model, lungs))
 
 
 def _torch_model(

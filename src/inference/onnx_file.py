@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cxrlab.console import DISCLAIMER
 from cxrlab.datamodules import Preprocessing
 from cxrlab.errors import CheckpointError, UserError, check_range
 from cxrlab.evaluation.statistics import Floats
@@ -19,7 +20,6 @@ from cxrlab.inference.contents import (
     GATE_KEY,
     INPUT,
     METADATA_KEY,
-    NOTICE,
     OUTPUTS,
     Contents,
     ScoringNetwork,
@@ -193,7 +193,7 @@ def _without_traces(found: Any) -> None:
         each.doc_string = ""
     for each in (*found.graph.input, *found.graph.output):
         del each.metadata_props[:]
-    found.doc_string = NOTICE
+    found.doc_string = DISCLAIMER
 
 
 def _read(path: Path) -> bytes:

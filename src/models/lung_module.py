@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
-
-import pytorch_lightning as pl
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch import Tensor
+
+from cxrlab.models.auxiliary_module import AuxiliaryModule
 
 
-class LungModule(pl.LightningModule):
+class LungModule(AuxiliaryModule):
     """Trains with binary cross-entropy plus soft Dice loss; logs ``loss`` and ``dice`` of each epoch.
 
     Args:
         network: Turns images (N, 1, H, W), float32 in [0, 1], into logits (N, 1, H, W).
-        optimizer: Called with the parameters, returns the optimizer.
-        scheduler: Called with the optimizer, returns a scheduler that steps once an epoch; ``None`` for none.
+        optimizer: See :class:`AuxiliaryModule`.
+        scheduler: Likewise.
     """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
-        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
-    ) -> None:
-        super().__init__()
-        self.network = network
-        self._make_optimizer = optimizer
-        self._make_scheduler = scheduler
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One step on ``image`` (N, 1, H, W) float32 in [0, 1] and ``mask`` (N, 1, H, W) float32, 0 or 1."""
@@ -39,11 +24,6 @@ class LungModule(pl.LightningModule):
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """The same on held-out images: for the curves, nothing is chosen by it."""
         self._step(batch, "val")
-
-    def configure_optimizers(self) -> Any:
-        """The optimizer, and the scheduler where there is one."""
-        optimizer = self._make_optimizer(self.parameters())
-        return optimizer if self._make_scheduler is None else ([optimizer], [self._make_scheduler(optimizer)])
 
     def _step(self, batch: dict[str, Tensor], split: str) -> Tensor:
         logits, masks = self.network(batch["image"]), batch["mask"]

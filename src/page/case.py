@@ -8,6 +8,7 @@ from html import escape
 from importlib import resources
 from typing import Any, NamedTuple
 
+from cxrlab.console import DISCLAIMER
 from cxrlab.datamodules.manifest import NAMES as LABELS
 from cxrlab.evaluation.decision import Decided
 from cxrlab.inference import Prediction
@@ -16,7 +17,6 @@ from cxrlab.models.gate import WARN
 from cxrlab.page.desk import Case, Opinion
 from cxrlab.page.pictures import Field, field, film, heat_layer, outline
 from cxrlab.page.worth import NOT_CHECKED, Worth, fitted_words, marked, unfolded
-from cxrlab.reports.markdown import DISCLAIMER
 
 NO_DIAGNOSIS = (
     "A score says how much an image resembles, to this network, its Positive training images. It is no diagnosis."

@@ -14,13 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from cxrlab.console import DISCLAIMER
 from cxrlab.errors import UserError
 from cxrlab.page.api import Api
 from cxrlab.page.case import NO_DIAGNOSIS
 from cxrlab.page.desk import Desk
 from cxrlab.page.guard import LOCAL, App, Guard
 from cxrlab.page.worth import Worth, panel, worth
-from cxrlab.reports.markdown import DISCLAIMER
 
 _EXTRA = "the page needs gradio, which is not installed; pip install 'cxrlab[app]' brings it"
 _HEAD = (

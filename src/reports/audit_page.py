@@ -25,10 +25,11 @@ from typing import Any
 
 from cxrlab.checks.base import Case, Section, Verdict
 from cxrlab.checks.counting import plural, splits
+from cxrlab.console import DISCLAIMER
 from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.manifest import people
 from cxrlab.files import write_json
-from cxrlab.reports.markdown import DISCLAIMER, MOST, markdown_table
+from cxrlab.reports.markdown import MOST, markdown_table
 from cxrlab.reports.page import write_pages
 from cxrlab.reports.sections import (
     Line,

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from cxrlab.console import DISCLAIMER
 from cxrlab.evaluation import figures
 from cxrlab.evaluation.baselines import DESCRIPTIONS
 from cxrlab.evaluation.comparison_figures import Bar, forest
@@ -17,7 +18,7 @@ from cxrlab.evaluation.statistics import wilson
 from cxrlab.files import write_text
 from cxrlab.reports.cautions import warnings
 from cxrlab.reports.comparison import Comparison, against_baselines, aurocs, best_by_validation, n_right
-from cxrlab.reports.markdown import DISCLAIMER, NOT_RECORDED, count, inline, interval, markdown_table, number
+from cxrlab.reports.markdown import NOT_RECORDED, count, inline, interval, markdown_table, number
 from cxrlab.reports.page import write_pages
 from cxrlab.reports.paper import TRUE_FINDING, true_labels
 from cxrlab.reports.settings import Setting, evaluated_checkpoint

@@ -11,9 +11,10 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from cxrlab.console import DISCLAIMER
 from cxrlab.evaluation.figures import DPI
 from cxrlab.evaluation.film_figures import contact_sheet
-from cxrlab.reports.markdown import DISCLAIMER, flow_table, interval, markdown_table
+from cxrlab.reports.markdown import flow_table, interval, markdown_table
 from cxrlab.reports.page import write_pages
 
 Shown = Sequence[tuple[npt.NDArray[np.uint8], str]]

@@ -12,10 +12,11 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from cxrlab.console import DISCLAIMER
 from cxrlab.evaluation.figures import DPI
 from cxrlab.evaluation.film_figures import contact_sheet
 from cxrlab.evaluation.overlap import mean_with_interval
-from cxrlab.reports.markdown import DISCLAIMER, flow_table, interval, markdown_table
+from cxrlab.reports.markdown import flow_table, interval, markdown_table
 from cxrlab.reports.page import write_pages
 
 TRUE, PREDICTED = (255, 210, 0), (0, 200, 255)

@@ -14,7 +14,6 @@ from cxrlab.evaluation.statistics import METRICS
 NOT_RECORDED = "not recorded"
 LABELS = mf.NAMES
 NAMES = {name: name.upper() if name in ("ppv", "npv", "auroc", "ap", "f1") else name.capitalize() for name in METRICS}
-DISCLAIMER = "Research software, not a medical device."
 MOST = 8
 """Up to this many values (findings, sources, views) are listed by name; the rest is counted together."""
 

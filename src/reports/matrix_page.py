@@ -26,10 +26,11 @@ from rich import box
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
+from cxrlab.console import DISCLAIMER
 from cxrlab.evaluation import figures
 from cxrlab.evaluation.matrix_figures import Fall, Square, falls, heat_map
 from cxrlab.files import write_json, write_text
-from cxrlab.reports.markdown import DISCLAIMER, count, interval, markdown_table
+from cxrlab.reports.markdown import count, interval, markdown_table
 from cxrlab.reports.page import write_pages
 from cxrlab.reports.sections import command_text, duration, plain, printable
 

@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from cxrlab.console import DISCLAIMER
 from cxrlab.datamodules import manifest as mf
 from cxrlab.downloads import COLLECTIONS
 from cxrlab.errors import CheckpointError
@@ -28,7 +29,7 @@ from cxrlab.files import file_sha256, write_text
 from cxrlab.reports import companions
 from cxrlab.reports.cautions import warnings
 from cxrlab.reports.companions import Companion, shown_path
-from cxrlab.reports.markdown import DISCLAIMER, LABELS, MOST, NAMES, count, inline, interval, markdown_table, tally
+from cxrlab.reports.markdown import LABELS, MOST, NAMES, count, inline, interval, markdown_table, tally
 from cxrlab.reports.record import EVALUATED, RunRecord, mapping, read_run
 from cxrlab.reports.sections import plain
 

@@ -29,13 +29,14 @@ import numpy.typing as npt
 
 from cxrlab.checks.base import Finding, Picture, Section, Table, Verdict
 from cxrlab.checks.counting import plural
+from cxrlab.console import DISCLAIMER
 from cxrlab.datamodules.alterations import Alteration
 from cxrlab.evaluation import shortcuts
 from cxrlab.evaluation.shortcut_figures import Row, lungs_removed, sheet
 from cxrlab.evaluation.shortcuts import FLIPS_FAIL, FLIPS_WARN, KEPT_SHARE, Retrained, Tried
 from cxrlab.evaluation.statistics import Estimate
 from cxrlab.files import write_json
-from cxrlab.reports.markdown import DISCLAIMER, interval
+from cxrlab.reports.markdown import interval
 from cxrlab.reports.page import write_pages
 from cxrlab.reports.sections import (
     Line,

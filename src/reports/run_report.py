@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cxrlab.console import DISCLAIMER
 from cxrlab.datamodules.image_rows import ImageRows
 from cxrlab.datamodules.manifest import people
 from cxrlab.evaluation import METRICS, calibration, figures, summarise
@@ -21,7 +22,6 @@ from cxrlab.evaluation.paired import mcnemar
 from cxrlab.reports import decision_section, paper, pictures, saliency_section
 from cxrlab.reports.cautions import shared, warnings
 from cxrlab.reports.markdown import (
-    DISCLAIMER,
     LABELS,
     NAMES,
     NOT_RECORDED,

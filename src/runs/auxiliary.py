@@ -20,6 +20,7 @@ from cxrlab.runs.checkpoint import GATE as GATE_ENTRY
 from cxrlab.runs.checkpoint import load_checkpoint
 from cxrlab.runs.folder import GATE, LUNGS
 
+NO_GATE = "none"
 LUNGS_FORMAT = 1
 """Version of the entry ``lungs`` of a checkpoint."""
 LUNGS_ENTRY = "lungs"
@@ -75,6 +76,21 @@ def load_gate(gate: str) -> Gate:
         return Gate.from_entry(entry)
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
+
+
+def choose_gate(asked: str | None, own: Gate | None) -> Gate | None:
+    """The gate that was asked for with ``gate=…``; ``None`` where there is to be none.
+
+    Args:
+        asked: As for :func:`load_gate`; or ``none``, or ``None`` for the model's own.
+        own: That one.
+
+    Raises:
+        CheckpointError: There is none where one was named.
+    """
+    if asked is None:
+        return own
+    return None if asked == NO_GATE else load_gate(asked)
 
 
 def _locate(key: str, given: str, name: str, how: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
 import re
 import threading
@@ -280,6 +281,9 @@ def read_metadata(found: Any, path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: format {found['format']}, this cxrlab reads format {FORMAT}; use a matching version"
         )
+    for key in ("model", "config", "preprocessing", "labels", "data"):  # readers rely on it
+        if not isinstance(found[key], dict):
+            raise CheckpointError(f"{path}: refused: its {key} must be a mapping; copy it again")
     read_decided(found, path)  # refuses now, rather than after images were scored
     try:
         Preprocessing.from_dict(found["preprocessing"])
@@ -334,14 +338,28 @@ def _check_archive(path: Path) -> None:
             f"{path}: not a readable checkpoint: it is cut off, or no file of torch.save; copy it again, or train anew"
         )
     try:
-        with zipfile.ZipFile(path) as archive:
-            parts = archive.infolist()
+        with path.open("rb") as file:
+            bomb = unfolds(file)
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path}: not a readable checkpoint ({error}); copy it again") from None
-    # torch.save packs nothing: what unfolds to more than the file has is a bomb.
-    packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
-    if packed or sum(part.file_size for part in parts) > path.stat().st_size:
+    if bomb:
         raise CheckpointError(f"{path}: refused: it unfolds to more than it holds, which no file of torch.save does")
+
+
+def unfolds(file: IO[bytes]) -> bool:
+    """Whether a file of torch.save, which packs nothing, says to hold more than it has: then it is a bomb.
+
+    Args:
+        file: May come from a stranger; stands at its beginning afterwards.
+
+    Raises:
+        zipfile.BadZipFile: It is no archive. Others of zipfile may be raised as well.
+    """
+    with zipfile.ZipFile(file) as archive:
+        parts = archive.infolist()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return any(part.compress_type != zipfile.ZIP_STORED for part in parts) or sum(p.file_size for p in parts) > size
 
 
 def load_model(ckpt_path: str | Path, trusted: Sequence[str] = ()) -> LoadedModel:

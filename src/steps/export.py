@@ -15,18 +15,17 @@ from omegaconf import DictConfig, ListConfig
 from rich.table import Table
 
 from cxrlab.config import Problems, check_names
+from cxrlab.console import DISCLAIMER
 from cxrlab.datamodules import Preprocessing, SyntheticSource
 from cxrlab.datamodules.pixels import read_all
 from cxrlab.errors import CheckpointError, ConfigError, DataError, check_choice, check_range
 from cxrlab.files import file_sha256, write_json
-from cxrlab.inference.contents import NOTICE, ScoringNetwork
+from cxrlab.inference.contents import ScoringNetwork
 from cxrlab.inference.inputs import list_inputs
-from cxrlab.inference.loading import NO_GATE
 from cxrlab.inference.onnx_file import OPSETS, OnnxScorer, need, write_onnx
 from cxrlab.inference.parity import TOLERANCE, Images, Parity, Run, torch_run
 from cxrlab.inference.torch_files import read_torch_export, read_torchscript, write_torch_export, write_torchscript
 from cxrlab.models.gate import Gate
-from cxrlab.runs.auxiliary import load_gate
 from cxrlab.runs.checkpoint import GATE, AtomicCheckpointIO, LoadedModel, load_checkpoint, load_model
 from cxrlab.runs.environment import cpu_name
 
@@ -106,23 +105,6 @@ def output_of(config: DictConfig, model: LoadedModel) -> Path:
     if path.resolve() == model.path.resolve():
         raise ConfigError(f"output: {path} is the checkpoint itself; name another file")
     return path
-
-
-def chosen_gate(asked: str | None, own: Gate | None) -> Gate | None:
-    """The gate that is to travel in the file; ``None`` for none.
-
-    Args:
-        asked: As in ``conf/export.yaml``.
-        own: The model's.
-
-    Raises:
-        CheckpointError: There is none where one was named.
-    """
-    if asked is None:
-        return own
-    if asked == NO_GATE:
-        return None
-    return load_gate(asked)
 
 
 def images_to_check(config: DictConfig, model: LoadedModel) -> tuple[Images, str]:
@@ -239,7 +221,7 @@ def facts(config: DictConfig, done: Exported, written: Path) -> dict[str, Any]:
         written: The file, which is not yet at its place.
     """
     return {
-        "notice": NOTICE,
+        "notice": DISCLAIMER,
         "format": config.format,
         "file": done.path.name,
         "bytes": written.stat().st_size,
@@ -289,7 +271,7 @@ def lines(found: dict[str, Any], done: Exported) -> list[str]:
         f"parity   {compared}",
         *_warnings(done.model, parity),
         f"use      {_use(found['format'], done.path)}",
-        NOTICE,
+        DISCLAIMER,
     ]
 
 

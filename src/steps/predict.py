@@ -20,7 +20,7 @@ from rich.progress import track
 from rich.table import Table
 
 from cxrlab.config import Problems, check_names
-from cxrlab.console import short
+from cxrlab.console import DISCLAIMER, short
 from cxrlab.datamodules.dicom import check_keywords, read_tags
 from cxrlab.errors import check_choice, check_range
 from cxrlab.evaluation.saliency_figures import overlay
@@ -31,7 +31,7 @@ from cxrlab.inference.journal import Journal
 from cxrlab.inference.prediction import UNREADABLE
 from cxrlab.models.gate import REFUSE, VERDICTS, Gate
 from cxrlab.models.saliency import Saliency
-from cxrlab.reports.markdown import DISCLAIMER, count
+from cxrlab.reports.markdown import count
 from cxrlab.steps.assembly import check_device, settle_precision
 
 KEYS = (
@@ -180,9 +180,9 @@ def look_at_files(
                     shown = {**row, "file": row["sha256"]} if plan.deidentify else row
                     print(json.dumps(shown), file=sys.stdout, flush=True)
         finally:  # Ctrl-C and a full disk, too, leave a table of what there is
-            table = journal.write_table(listed.paths)
+            table = journal.write_table(listed.paths, nameless=plan.deidentify)
     if plan.deidentify:
-        table = journal.write_nameless(listed.paths)
+        journal.forget()
         _write_dropped(folder / DROPPED, dropped)
     seconds = time.monotonic() - began
     return table, _summary(table, looked_at, seconds) | {"dropped": dict(dropped)}, journal

@@ -108,7 +108,8 @@ def test_without_names_a_file_is_known_by_its_bytes(tmp_path: Path, file: Path) 
     lost = Prediction(str(tmp_path / "Doe_Jane.dcm"), "", "refuse", "unreadable", "gone", None, None, "", 0.5, "m", "g")
     with journal:
         journal.add(lost)
-        table = journal.write_nameless([lost.file, str(file)])
+        table = journal.write_table([lost.file, str(file)], nameless=True)
+    journal.forget()
     assert list(table["file"]) == ["file 1 of the list", "f" * 64]
     assert not any(b"Doe" in path.read_bytes() for path in (tmp_path / "out").iterdir())
 

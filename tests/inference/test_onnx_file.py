@@ -8,6 +8,7 @@ import importlib
 import io
 import json
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,14 @@ def with_text(key: str, text: str) -> Change:
     return lambda found: write_text(found, key, text)
 
 
+def packed() -> str:
+    """A few kilobytes that unfold into 16 MB when they are read without care."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("m/data.pkl", bytes(2**24))
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
 def external(location: str) -> Change:
     """The first weights are said to lie in another file."""
 
@@ -351,6 +360,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "data that are a text": (saying(data="x"), "its data must be a mapping"),
     "a fingerprint that is none": (saying(fingerprint="0" * 63), "its fingerprint is no SHA-256"),
     "a gate that is no base64": (with_text(GATE_KEY, "%%%"), "its gate cannot be read"),
+    "a gate that unfolds": (with_text(GATE_KEY, packed()), "its gate cannot be read .it unfolds to more than it holds"),
     "a gate that is no file": (with_text(GATE_KEY, "AAAA"), "its gate cannot be read"),
 }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import io
-import shutil
 import struct
 import threading
 import zlib
@@ -18,7 +17,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from playwright.sync_api import Browser, sync_playwright
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from sklearn.datasets import load_sample_image
@@ -155,19 +153,6 @@ def site(serve: Serve, predictor: Predictor, segmenter: Segmenter) -> Iterator[A
     desk = Desk([predictor], saliency=GradCam(), segment=segmenter, max_megapixels=50)
     with serve(desk, max_upload_mb=4) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """The Chromium that is on the machine; no longer than a module, since its loop runs in the tests' own thread."""
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    path = next((found for name in names if (found := shutil.which(name))), None)
-    if path is None:
-        pytest.skip(f"NOT CHECKED: no browser here ({', '.join(names)})")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
+from cxrlab.console import DISCLAIMER
 from cxrlab.inference import Predictor
 from cxrlab.models.saliency import GradCam
 from cxrlab.models.segmenter import Segmenter
@@ -16,7 +17,6 @@ from cxrlab.page import Desk
 from cxrlab.page.case import NO_DIAGNOSIS, NOT_DISEASE, answer, card, report
 from cxrlab.page.desk import Case, Opinion
 from cxrlab.page.worth import worth
-from cxrlab.reports.markdown import DISCLAIMER
 
 WHEN = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
 
