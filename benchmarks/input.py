@@ -26,7 +26,7 @@ from cxrlab.config import build, compose
 from cxrlab.datamodules import Augmentation, ChestXRayDataModule, ManifestSource, SyntheticSource
 from cxrlab.datamodules.pixels import read_all
 from cxrlab.datamodules.preprocessing import Preprocessing
-from cxrlab.datamodules.reading import SUFFIXES
+from cxrlab.reading.image import SUFFIXES
 
 PLAIN, READING, FIRST, SECOND = "plain loop", "reading", "setup, first run", "setup, second run"
 FLOOR = "copying the bytes"

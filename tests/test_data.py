@@ -14,8 +14,8 @@ import pytest
 
 from cxrlab.config import compose
 from cxrlab.datamodules import manifest as mf
-from cxrlab.datamodules.reading import read_image
 from cxrlab.evaluate import evaluate
+from cxrlab.reading.image import read_image
 from cxrlab.train import train
 
 QUICK = ["model=paper_cnn_small", "data.image_size=32", "trainer=cpu", "trainer.max_epochs=1", "logger=none"]

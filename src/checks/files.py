@@ -27,15 +27,16 @@ from scipy.stats import fisher_exact
 
 from cxrlab.checks.base import Case, Finding, Picture, Section, Table, Verdict
 from cxrlab.checks.counting import LABELS, MOST, file_name, listed, p_value, part, plural, splits, tally
-from cxrlab.datamodules import dicom, reading
 from cxrlab.datamodules.cache.shelf import Shelf, key_of, version_of
 from cxrlab.datamodules.manifest import people
-from cxrlab.datamodules.reading import read_image
 from cxrlab.errors import DataError
 from cxrlab.evaluation import burned_in
 from cxrlab.evaluation.association import holm
 from cxrlab.evaluation.burned_in import text_boxes
 from cxrlab.evaluation.film_figures import contact_sheet
+from cxrlab.reading import dicom
+from cxrlab.reading import image as reading
+from cxrlab.reading.image import read_image
 
 READ = 400
 """Images of each class that are read again, at most, to look for letters and colours."""

@@ -20,7 +20,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from threadpoolctl import threadpool_limits
 
-from cxrlab.datamodules.reading import read_image
+from cxrlab.reading.image import read_image
 
 HASH_BYTES = 32
 POINTS = 256

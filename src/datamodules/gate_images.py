@@ -22,10 +22,10 @@ from cxrlab.datamodules.folds import FoldedDataModule
 from cxrlab.datamodules.gate_augment import TURNS, altered, augmented
 from cxrlab.datamodules.gate_drawings import draw_document, draw_pattern
 from cxrlab.datamodules.manifest import people
-from cxrlab.datamodules.reading import read_image
 from cxrlab.datamodules.sources import DarkCovidNetSource, PaperSource, SyntheticSource
 from cxrlab.datamodules.sources.cohen import SAME_PERSON, read_metadata
 from cxrlab.errors import DataError, check_choice, check_range
+from cxrlab.reading.image import read_image
 from cxrlab.thumbnails import luma, square, thumbnail
 
 Image = NDArray[np.uint8]

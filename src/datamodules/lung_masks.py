@@ -19,10 +19,10 @@ from cxrlab.datamodules.films import film_keys, near_duplicates, perceptual_hash
 from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.folds import FoldedDataModule
 from cxrlab.datamodules.manifest import people
-from cxrlab.datamodules.reading import read_image
 from cxrlab.datamodules.sources import SyntheticSource
 from cxrlab.datamodules.sources.cohen import SAME_PERSON, read_metadata
 from cxrlab.errors import DataError, check_choice, check_range
+from cxrlab.reading.image import read_image
 
 MASKS = "annotations/lungVAE-masks"
 """Below the root of Cohen's collection: one ``<image>_mask.png`` per image, 255 inside the lungs. Drawn by a network

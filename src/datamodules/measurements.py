@@ -14,12 +14,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cxrlab.datamodules import dicom, films, reading
+from cxrlab.datamodules import films
 from cxrlab.datamodules.cache.shelf import Shelf, key_of, version_of
 from cxrlab.datamodules.films import HASH_BYTES, POINTS, Features, perceptual_hash
 from cxrlab.datamodules.parallel import for_each
-from cxrlab.datamodules.reading import ImageFacts, ReadImage, read_image
 from cxrlab.errors import DataError
+from cxrlab.reading import dicom
+from cxrlab.reading import image as reading
+from cxrlab.reading.image import ImageFacts, ReadImage, read_image
 
 SIDE = 256
 """Height and width in pixels of the grey copy of every image."""
@@ -47,7 +49,7 @@ class Measurements:
         sha256: Of each file; empty where it could not be read.
         hashes: Perceptual hashes, shape (n, 32), uint8: 256 bits, see :mod:`cxrlab.datamodules.films`.
         features: Local features, for finding crops of one film.
-        facts: One row per image, columns of :class:`cxrlab.datamodules.reading.ImageFacts`.
+        facts: One row per image, columns of :class:`cxrlab.reading.image.ImageFacts`.
         problems: ``{row: why it could not be read}``; the other values of such a row are zero or empty.
         notes: What else went wrong, such as a cache that could not be written.
     """

@@ -12,8 +12,8 @@ from cxrlab.datamodules.films import HASH_BYTES, perceptual_hash
 from cxrlab.datamodules.image_rows import ImageRows
 from cxrlab.datamodules.parallel import for_each
 from cxrlab.datamodules.preprocessing import Preprocessing
-from cxrlab.datamodules.reading import read_image
 from cxrlab.errors import DataError
+from cxrlab.reading.image import read_image
 
 _LISTED = 20  # an error lists this many bad files and counts the rest
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from cxrlab.datamodules.reading import SUFFIXES
 from cxrlab.errors import DataError, did_you_mean
+from cxrlab.reading.image import SUFFIXES
 
 PATH = "path"
 """The column of a CSV that holds paths, as in a manifest."""

@@ -22,7 +22,6 @@ from torch import nn
 from cxrlab.datamodules import Preprocessing
 from cxrlab.datamodules.alterations import Alteration
 from cxrlab.datamodules.manifest import NAMES
-from cxrlab.datamodules.reading import MAX_PIXELS, ImageFacts, read_bytes, read_image_bytes
 from cxrlab.errors import CheckpointError, DataError, check_range
 from cxrlab.evaluation.decision import Decided
 from cxrlab.evaluation.statistics import Floats
@@ -31,6 +30,7 @@ from cxrlab.inference.scorer import Scorer
 from cxrlab.models.gate import REFUSE, Gate, Judgement
 from cxrlab.models.saliency import Saliency
 from cxrlab.models.segmenter import Segmenter
+from cxrlab.reading.image import MAX_PIXELS, ImageFacts, read_bytes, read_image_bytes
 from cxrlab.runs.checkpoint import read_decided
 
 Image = NDArray[np.uint8]

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrlab.datamodules.reading import MAX_PIXELS, ImageFacts
 from cxrlab.errors import CheckpointError, ConfigError, check_range
 from cxrlab.inference import Examined, Prediction, Predictor
 from cxrlab.models.saliency import Saliency
 from cxrlab.models.segmenter import Segmenter
 from cxrlab.page.pictures import shrunk
+from cxrlab.reading.image import MAX_PIXELS, ImageFacts
 
 _LONGEST_NAME = 100
 _LUNG_SIDE = 1024  # pixels along the longer side of what lungs are looked for in: they are large

@@ -19,10 +19,10 @@ from cxrlab.datamodules.alterations import Alteration
 from cxrlab.datamodules.image_rows import ImageRows
 from cxrlab.datamodules.pixels import read_all
 from cxrlab.datamodules.preprocessing import Preprocessing
-from cxrlab.datamodules.reading import read_image
 from cxrlab.errors import DataError
 from cxrlab.evaluation import figures
 from cxrlab.evaluation.baselines import trivial_scores
+from cxrlab.reading.image import read_image
 from cxrlab.reports.markdown import or_not_recorded
 from cxrlab.reports.paper import figure_name
 from cxrlab.reports.record import RunRecord, mapping

@@ -21,7 +21,6 @@ from rich.table import Table
 
 from cxrlab.config import Problems, check_names
 from cxrlab.console import DISCLAIMER, short
-from cxrlab.datamodules.dicom import check_keywords, read_tags
 from cxrlab.errors import check_choice, check_range
 from cxrlab.evaluation.saliency_figures import overlay
 from cxrlab.files import write_atomically, write_text
@@ -31,6 +30,7 @@ from cxrlab.inference.journal import Journal
 from cxrlab.inference.prediction import UNREADABLE
 from cxrlab.models.gate import REFUSE, VERDICTS, Gate
 from cxrlab.models.saliency import Saliency
+from cxrlab.reading.dicom import check_keywords, read_tags
 from cxrlab.reports.markdown import count
 from cxrlab.steps.assembly import check_device, settle_precision
 

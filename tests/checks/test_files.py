@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from cxrlab.checks import files
 from cxrlab.checks.base import Finding, Section, Verdict
-from cxrlab.datamodules.reading import read_image
 from cxrlab.evaluation.burned_in import text_boxes
+from cxrlab.reading.image import read_image
 
 HALF = [1] * 30 + [0] * 30
 

@@ -24,11 +24,11 @@ from cxrlab.datamodules import (
     PaperSource,
     SyntheticSource,
     pixels,
-    reading,
 )
 from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.alterations import Alteration
 from cxrlab.errors import DataError
+from cxrlab.reading import image as reading
 
 ClassFolders = Callable[..., Path]
 BOTH = {"train/NORMAL": 10, "train/PNEUMONIA": 10, "test/NORMAL": 4, "test/PNEUMONIA": 4}

@@ -22,8 +22,8 @@ from cxrlab.datamodules.films import (
     near_duplicates,
     perceptual_hash,
 )
-from cxrlab.datamodules.reading import read_image
 from cxrlab.errors import DataError
+from cxrlab.reading.image import read_image
 
 Image = np.ndarray[Any, np.dtype[np.uint8]]
 

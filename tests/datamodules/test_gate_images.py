@@ -17,8 +17,8 @@ from cxrlab.datamodules import GateImagesDataModule, gate_images
 from cxrlab.datamodules.gate_augment import altered, augmented
 from cxrlab.datamodules.gate_drawings import draw_document, draw_pattern
 from cxrlab.datamodules.gate_images import OF_FRONTAL, SHARES, KindSampler
-from cxrlab.datamodules.reading import read_image
 from cxrlab.errors import DataError
+from cxrlab.reading.image import read_image
 from cxrlab.thumbnails import luma, square, thumbnail
 
 MakeSet = Callable[..., Path]

@@ -19,7 +19,7 @@ from PIL import Image
 from cxrlab.datamodules import measurements
 from cxrlab.datamodules.films import perceptual_hash
 from cxrlab.datamodules.measurements import Measurements, measure
-from cxrlab.datamodules.reading import ImageFacts, ReadImage, read_image
+from cxrlab.reading.image import ImageFacts, ReadImage, read_image
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ import torch
 from cxrlab.audit import audit
 from cxrlab.config import compose
 from cxrlab.datamodules import SyntheticSource
-from cxrlab.datamodules.reading import read_image
 from cxrlab.errors import CheckpointError, ConfigError
 from cxrlab.evaluate import evaluate
 from cxrlab.models.gate import ACCEPT, KINDS, REFUSE, VERDICTS
+from cxrlab.reading.image import read_image
 from cxrlab.runs.auxiliary import load_gate
 from cxrlab.train import train
 

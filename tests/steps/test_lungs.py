@@ -20,10 +20,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from cxrlab.audit import audit
 from cxrlab.config import compose
-from cxrlab.datamodules.reading import read_image
 from cxrlab.errors import CheckpointError, ConfigError
 from cxrlab.evaluate import evaluate
 from cxrlab.evaluation.overlap import dice
+from cxrlab.reading.image import read_image
 from cxrlab.runs.auxiliary import load_segmenter
 from cxrlab.train import train
 

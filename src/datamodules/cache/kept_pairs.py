@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxrlab.datamodules import dicom, films, reading
+from cxrlab.datamodules import films
 from cxrlab.datamodules.cache.shelf import Shelf, version_of
+from cxrlab.reading import dicom
+from cxrlab.reading import image as reading
 
 
 def kept_pairs(

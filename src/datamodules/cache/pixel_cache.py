@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from cxrlab.console import say
-from cxrlab.datamodules import dicom, films, preprocessing, reading
+from cxrlab.datamodules import films, preprocessing
 from cxrlab.datamodules.cache import folder as cache_folder
 from cxrlab.datamodules.cache import pixel_file
 from cxrlab.datamodules.cache.known_files import KnownFiles
@@ -32,8 +32,10 @@ from cxrlab.datamodules.image_rows import Block, ImageRows
 from cxrlab.datamodules.parallel import for_each
 from cxrlab.datamodules.pixels import Pixels, read_all
 from cxrlab.datamodules.preprocessing import Preprocessing
-from cxrlab.datamodules.reading import read_image
 from cxrlab.errors import DataError
+from cxrlab.reading import dicom
+from cxrlab.reading import image as reading
+from cxrlab.reading.image import read_image
 
 GB = 10**9
 

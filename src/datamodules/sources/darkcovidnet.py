@@ -10,10 +10,10 @@ import pandas as pd
 
 from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.manifest import COLUMNS
-from cxrlab.datamodules.reading import SUFFIXES
 from cxrlab.datamodules.sources.cohen import FACTS, SAME_PERSON, read_metadata
 from cxrlab.datamodules.sources.metadata import how_to_get, is_list
 from cxrlab.errors import DataError, check_choice
+from cxrlab.reading.image import SUFFIXES
 
 POSITIVE = "Covid-19"
 NEGATIVES = {"No_findings": "No Finding", "Pneumonia": "Pneumonia"}

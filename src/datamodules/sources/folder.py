@@ -12,8 +12,8 @@ import pandas as pd
 
 from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.manifest import COLUMNS, LABELS, SPLITS
-from cxrlab.datamodules.reading import SUFFIXES
 from cxrlab.errors import DataError, did_you_mean
+from cxrlab.reading.image import SUFFIXES
 
 GET_ANY = "data=synthetic needs no files at all"
 _ANOTHER_ROOT = "data.source.root=/path/to/images names another folder"

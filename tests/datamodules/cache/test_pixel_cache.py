@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cxrlab.datamodules import pixels, reading
+from cxrlab.datamodules import pixels
 from cxrlab.datamodules.cache import folder as cache_folder
 from cxrlab.datamodules.cache import known_files, pixel_cache
 from cxrlab.datamodules.cache.pixel_cache import PixelCache
@@ -23,6 +23,7 @@ from cxrlab.datamodules.pixels import Pixels, read_all
 from cxrlab.datamodules.preprocessing import Preprocessing
 from cxrlab.errors import DataError
 from cxrlab.files import file_sha256
+from cxrlab.reading import image as reading
 
 SMALL = Preprocessing.create([16, 20])
 

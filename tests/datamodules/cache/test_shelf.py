@@ -8,9 +8,10 @@ from pathlib import Path
 import cv2
 import pytest
 
-from cxrlab.datamodules import films, reading
+from cxrlab.datamodules import films
 from cxrlab.datamodules.cache import shelf
 from cxrlab.datamodules.cache.shelf import Shelf, key_of, version_of
+from cxrlab.reading import image as reading
 
 
 def test_what_is_kept_is_fetched_by_any_shelf_of_that_version(tmp_path: Path) -> None:

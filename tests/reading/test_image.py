@@ -1,4 +1,4 @@
-"""From a file to 8-bit RGB, or to a reason why not: datamodules/reading.py."""
+"""From a file to 8-bit RGB, or to a reason why not: reading/image.py."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from cxrlab.datamodules.reading import MAX_PIXELS, ImageFacts, read_image
 from cxrlab.errors import DataError
+from cxrlab.reading.image import MAX_PIXELS, ImageFacts, read_image
 
 Pixels = NDArray[np.uint8]
 EXIF = Image.Exif()

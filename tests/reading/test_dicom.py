@@ -1,4 +1,4 @@
-"""From a DICOM file to 8-bit RGB, or to a reason why not: datamodules/dicom.py."""
+"""From a DICOM file to 8-bit RGB, or to a reason why not: reading/dicom.py."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from cxrlab.datamodules import dicom
-from cxrlab.datamodules.dicom import is_dicom
-from cxrlab.datamodules.reading import MAX_PIXELS, ImageFacts, ReadImage, read_image
 from cxrlab.errors import DataError
+from cxrlab.reading import dicom
+from cxrlab.reading.dicom import is_dicom
+from cxrlab.reading.image import MAX_PIXELS, ImageFacts, ReadImage, read_image
 
 PATIENT = "Doe^Jane"
 DIGITAL_X_RAY = "1.2.840.10008.5.1.4.1.1.1.1"

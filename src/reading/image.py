@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
-from cxrlab.datamodules.dicom import is_dicom, read_dicom
 from cxrlab.errors import DataError
+from cxrlab.reading.dicom import is_dicom, read_dicom
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 """What Pillow is asked to recognise; DICOM is recognised before."""
@@ -117,7 +117,7 @@ def read_image(path: str | Path) -> ReadImage:
     Greyscale, RGB, RGBA, palette and CMYK files all arrive as 8-bit RGB. As ``cv2.imread`` does by default, an alpha
     channel is dropped, and EXIF orientation is applied. Of 16-bit files the upper 8 of the bits in use are kept: all 16
     as a rule, as ``cv2.imread`` has it; but where the largest value needs fewer (12-bit detectors are often stored so)
-    that many, or the image would arrive nearly black. DICOM: see :func:`cxrlab.datamodules.dicom.read_dicom`.
+    that many, or the image would arrive nearly black. DICOM: see :func:`cxrlab.reading.dicom.read_dicom`.
 
     Args:
         path: File; its type is told by its content, never by its name.
