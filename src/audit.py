@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
-from rich import get_console
 
-from cxrlab.console import say
+from cxrlab.console import say, show
 from cxrlab.entry import command_line
 from cxrlab.errors import ConfigError
 from cxrlab.files import write_text
@@ -55,7 +54,7 @@ def audit(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     sections = examine(case)
     command = shlex.join(["python", "src/audit.py", *overrides])
     page = write_audit(folder, case, sections, time.monotonic() - began, command)
-    get_console().print(terminal_table(sections, f"{'SYNTHETIC: ' if case.synthetic else ''}{case.name}"))
+    show(terminal_table(sections, f"{'SYNTHETIC: ' if case.synthetic else ''}{case.name}"))
     say(f"audit    {page}")
     return {"case": case, "sections": sections, "page": page}
 

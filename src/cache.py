@@ -62,12 +62,12 @@ def cache(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
     removed -= size
     if clear is not None:
         say(f"removed  {_megabytes(removed)}")
-    say(_table(left) if left else f"empty    {folder}")
+    say(*(_table(left) if left else [f"empty    {folder}"]))
     say(f"total    {_megabytes(size)} in {folder}")
     return {"bytes": size, "removed": removed}, {"entries": left}
 
 
-def _table(entries: Sequence[Entry]) -> str:
+def _table(entries: Sequence[Entry]) -> list[str]:
     """One line per preprocessing and per version of the code."""
     lines = [f"{'kind':13}{'of':32}{'images':>9}{'size':>14}  last used"]
     ordered = sorted(entries, key=lambda entry: (entry.kind, entry.name, entry.used))
@@ -76,7 +76,7 @@ def _table(entries: Sequence[Entry]) -> str:
         images, size = (sum(getattr(each, key) for each in found) for key in ("images", "size"))
         used = datetime.fromtimestamp(found[-1].used).astimezone()
         lines.append(f"{kind:13}{name:32}{images:>9,}{_megabytes(size):>14}  {used:%Y-%m-%d %H:%M}")
-    return "\n".join(lines)
+    return lines
 
 
 def _megabytes(size: int) -> str:

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
-from rich import get_console
-from rich.markup import escape
 from rich.table import Table
 
 from cxrlab.config import Problems, check_names
-from cxrlab.console import say
+from cxrlab.console import say, show
 from cxrlab.entry import command_line
 from cxrlab.errors import check_choice, check_range
 from cxrlab.imports import quick_imports
@@ -95,8 +93,8 @@ def _show(comparison: Comparison, paths: dict[str, Path]) -> None:
     for row in plain_rows(comparison.table):
         right = images_right(row["right_min"], row["right_max"], row["images"])
         values = (plus_minus(row[f"{metric}_mean"], row[f"{metric}_sd"]) for metric in ("accuracy", "auroc"))
-        table.add_row(escape(row["setting"]), str(row["seeds"]), right, *values)
-    get_console().print(table)
+        table.add_row(row["setting"], str(row["seeds"]), right, *values)
+    show(table)
     for folder, reason in comparison.gathered.left_out:
         say(f"left out {folder}: {reason}")
     for name, path in paths.items():

@@ -1,29 +1,166 @@
-"""What the program says to a person, on the screen and in the run's log alike."""
+"""The terminal and the log, as ways out: every word that a person reads there passes through this module.
+
+File names, column names, findings and whatever a checkpoint says were written by others. None of it may move a cursor,
+set a title, fill a clipboard or begin a line of its own. It is cleaned here, where it leaves; nothing else prints.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
+import shlex
+import sys
+import traceback
+import warnings
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 from rich import get_console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment
 
 DISCLAIMER = "Research software, not a medical device."
 """Said on every surface."""
+LONGEST_LINE = 4000
+"""Characters of a line that are shown: more is no sentence."""
+_BARE = re.compile(r"[\w@%+=:,./…-]+")
+"""What needs no quotes in a shell; an ellipsis stands for what is to be filled in."""
+_PLAIN = re.compile(r"(?!(?:null|true|false|nan|inf)$)[A-Za-z_/.][\w/.@%+-]*", re.IGNORECASE | re.ASCII)
+"""A text that Hydra reads as it is, without quotes."""
 
 _log = logging.getLogger("cxrlab")
 
 
-def say(text: str) -> None:
-    """Prints text as it is (no wrapping, no markup) above any progress bar, at once, and adds it to the log."""
-    console = get_console()
-    console.print(text, soft_wrap=True, highlight=False, markup=False)
+def printable(text: str) -> str:
+    r"""Text with control, direction and other invisible characters spelt out (``\x1b``); line breaks and tabs stay."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each in "\n\t\xa0" else _spelt(each) for each in text)
+
+
+def _spelt(character: str) -> str:
+    return " " if character.isspace() and character > "\xa0" else character.encode("unicode_escape").decode()
+
+
+def one_line(text: object) -> str:
+    """Text as a part of a line: without line breaks, see :func:`printable`."""
+    return printable(" ".join(str(text).split()))
+
+
+def as_lines(text: str) -> str:
+    """Text as it is printed: only its first line begins at the margin, and none is longer than a sentence can be.
+
+    A line break in a file's name can so never begin what looks like a line of the program's own.
+    """
+    first, *rest = (_cut(line) for line in printable(text).split("\n"))
+    return "\n".join([first, *(line if line.startswith("  ") or not line else f"  {line}" for line in rest)])
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}… ({len(line)} characters)"
+
+
+def say(*lines: str, console: Console | None = None) -> None:
+    """Prints lines (no wrapping, no markup) above any progress bar, at once, and adds them to the log.
+
+    Args:
+        lines: Of the program; a line break within one of them is somebody's data, see :func:`as_lines`.
+        console: Where to print, Rich's own by default.
+    """
+    console = console or get_console()
+    text = "\n".join(map(as_lines, lines))
+    console.print(text, soft_wrap=True, highlight=False, markup=False, emoji=False)
     console.file.flush()  # whoever follows a log file sees an epoch when it is over
     for line in text.splitlines():
         _log.info("%s", line)
+
+
+def tell(text: str, *, error: bool = False) -> None:
+    """Prints lines past Rich and the log, which a process of a sweep may have silenced: to stderr if it is an error."""
+    print(as_lines(text), file=sys.stderr if error else sys.stdout, flush=True)
+
+
+def show(renderable: RenderableType, console: Console | None = None) -> None:
+    """Prints a table; what stands in square brackets in its cells is text, not Rich's markup."""
+    (console or get_console()).print(Clean(renderable), markup=False, emoji=False)
+
+
+class Clean:
+    """What Rich draws, with every piece of text made printable; Rich's own colours and lines stay.
+
+    Args:
+        renderable: A table, a group, a text.
+    """
+
+    def __init__(self, renderable: RenderableType) -> None:
+        self.renderable = renderable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self.renderable, options.update(markup=False)):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
+class LogFormatter(logging.Formatter):
+    """Formats a record of any library for a log file or a terminal, see :func:`as_lines`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as text."""
+        return as_lines(super().format(record))
+
+
+def guard_terminal() -> None:
+    """Cleans what Python prints by itself in this process: tracebacks, warnings, and records that have no handler."""
+    sys.excepthook = _print_traceback
+    warnings.formatwarning = _warning
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(LogFormatter())
+
+
+def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    print(printable("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
+
+
+def _warning(message: Any, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    return f"{as_lines(f'{filename}:{lineno}: {category.__name__}: {message}')}\n"
 
 
 def short(path: Path) -> str:
     """A path as a person would type it: relative to the current folder, where it lies below."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
+
+
+def command(program: str, *words: str, **values: object) -> str:
+    """A command that can be pasted into the shell in which this one was typed.
+
+    Args:
+        program: ``train``, ``predict`` …; the console script where one was typed, else the file in ``src/``.
+        words: Overrides as they are typed, after those of ``values``.
+        values: Overrides by key, of which the values are taken literally, quoted for Hydra and for the shell.
+    """
+    typed = Path(sys.argv[0] if sys.argv else "")
+    if typed.suffix == ".py" and (Path(__file__).parent / typed.name).is_file():
+        script = Path(f"{program}.py") if program == "train" and Path("train.py").is_file() else None
+        program = f"python {_quoted(short(script or Path(__file__).parent / f'{program}.py'))}"
+    else:
+        program = f"cxrlab-{program}"
+    return " ".join(
+        [program, *(_quoted(f"{key}={literal(value)}") for key, value in values.items()), *map(_quoted, words)]
+    )
+
+
+def literal(value: object) -> str:
+    """A text as a value that Hydra and OmegaConf hand on as it is."""
+    text = str(value)
+    if _PLAIN.fullmatch(text) or text == "…":
+        return text
+    # A backslash is itself, except before what it would escape.
+    text = re.sub(r'(\\*)("|\$\{)', r"\1\1\\\2", text)
+    text = re.sub(r"(\\+)$", r"\1\1", text)
+    return f'"{text}"'
+
+
+def _quoted(word: str) -> str:
+    return word if _BARE.fullmatch(word) else shlex.quote(word)

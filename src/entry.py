@@ -27,6 +27,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from cxrlab.config import plugins, resolvers
+from cxrlab.console import guard_terminal, tell
 from cxrlab.errors import UserError, did_you_mean
 
 INTERRUPTED = 130
@@ -37,6 +38,7 @@ _NO_ENTRY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 _BUG = "This came out of the program itself, not of what was typed."
 _AGAIN = "type the same again"
+_INTERRUPTED = "\ninterrupted; nothing that was finished is lost; to go on, {}"
 _log = logging.getLogger("cxrlab")
 
 
@@ -44,14 +46,15 @@ class _JobFailed(CompactHydraException):
     """Lets Hydra run a sweep's other jobs and then exit with 1, without a traceback."""
 
 
-class _Interpolations:
-    """Makes ours known to OmegaConf; a copy does so in the process into which it is unpickled."""
+class _Surroundings:
+    """Sets a process up: our interpolations, clean lines; a copy does so in the process into which it is unpickled."""
 
     def __init__(self) -> None:
+        guard_terminal()
         resolvers.register()
 
-    def __reduce__(self) -> tuple[type[_Interpolations], tuple[()]]:
-        return _Interpolations, ()
+    def __reduce__(self) -> tuple[type[_Surroundings], tuple[()]]:
+        return _Surroundings, ()
 
 
 def command_line(config_name: str, job: Callable[[DictConfig, list[str]], object], again: str = _AGAIN) -> None:
@@ -66,11 +69,11 @@ def command_line(config_name: str, job: Callable[[DictConfig, list[str]], object
         SystemExit: With 1 after a user's mistake, which was told on stderr; whatever else goes wrong passes through.
     """
     plugins.register()
-    interpolations = _Interpolations()
+    surroundings = _Surroundings()
 
     @functools.wraps(job)
     def run(config: DictConfig) -> object:
-        assert interpolations  # a launcher takes them to its processes along with this function
+        assert surroundings  # a launcher takes them to its processes along with this function
         try:
             with errors_as_sentences(again):
                 return job(config, list(HydraConfig.get().overrides.task))
@@ -88,17 +91,17 @@ def command_line(config_name: str, job: Callable[[DictConfig, list[str]], object
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more when it closes
         raise SystemExit(1) from None
     except KeyboardInterrupt:  # between a sweep's jobs, or while they run in other processes
-        print(f"\ninterrupted; nothing that was finished is lost; to go on, {_AGAIN}", file=sys.stderr)
+        tell(_INTERRUPTED.format(_AGAIN), error=True)
         raise SystemExit(INTERRUPTED) from None
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, ValueError, RuntimeError) as error:
         missing = re.search(r"Unknown plugin class : 'hydra_plugins\.hydra_(\w+?)_(launcher|sweeper)\.", str(error))
         if missing:
-            print(f"error: {_extra(*missing.groups())}", file=sys.stderr)
+            tell(f"error: {_extra(*missing.groups())}", error=True)
             raise SystemExit(1) from None
         # Before a job has begun there are only what was typed, YAML files and the run folder: all else is a bug.
         if _BUG in getattr(error, "__notes__", ()) or isinstance(error, RuntimeError):
             raise
-        print(f"error: {_sentence(error)}", file=sys.stderr)
+        tell(f"error: {_sentence(error)}", error=True)
         raise SystemExit(1) from None
 
 
@@ -123,18 +126,18 @@ def errors_as_sentences(again: str) -> Iterator[None]:
         raise
     except KeyboardInterrupt:
         how = again if HydraConfig.get().mode == RunMode.RUN else _AGAIN
-        print(f"\ninterrupted; nothing that was finished is lost; to go on, {how}", file=sys.stderr)
+        tell(_INTERRUPTED.format(how), error=True)
         raise SystemExit(INTERRUPTED) from None
 
 
 def _tell(sentence: str) -> NoReturn:
     """Ends a run, or a job of a sweep, with a sentence."""
     if HydraConfig.get().mode == RunMode.RUN:
-        print(f"error: {sentence}", file=sys.stderr)
+        tell(f"error: {sentence}", error=True)
         raise SystemExit(1) from None
     number = HydraConfig.get().job.num
     # At once: Hydra tells of the first failed job only, and at the end.
-    print(f"error in job {number}: {sentence}", file=sys.stderr)
+    tell(f"error in job {number}: {sentence}", error=True)
     raise _JobFailed(f"job {number} failed, see above; the other jobs ran") from None
 
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from omegaconf import DictConfig
-from rich import get_console
 
-from cxrlab.console import say
+from cxrlab.console import say, show
 from cxrlab.entry import command_line
 from cxrlab.imports import quick_imports
 
@@ -51,7 +50,7 @@ def export(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str,
     for line in steps.lines(found, done):
         say(line)
     if latency is not None:
-        get_console().print(steps.latency_table(latency))
+        show(steps.latency_table(latency))
     return found, {"exported": done}
 
 

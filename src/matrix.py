@@ -35,9 +35,7 @@ def matrix(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[Matrix, d
     """
     began = time.monotonic()
     with quick_imports():  # not above: they take seconds, and --help or a misspelt option needs none of them
-        from rich import get_console
-
-        from cxrlab.console import say
+        from cxrlab.console import say, show
         from cxrlab.reports.matrix_page import terminal_matrix, write_matrix
         from cxrlab.steps.matrix import find_places, measure_matrix, plan_trainings, score_all, train_all
         from cxrlab.steps.matrix_plan import plan_matrix
@@ -51,7 +49,7 @@ def matrix(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[Matrix, d
     found = measure_matrix(plan, trained, places, scores, failures)
     command = shlex.join(["python", "src/matrix.py", *overrides])
     page = write_matrix(Path(config.output_dir), found, time.monotonic() - began, command)
-    get_console().print(terminal_matrix(found))
+    show(terminal_matrix(found))
     say(f"matrix   {page}")
     return found, {"page": page}
 

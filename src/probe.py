@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
-from rich import get_console
 from rich.table import Table
 
-from cxrlab.console import say
+from cxrlab.console import say, show
 from cxrlab.entry import command_line
 from cxrlab.errors import ConfigError
 from cxrlab.files import write_text
@@ -52,7 +51,7 @@ def probe(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     if len(checkpoints) > 1:
         return _probe_each(checkpoints, config, overrides, plan)
     found, page = _probe_one(config, overrides, plan)
-    get_console().print(terminal_table(sections(found), f"{'SYNTHETIC: ' if found.synthetic else ''}{found.name}"))
+    show(terminal_table(sections(found), f"{'SYNTHETIC: ' if found.synthetic else ''}{found.name}"))
     for warning in found.warnings:
         say(f"WARNING  {warning}")
     say(f"probe    {page}")
@@ -123,7 +122,7 @@ def _show(summary: dict[str, Any]) -> None:
             table.add_column(name, overflow="fold")
         for row in rows:
             table.add_row(*row)
-        get_console().print(table)
+        show(table)
 
 
 def _record(folder: Path, config: DictConfig, overrides: Sequence[str]) -> None:

@@ -41,14 +41,15 @@ def sweep(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[list[dict[
         from rich import get_console
         from rich.live import Live
 
+        from cxrlab.console import Clean
         from cxrlab.sweeps.state import Sweep
     folder = locate(str(config.sweep))
     state = Sweep.read(folder)
-    with Live(_shown(state), console=get_console(), auto_refresh=False, transient=False) as live:
+    with Live(Clean(_shown(state)), console=get_console(), auto_refresh=False, transient=False) as live:
         while config.watch and not state.is_over:
             time.sleep(config.every)
             state = Sweep.read(folder)
-            live.update(_shown(state), refresh=True)
+            live.update(Clean(_shown(state)), refresh=True)
     return [vars(job) for job in state.jobs], {"sweep": state}
 
 
@@ -93,8 +94,8 @@ def _shown(state: Sweep) -> RenderableType:
     for job in state.jobs:
         epochs = f"{job.epoch}/{job.epochs}" if job.epochs else ""
         best = "" if job.best is None else f"{job.best:.4f}"
-        table.add_row(str(job.number), job.status, epochs, best, f"{job.seconds:.0f}", escape(state.varied(job)))
-    return Group(table, escape(state.summary()))
+        table.add_row(str(job.number), job.status, epochs, best, f"{job.seconds:.0f}", state.varied(job))
+    return Group(table, state.summary())
 
 
 def main() -> None:

@@ -25,21 +25,18 @@ from typing import Any
 
 from cxrlab.checks.base import Case, Section, Verdict
 from cxrlab.checks.counting import plural, splits
-from cxrlab.console import DISCLAIMER
+from cxrlab.console import DISCLAIMER, one_line
 from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.manifest import people
 from cxrlab.files import write_json
-from cxrlab.reports.markdown import MOST, markdown_table
+from cxrlab.reports.markdown import MOST, code_block, markdown_table, plain
 from cxrlab.reports.page import write_pages
 from cxrlab.reports.sections import (
     Line,
-    command_text,
     counted,
     counts,
     draw,
     duration,
-    one_line,
-    plain,
     section_text,
     sections_as_json,
     verdict_lines,
@@ -118,7 +115,7 @@ def _flow(case: Case) -> str:
     steps = case.flow.steps
     if not steps:
         return "## Flow of cases\n\nNOT CHECKED: the source keeps no flow of cases."
-    rows = [(plain(step.source), plain(step.step), step.removed or None, step.images, step.patients) for step in steps]
+    rows = [(step.source, step.step, step.removed or None, step.images, step.patients) for step in steps]
     parts = ["## Flow of cases", "What each step removed, and what was left. " + _adds_up(case)]
     parts.append(markdown_table(rows, ("Source", "Step", "Removed", "Images left", "Patients left")))
     if case.notes:
@@ -153,7 +150,7 @@ def _repeat(case: Case, seconds: float, command: str) -> str:
     )
     parts = ["## How to repeat it", text]
     if command:
-        parts.append(command_text(command))
+        parts.append(code_block(command))
     return "\n\n".join(parts)
 
 

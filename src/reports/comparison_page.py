@@ -18,7 +18,7 @@ from cxrlab.evaluation.statistics import wilson
 from cxrlab.files import write_text
 from cxrlab.reports.cautions import warnings
 from cxrlab.reports.comparison import Comparison, against_baselines, aurocs, best_by_validation, n_right
-from cxrlab.reports.markdown import NOT_RECORDED, count, inline, interval, markdown_table, number
+from cxrlab.reports.markdown import NOT_RECORDED, code_block, count, interval, markdown_table, number, plain
 from cxrlab.reports.page import write_pages
 from cxrlab.reports.paper import TRUE_FINDING, true_labels
 from cxrlab.reports.settings import Setting, evaluated_checkpoint
@@ -85,11 +85,13 @@ def _head(comparison: Comparison, title: str) -> str:
     if comparison.synthetic:
         lines.append("**SYNTHETIC: the images were drawn by a program. Nothing below says anything about patients.**")
     runs = [run for setting in comparison.settings for run in setting.runs]
-    counted = Counter(inline(warning) for run in runs for warning in dict.fromkeys(warnings(run)))
+    counted = Counter(plain(warning) for run in runs for warning in dict.fromkeys(warnings(run)))
     said = [f"{warning} ({_of(times, len(runs))})" for warning, times in counted.items()]
     commits = {str(run.environment.get("git_commit")) for run in runs}
     if len(commits) > 1:
-        said.append(f"the runs are of {len(commits)} versions of the code (git commits {', '.join(sorted(commits))})")
+        said.append(
+            f"the runs are of {len(commits)} versions of the code (git commits {plain(', '.join(sorted(commits)))})"
+        )
     if comparison.gathered.left_out:
         said.append(f"{count(len(comparison.gathered.left_out), 'folder')} left out, see Runs")
     if said:
@@ -106,15 +108,16 @@ def _best(comparison: Comparison) -> str:
         return ""
     names, reason = best_by_validation(comparison.settings)
     if not names:
-        return f"## Choice\n\nNo setting can be named the best: {reason}."
+        return f"## Choice\n\nNo setting can be named the best: {plain(reason)}."
     run = comparison.settings[0].runs[0]
     monitor, mode = run.config.get("monitor"), "smaller" if run.config.get("monitor_mode") == "min" else "larger"
     row = next(row for row in plain_rows(comparison.table) if row["setting"] == names[0])
     value = plus_minus(row["validation_mean"], row["validation_sd"])
-    equal = " and ".join(f"**{name}**" for name in names)
+    equal = " and ".join(f"**{plain(name)}**" for name in names)
     return (
-        f"## Choice\n\nBest on the validation images: {equal}, {monitor} {value} ({mode} is better; mean over seeds). "
-        "The setting is chosen by validation alone: the test numbers below are reported, not chosen by."
+        f"## Choice\n\nBest on the validation images: {equal}, {plain(monitor)} {value} ({mode} is better; "
+        "mean over seeds). The setting is chosen by validation alone: the test numbers below are reported, not chosen "
+        "by."
     )
 
 
@@ -170,7 +173,7 @@ def _ensembles(comparison: Comparison) -> str:
         for row in plain_rows(comparison.table)
     ]
     methods = {
-        f"{name}: {found[metric]['method']}"
+        f"{name}: {plain(found[metric]['method'])}"
         for found in comparison.ensembles.values()
         for metric, name in (("accuracy", "accuracy"), ("auroc", "AUROC"))
     }
@@ -291,7 +294,7 @@ def _baselines(comparison: Comparison) -> str:
         test = "Exact McNemar of each seed's network against the baseline, on the same images; not adjusted for number."
         parts += [test, markdown_table(rows, header), described]
     if lacking:
-        parts.append(f"Seeds of which the baselines are {NOT_RECORDED}: {'; '.join(lacking)}.")
+        parts.append(f"Seeds of which the baselines are {NOT_RECORDED}: {plain('; '.join(lacking))}.")
     return "\n\n".join(parts)
 
 
@@ -303,7 +306,7 @@ def _pairs(comparison: Comparison) -> str:
         return ""
     pairs = plain_rows(comparison.pairs)
     first = pairs[0]
-    against = f" against {comparison.options.reference}" if comparison.options.reference else ", all pairs"
+    against = f" against {plain(comparison.options.reference)}" if comparison.options.reference else ", all pairs"
     unit = (
         "The unit is one ensemble of seeds per setting: the mean score of its seeds gives each image one answer. "
         f"{first['images']} images of {count(first['patients'], 'patient')}. p values are two-sided; those after Holm "
@@ -335,7 +338,7 @@ def _pairs(comparison: Comparison) -> str:
             "Exact McNemar on the images that only one of the two has right. It takes images as independent.",
             markdown_table(accuracy, ("A", "B", "A - B", "Only A right : only B right", "p", "p after Holm")),
             "### AUROC",
-            *([f"{first['auroc_method']}."] if same else []),
+            *([f"{plain(first['auroc_method'])}."] if same else []),
             markdown_table([row[:-1] for row in auroc] if same else auroc, header[:-1] if same else header),
         ]
     )
@@ -375,7 +378,7 @@ def _runs(comparison: Comparison, command: str) -> str:
         parts += ["Left out:", markdown_table(left_out, ("Folder", "Why"))]
     parts.append("Unrounded: comparison.csv (settings), pairs.csv (tests), runs.csv (runs).")
     if command:
-        parts += ["To repeat it:", f"```\n{command}\n```"]
+        parts += ["To repeat it:", code_block(command)]
     return "\n\n".join(parts)
 
 

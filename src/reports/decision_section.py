@@ -10,7 +10,7 @@ import numpy as np
 from cxrlab.errors import CheckpointError
 from cxrlab.evaluation import decision_curve, figures
 from cxrlab.evaluation.decision import Decided
-from cxrlab.reports.markdown import count, inline, interval, markdown_table
+from cxrlab.reports.markdown import count, interval, markdown_table, plain
 from cxrlab.reports.record import EVALUATED, RunRecord, mapping
 
 _SPLITS = {"val": "Validation", "test": "Test"}
@@ -41,7 +41,7 @@ def _threshold(decided: Decided) -> str:
             f" (between {fitted_on['threshold_low']:.3g} and {fitted_on['threshold_high']:.3g} in 95 % of resamples of "
             "these patients)"
         )
-    line = f"Positive from a {what} of **{decided.threshold:.3g}** on{spread}: {inline(decided.rule)}."
+    line = f"Positive from a {what} of **{decided.threshold:.3g}** on{spread}: {plain(decided.rule)}."
     if fitted_on is None:
         return line
     whose = f"{count(fitted_on['images'], 'validation image')} of {count(fitted_on['patients'], 'patient')}"
@@ -66,8 +66,8 @@ def _calibration(record: RunRecord, decided: Decided, found: Mapping[str, Any], 
         "After, of a perfectly calibrated classifier",
     )
     method = (
-        f"ECE: {found[splits[0]]['uncalibrated']['ece']['method']}. An error inside the last column's range is no sign "
-        "of miscalibration."
+        f"ECE: {plain(found[splits[0]]['uncalibrated']['ece']['method'])}. An error inside the last column's range is "
+        "no sign of miscalibration."
     )
     lines = [f"Calibration: {decided.calibration.words()}.", markdown_table(rows, header), method]
     return "\n\n".join([*lines, *_reliability(record, splits[0])])
@@ -114,7 +114,8 @@ def _curve(record: RunRecord, decided: Decided, found: Mapping[str, Any], split:
         where = f"from {low:.2f} to {high:.2f}" if high > low else f"of {low:.2f}"
         said = f"At thresholds {where} acting on the score is better, beyond chance, than treating everybody or nobody"
     method = (
-        f"net benefit (Vickers and Elkin 2006) at these images' {curve['prevalence']:.0%} Positive; {curve['method']}"
+        f"net benefit (Vickers and Elkin 2006) at these images' {curve['prevalence']:.0%} Positive; "
+        f"{plain(curve['method'])}"
     )
     trust = (
         "" if decided.calibrated else " The scores are not calibrated: a threshold is then no probability of disease."

@@ -30,9 +30,9 @@ from cxrlab.console import DISCLAIMER
 from cxrlab.evaluation import figures
 from cxrlab.evaluation.matrix_figures import Fall, Square, falls, heat_map
 from cxrlab.files import write_json, write_text
-from cxrlab.reports.markdown import count, interval, markdown_table
+from cxrlab.reports.markdown import Markdown, code, code_block, count, interval, markdown_table, plain
 from cxrlab.reports.page import write_pages
-from cxrlab.reports.sections import command_text, duration, plain, printable
+from cxrlab.reports.sections import duration
 
 _METRICS = ("auroc", "sensitivity", "specificity")
 
@@ -137,10 +137,10 @@ def terminal_matrix(matrix: Matrix) -> TerminalTable:
     table = TerminalTable(title=title, box=box.SIMPLE_HEAD)
     table.add_column("trained on", overflow="fold")
     for column in matrix.columns:
-        table.add_column(Text(printable(f"on {column.name}")), overflow="fold")
+        table.add_column(Text(f"on {column.name}"), overflow="fold")
     for row in matrix.rows:
         cells = [matrix.cell(row.name, column.name) for column in matrix.columns]
-        table.add_row(Text(printable(row.name)), *(_terminal_cell(cell) for cell in cells))
+        table.add_row(Text(row.name), *(_terminal_cell(cell) for cell in cells))
     return table
 
 
@@ -179,8 +179,8 @@ def _table(matrix: Matrix) -> str:
         reason = numbers["undefined"]
         auroc = f"undefined: {reason}" if reason else f"{interval(numbers['auroc'])}{_seeds(numbers['auroc'])}"
         size = f"{numbers['n']} ({numbers['n_positive']}), {numbers['n_patients']}"
-        name = f"**{plain(cell.row)}**" if cell.internal else plain(cell.row)
-        column = f"**{plain(cell.column)}** (internal)" if cell.internal else plain(cell.column)
+        name = Markdown(f"**{plain(cell.row)}**") if cell.internal else cell.row
+        column = Markdown(f"**{plain(cell.column)}** (internal)") if cell.internal else cell.column
         rows.append((name, column, size, auroc, *(interval(numbers[metric]) for metric in _METRICS[1:])))
     header = (
         "Trained on",
@@ -220,9 +220,9 @@ def _drops(matrix: Matrix) -> str:
         return ""
     rows = [
         (
-            plain(each["row"]),
-            plain(each["internal"]),
-            plain(each["external"]),
+            each["row"],
+            each["internal"],
+            each["external"],
             _signed(each["drop"]),
             each["drop"]["method"],
         )
@@ -251,14 +251,14 @@ def _lung_free(matrix: Matrix) -> str:
     for cell in cells:
         numbers = cell.lung_free
         shown = [
-            f"**{numbers[name]['auroc']['value']:.2f}**"
+            Markdown(f"**{numbers[name]['auroc']['value']:.2f}**")
             if name == cell.best
             else f"{numbers[name]['auroc']['value']:.2f}"
             for name in names
         ]
         best = interval(numbers[cell.best]["auroc"]) if cell.best else None
-        where = f"{plain(cell.column)} (internal)" if cell.internal else plain(cell.column)
-        rows.append((plain(cell.row), where, interval(cell.numbers["auroc"]), best, *shown))
+        where = f"{cell.column} (internal)" if cell.internal else cell.column
+        rows.append((cell.row, where, interval(cell.numbers["auroc"]), best, *shown))
     heads = [name if cells[0].lung_free[name]["lung_free"] else f"{name} (perhaps some lung)" for name in names]
     seen = "\n".join(f"- {name}: {cells[0].lung_free[name]['sees']}" for name in names)
     text = (
@@ -281,8 +281,7 @@ def _pairs(matrix: Matrix) -> str:
     if not matrix.pairs:
         return ""
     rows = [
-        (plain(each["column"]), plain(each["own"]), plain(each["other"]), each["n"], _signed(each["difference"]))
-        for each in matrix.pairs
+        (each["column"], each["own"], each["other"], each["n"], _signed(each["difference"])) for each in matrix.pairs
     ]
     text = (
         "AUROC of the model of the place less that of a model from elsewhere, on the place's held-out test images "
@@ -300,8 +299,8 @@ def _pairs(matrix: Matrix) -> str:
 def _shared(matrix: Matrix) -> str:
     rows = [
         (
-            plain(cell.row),
-            f"{plain(cell.column)} (internal)" if cell.internal else plain(cell.column),
+            cell.row,
+            f"{cell.column} (internal)" if cell.internal else cell.column,
             cell.shared["images"],
             *(
                 [cell.shared[key] for key in ("films", "patients", "removed")]
@@ -327,15 +326,14 @@ def _sets(matrix: Matrix) -> str:
             f"Positive is said to mean {plain(column.claim)}" if column.claim else "what Positive means is not stated"
         )
         mark = "SYNTHETIC, " if column.synthetic else ""
-        lines.append(f"- **{plain(column.name)}** ({mark}`{column.what}`): {claim}")
+        lines.append(f"- **{plain(column.name)}** ({mark}{code(column.what)}): {claim}")
         lines += [f"  - {plain(note)}" for note in column.notes]
     return "\n\n".join(["## What the labels mean in each set", "\n".join(lines)])
 
 
 def _rows(matrix: Matrix) -> str:
     rows = [
-        (plain(row.name), plain(row.what), ", ".join(row.seeds), row.images, row.patients, plain(", ".join(row.runs)))
-        for row in matrix.rows
+        (row.name, row.what, ", ".join(row.seeds), row.images, row.patients, ", ".join(row.runs)) for row in matrix.rows
     ]
     header = ("Row", "Recipe", "Seeds", "Images trained on (with validation)", "Patients", "Runs")
     return "\n\n".join(["## What was trained", markdown_table(rows, header)])
@@ -352,7 +350,7 @@ def _repeat(matrix: Matrix, seconds: float, command: str) -> str:
         f"The numbers stand in [matrix.json](matrix.json) and [matrix.csv](matrix.csv), too. This took "
         f"{duration(seconds)}; what was trained and scored is kept, and a second run only counts again."
     )
-    return "\n\n".join(["## How to repeat it", text, command_text(command) if command else ""])
+    return "\n\n".join(["## How to repeat it", text, code_block(command) if command else ""])
 
 
 def _signed(estimate: Mapping[str, Any]) -> str:

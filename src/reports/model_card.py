@@ -29,9 +29,19 @@ from cxrlab.files import file_sha256, write_text
 from cxrlab.reports import companions
 from cxrlab.reports.cautions import warnings
 from cxrlab.reports.companions import Companion, shown_path
-from cxrlab.reports.markdown import LABELS, MOST, NAMES, count, inline, interval, markdown_table, tally
+from cxrlab.reports.markdown import (
+    LABELS,
+    MOST,
+    NAMES,
+    Markdown,
+    code,
+    count,
+    interval,
+    markdown_table,
+    plain,
+    tally,
+)
 from cxrlab.reports.record import EVALUATED, RunRecord, mapping, read_run
-from cxrlab.reports.sections import plain
 
 CARD = "model_card.md"
 NOT_RECORDED = "NOT RECORDED"
@@ -91,13 +101,13 @@ def _front_matter(record: RunRecord) -> str:
 
 
 def _head(record: RunRecord) -> str:
-    lines = [f"# {'SYNTHETIC: ' if record.synthetic else ''}Model card of {record.folder.resolve().name}"]
+    lines = [f"# {'SYNTHETIC: ' if record.synthetic else ''}Model card of {plain(record.folder.resolve().name)}"]
     if record.synthetic:
         lines.append("**SYNTHETIC: the images were drawn by a program. Nothing below says anything about patients.**")
     if record.metrics.get("status") != "finished":
         epochs = _known(record.metrics.get("epochs"))
-        lines.append(f"**INTERRUPTED: training stopped before its end (epochs completed: {epochs}).**")
-    lines.append("\n".join(f"- **WARNING:** {inline(warning)}" for warning in _warnings(record)))
+        lines.append(f"**INTERRUPTED: training stopped before its end (epochs completed: {plain(epochs)}).**")
+    lines.append("\n".join(f"- **WARNING:** {plain(warning)}" for warning in _warnings(record)))
     lines.append(f"{DISCLAIMER} A score is no diagnosis.")
     return "\n\n".join(line for line in lines if line)
 
@@ -130,7 +140,7 @@ def _model(record: RunRecord) -> str:
             f"{_known(environment.get('started'))}, seed {_seed(record)}, on {_known(environment.get('device'))}",
         ),
         ("Version", f"cxrlab {_known(packages.get('cxrlab'))}, commit {_known(environment.get('git_commit'))}"),
-        ("Command", f"`{inline(_known(environment.get('command')))}`"),
+        ("Command", code(_known(environment.get("command")))),
     ]
     return "## Model details\n\n" + markdown_table(rows, ("What", "Value"))
 
@@ -188,14 +198,14 @@ def _weights_hash(record: RunRecord) -> str:
     for name in _WEIGHTS:
         path = record.folder / "checkpoints" / name
         if path.is_file():
-            return f"`{file_sha256(path)}` (checkpoints/{name})"
+            return Markdown(f"`{file_sha256(path)}` (checkpoints/{name})")
     return "no weights were kept (keep_weights=false)"
 
 
 def _data_fingerprint(record: RunRecord) -> str:
     if "sha256" not in record.manifest:
         return NOT_RECORDED
-    return f"`{mf.fingerprint(record.manifest)}` (files, labels and splits)"
+    return Markdown(f"`{mf.fingerprint(record.manifest)}` (files, labels and splits)")
 
 
 def _seed(record: RunRecord) -> str:
@@ -210,7 +220,7 @@ def _use(record: RunRecord) -> str:
         "Research on chest X-ray classification: to repeat, compare and criticise results on the images below. "
         "Nothing else was tested."
     )
-    limits = "\n".join(f"- {limit}" for limit in _limits(record))
+    limits = "\n".join(f"- {plain(limit)}" for limit in _limits(record))
     return f"## Intended use\n\n{intended}\n\n**It must not be used for:**\n\n{limits}"
 
 
@@ -309,7 +319,7 @@ def _flow(record: RunRecord) -> str:
     steps = record.flow.to_dict("records")
     removed = [f"{step['step']}: {step['removed']}" for step in steps if step["removed"]]
     used = f"{count(len(record.manifest), 'image')} used"
-    return f"Flow of cases: {used}; removed: {inline('; '.join(removed)) or 'none'} (every step: [flow.csv](flow.csv))."
+    return f"Flow of cases: {used}; removed: {plain('; '.join(removed)) or 'none'} (every step: [flow.csv](flow.csv))."
 
 
 def _licences(record: RunRecord) -> list[str]:
@@ -320,9 +330,9 @@ def _licences(record: RunRecord) -> list[str]:
     for name in sorted(set(record.manifest["source"])) if "source" in record.manifest else []:
         known = COLLECTIONS.get(name)
         terms = f"{known.licence}. Cite: {'; '.join(known.cite)}" if known else NOT_RECORDED
-        lines.append(f"Licence of `{name}`: {terms}.")
+        lines.append(f"Licence of {code(name)}: {plain(terms)}.")
     stated = _tallied(record.manifest, "licence")
-    return [*lines, f"Licences image by image: {stated}."] if stated != NOT_RECORDED else lines
+    return [*lines, f"Licences image by image: {plain(stated)}."] if stated != NOT_RECORDED else lines
 
 
 # ------------------------------------------------------------------------------------------------------- the numbers
@@ -345,7 +355,7 @@ def _methods(section: Mapping[str, Any]) -> str:
     """How the intervals of a split were made, each way once."""
     names: dict[str, list[str]] = {}
     for name in METRICS:
-        names.setdefault(inline(section[name]["method"]), []).append(NAMES[name])
+        names.setdefault(plain(section[name]["method"]), []).append(NAMES[name])
     return "; ".join(f"{', '.join(named)}: {method}" for method, named in names.items())
 
 
@@ -375,7 +385,9 @@ def _baselines(record: RunRecord) -> str:
     table, section = record.baselines, record.section("test")
     if table is None or section is None:
         return f"Trivial baselines: NOT CHECKED: `python src/report.py run={_here(record)}`."
-    rows = [("**this model**", interval(section["accuracy"]), interval(section["auroc"]))]
+    rows: list[tuple[str, ...]] = [
+        (Markdown("**this model**"), interval(section["accuracy"]), interval(section["auroc"]))
+    ]
     people = mf.people(table).to_numpy()
     for name in [name for name in DESCRIPTIONS if name in table]:
         scores = table[name].to_numpy(dtype=float)
@@ -413,16 +425,16 @@ def _verdicts(title: str, found: Companion) -> str:
     verdicts = [mapping(each) for each in found.content.get("verdicts") or []]
     serious = [each for each in verdicts if each.get("verdict") in ("FAIL", "WARN")]
     lines = [
-        f"- **{each['verdict']}** {plain(each.get('check', ''))}: {plain(each.get('evidence', ''))}"
+        f"- **{plain(each['verdict'])}** {plain(each.get('check', ''))}: {plain(each.get('evidence', ''))}"
         for each in serious[:MOST]
     ]
     shown = [id(each) for each in serious[:MOST]]
     rest = Counter(str(each.get("verdict")) for each in verdicts if id(each) not in shown)
-    more = ", ".join(f"{number} {verdict}" for verdict, number in rest.items())
-    lines += [f"- and {more}: `{shown_path(found.path)}`"] if more else []
+    more = ", ".join(f"{number} {plain(verdict)}" for verdict, number in rest.items())
+    lines += [f"- and {more}: {code(shown_path(found.path))}"] if more else []
     marked = "SYNTHETIC, " if found.content.get("synthetic") else ""
-    size = ", ".join(f"{found.content[key]} {key}" for key in ("images", "patients") if key in found.content)
-    remark = f" ({found.remark})" if found.remark else ""
+    size = ", ".join(f"{plain(found.content[key])} {key}" for key in ("images", "patients") if key in found.content)
+    remark = f" ({plain(found.remark)})" if found.remark else ""
     verdict = f"**{title}: {plain(found.content.get('verdict', NOT_RECORDED))}**"
     return "\n\n".join(part for part in (f"{verdict}{remark}: {marked}{size}.", "\n".join(lines)) if part)
 
@@ -440,7 +452,7 @@ def _elsewhere(record: RunRecord) -> str:
             interval(each.section["sensitivity"]),
             interval(each.section["specificity"]),
             each.trained,
-            f"`{shown_path(each.record.folder)}`",
+            code(shown_path(each.record.folder)),
         )
         for each in found
     ]

@@ -19,7 +19,7 @@ from cxrlab.datamodules import manifest as mf
 from cxrlab.evaluation import summarise
 from cxrlab.evaluation.classification import ROWS, classification_report
 from cxrlab.evaluation.statistics import wilson
-from cxrlab.reports.markdown import interval, markdown_table, number, tally
+from cxrlab.reports.markdown import interval, markdown_table, number, plain, tally
 from cxrlab.reports.record import RunRecord
 
 Matrix = tuple[tuple[int, int], tuple[int, int]]
@@ -168,13 +168,13 @@ def true_findings(record: RunRecord) -> str:
         for name, part in (("as labelled", section), ("true finding", again))
     ]
     what = (
-        f"The {len(labelled)} test images labelled Positive show: {tally(labelled)}. Counting as Positive only the "
-        f"{cases} that show {TRUE_FINDING}, the same scores at the same threshold give:"
+        f"The {len(labelled)} test images labelled Positive show: {plain(tally(labelled))}. Counting as Positive only "
+        f"the {cases} that show {TRUE_FINDING}, the same scores at the same threshold give:"
     )
     reading = (
         f"Always answering Negative would get {again['n_negative']} of {n} right by this count. The {cases} "
         f"{TRUE_FINDING} images are of {_people(rows[true_labels(rows) == 1])} people. Intervals: "
-        f"{again['accuracy']['method']}; AUROC: {again['auroc']['method']}."
+        f"{plain(again['accuracy']['method'])}; AUROC: {plain(again['auroc']['method'])}."
     )
     origin = (
         "The findings are those of the collection that the positives were taken from (Cohen et al., arXiv:2003.11597), "

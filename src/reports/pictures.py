@@ -23,7 +23,7 @@ from cxrlab.errors import DataError
 from cxrlab.evaluation import figures
 from cxrlab.evaluation.baselines import trivial_scores
 from cxrlab.reading.image import read_image
-from cxrlab.reports.markdown import or_not_recorded
+from cxrlab.reports.markdown import or_not_recorded, plain
 from cxrlab.reports.paper import figure_name
 from cxrlab.reports.record import RunRecord, mapping
 
@@ -48,7 +48,7 @@ class Picture:
 
     def markdown(self) -> str:
         """A link to the figure, or the reason in words."""
-        return f"![{self.text}]({self.path})" if self.path else self.text
+        return f"![{plain(self.text)}]({self.path})" if self.path else plain(self.text)
 
 
 def baselines(record: RunRecord, images: ImageRows | None = None) -> tuple[pd.DataFrame | None, str]:

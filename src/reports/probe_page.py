@@ -36,16 +36,14 @@ from cxrlab.evaluation.shortcut_figures import Row, lungs_removed, sheet
 from cxrlab.evaluation.shortcuts import FLIPS_FAIL, FLIPS_WARN, KEPT_SHARE, Retrained, Tried
 from cxrlab.evaluation.statistics import Estimate
 from cxrlab.files import write_json
-from cxrlab.reports.markdown import interval
+from cxrlab.reports.markdown import code, code_block, interval, plain
 from cxrlab.reports.page import write_pages
 from cxrlab.reports.sections import (
     Line,
-    command_text,
     counted,
     counts,
     draw,
     duration,
-    plain,
     section_text,
     sections_as_json,
     verdict_lines,
@@ -299,7 +297,7 @@ def _which_collection(found: SourceClassifier) -> Section:
     text = (
         "The same kind of network was trained to say from which collection a Negative image comes. Where it can, every "
         "data set whose classes come from different collections can be told apart without any disease. WARN: the "
-        f"interval lies above 0.5. The run is `{plain(found.run)}`."
+        f"interval lies above 0.5. The run is {code(found.run)}."
     )
     finding = Finding(
         "which collection a Negative comes from", verdict, said, 2 * float(found.auroc["value"] or 0.5) - 1
@@ -426,7 +424,7 @@ def _head(probe: Probe, lines: Sequence[Line], title: str) -> str:
         parts.append("**SYNTHETIC: the images were drawn by a program. Nothing below says anything about patients.**")
     verdict = lines[0].finding.verdict if lines else Verdict.NOT_CHECKED
     model = (
-        f"Weights: `{plain(probe.ckpt)}`. " if probe.ckpt else "Runs that were trained again, and no model of its own. "
+        f"Weights: {code(probe.ckpt)}. " if probe.ckpt else "Runs that were trained again, and no model of its own. "
     )
     size = f"{plural(probe.images, probe.split + ' image')} of {plural(probe.patients, 'patient')}"
     parts += [counted(lines), _MEANING[verdict], f"{model}{size}."]
@@ -443,7 +441,7 @@ def _repeat(probe: Probe, seconds: float, command: str) -> str:
         + (", every score in [scores.csv](scores.csv)" if probe.tried else "")
         + f". This took {duration(seconds)}, with {packages}."
     )
-    return "\n\n".join(["## How to repeat it", text, *([command_text(command)] if command else [])])
+    return "\n\n".join(["## How to repeat it", text, *([code_block(command)] if command else [])])
 
 
 def _as_json(

@@ -16,9 +16,8 @@ from scipy.stats import t as student
 
 from cxrlab.checks.base import Verdict
 from cxrlab.files import write_json
-from cxrlab.reports.markdown import markdown_table
+from cxrlab.reports.markdown import code_block, markdown_table
 from cxrlab.reports.page import write_pages
-from cxrlab.reports.sections import command_text, plain
 
 _SPREAD = (
     "Mean over the models with its 95 % interval (Student's t on the models' AUROCs, for models trained on data of "
@@ -72,14 +71,14 @@ def write_summary(folder: Path, summary: Mapping[str, Any]) -> Path:
     parts = [
         f"# {title}",
         "## How often each verdict was given",
-        markdown_table([(plain(name), *given.values()) for name, given in summary["checks"].items()], check_header()),
+        markdown_table([(name, *given.values()) for name, given in summary["checks"].items()], check_header()),
         "## AUROC on altered images",
         _SPREAD,
         markdown_table(auroc_rows(summary), AUROC_HEADER),
         "## Models",
-        markdown_table([[plain(cell) for cell in row] for row in shown], ("Worst", "Weights", "Page")),
+        markdown_table(shown, ("Worst", "Weights", "Page")),
         "## How to repeat it",
-        command_text(summary["command"]),
+        code_block(summary["command"]),
     ]
     _, page = write_pages(folder, "summary", "\n\n".join(parts) + "\n", title)
     write_json(folder / "summary.json", dict(summary))

@@ -25,14 +25,16 @@ from cxrlab.reports.markdown import (
     LABELS,
     NAMES,
     NOT_RECORDED,
+    Markdown,
+    code_block,
     count,
     flow_table,
-    inline,
     interval,
     markdown_table,
     median,
     number,
     or_not_recorded,
+    plain,
     tally,
 )
 from cxrlab.reports.page import write_pages
@@ -92,16 +94,16 @@ def _mark(record: RunRecord) -> str:
 
 
 def _head(record: RunRecord) -> str:
-    lines = [f"# {_title(record)}"]
+    lines = [f"# {plain(_title(record))}"]
     if record.synthetic:
         lines.append("**SYNTHETIC: the images were drawn by a program. Nothing below says anything about patients.**")
     if record.metrics.get("status") != "finished":
         state = "INTERRUPTED" if record.metrics.get("status") == "interrupted" else "NOT FINISHED"
         epochs = record.metrics.get("epochs", NOT_RECORDED)
-        lines.append(f"**{state}: the run stopped before its end (epochs completed: {epochs}).**")
+        lines.append(f"**{state}: the run stopped before its end (epochs completed: {plain(epochs)}).**")
     found = warnings(record)
     if found:
-        lines.append("\n".join(f"- **WARNING:** {inline(warning)}" for warning in found))
+        lines.append("\n".join(f"- **WARNING:** {plain(warning)}" for warning in found))
     lines.append(DISCLAIMER)
     return "\n\n".join(lines)
 
@@ -119,9 +121,9 @@ def _headline(record: RunRecord) -> str:
     where = f"{'synthetic ' if record.synthetic else ''}{split} images"
     right = (
         f"**{tn + tp} of {n} {where} right: accuracy {interval(section['accuracy'])}**, "
-        f"{count(section['n_patients'], 'patient')}; {section['accuracy']['method']}."
+        f"{count(section['n_patients'], 'patient')}; {plain(section['accuracy']['method'])}."
     )
-    ranked = f"AUROC {interval(section['auroc'])}, {n} images; {section['auroc']['method']}."
+    ranked = f"AUROC {interval(section['auroc'])}, {n} images; {plain(section['auroc']['method'])}."
     wrong = (
         f"{count(fn, 'Positive image')} missed, {count(fp, 'Negative image')} called Positive at threshold "
         f"{section['threshold']:g}. Always giving the commoner answer would get {commoner} of {n} right "
@@ -143,11 +145,11 @@ def _baselines(record: RunRecord, images: ImageRows | None) -> str:
         return ""
     table, reason = pictures.baselines(record, images)
     if table is None:
-        return f"## Beside trivial baselines\n\nNOT CHECKED: {reason}."
+        return f"## Beside trivial baselines\n\nNOT CHECKED: {plain(reason)}."
     own = rows.set_index("path")["score"].reindex(table["path"]).to_numpy()
     labels, patients = table["label"].to_numpy(), people(table).to_numpy()
     right = (own >= section["threshold"]) == (labels == 1)
-    cells = [_baseline_row(f"**{record.model} (this run)**", section, "")]
+    cells = [_baseline_row(Markdown(f"**{plain(record.model)} (this run)**"), section, "")]
     for name in DESCRIPTIONS:
         scores = table[name].to_numpy(dtype=float)
         test = mcnemar(right, (scores >= 0.5) == (labels == 1))
@@ -192,7 +194,7 @@ def _metric_tables(section: Mapping[str, Any]) -> list[str]:
         f"{count(section['n_patients'], 'patient')}; Positive from score {section['threshold']:g}."
     )
     rows = [(NAMES[name], interval(section[name]), section[name]["method"]) for name in METRICS]
-    confusion = [("**Negative**", tn, fp), ("**Positive**", fn, tp)]
+    confusion = [(Markdown("**Negative**"), tn, fp), (Markdown("**Positive**"), fn, tp)]
     return [
         size,
         markdown_table(rows, ("Metric", "Value [low, high]", "Method")),
@@ -282,8 +284,8 @@ def _network(record: RunRecord) -> str:
     rows = [(row["name"], row["type"], tuple(row["output_shape"]), row["params"]) for row in record.network["rows"]]
     title = f"{record.network['model']}: {record.network['total']:,} parameters"
     figures.save(figures.network_diagram(rows, title), record.folder / "figures/network.png")
-    picture = f"![{title}{paper.figure_name(record, 'Fig. 5')}](figures/network.png)"
-    listed = f"Its layers{paper.figure_name(record, 'Fig. 6')}:\n\n```\n{record.network['text']}\n```"
+    picture = f"![{plain(title)}{paper.figure_name(record, 'Fig. 5')}](figures/network.png)"
+    listed = f"Its layers{paper.figure_name(record, 'Fig. 6')}:\n\n{code_block(record.network['text'])}"
     return f"## Network\n\n{picture}\n\n{listed}"
 
 
@@ -354,10 +356,10 @@ def _about(record: RunRecord) -> str:
         ("Packages", ", ".join(f"{k} {v}" for k, v in mapping(environment.get("packages")).items()) or NOT_RECORDED),
         ("Git commit", or_not_recorded(environment.get("git_commit"))),
         ("Overrides", " ".join(record.overrides) or "none"),
-        ("Full configuration", "[config.yaml](config.yaml)"),
+        ("Full configuration", Markdown("[config.yaml](config.yaml)")),
     ]
     command = str(environment.get("command") or NOT_RECORDED)
-    return "\n\n".join(["## Run", markdown_table(rows, ("What", "Value")), "To repeat it:", f"```\n{command}\n```"])
+    return "\n\n".join(["## Run", markdown_table(rows, ("What", "Value")), "To repeat it:", code_block(command)])
 
 
 def _not_checked(record: RunRecord) -> str:

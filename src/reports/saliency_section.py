@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cxrlab.reports.markdown import plain
 from cxrlab.reports.record import RunRecord, mapping
 
 DEPENDS = "do the maps depend on what was learned"
@@ -24,4 +25,4 @@ def section(record: RunRecord) -> str:
     method = str(chosen).rpartition(".")[2]
     mark = "SYNTHETIC test" if record.synthetic else "Test"
     caption = f"{mark} images, and below each its map of evidence for Positive ({method})"
-    return "\n\n".join(["## Saliency", f"![{caption}]({PICTURE})", _HOW_TO_READ, _NOT_CHECKED])
+    return "\n\n".join(["## Saliency", f"![{plain(caption)}]({PICTURE})", _HOW_TO_READ, _NOT_CHECKED])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import platform
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,8 +14,9 @@ from rich.table import Table as TerminalTable
 from rich.text import Text
 
 from cxrlab.checks.base import Finding, Picture, Section, Table, Verdict
+from cxrlab.console import one_line
 from cxrlab.evaluation import figures
-from cxrlab.reports.markdown import inline, markdown_table
+from cxrlab.reports.markdown import Markdown, markdown_table, plain
 
 _NARROW = 5.2  # inches; figures up to this width stand side by side where there is room
 _COLOURS = {
@@ -54,48 +54,13 @@ def terminal_table(sections: Sequence[Section], title: str = "") -> TerminalTabl
         sections: What was found.
         title: Above the table.
     """
-    table = TerminalTable(title=Text(printable(title)) if title else None, box=box.SIMPLE_HEAD)
+    table = TerminalTable(title=Text(title) if title else None, box=box.SIMPLE_HEAD)
     table.add_column("verdict", no_wrap=True)
     table.add_column("check: evidence", overflow="fold")
     for _, finding in verdict_lines(sections):
         said = Text.assemble((one_line(finding.check), "bold"), ": ", one_line(finding.evidence))
         table.add_row(Text(str(finding.verdict), style=_COLOURS[finding.verdict]), said)
     return table
-
-
-def plain(text: object) -> str:
-    """Text as Markdown that shows it as it is, on one line: names of files and patients may hold anything.
-
-    Only what Markdown would take for markup is escaped, so that the Markdown file stays readable too.
-    """
-    line = one_line(str(text))
-    line = re.sub(r"([\\`*])", r"\\\1", line)
-    line = re.sub(r"(?<![^\W_])_|_(?![^\W_])|<(?=[A-Za-z/!?])|&(?=#?\w+;)|~(?=~)|(?<=~)~", r"\\\g<0>", line)
-    # A link or a picture needs ](, ][ or ]:, and the caption of a picture ends at a bracket that nothing opened.
-    if re.search(r"\][(\[:]", line) or not _balanced(line):
-        line = re.sub(r"([\[\]])", r"\\\1", line)
-    return re.sub(r"^([#>+-])(?=\s|$)|^(\d+)([.)])(?=\s|$)", _at_start, line)
-
-
-def _at_start(found: re.Match[str]) -> str:
-    """A mark that would begin a heading, a quotation or a list, escaped."""
-    return f"\\{found[1]}" if found[1] else f"{found[2]}\\{found[3]}"
-
-
-def _balanced(line: str) -> bool:
-    depths = itertools.accumulate((character == "[") - (character == "]") for character in line)
-    deepest = list(depths)
-    return not deepest or (min(deepest) >= 0 and deepest[-1] == 0)
-
-
-def one_line(text: str) -> str:
-    """Text on one line, see :func:`printable`."""
-    return printable(inline(text))
-
-
-def printable(text: str) -> str:
-    """Text without what would move a terminal's cursor or turn the direction of writing."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 def counted(lines: Sequence[Line]) -> str:
@@ -108,19 +73,13 @@ def counted(lines: Sequence[Line]) -> str:
 def verdict_table(lines: Sequence[Line]) -> str:
     """The verdicts of a page, as its first section."""
     rows = [
-        (
-            _emphasised(line.finding.verdict),
-            plain(line.finding.check),
-            plain(line.finding.evidence),
-            plain(line.section),
-        )
-        for line in lines
+        (_emphasised(line.finding.verdict), line.finding.check, line.finding.evidence, line.section) for line in lines
     ]
     return "## Verdicts\n\n" + markdown_table(rows, ("Verdict", "Check", "Evidence", "Section"))
 
 
-def _emphasised(verdict: Verdict) -> str:
-    return f"**{verdict}**" if verdict in (Verdict.FAIL, Verdict.WARN) else str(verdict)
+def _emphasised(verdict: Verdict) -> Markdown:
+    return Markdown(f"**{verdict}**" if verdict in (Verdict.FAIL, Verdict.WARN) else verdict)
 
 
 def section_text(section: Section, files: Mapping[str, str]) -> str:
@@ -148,8 +107,7 @@ def _said(findings: Sequence[Finding]) -> str:
 
 def table_text(table: Table) -> str:
     """A table with its caption."""
-    rows = [[None if cell is None else plain(cell) for cell in row] for row in table.rows]
-    return f"**{plain(table.caption)}**\n\n" + markdown_table(rows, [plain(name) for name in table.header])
+    return f"**{plain(table.caption)}**\n\n" + markdown_table(table.rows, table.header)
 
 
 def _figures(pictures: Sequence[Picture], files: Mapping[str, str]) -> Iterator[str]:
@@ -160,12 +118,6 @@ def _figures(pictures: Sequence[Picture], files: Mapping[str, str]) -> Iterator[
             yield "\n".join(links)
         else:
             yield from links
-
-
-def command_text(command: str) -> str:
-    """A command as a block of code, whatever stands in it."""
-    fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", command)), default=0))
-    return f"{fence}\n{printable(command)}\n{fence}"
 
 
 def duration(seconds: float) -> str:

@@ -23,12 +23,12 @@ def begin(
     lines += [f"data     {datamodule.source.name}, {_shape(datamodule)}, fingerprint {fingerprint}"]
     lines += [f"         {line}" for line in _counts(datamodule)]
     lines += [f"WARNING  {warning}" for warning in datamodule.warnings]
-    lines += ["", table.render(), ""]
+    lines += ["", *table.render().splitlines(), ""]
     device = facts["gpu"] if facts["device"] == "cuda" else f"{facts['cpu']}, {facts['cores']} threads"
     lines += [f"device   {facts['device']} ({device}), {facts['precision']}, seed {config.seed}"]
     last = run.last_checkpoint()
     lines += [f"run      {short(run.path)}" + (", continued" if last else "")]
-    say("\n".join(lines))
+    say(*lines)
 
 
 def end(run: RunFolder, metrics: dict[str, Any], report: Path, card: Path | None = None) -> None:

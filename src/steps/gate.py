@@ -96,8 +96,8 @@ def train_gate(config: DictConfig, overrides: Sequence[str]) -> tuple[dict[str, 
     shown = {title: _pictures(datamodule, rows) for title, rows in _chosen(counted, datamodule.seed).items()}
     page = write_gate_report(run.path, metrics, table, shown, datamodule.flow.table())
     write_json(run.metrics, metrics)
-    say("\n".join(_sentences(held_out, datamodule.synthetic)))
-    say(f"gate     {short(run.path / GATE)}\nreport   {short(page)}")
+    say(*_sentences(held_out, datamodule.synthetic))
+    say(f"gate     {short(run.path / GATE)}", f"report   {short(page)}")
     return metrics, {"run": run, "datamodule": datamodule, "gate": gate}
 
 
@@ -247,4 +247,4 @@ def _banner(run: RunFolder, datamodule: GateImagesDataModule) -> None:
     lines += [
         f"network   {datamodule.image_size}x{datamodule.image_size}, {datamodule.folds} folds, then one on everything"
     ]
-    say("\n".join([*lines, f"run       {short(run.path)}"]))
+    say(*lines, f"run       {short(run.path)}")

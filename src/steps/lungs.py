@@ -86,7 +86,7 @@ def train_lungs(config: DictConfig, overrides: Sequence[str]) -> tuple[dict[str,
     write_json(run.metrics, metrics)
     for source, summary in held_out.items():
         say(f"{'SYNTHETIC ' if source == 'synthetic' else ''}{source}: {_sentence(summary)}")
-    say(f"lungs    {short(run.path / LUNGS)}\nreport   {short(page)}")
+    say(f"lungs    {short(run.path / LUNGS)}", f"report   {short(page)}")
     return metrics, {"run": run, "datamodule": datamodule, "segmenter": segmenter}
 
 
@@ -185,4 +185,4 @@ def _banner(run: RunFolder, datamodule: LungMasksDataModule) -> None:
     lines += [
         f"network   {datamodule.image_size}x{datamodule.image_size}, {datamodule.folds} folds, then one on everything"
     ]
-    say("\n".join([*lines, f"run       {short(run.path)}"]))
+    say(*lines, f"run       {short(run.path)}")

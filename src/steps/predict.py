@@ -20,7 +20,7 @@ from rich.progress import track
 from rich.table import Table
 
 from cxrlab.config import Problems, check_names
-from cxrlab.console import DISCLAIMER, short
+from cxrlab.console import DISCLAIMER, say, short, show
 from cxrlab.errors import check_choice, check_range
 from cxrlab.evaluation.saliency_figures import overlay
 from cxrlab.files import write_atomically, write_text
@@ -64,6 +64,10 @@ class Plan:
     def columns(self) -> list[str]:
         """What rows have beside those of a prediction."""
         return [*([OVERLAY] if self.saliency else []), *self.tags]
+
+    def say(self, text: str) -> None:
+        """Prints a line where people are told."""
+        say(text, console=self.console)
 
 
 def check_plan(config: DictConfig) -> Plan:
@@ -123,14 +127,14 @@ def load_predictor(config: DictConfig, plan: Plan) -> Predictor:
 def begin(plan: Plan, predictor: Predictor, listed: Listed) -> None:
     """Says what is used, and what has to be known before the first score."""
     words = predictor.model.scorer.words
-    _say(plan, f"{DISCLAIMER} A score is no diagnosis.")
+    plan.say(f"{DISCLAIMER} A score is no diagnosis.")
     for warning in predictor.warnings():
-        _say(plan, f"WARNING  {warning}")
-    _say(plan, f"model    {predictor.name}, fingerprint {predictor.fingerprint[:12]}")
-    _say(plan, f"         {', '.join(map(str, words.values()))}; {_decision(predictor)}")
-    _say(plan, f"gate     {_gate_words(predictor.gate)}")
+        plan.say(f"WARNING  {warning}")
+    plan.say(f"model    {predictor.name}, fingerprint {predictor.fingerprint[:12]}")
+    plan.say(f"         {', '.join(map(str, words.values()))}; {_decision(predictor)}")
+    plan.say(f"gate     {_gate_words(predictor.gate)}")
     left_out = f" (left out by their names: {tally(listed.left_out)})" if listed.left_out else ""
-    _say(plan, f"input    {count(len(listed.paths), 'file')}{left_out}")
+    plan.say(f"input    {count(len(listed.paths), 'file')}{left_out}")
 
 
 def _gate_words(gate: Gate | None) -> str:
@@ -274,22 +278,18 @@ def end(plan: Plan, predictor: Predictor, summary: dict[str, Any], journal: Jour
                 table.add_row(f"  {kind}", str(number))
     for label, number in sorted(summary["labels"].items()):
         table.add_row(f"called {label}", str(number))
-    plan.console.print(table)
+    show(table, plan.console)
     if summary["looked_at"] < summary["files"]:
         before = summary["files"] - summary["looked_at"]
-        _say(plan, f"{count(before, 'file')} had been looked at before and not changed since")
+        plan.say(f"{count(before, 'file')} had been looked at before and not changed since")
     if summary["looked_at"]:
         each = 1000 * summary["seconds"] / summary["looked_at"]
-        _say(plan, f"time     {summary['seconds']:.1f} s, {each:.0f} ms per file")
-    _say(plan, f"table    {short(journal.table)}")
+        plan.say(f"time     {summary['seconds']:.1f} s, {each:.0f} ms per file")
+    plan.say(f"table    {short(journal.table)}")
     if plan.deidentify:
         tags = count(len(summary["dropped"]), "kind") + " of DICOM tags"
-        _say(plan, f"dropped  names of files, and {tags}: {short(journal.folder / DROPPED)}")
+        plan.say(f"dropped  names of files, and {tags}: {short(journal.folder / DROPPED)}")
     if plan.saliency is not None:
-        _say(plan, f"overlays {short(journal.folder / OVERLAYS)}: where evidence for Positive was found, not disease")
+        plan.say(f"overlays {short(journal.folder / OVERLAYS)}: where evidence for Positive was found, not disease")
         how = f"python src/probe.py ckpt_path={short(predictor.model.path)} saliency=…"
-        _say(plan, f"         whether such maps show what was learned is NOT CHECKED here; {how} does")
-
-
-def _say(plan: Plan, text: str) -> None:
-    plan.console.print(text, soft_wrap=True, highlight=False, markup=False)
+        plan.say(f"         whether such maps show what was learned is NOT CHECKED here; {how} does")

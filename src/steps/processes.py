@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.environments.lightning import find_free_network_port
 
+from cxrlab.console import as_lines, tell
 from cxrlab.errors import UserError
 
 Work = Callable[[Any, Callable[[], None]], None]
@@ -152,7 +153,7 @@ def _watch(others: list[SpawnProcess], over: threading.Event) -> None:
     """Ends this process when another has failed and what waits for it does not notice, as on GPUs it may not."""
     wait([process.sentinel for process in others])
     if not over.wait(_NOTICED):
-        print(f"error: {_failure(others)}", file=sys.stderr, flush=True)
+        tell(f"error: {_failure(others)}", error=True)
         os._exit(1)
 
 
@@ -182,7 +183,7 @@ def _live(work: Work, plain: Any, place: _Place, ready: Connection) -> None:
         try:
             work(plain, lambda: ready.send(True))
         except UserError as error:
-            print(f"error in {name}: {error}", file=screen)
+            print(as_lines(f"error in {name}: {error}"), file=screen)
             sys.exit(1)
 
 

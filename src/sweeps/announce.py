@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from cxrlab.console import short
+from cxrlab.console import short, tell
 from cxrlab.errors import UserError
 from cxrlab.sweeps.state import Sweep, note_begin
 
@@ -31,14 +31,14 @@ def announce(config: DictConfig) -> None:
     note_begin(folder, total, config.hydra.overrides.task)
     jobs = "jobs" if total is None else f"{total} jobs"
     if not known:
-        print(f"sweep    {short(folder)}, {jobs}; repeating the command continues it", flush=True)
+        tell(f"sweep    {short(folder)}, {jobs}; repeating the command continues it")
         return
     sweep = Sweep.read(folder)
     finished = sweep.count("finished")
     if finished == total:
-        print(f"sweep    {short(folder)}: all {jobs} are finished, nothing to run; {_ANEW}", flush=True)
+        tell(f"sweep    {short(folder)}: all {jobs} are finished, nothing to run; {_ANEW}")
     else:
-        print(f"sweep    {short(folder)}, continued: {finished} of {jobs} are finished; {_ANEW}", flush=True)
+        tell(f"sweep    {short(folder)}, continued: {finished} of {jobs} are finished; {_ANEW}")
 
 
 def tell_best(config: DictConfig) -> None:
@@ -49,7 +49,7 @@ def tell_best(config: DictConfig) -> None:
     """
     sweep = Sweep.read(Path(config.hydra.sweep.dir))
     if is_search(config.hydra) and sweep.best is not None:
-        print(f"search   {sweep.summary()}; to type it: {shlex.join(sweep.settings(sweep.best))}", flush=True)
+        tell(f"search   {sweep.summary()}; to type it: {shlex.join(sweep.settings(sweep.best))}")
 
 
 def is_search(hydra: HydraConf | DictConfig) -> bool:
@@ -74,7 +74,7 @@ def tell_progress(sweep_folder: Path, job_folder: Path) -> None:
         return
     for job in sweep.jobs:
         if job.folder.name == job_folder.name and (job.ended or 0.0) >= sweep.began:
-            print(f"sweep    {sweep.varied(job)} {job.status}; {sweep.summary()}", flush=True)
+            tell(f"sweep    {sweep.varied(job)} {job.status}; {sweep.summary()}")
 
 
 def count_jobs(config: DictConfig) -> int | None:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from rich import get_console
 
 from cxrlab.config.sweep_folder import comparable
-from cxrlab.console import short
+from cxrlab.console import short, tell
 from cxrlab.errors import ConfigError
 from cxrlab.files import write_text
 from cxrlab.runs.folder import LAST, RunFolder
@@ -123,7 +123,7 @@ def _go_on(run: RunFolder, config: DictConfig, overrides: Sequence[str], train: 
     """Takes a job over, begins it, or continues it from its last saved epoch; a segmentation begins again."""
     if run.config.is_file():
         if is_over(run):
-            print(f"job {HydraConfig.get().job.num}: finished before, {short(run.path)}", flush=True)
+            tell(f"job {HydraConfig.get().job.num}: finished before, {short(run.path)}")
             return run.results()
         if config.get("task") == "segment":
             _clear(run)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from cxrlab.console import tell
 from cxrlab.errors import ConfigError
 
 _NAME = ".lock"
@@ -35,7 +36,7 @@ def claimed(folder: str | Path, *, wait: bool = False) -> Iterator[None]:
                 f"{folder}: another process is at this run; wait until it is over, or end that process"
             ) from None
         waits = f"{folder}: another process is at this job, the same sweep for example; waiting (Ctrl-C gives up)"
-        print(waits, flush=True)
+        tell(waits)
         lock.acquire(poll_interval=1.0)
     try:
         yield
