@@ -13,6 +13,9 @@ import pytest
 import torch
 from playwright.sync_api import Browser, sync_playwright
 
+from cxrlab.reading.child import answer
+from cxrlab.reading.worker import POOL
+
 ClassFolders = Callable[..., Path]
 """``class_folders(counts, name=..., suffix=..., seed=...)``, see :func:`class_folders`."""
 
@@ -57,6 +60,12 @@ def class_folders(tmp_path: Path) -> ClassFolders:
         return root
 
     return make
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are decoded in the process of the tests, where decoders can be replaced."""
+    monkeypatch.setattr(POOL, "ask", lambda name, message, data, seconds: answer(message, data, bytes))
 
 
 @pytest.fixture(scope="module")

@@ -42,6 +42,8 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless
 
 from cxrlab import app, audit, cache, compare, download, evaluate, export, matrix, predict, probe, report, train
+from cxrlab.reading.child import answer
+from cxrlab.reading.worker import POOL
 
 ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "docs" / "wrong_inputs.md"
@@ -551,22 +553,28 @@ def refused_by_disk(program: str, number: int) -> Callable[[], contextlib.Abstra
     return lambda: mock.patch(f"cxrlab.{program}.write_text", refuse)
 
 
-def no_decoder() -> contextlib.AbstractContextManager[object]:
-    return mock.patch.object(get_decoder(JPEG2000Lossless), "_available", {})
+def in_this_process() -> contextlib.AbstractContextManager[object]:
+    """Images are decoded in the process of the tests, where decoders and files can be replaced."""
+    return mock.patch.object(POOL, "ask", lambda name, message, data, seconds: answer(message, data, bytes))
+
+
+@contextlib.contextmanager
+def no_decoder() -> Iterator[None]:
+    with in_this_process(), mock.patch.object(get_decoder(JPEG2000Lossless), "_available", {}):
+        yield
 
 
 @contextlib.contextmanager
 def no_permission() -> Iterator[None]:
     """Takes the permission to read one film away; root reads everything, and so is refused by hand."""
-    read, file = Path.read_bytes, Path("films/train/neg/p000_1.png").absolute()
+    opened, file = os.open, Path("films/train/neg/p000_1.png").absolute()
 
-    def refuse(path: Path) -> bytes:
-        if path.absolute() == file:
+    def refuse(path: Any, *how: Any, **more: Any) -> int:
+        if path == file:
             raise PermissionError(13, "Permission denied", str(path))
-        return read(path)
+        return opened(path, *how, **more)
 
-    file.chmod(0)
-    with mock.patch.object(Path, "read_bytes", refuse):
+    with in_this_process(), mock.patch.object(os, "open", refuse):
         yield
 
 

@@ -34,8 +34,6 @@ from cxrlab.evaluation import burned_in
 from cxrlab.evaluation.association import holm
 from cxrlab.evaluation.burned_in import text_boxes
 from cxrlab.evaluation.film_figures import contact_sheet
-from cxrlab.reading import dicom
-from cxrlab.reading import image as reading
 from cxrlab.reading.image import read_image
 
 READ = 400
@@ -294,7 +292,7 @@ def _look(path: str, shelf: Shelf | None) -> _Look:
 
 @functools.cache
 def _version() -> str:
-    return version_of((reading, dicom, burned_in, sys.modules[__name__]), "boxes, colour, crop")
+    return version_of((burned_in, sys.modules[__name__]), "boxes, colour, crop")
 
 
 def _sample(case: Case) -> list[int]:

@@ -19,8 +19,6 @@ from cxrlab.datamodules.cache.shelf import Shelf, key_of, version_of
 from cxrlab.datamodules.films import HASH_BYTES, POINTS, Features, perceptual_hash
 from cxrlab.datamodules.parallel import for_each
 from cxrlab.errors import DataError
-from cxrlab.reading import dicom
-from cxrlab.reading import image as reading
 from cxrlab.reading.image import ImageFacts, ReadImage, read_image
 
 SIDE = 256
@@ -136,4 +134,4 @@ def _features(record: NDArray[np.void]) -> Features:
 
 @functools.cache
 def _version() -> str:
-    return version_of((reading, dicom, films, sys.modules[__name__]), str(_RECORD.descr))
+    return version_of((films, sys.modules[__name__]), str(_RECORD.descr))

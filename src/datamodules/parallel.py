@@ -10,6 +10,8 @@ from typing import TypeVar
 from rich import get_console
 from rich.progress import track
 
+from cxrlab.reading.worker import POOL
+
 _SHOW_PROGRESS_FROM = 64  # images; fewer are done before a bar could be seen
 
 Item = TypeVar("Item")
@@ -30,5 +32,6 @@ def for_each(work: Callable[[Item], object], items: Sequence[Item], doing: str) 
             for _ in track(done, doing, len(items), disable=quiet, transient=True):
                 pass
         except BaseException:
-            pool.shutdown(cancel_futures=True)  # whoever presses Ctrl-C does not wait for thousands of images
+            pool.shutdown(wait=False, cancel_futures=True)  # whoever presses Ctrl-C waits neither for all images,
+            POOL.give_up()  # nor for one that takes long
             raise

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +30,8 @@ from cxrlab.inference.scorer import Scorer
 from cxrlab.models.gate import REFUSE, Gate, Judgement
 from cxrlab.models.saliency import Saliency
 from cxrlab.models.segmenter import Segmenter
-from cxrlab.reading.image import MAX_PIXELS, ImageFacts, read_bytes, read_image_bytes
+from cxrlab.reading.image import MAX_PIXELS, ImageFacts, ReadImage, UnreadableError, read_image, read_image_bytes
+from cxrlab.reading.worker import POOL
 from cxrlab.runs.checkpoint import read_decided
 
 Image = NDArray[np.uint8]
@@ -201,7 +202,7 @@ class Predictor:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             try:
                 for path in paths:
-                    waiting.append(pool.submit(self._see_file, path))
+                    waiting.append(pool.submit(self._see, path, partial(read_image, path)))
                     if len(waiting) > batch_size:  # so many are read ahead, and no more are in memory
                         batch.append(waiting.popleft().result())
                     if len(batch) == batch_size:
@@ -214,22 +215,15 @@ class Predictor:
                         batch = []
                 yield from self._scored(batch)
             finally:
-                pool.shutdown(cancel_futures=True)  # whoever presses Ctrl-C waits for no more than one image
+                pool.shutdown(wait=False, cancel_futures=True)  # whoever presses Ctrl-C waits neither for all images,
+                if any(not future.done() for future in waiting):
+                    POOL.give_up()  # nor for one that takes long
 
-    def _see_file(self, path: str) -> _Seen:
+    def _see(self, name: str, read: Callable[[], ReadImage], *, keep: bool = False) -> _Seen:
         try:
-            data = read_bytes(Path(path))
-        except DataError as error:
-            return _Seen(path, "", Judgement(REFUSE, UNREADABLE, _without_name(error, path)), None)
-        return self._see(path, data, MAX_PIXELS, keep=False)
-
-    def _see(self, name: str, data: bytes, max_pixels: int, *, keep: bool) -> _Seen:
-        try:
-            image = read_image_bytes(name, data, max_pixels)
-        except DataError as error:
-            return _Seen(
-                name, hashlib.sha256(data).hexdigest(), Judgement(REFUSE, UNREADABLE, _without_name(error, name)), None
-            )
+            image = read()
+        except UnreadableError as error:
+            return _Seen(name, error.sha256, Judgement(REFUSE, UNREADABLE, _without_name(error, name)), None)
         judgement = self.judge(image.pixels)
         prepared = self.prepare(image.pixels)
         kept = (image.pixels, image.facts) if keep else (None, None)
@@ -272,7 +266,7 @@ class Predictor:
             data: All of it.
             max_pixels: A larger image is refused before it is decoded; at most 150 million.
         """
-        seen = self._see(name, data, max_pixels, keep=True)
+        seen = self._see(name, lambda: read_image_bytes(name, data, max_pixels), keep=True)
         ((prediction, _),) = self._scored([seen])
         return Examined(prediction, seen.rgb, seen.prepared, seen.facts)
 

@@ -3,45 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import io
+import os
 import stat
-import threading
-import warnings
+from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, TiffImagePlugin
 
 from cxrlab.errors import DataError
-from cxrlab.reading.dicom import is_dicom, read_dicom
+from cxrlab.reading.worker import POOL
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 """What Pillow is asked to recognise; DICOM is recognised before."""
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".dcm", ".dicom"})
 MAX_PIXELS = 150_000_000
 """Largest width x height that is decoded; a full-size radiograph has some 15 million, and 150 million take 450 MB."""
-_MAX_SIDE = 1_000_000  # libpng's as OpenCV uses it; OpenCV's own is little more
-_SIGNATURES = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
-_MODES = {"1": "1 bit", "L": "grey", "LA": "grey+alpha", "P": "palette", "PA": "palette", "RGBX": "RGBA"}
-# Of TIFF 6.0
-_NEW_SUBFILE_TYPE, _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 254, 258, 262, 339
-_REDUCED_OR_MASK, _WHITE_IS_ZERO, _UNSIGNED = 0b101, 0, 1
-# PNG chunks that do not bear on the pixels OpenCV gives, but on which libpng prints remarks past every logger.
-_COLOUR_CHUNKS = frozenset({b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"sBIT", b"bKGD", b"hIST", b"sPLT"})
-# ITU-T T.81 (JPEG), table K.1: the luminance table that encoders scale by their quality setting.
-_LUMINANCE = np.fromstring(
-    "16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 56 14 17 22 29 51 87 80 62 18 22 37 56 68 "
-    "109 103 77 24 35 55 64 81 104 113 92 49 64 78 87 103 121 120 101 72 92 95 98 112 100 103 99",
-    dtype=int,
-    sep=" ",
-)
-_QUALITIES = np.arange(1, 101)
-_SCALES = np.where(_QUALITIES < 50, 5000 // _QUALITIES, 200 - 2 * _QUALITIES)  # per cent, as libjpeg has it
-_TABLES = np.clip((_LUMINANCE * _SCALES[:, None] + 50) // 100, 1, 255)
+MAX_BYTES = 512 * 2**20
+"""Largest file that is read: what an uncompressed image of so many pixels and 8-bit colours takes."""
+SECONDS, SECONDS_PER_MB = 20.0, 0.25
+"""How long reading and decoding a file may take: so long, and so much longer for each megabyte (2^20 bytes)."""
 
 
 class ImageFacts(NamedTuple):
@@ -79,36 +61,16 @@ class ReadImage(NamedTuple):
     facts: ImageFacts
 
 
-class _NoWarnings:
-    """Silences warnings while at least one thread is inside.
+class UnreadableError(DataError):
+    """An image that cannot be used.
 
-    The filters belong to the whole process, and images are read in threads: were each to change and restore them on its
-    own, one could restore what another had set.
+    Attributes:
+        sha256: Of the file's bytes; empty where they could not be read.
     """
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._filters = warnings.catch_warnings()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._inside:
-                self._filters = warnings.catch_warnings()
-                self._filters.__enter__()
-                warnings.simplefilter("ignore")
-            self._inside += 1
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._lock:
-            self._inside -= 1
-            if not self._inside:
-                self._filters.__exit__(kind, error, trace)
-
-
-_no_warnings = _NoWarnings()
+    def __init__(self, message: str, sha256: str) -> None:
+        super().__init__(message)
+        self.sha256 = sha256
 
 
 def read_image(path: str | Path) -> ReadImage:
@@ -119,6 +81,9 @@ def read_image(path: str | Path) -> ReadImage:
     as a rule, as ``cv2.imread`` has it; but where the largest value needs fewer (12-bit detectors are often stored so)
     that many, or the image would arrive nearly black. DICOM: see :func:`cxrlab.reading.dicom.read_dicom`.
 
+    The file is opened, read and decoded in a process of its own, see :mod:`cxrlab.reading.worker`, under the limits
+    above.
+
     Args:
         path: File; its type is told by its content, never by its name.
 
@@ -126,193 +91,82 @@ def read_image(path: str | Path) -> ReadImage:
         Pixels of shape (height, width, 3), uint8, the file's SHA-256, and what it says about itself.
 
     Raises:
-        DataError: Names the file, why it cannot be used (missing, unreadable, empty, not an image, several images, too
-            large, cut off) and what to do about it.
+        UnreadableError: Names the file, why it cannot be used (missing, unreadable, empty, not an image, several
+            images, too large, damaged, took too long) and what to do about it.
     """
-    return read_image_bytes(path, read_bytes(Path(path)))
+    size = 0
+    with suppress(OSError, ValueError):  # which the child tells
+        size = min(Path(path).stat().st_size, MAX_BYTES)
+    return _ask(str(path), str(Path(path).absolute()), b"", size, MAX_PIXELS, SECONDS)
 
 
-def read_image_bytes(name: str | Path, data: bytes, max_pixels: int = MAX_PIXELS) -> ReadImage:
+def read_image_bytes(
+    name: str | Path, data: bytes, max_pixels: int = MAX_PIXELS, seconds: float = SECONDS
+) -> ReadImage:
     """Reads an image whose bytes are at hand, as :func:`read_image` does.
 
     Args:
         name: Only for messages: nothing of that name is opened.
         data: The whole file.
         max_pixels: Largest width x height that is decoded, at most 150 million.
+        seconds: How long it may take, besides 0.25 s for each megabyte.
 
     Returns:
         As :func:`read_image`.
 
     Raises:
-        DataError: Names it, why it cannot be used (empty, not an image, several images, too large, cut off) and what
-            to do about it.
+        UnreadableError: As there.
     """
-    if not data:
-        raise DataError(f"{name}: the file is empty (0 bytes); copy or download it again")
-    with _no_warnings:  # of odd tags, which do not matter, and of the size: our own limit is below
-        if is_dicom(data):
-            image = read_dicom(name, data, max_pixels)
-            pixels, height, width = image.pixels, *image.pixels.shape[:2]
-            facts = ImageFacts("DICOM", width, height, image.mode, image.bits, len(data), 0, image.device, image.view)
-        else:
-            pixels, facts = _read_picture(name, data, max_pixels)
-    return ReadImage(pixels, hashlib.sha256(data).hexdigest(), facts)
+    try:
+        return _ask(str(name), "", data, len(data), max_pixels, seconds)
+    except UnreadableError as error:
+        error.sha256 = hashlib.sha256(data).hexdigest()
+        raise
 
 
-def read_bytes(path: Path) -> bytes:
+def _ask(name: str, path: str, data: bytes, size: int, max_pixels: int, seconds: float) -> ReadImage:
+    seconds += SECONDS_PER_MB * size / 2**20
+    message = {"name": name, "path": path, "max_pixels": max_pixels, "seconds": seconds}
+    try:
+        answer, pixels = POOL.ask(name, message, data, seconds)
+    except DataError as error:
+        raise UnreadableError(str(error), "") from None
+    if "error" in answer:
+        raise UnreadableError(answer["error"], answer["sha256"])
+    shape = answer["shape"]
+    return ReadImage(np.frombuffer(pixels, np.uint8).reshape(shape), answer["sha256"], ImageFacts(**answer["facts"]))
+
+
+def read_bytes(path: Path, name: str | Path = "") -> bytes:
     """Reads a file as it is.
 
+    Args:
+        path: File.
+        name: What it is called in messages; by default the path.
+
     Raises:
-        DataError: Names the file, why it cannot be read (missing, a folder, a pipe, no permission) and what to do.
+        DataError: Names the file, why it cannot be read (missing, a folder, a pipe, no permission, too large) and what
+            to do.
     """
+    name = name or path
     try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):  # reading a pipe or a device may never end
-            what = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
-            raise DataError(f"{path}: {what}; name an image file")
-        data = path.read_bytes()
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):  # reading a pipe or a device may never end
+            what = "a folder" if stat.S_ISDIR(state.st_mode) else "a pipe, socket or device"
+            raise DataError(f"{name}: {what}; name an image file")
+        # What has become a pipe since then must not be waited for either.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        with os.fdopen(os.open(path, flags), "rb") as file:
+            data = b"" if state.st_size > MAX_BYTES else file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         what = "a link to a file that is not there" if path.is_symlink() else "no such file"
-        raise DataError(f"{path}: {what}; correct the path, or put the file there") from None
+        raise DataError(f"{name}: {what}; correct the path, or put the file there") from None
     except PermissionError:
-        raise DataError(f"{path}: no permission to read it; `chmod u+r` it, or ask its owner") from None
+        raise DataError(f"{name}: no permission to read it; `chmod u+r` it, or ask its owner") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); mend it, or leave it out") from None
+        raise DataError(f"{name}: cannot be read ({error.strerror}); mend it, or leave it out") from None
     except ValueError as error:
-        raise DataError(f"{str(path)!r}: no path of a file ({error}); correct it") from None
+        raise DataError(f"{str(name)!r}: no path of a file ({error}); correct it") from None
+    if (size := max(state.st_size, len(data))) > MAX_BYTES:
+        raise DataError(f"{name}: {size:,} bytes, over the limit of {MAX_BYTES:,}; shrink the image, or compress it")
     return data
-
-
-def _read_picture(path: str | Path, data: bytes, max_pixels: int) -> tuple[NDArray[np.uint8], ImageFacts]:
-    """Has Pillow check the file before OpenCV, which is the one that decodes it, allocates anything."""
-    file = io.BytesIO(data)
-    try:
-        image = Image.open(file, formats=FORMATS)
-    except Image.DecompressionBombError:
-        raise DataError(f"{path}: over the limit of {max_pixels:,} pixels by its header; shrink the image") from None
-    except Exception as error:
-        raise _no_image(path, data) from error
-    with image:
-        width, height = image.size
-        if width * height > max_pixels or max(width, height) > _MAX_SIDE:
-            limit = f"{max_pixels:,}" if width * height > max_pixels else f"{_MAX_SIDE:,} a side"
-            size = f"{width}x{height} pixels by its header, over the limit of {limit}"
-            raise DataError(f"{path}: {size}; shrink the image")
-        facts, inverted = _facts(image, data), _check_kind(path, image)
-        _check_complete(path, data, file.tell(), image)
-    pixels, bits = _decode(path, data, facts, inverted)
-    return pixels, facts._replace(width=pixels.shape[1], height=pixels.shape[0], bits=bits)
-
-
-def _no_image(path: str | Path, data: bytes) -> DataError:
-    begins = next((name for signature, name in _SIGNATURES.items() if data.startswith(signature)), "")
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        begins = "WEBP"
-    though = f", although it begins like {begins}: damaged, or of a kind that Pillow cannot read" if begins else ""
-    what = f"not an image by its content ({len(data):,} bytes{though})"
-    return DataError(f"{path}: {what}; leave it out, or save it as one of {', '.join(FORMATS)}")
-
-
-def _facts(image: Image.Image, data: bytes) -> ImageFacts:
-    grey = image.mode in {"I", "F"} or image.mode.startswith("I;")
-    mode = "grey" if grey else _MODES.get(image.mode, image.mode)
-    bits = 1 if image.mode == "1" else 8
-    if image.format == "PNG":
-        bits = data[24]  # the bit depth of IHDR, which is always the first chunk
-        mode = "grey+alpha" if data[25] == 4 else mode  # Pillow says RGBA of 16-bit ones
-    elif image.format == "TIFF":
-        bits = int(_tags(image).get(_BITS_PER_SAMPLE, (1,))[0])
-    kind = "JPEG" if image.format == "MPO" else str(image.format)
-    return ImageFacts(kind, *image.size, mode, bits, len(data), _jpeg_quality(image))
-
-
-def _tags(image: Image.Image) -> TiffImagePlugin.ImageFileDirectory_v2:
-    assert isinstance(image, TiffImagePlugin.TiffImageFile)
-    return image.tag_v2
-
-
-def _jpeg_quality(image: Image.Image) -> int:
-    tables = getattr(image, "quantization", None)
-    if not tables:
-        return 0
-    distances = np.abs(_TABLES - np.asarray(tables[min(tables)])).sum(1)
-    return int(_QUALITIES[distances.argmin()])
-
-
-def _check_kind(path: str | Path, image: Image.Image) -> bool:
-    """Refuses values without a range, and several pictures in one file; says whether white is zero in a TIFF."""
-    if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
-        raise DataError(
-            f"{path}: its values (floating point, signed or 32 bit) have no range that means black and white; "
-            "save it as 16-bit PNG"
-        )
-    try:
-        pictures = _count_pictures(image)
-    except Exception as error:
-        raise DataError(f"{path}: damaged ({error}); copy or download it again") from error
-    if pictures > 1:
-        raise DataError(f"{path}: holds {pictures} pictures, and which of them is meant is unknown; save one of them")
-    return image.format == "TIFF" and _tags(image).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
-
-
-def _count_pictures(image: Image.Image) -> int:
-    """Pages or frames; neither the thumbnails of a TIFF nor what a camera appends to a JPEG is counted."""
-    if image.format in {"JPEG", "MPO"}:
-        return 1
-    count = int(getattr(image, "n_frames", 1))
-    if image.format == "TIFF" and count > 1:
-        full = 0
-        for page in range(1, count):
-            image.seek(page)
-            full += not int(_tags(image).get(_NEW_SUBFILE_TYPE, 0)) & _REDUCED_OR_MASK
-        image.seek(0)
-        return 1 + full
-    return count
-
-
-def _check_complete(path: str | Path, data: bytes, start: int, image: Image.Image) -> None:
-    """Refuses a file that ends early; OpenCV turns the missing part of a JPEG grey and only mutters about it."""
-    if image.format in {"JPEG", "MPO"}:
-        # Pillow stopped where the pixels start. No end-of-image marker can be among them, but one is in a thumbnail.
-        if data.rfind(b"\xff\xd9", start) < 0:
-            raise DataError(f"{path}: cut off (a JPEG without its end-of-image marker); copy or download it again")
-        return
-    try:
-        image.load()  # the other formats share no such marker, but Pillow, unlike OpenCV, refuses missing pixels
-    except Exception as error:
-        raise DataError(f"{path}: damaged or cut off ({error}); copy or download it again") from error
-
-
-def _decode(path: str | Path, data: bytes, facts: ImageFacts, inverted: bool) -> tuple[NDArray[np.uint8], int]:
-    """Pixels, and the bits per channel that hold something."""
-    deep = facts.bits > 8
-    # IMREAD_COLOR_RGB with IMREAD_ANYDEPTH mixes up the values of 16-bit RGB TIFF files in OpenCV 5.0.
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH if deep else cv2.IMREAD_COLOR_RGB
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # else it prints what is raised here anyway
-    try:
-        pixels = cv2.imdecode(np.frombuffer(_without_colour_chunks(facts, data), np.uint8), flags)
-    except cv2.error:  # it mostly returns None instead, but not when memory is short
-        pixels = None
-    if pixels is None or pixels.dtype != (np.uint16 if deep else np.uint8):
-        raise DataError(
-            f"{path}: damaged or of a kind that OpenCV cannot decode; copy it again, or save it as 8-bit PNG"
-        )
-    if not deep:
-        return np.asarray(pixels, dtype=np.uint8), facts.bits
-    bits = max(8, int(pixels.max()).bit_length())
-    shifted = (pixels.astype(np.uint16, copy=False) >> (bits - 8)).astype(np.uint8)
-    if inverted:  # OpenCV does this to 8-bit values only
-        shifted = 255 - shifted
-    return np.ascontiguousarray(shifted[..., ::-1]), max(8, bits - (16 - facts.bits))  # 12-bit TIFFs come shifted up
-
-
-def _without_colour_chunks(facts: ImageFacts, data: bytes) -> bytes:
-    if facts.format != "PNG":
-        return data
-    kept, position = [data[:8]], 8
-    while position < len(data):
-        end = position + 12 + int.from_bytes(data[position : position + 4], "big")
-        if data[position + 4 : position + 8] not in _COLOUR_CHUNKS:
-            kept.append(data[position:end])
-        position = end
-    return b"".join(kept)

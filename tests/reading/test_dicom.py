@@ -479,6 +479,7 @@ def test_a_compressed_image_without_a_header_is_refused(refused: Callable[..., s
         assert "its compressed image has no header" in refused(saved(dataset, JPEGBaseline8Bit))
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_deflated_bomb_is_refused(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dicom, "_LARGEST_INFLATED", 50_000_000)
     data = saved(film(NOISE), "1.2.840.10008.1.2.1.99")
@@ -497,6 +498,7 @@ def test_a_deflated_bomb_is_refused(refused: Callable[..., str], monkeypatch: py
         pytest.param(JPEGLosslessSV1, "JPEG Lossless", "export it uncompressed", id="jpeg-lossless"),
     ],
 )
+@pytest.mark.usefixtures("in_this_process")
 def test_a_missing_decoder_is_named(
     refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, syntax: UID, name: str, hint: str
 ) -> None:
@@ -508,6 +510,7 @@ def test_a_missing_decoder_is_named(
     assert "and no decoder for that is installed; " + hint in message
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_decoder_that_ends_the_process_is_left_aside(
     refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

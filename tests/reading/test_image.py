@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from cxrlab.errors import DataError
-from cxrlab.reading.image import MAX_PIXELS, ImageFacts, read_image
+from cxrlab.reading.image import MAX_PIXELS, ImageFacts, read_bytes, read_image
+from cxrlab.reading.picture import decode
 
 Pixels = NDArray[np.uint8]
 EXIF = Image.Exif()
@@ -115,7 +116,7 @@ def reason(file: Path) -> str:
     return str(caught.value).removeprefix(f"{file}: ")
 
 
-def read_bytes(folder: Path, data: bytes) -> Pixels:
+def read_written(folder: Path, data: bytes) -> Pixels:
     (folder / "file").write_bytes(data)
     return read_image(folder / "file").pixels
 
@@ -123,14 +124,14 @@ def read_bytes(folder: Path, data: bytes) -> Pixels:
 @pytest.mark.parametrize("name", LOSSLESS)
 def test_lossless_formats_arrive_exactly(tmp_path: Path, name: str) -> None:
     data, expected = LOSSLESS[name]
-    pixels = read_bytes(tmp_path, data)
+    pixels = read_written(tmp_path, data)
     assert pixels.dtype == np.uint8
     np.testing.assert_array_equal(pixels, expected)
 
 
 @pytest.mark.parametrize("name", LOSSY)
 def test_lossy_formats_are_what_pillow_makes_of_them(tmp_path: Path, name: str) -> None:
-    pixels = read_bytes(tmp_path, LOSSY[name])
+    pixels = read_written(tmp_path, LOSSY[name])
     expected = np.asarray(Image.open(io.BytesIO(LOSSY[name])).convert("RGB"))
     assert pixels.shape == (24, 31, 3)
     assert np.abs(pixels.astype(int) - expected).max() <= 2
@@ -140,13 +141,13 @@ def test_lossy_formats_are_what_pillow_makes_of_them(tmp_path: Path, name: str) 
 def test_cmyk_is_close_to_what_pillow_makes_of_it(tmp_path: Path) -> None:
     data = encode(mode("CMYK"), "JPEG", quality=95)
     expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
-    assert np.abs(read_bytes(tmp_path, data) - expected).max() <= 3
+    assert np.abs(read_written(tmp_path, data) - expected).max() <= 3
 
 
 @pytest.mark.parametrize("name", [*LOSSLESS, *LOSSY])
 def test_the_pixels_are_those_of_imread(tmp_path: Path, name: str) -> None:
     data = LOSSLESS[name][0] if name in LOSSLESS else LOSSY[name]
-    pixels = read_bytes(tmp_path, data)
+    pixels = read_written(tmp_path, data)
     expected = cv2.imread(str(tmp_path / "file"))
     assert expected is not None
     np.testing.assert_array_equal(pixels, expected[..., ::-1])
@@ -325,7 +326,7 @@ def test_opencv_prints_no_remarks(tmp_path: Path, capfd: pytest.CaptureFixture[s
     four_channels = np.dstack([RGB, GREY]).astype(np.uint16) << 8  # OpenCV does not say what the fourth one is
     data = encode_cv(".tiff", four_channels)
     capfd.readouterr()
-    read_bytes(tmp_path, data)
+    read_written(tmp_path, data)
     assert capfd.readouterr().err == ""
 
 
@@ -474,19 +475,20 @@ def test_a_side_over_the_limit_of_opencv_is_refused(
     assert capfd.readouterr().err == ""
 
 
-def test_an_error_of_opencv_itself_names_the_file(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_opencv_itself_names_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise cv2.error("Insufficient memory")
 
     monkeypatch.setattr(cv2, "imdecode", fail)
-    assert refused(encode(RGB, "PNG")).startswith("damaged or of a kind that OpenCV cannot decode")
+    with pytest.raises(DataError, match=r"some\.png: damaged or of a kind that OpenCV cannot decode"):
+        decode("some.png", encode(RGB, "PNG"), MAX_PIXELS)
 
 
 def test_a_large_image_is_read_without_a_warning(tmp_path: Path) -> None:
     data = encode(Image.new("1", (10_000, 9_000)), "PNG")  # 90 million pixels: Pillow warns, the limit here is higher
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert read_bytes(tmp_path, data).shape == (9_000, 10_000, 3)
+        assert read_written(tmp_path, data).shape == (9_000, 10_000, 3)
 
 
 def test_an_empty_file_is_refused(refused: Callable[..., str]) -> None:
@@ -526,12 +528,14 @@ def test_folders_pipes_and_devices_are_refused_without_waiting(tmp_path: Path) -
 def test_what_the_disk_refuses_is_named(  # root may read everything, hence the patch
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, message: str
 ) -> None:
-    def fail(path: Path) -> bytes:
+    def fail(*_: Any) -> int:
         raise error
 
     (tmp_path / "film.png").write_bytes(encode(RGB, "PNG"))
-    monkeypatch.setattr(Path, "read_bytes", fail)
-    assert reason(tmp_path / "film.png").startswith(message)
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(DataError) as caught:
+        read_bytes(tmp_path / "film.png")
+    assert str(caught.value).startswith(f"{tmp_path / 'film.png'}: {message}")
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,6 @@ import pandas as pd
 
 from cxrlab.datamodules import films
 from cxrlab.datamodules.cache.shelf import Shelf, version_of
-from cxrlab.reading import dicom
-from cxrlab.reading import image as reading
 
 
 def kept_pairs(
@@ -46,4 +44,4 @@ def kept_pairs(
 
 @functools.cache
 def _version() -> str:
-    return version_of((reading, dicom, films, sys.modules[__name__]), "")
+    return version_of((films, sys.modules[__name__]), "")

@@ -33,8 +33,6 @@ from cxrlab.datamodules.parallel import for_each
 from cxrlab.datamodules.pixels import Pixels, read_all
 from cxrlab.datamodules.preprocessing import Preprocessing
 from cxrlab.errors import DataError
-from cxrlab.reading import dicom
-from cxrlab.reading import image as reading
 from cxrlab.reading.image import read_image
 
 GB = 10**9
@@ -218,4 +216,4 @@ def _alone(lock: Path) -> Iterator[None]:
 
 @functools.cache
 def _version() -> str:
-    return version_of((reading, dicom, films, preprocessing, pixel_file, sys.modules[__name__]), "")
+    return version_of((films, preprocessing, pixel_file, sys.modules[__name__]), "")

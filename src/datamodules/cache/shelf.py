@@ -15,6 +15,8 @@ import cv2
 import PIL
 import pydicom
 
+import cxrlab.reading
+
 
 class Shelf:
     """One file per image: a checksum, and what is kept.
@@ -89,8 +91,9 @@ def key_of(path: str) -> str | None:
 
 
 def version_of(modules: Iterable[ModuleType], layout: str) -> str:
-    """Changes with the code that works something out, with how it is laid out, and with the libraries that decode."""
+    """Changes with the code that works something out or reads images, with the layout, and with what decodes."""
     digest = hashlib.sha256(f"{layout} {cv2.__version__} {PIL.__version__} {pydicom.__version__}".encode())
-    for module in modules:
-        digest.update(Path(str(module.__file__)).read_bytes())
+    room = sorted(Path(str(cxrlab.reading.__file__)).parent.glob("*.py"))
+    for file in (*room, *(Path(str(module.__file__)) for module in modules)):
+        digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

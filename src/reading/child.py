@@ -1,0 +1,91 @@
+"""A process that decodes files, one after the other, for :mod:`cxrlab.reading.worker`.
+
+Its memory is limited, it writes no file and no core dump, and what decoders print is heard here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import cv2
+
+from cxrlab.errors import DataError
+from cxrlab.reading.image import read_bytes
+from cxrlab.reading.picture import damage_heard, decode
+from cxrlab.reading.worker import IDLE, MEMORY, Message, receive, send
+
+_GRACE = 10  # seconds after which the child ends by itself if its parent, which should have killed it, is gone
+_HEARD = 4096  # bytes of what decoders print
+
+
+def serve() -> None:
+    """Answers until the parent closes the pipe."""
+    requests = os.fdopen(os.dup(0), "rb", 0)
+    answers = os.fdopen(os.dup(1), "wb", 0)
+    with open(os.devnull, "r+b") as nothing:  # noqa: PTH123 - what libraries print must not get between the answers
+        os.dup2(nothing.fileno(), 0)
+        os.dup2(nothing.fileno(), 1)
+    with tempfile.TemporaryFile() as printed:
+        os.dup2(printed.fileno(), 2)
+    _limit()
+    send(answers, {})
+    try:
+        while True:
+            _alarm(2 * IDLE)
+            message, data = receive(requests)
+            _alarm(message["seconds"] + _GRACE)
+            os.ftruncate(2, 0)
+            os.lseek(2, 0, os.SEEK_SET)
+            send(answers, *answer(message, bytes(data), lambda: os.pread(2, _HEARD, 0)))
+    except (EOFError, OSError):  # the parent has ended
+        return
+
+
+def _limit() -> None:
+    cv2.setNumThreads(1)
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return
+    for what, most in ((resource.RLIMIT_AS, MEMORY), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, _HEARD)):
+        with suppress(ValueError, OSError):  # the system's own limit is lower, or it has none of this kind
+            resource.setrlimit(what, (most, most))
+
+
+def _alarm(seconds: float) -> None:
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def answer(message: Message, data: bytes, printed: Callable[[], bytes]) -> tuple[Message, bytes | memoryview]:
+    """Decodes one file.
+
+    Args:
+        message: ``name`` for messages, ``path`` of the file to be read (empty: its bytes are ``data``), ``max_pixels``.
+        data: The whole file.
+        printed: What decoders have printed since this file was begun.
+
+    Returns:
+        ``shape``, ``facts`` and ``sha256``, and the pixels; or ``error`` and ``sha256``, which is empty where the file
+        could not be read.
+    """
+    name, sha256 = message["name"], ""
+    try:
+        if message["path"]:
+            data = read_bytes(Path(message["path"]), name)
+        sha256 = hashlib.sha256(data).hexdigest()
+        pixels, facts = decode(name, data, message["max_pixels"])
+        if damage := damage_heard(printed()):
+            raise DataError(f"{name}: damaged ({damage}); copy or download it again")
+    except DataError as error:
+        return {"error": str(error), "sha256": sha256}, b""
+    except MemoryError:
+        reason = f"takes more than {MEMORY // 2**30} GiB of memory to decode; leave it out, or save it again as PNG"
+        return {"error": f"{name}: {reason}", "sha256": sha256}, b""
+    return {"shape": pixels.shape, "facts": facts._asdict(), "sha256": sha256}, pixels.data.cast("B")
