@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from cxrlab.console import say, show
 from cxrlab.entry import command_line
 from cxrlab.errors import ConfigError
-from cxrlab.files import write_text
+from cxrlab.files import write_csv, write_text
 from cxrlab.imports import quick_imports
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _record(folder: Path, config: DictConfig, overrides: Sequence[str], case: Ca
     typed = {"typed": list(overrides), "config": OmegaConf.to_container(config, resolve=True)}
     write_text(folder / "settings.yaml", yaml.safe_dump(typed, allow_unicode=True, sort_keys=False))
     mf.write(case.manifest, folder / "manifest.csv")
-    write_text(folder / "flow.csv", case.flow.table().to_csv(index=False))
+    write_csv(folder / "flow.csv", case.flow.table())
 
 
 def _job(config: DictConfig, overrides: Sequence[str]) -> None:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_AT = r"(?:^|(?<=[;\t\r\n]))"  # where a spreadsheet may see the start of a cell, whatever separates its cells
+_FORMULA = re.compile(_AT + r"(?='*[=+@\t\r-])")
+_GUARDED = re.compile(_AT + r"'(?='*[=+@\t\r-])")
+_NUMBER = re.compile(r"[+-]?(?:\d[\d.,]*(?:[eE][+-]?\d+)?)?")
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -44,6 +54,37 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes strict JSON atomically; ``NaN`` is refused, since JSON has none."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Writes a table as UTF-8 CSV, atomically; text that a spreadsheet would take for a formula gets a ``'`` before it.
+
+    Numbers stay numbers, and :func:`from_csv` gives back the text as it was.
+    """
+    table = _each_text(table, _guarded)
+    text = table.to_csv(index=False)
+    if "\r" in text:  # which the csv module leaves bare, and every reader takes for the end of a row
+        text = table.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC)
+    write_text(path, text)
+
+
+def from_csv(table: pd.DataFrame) -> pd.DataFrame:
+    """The table that :func:`write_csv` was given, from the cells that were read of its file."""
+    return _each_text(table, lambda text: _GUARDED.sub("", text))
+
+
+def _guarded(text: str) -> str:
+    return text if _NUMBER.fullmatch(text) else _FORMULA.sub("'", text)
+
+
+def _each_text(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+    """The table with its texts changed, those of the header as well; the same object where there is none to change."""
+    changed = table.rename(columns=lambda name: change(name) if isinstance(name, str) else name)
+    for number, kind in enumerate(table.dtypes):
+        if str(kind) in ("object", "str", "string", "category"):
+            cells = [change(cell) if isinstance(cell, str) else cell for cell in table.iloc[:, number]]
+            changed.isetitem(number, cells)
+    return changed
 
 
 def file_sha256(path: Path) -> str:

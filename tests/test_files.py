@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 import stat
 from pathlib import Path
 from typing import IO
 
+import pandas as pd
 import pytest
 
-from cxrlab.files import write_atomically, write_json, write_text
+from cxrlab.files import from_csv, write_atomically, write_csv, write_json, write_text
 
 
 def fail_half_way(file: IO[bytes]) -> None:
@@ -70,3 +72,38 @@ def test_json_refuses_what_json_cannot_hold(tmp_path: Path, value: float) -> Non
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(tmp_path / "file", value)
     assert list(tmp_path.iterdir()) == []
+
+
+CELLS = (
+    *("=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "a;=cmd", "a\n=cmd", "a\t=cmd", "'=1", "''=1"),
+    "'",
+    *(
+        "=x.png",
+        "-",
+        "+",
+        "-0.5",
+        "+1,5e-3",
+        "plain",
+        "a, -b",
+        "x=y",
+        "",
+        "it's",
+        "007",
+        "|=1",
+        '"=1"',
+        "=HYPERLINK(1)",
+    ),
+)
+
+
+def test_no_cell_of_a_table_is_a_formula_and_all_come_back(tmp_path: Path) -> None:
+    table = pd.DataFrame({"=name": CELLS, "n": [-1.5] * len(CELLS), "-i": range(-3, len(CELLS) - 3)})
+    write_csv(tmp_path / "a.csv", table)
+    raw = pd.read_csv(tmp_path / "a.csv", keep_default_na=False, dtype={"'=name": str})
+    assert list(raw.columns) == ["'=name", "n", "'-i"]
+    for cell in raw["'=name"]:
+        for start in re.split(r"[;\t\r\n]", cell):
+            assert not start.startswith(("=", "+", "-", "@")) or cell in ("-", "+", "-0.5", "+1,5e-3")
+    assert raw["n"].tolist() == table["n"].tolist()
+    back = from_csv(raw)
+    pd.testing.assert_frame_equal(back, table.astype({"=name": back["=name"].dtype}))

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytorch_lightning as pl
 
-from cxrlab.files import write_text
+from cxrlab.files import write_csv
 
 
 class History(pl.Callback):
@@ -50,7 +50,7 @@ class History(pl.Callback):
         rate = float(trainer.optimizers[0].param_groups[0]["lr"])
         seconds = round(time.monotonic() - self._epoch_began, 3)
         self.rows.append({"epoch": trainer.current_epoch + 1, "lr": rate, **values, "seconds": seconds})
-        write_text(self.path, pd.DataFrame(self.rows).to_csv(index=False))
+        write_csv(self.path, pd.DataFrame(self.rows))
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values for the checkpoint."""

@@ -29,7 +29,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from cxrlab.errors import DataError
-from cxrlab.files import write_text
+from cxrlab.files import from_csv, write_csv
 
 COLUMNS = ("path", "label", "patient_id", "split", "source", "finding", "view")
 LABELS = {"Negative": 0, "Positive": 1}
@@ -172,7 +172,7 @@ def fingerprint(manifest: pd.DataFrame) -> str:
 
 def write(manifest: pd.DataFrame, path: Path) -> None:
     """Writes a manifest as UTF-8 CSV, all of it or nothing."""
-    write_text(path, manifest.to_csv(index=False))
+    write_csv(path, manifest)
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -184,7 +184,7 @@ def read(path: Path) -> pd.DataFrame:
     try:
         # Ids such as "007" are text, and an empty cell is an empty text rather than a missing number.
         dtype = dict.fromkeys((*COLUMNS, "sha256", "film"), str) | {"label": int}
-        table = pd.read_csv(path, dtype=dtype, keep_default_na=False)
+        table = from_csv(pd.read_csv(path, dtype=dtype, keep_default_na=False))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; a manifest was expected there") from None
     except OSError as error:

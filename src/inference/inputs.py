@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from cxrlab.errors import DataError, did_you_mean
+from cxrlab.files import from_csv
 from cxrlab.reading.image import SUFFIXES
 
 PATH = "path"
@@ -95,7 +96,7 @@ def _in_csv(path: Path) -> list[str]:
         text = path.read_text(encoding="utf-8-sig")
         head = text.partition("\n")[0]
         separator = max(_SEPARATORS, key=head.count)  # pandas would guess, and take any letter of a lone column
-        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, sep=separator)
+        table = from_csv(pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, sep=separator))
     except (OSError, ValueError, pd.errors.ParserError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: not a readable CSV ({reason}); {_HOW}") from None

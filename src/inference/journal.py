@@ -11,7 +11,7 @@ from typing import Any, Self
 import pandas as pd
 
 from cxrlab.errors import ConfigError
-from cxrlab.files import write_json, write_text
+from cxrlab.files import write_csv, write_json, write_text
 from cxrlab.inference.prediction import COLUMNS, Prediction
 
 JOURNAL, TABLE, SETTINGS = "predictions.jsonl", "predictions.csv", "settings.json"
@@ -126,7 +126,7 @@ class Journal:
                 rows.append({**row, "file": row["sha256"] or f"file {number} of the list"} if nameless else row)
         table = pd.DataFrame(rows, columns=self._columns)
         named = table.assign(file=[_shown(file) for file in table["file"]])
-        write_text(self.table, named.to_csv(index=False))
+        write_csv(self.table, named)
         return table
 
     def forget(self) -> None:

@@ -40,6 +40,7 @@ from pydicom.uid import (
 )
 from scipy.special import expit
 
+from cxrlab.console import one_line
 from cxrlab.errors import DataError, did_you_mean
 
 # Nothing else of a file is kept in memory: no name and no date of a patient can get into a message or a table.
@@ -73,7 +74,6 @@ _UNSAFE = "gdcm"
 """Left aside where it is installed: damaged JPEG data make GDCM 3.2 end the whole process."""
 _HEADER = 256  # bytes that tell a DICOM file from others
 _BULKY = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-_FORMULA = ("=", "+", "-", "@")  # a spreadsheet runs what begins so, and anybody can write it into a header
 _LONGEST = 1024  # characters of a tag's value in a table
 _JPEG_2000 = b"\xff\x4f\xff\x51"  # start of codestream, then the marker of its size
 _UNDEFINED = 0xFFFFFFFF  # the length of compressed pixels, which end with a mark (PS3.5, 7.1.1)
@@ -189,18 +189,8 @@ def _no_log() -> Iterator[None]:
 
 
 def _one_line(value: Any) -> str:
-    """A value for one cell of a table: no line break, no escape sequence of a terminal, no formula of a spreadsheet."""
-    text = "" if value is None else " ".join(str(value).split())
-    text = "".join(letter for letter in text if letter.isprintable())[:_LONGEST]
-    return f"'{text}" if text.startswith(_FORMULA) and not _is_number(text) else text
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    """A value for one cell of a table."""
+    return "" if value is None else one_line(value)[:_LONGEST]
 
 
 def _parse(path: str | Path, data: bytes) -> Dataset:

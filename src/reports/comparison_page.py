@@ -15,7 +15,7 @@ from cxrlab.evaluation import figures
 from cxrlab.evaluation.baselines import DESCRIPTIONS
 from cxrlab.evaluation.comparison_figures import Bar, forest
 from cxrlab.evaluation.statistics import wilson
-from cxrlab.files import write_text
+from cxrlab.files import write_csv
 from cxrlab.reports.cautions import warnings
 from cxrlab.reports.comparison import Comparison, against_baselines, aurocs, best_by_validation, n_right
 from cxrlab.reports.markdown import NOT_RECORDED, code_block, count, interval, markdown_table, number, plain
@@ -51,7 +51,7 @@ def write_comparison(comparison: Comparison, folder: Path, command: str = "") ->
     """
     tables = {"comparison.csv": comparison.table, "pairs.csv": comparison.pairs, "runs.csv": comparison.runs}
     for name, table in tables.items():
-        write_text(folder / name, table.to_csv(index=False))
+        write_csv(folder / name, table)
     figures.save(_figure(comparison), folder / FIGURE)
     title = _title(comparison)
     parts = [

@@ -29,7 +29,7 @@ from rich.text import Text
 from cxrlab.console import DISCLAIMER
 from cxrlab.evaluation import figures
 from cxrlab.evaluation.matrix_figures import Fall, Square, falls, heat_map
-from cxrlab.files import write_json, write_text
+from cxrlab.files import write_csv, write_json
 from cxrlab.reports.markdown import Markdown, code, code_block, count, interval, markdown_table, plain
 from cxrlab.reports.page import write_pages
 from cxrlab.reports.sections import duration
@@ -127,7 +127,7 @@ def write_matrix(folder: Path, matrix: Matrix, seconds: float, command: str = ""
     parts += [_sets(matrix), _rows(matrix), _not_checked(matrix), _repeat(matrix, seconds, command)]
     _, page = write_pages(folder, "matrix", "\n\n".join(part for part in parts if part) + "\n", title)
     write_json(folder / "matrix.json", _as_json(matrix, seconds, command))
-    write_text(folder / "matrix.csv", _as_table(matrix).to_csv(index=False))
+    write_csv(folder / "matrix.csv", _as_table(matrix))
     return page
 
 

@@ -17,6 +17,7 @@ import yaml
 from cxrlab.datamodules.flow import COLUMNS as FLOW
 from cxrlab.errors import CheckpointError
 from cxrlab.evaluation.statistics import METRICS
+from cxrlab.files import from_csv
 
 EVALUATED = ("test", "val")
 _SECTION_KEYS = ("n", "n_patients", "n_positive", "n_negative", "threshold", "confusion_matrix", *METRICS)
@@ -192,7 +193,7 @@ def _csv(folder: Path, name: str, columns: Sequence[str], *, required: bool = Tr
     if name in _TABLES_OF_IMAGES:
         options = {"dtype": dict.fromkeys(_TEXT_COLUMNS, str), "keep_default_na": False}
     try:
-        table: pd.DataFrame = pd.read_csv(folder / name, **options)
+        table: pd.DataFrame = from_csv(pd.read_csv(folder / name, **options))
         for column in {"label", "score"} & set(columns) & set(table.columns):
             table[column] = pd.to_numeric(table[column])
             if table[column].isna().any():

@@ -36,7 +36,7 @@ from cxrlab.datamodules.manifest import fingerprint
 from cxrlab.datamodules.manifest import read as read_manifest
 from cxrlab.datamodules.manifest import write as write_manifest
 from cxrlab.errors import CheckpointError, ConfigError, DataError
-from cxrlab.files import write_atomically, write_json, write_text
+from cxrlab.files import write_atomically, write_csv, write_json, write_text
 from cxrlab.models.layer_table import LayerTable
 
 MODEL = "model.ckpt"
@@ -234,7 +234,7 @@ class RunFolder:
         write_json(self.environment, facts)
         write_json(self.network, {**asdict(table), "text": table.render()})
         write_manifest(manifest, self.manifest)
-        write_text(self.flow, flow.to_csv(index=False))
+        write_csv(self.flow, flow)
 
     def keep_weights(self, checkpoint: dict[str, Any]) -> None:
         """Writes ``model.ckpt``, the one file a finished run of 24 million weights needs (96 MB)."""

@@ -18,7 +18,7 @@ from cxrlab.console import say, short
 from cxrlab.datamodules import GateImagesDataModule
 from cxrlab.errors import check_range
 from cxrlab.evaluation.gate_rates import choose_limits, rate
-from cxrlab.files import write_atomically, write_json, write_text
+from cxrlab.files import write_atomically, write_csv, write_json
 from cxrlab.models import GateModule, GateNet
 from cxrlab.models.gate import ACCEPT, FRONTAL, KINDS, REFUSE, VERDICTS, Gate, Limits, rule
 from cxrlab.reports.gate_report import write_gate_report
@@ -73,8 +73,8 @@ def train_gate(config: DictConfig, overrides: Sequence[str]) -> tuple[dict[str, 
     counted = measured(table)
     limits = Limits(*_limits(counted, dict(config.limits)))
     held_out = summary(counted)
-    write_text(run.path / "gate.csv", table.to_csv(index=False))
-    write_text(run.flow, datamodule.flow.table().to_csv(index=False))
+    write_csv(run.path / "gate.csv", table)
+    write_csv(run.flow, datamodule.flow.table())
     sources = sorted(set(datamodule.manifest["source"]))
     gate = Gate(network, datamodule.image_size, limits, held_out, sources, datamodule.synthetic)
     keep(run.path / GATE, gate)

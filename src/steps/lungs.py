@@ -15,7 +15,7 @@ from cxrlab.config import Problems
 from cxrlab.console import say, short
 from cxrlab.datamodules import LungMasksDataModule
 from cxrlab.evaluation.overlap import dice, iou, mean_with_interval
-from cxrlab.files import write_atomically, write_json, write_text
+from cxrlab.files import write_atomically, write_csv, write_json
 from cxrlab.models import LungModule, LungUnet, Segmenter
 from cxrlab.reports.lungs_report import Overlay, write_lungs_report
 from cxrlab.runs import RunFolder
@@ -63,8 +63,8 @@ def train_lungs(config: DictConfig, overrides: Sequence[str]) -> tuple[dict[str,
         return _LUNGS.interrupted(run), {"run": run}
     found = pd.concat([table for table, _ in parts]).sort_index()
     predicted = {row: mask for _, masks in parts for row, mask in masks.items()}
-    write_text(run.path / "masks.csv", found.to_csv(index=False))
-    write_text(run.flow, datamodule.flow.table().to_csv(index=False))
+    write_csv(run.path / "masks.csv", found)
+    write_csv(run.flow, datamodule.flow.table())
     held_out = {str(source): _summary(rows) for source, rows in found.groupby("source", sort=True)}
     keep(run.path / LUNGS, network, datamodule, held_out)
     segmenter = load_segmenter(str(run.path / LUNGS))

@@ -28,7 +28,7 @@ from cxrlab.datamodules.cache.shelf import key_of
 from cxrlab.errors import ConfigError, DataError, UserError
 from cxrlab.evaluation import matrix as statistics
 from cxrlab.evaluation.matrix import Answers
-from cxrlab.files import file_sha256, write_text
+from cxrlab.files import file_sha256, write_csv
 from cxrlab.models import ClassifierModule
 from cxrlab.reports.matrix_page import Cell, ColumnFacts, Matrix, RowFacts
 from cxrlab.runs import LoadedModel, RunFolder
@@ -307,7 +307,7 @@ def _score(
     if not file.is_file():
         began = time.monotonic()
         table = _answers(loaded, _read(datamodule, _hash(data, lungs), last), config)
-        write_text(file, table.to_csv(index=False))
+        write_csv(file, table)
         seconds = time.monotonic() - began
         say(f"scored   {model.row} seed {model.seed} on {place.column.name}: {len(table)} images, {seconds:.1f} s")
     pair = (model.row, place.column.name)

@@ -23,7 +23,7 @@ from cxrlab.config import Problems, check_names
 from cxrlab.console import DISCLAIMER, say, short, show
 from cxrlab.errors import check_choice, check_range
 from cxrlab.evaluation.saliency_figures import overlay
-from cxrlab.files import write_atomically, write_text
+from cxrlab.files import write_atomically, write_csv
 from cxrlab.inference import Listed, Prediction, Predictor, load
 from cxrlab.inference.inputs import tally
 from cxrlab.inference.journal import Journal
@@ -209,7 +209,7 @@ def _more(
 
 def _write_dropped(path: Path, dropped: Mapping[str, int]) -> None:
     lines = sorted(dropped.items(), key=lambda each: (-each[1], each[0]))
-    write_text(path, pd.DataFrame(lines, columns=["tag", "files"]).to_csv(index=False))
+    write_csv(path, pd.DataFrame(lines, columns=["tag", "files"]))
 
 
 def _tracked(plan: Plan, predictor: Predictor, paths: list[str], batch_size: int) -> Iterator[tuple[Prediction, Any]]:

@@ -16,6 +16,7 @@ from cxrlab.datamodules.manifest import COLUMNS, LABELS, SPLITS
 from cxrlab.datamodules.sources.folder import GET_ANY
 from cxrlab.datamodules.sources.synthetic import SyntheticSource
 from cxrlab.errors import DataError, did_you_mean
+from cxrlab.files import from_csv
 
 NEEDED = ("path", "label")
 """The columns that a file must have; the others of a manifest may be missing."""
@@ -69,7 +70,7 @@ class ManifestSource:
         """
         self.notes = []
         rows = self._read()
-        table = pd.DataFrame(rows.cells, columns=rows.header, dtype=str)
+        table = from_csv(pd.DataFrame(rows.cells, columns=rows.header, dtype=str))
         table = self._without_nameless(table)
         for column in COLUMNS:
             table[column] = table[column].str.strip() if column in table else ""
