@@ -31,10 +31,12 @@ def predict(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str
 
     plan = check_plan(config)
     given = [config.input] if isinstance(config.input, str) else list(config.input)
-    listed = list_inputs(given)
+    with plan.hidden(given):
+        listed = list_inputs(given)
     predictor = load_predictor(config, plan)
     begin(plan, predictor, listed)
-    table, summary, journal = look_at_files(plan, predictor, listed, config)
+    with plan.hidden(listed.paths):
+        table, summary, journal = look_at_files(plan, predictor, listed, config)
     end(plan, predictor, summary, journal)
     return summary, {"predictor": predictor, "table": table, "journal": journal}
 

@@ -216,7 +216,7 @@ def test_dicom_tags_are_columns_where_they_are_asked_for(run: Path, film_of_some
         "dicom_tags=[PatientID,StudyDate,StudyDescription,PatientWeight]",
     )
     _, table = look(tmp_path / "out", *typed)
-    assert list(table["PatientID"]) == ["MRN[31m 4711", ""]
+    assert list(table["PatientID"]) == [r"MRN\x1b[31m 4711", ""]
     assert table["StudyDate"].iloc[0] == "20040119"
     assert table["StudyDescription"].iloc[0] == "'=HYPERLINK(evil)"  # a spreadsheet would have run it
     assert float(table["PatientWeight"].iloc[0]) == -1.5

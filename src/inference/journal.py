@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,24 +11,27 @@ from typing import Any, Self
 
 import pandas as pd
 
-from cxrlab.errors import ConfigError
+from cxrlab.errors import ConfigError, DataError
 from cxrlab.files import write_csv, write_json, write_text
 from cxrlab.inference.prediction import COLUMNS, Prediction
+from cxrlab.reading.image import read_bytes
 
 JOURNAL, TABLE, SETTINGS = "predictions.jsonl", "predictions.csv", "settings.json"
-_SIZE, _MODIFIED = "bytes", "modified"
+_SIZE, _MODIFIED, DROPPED = "bytes", "modified", "dropped_tags"
 
 
 class Journal:
     """The rows of one folder of predictions.
 
     One line of JSON per file is written as soon as it is known; the table is made of them at the end. Lines of an
-    earlier run are taken over where the file has not changed since; a line that a kill cut off is not.
+    earlier run are taken over where the file has not changed since; a line that a kill cut off is not. Without names, a
+    file is known by its SHA-256 from the first byte that is written; one whose bytes cannot be read is looked at again.
 
     Args:
         folder: Of the predictions; made where needed.
         settings: What decides the rows, as plain values: fingerprints of model and gate, precision, saliency.
         more: Columns beside those of :class:`Prediction`.
+        nameless: Whether no name of a file may be written.
 
     Attributes:
         path: The journal.
@@ -37,13 +41,17 @@ class Journal:
         ConfigError: The folder holds rows that were made under other settings; names them.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], more: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, settings: Mapping[str, Any], more: Sequence[str] = (), *, nameless: bool = False
+    ) -> None:
         self.folder = folder
         self.path = folder / JOURNAL
         self.table = folder / TABLE
         self._settings = dict(settings)
         self._columns = [*COLUMNS, *more]
+        self._nameless = nameless
         self._rows: dict[str, dict[str, Any]] = {}
+        self._hashes: dict[str, str] = {}
         self._file: Any = None
 
     def __enter__(self) -> Self:
@@ -86,58 +94,76 @@ class Journal:
                 row = json.loads(line)
             except ValueError:
                 continue
-            if isinstance(row, dict) and set(self._columns) <= set(row):
+            named = self._nameless and isinstance(row, dict) and row.get("file") != row.get("sha256")
+            if isinstance(row, dict) and set(self._columns) <= set(row) and not named:
                 rows[str(row["file"])] = row
         return rows
 
     def done(self, file: str) -> bool:
         """Whether a file was looked at before, and has not changed since."""
+        if self._nameless:
+            return bool(self._rows) and self._key(file) in self._rows
         row, stamp = self._rows.get(file, {}), _stamp(file)
         return stamp is not None and stamp == (row.get(_SIZE), row.get(_MODIFIED))
 
-    def add(self, prediction: Prediction, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def _key(self, file: str) -> str:
+        """What a row stands under: the name of its file, or the SHA-256 of its bytes where they can be read."""
+        if self._nameless and file not in self._hashes:
+            try:
+                self._hashes[file] = hashlib.sha256(read_bytes(Path(file))).hexdigest()
+            except DataError:
+                self._hashes[file] = ""
+        return self._hashes.get(file) or file
+
+    def add(
+        self, prediction: Prediction, more: Mapping[str, Any] | None = None, dropped: Sequence[str] = ()
+    ) -> dict[str, Any]:
         """Keeps what was said of a file.
 
         Args:
             prediction: The row.
             more: Values of the further columns.
+            dropped: Keywords of the DICOM tags that the file has and nothing is told of.
 
         Returns:
             The row as plain values.
         """
         row = prediction.as_dict() | dict(more or {})
-        size, modified = _stamp(prediction.file) or (None, None)
-        kept = row | {_SIZE: size, _MODIFIED: modified}
-        self._rows[prediction.file] = kept
-        self._file.write(_line(kept))
-        self._file.flush()
+        if self._nameless:
+            self._hashes[prediction.file] = prediction.sha256
+            row |= {"file": prediction.sha256, "reason": _without(prediction.file, prediction.reason)}
+            kept = row | {DROPPED: list(dropped)}
+        else:
+            size, modified = _stamp(prediction.file) or (None, None)
+            kept = row | {_SIZE: size, _MODIFIED: modified}
+        self._rows[self._key(prediction.file)] = kept
+        if row["file"]:
+            self._file.write(_line(kept))
+            self._file.flush()
         return row
 
-    def write_table(self, files: Sequence[str], *, nameless: bool = False) -> pd.DataFrame:
-        """Writes the rows of these files that are known, in their order, as CSV; returns them.
+    def known(self, files: Sequence[str]) -> list[dict[str, Any]]:
+        """The rows of these files that are known, in their order; a file without name or hash is known by its place."""
+        rows = ((number, self._rows.get(self._key(file))) for number, file in enumerate(files, 1))
+        return [{**row, "file": row["file"] or f"file {number} of the list"} for number, row in rows if row is not None]
 
-        Args:
-            files: As they were named.
-            nameless: Each is known by its SHA-256 instead, or where its bytes could not be read by its place.
-        """
-        rows = []
-        for number, file in enumerate(files, 1):
-            if (row := self._rows.get(file)) is not None:
-                rows.append({**row, "file": row["sha256"] or f"file {number} of the list"} if nameless else row)
-        table = pd.DataFrame(rows, columns=self._columns)
+    def write_table(self, files: Sequence[str]) -> pd.DataFrame:
+        """Writes the rows of these files that are known, in their order, as CSV; returns them."""
+        table = pd.DataFrame(self.known(files), columns=self._columns)
         named = table.assign(file=[_shown(file) for file in table["file"]])
         write_csv(self.table, named)
         return table
-
-    def forget(self) -> None:
-        """Removes the journal, in which files stand by their names; nothing can go on with it then."""
-        self.path.unlink()
 
 
 def _shown(file: str) -> str:
     """A name for one cell: no formula of a spreadsheet, and what is no text (bytes of another encoding) spelt out."""
     file = f"./{file}" if file.startswith(("=", "+", "-", "@")) else file
     return file.encode(errors="backslashreplace").decode()
+
+
+def _without(file: str, text: str) -> str:
+    """Text in which a file is not named."""
+    return text.replace(file, "the file").replace(Path(file).name, "the file")
 
 
 def _line(row: Mapping[str, Any]) -> str:

@@ -6,7 +6,8 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,12 @@ from rich.table import Table
 
 from cxrlab.config import Problems, check_names
 from cxrlab.console import DISCLAIMER, say, short, show
-from cxrlab.errors import check_choice, check_range
+from cxrlab.errors import UserError, check_choice, check_range
 from cxrlab.evaluation.saliency_figures import overlay
 from cxrlab.files import write_atomically, write_csv
 from cxrlab.inference import Listed, Prediction, Predictor, load
 from cxrlab.inference.inputs import tally
-from cxrlab.inference.journal import Journal
+from cxrlab.inference.journal import DROPPED, Journal
 from cxrlab.inference.prediction import UNREADABLE
 from cxrlab.models.gate import REFUSE, VERDICTS, Gate
 from cxrlab.models.saliency import Saliency
@@ -41,7 +42,7 @@ KEYS = (
 """The keys of ``conf/predict.yaml``."""
 OVERLAYS, OVERLAY = "overlays", "overlay"
 """The folder of overlays, and the column with the name of a file's own."""
-DROPPED = "dropped_tags.csv"
+DROPPED_TAGS = "dropped_tags.csv"
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,24 @@ class Plan:
     def columns(self) -> list[str]:
         """What rows have beside those of a prediction."""
         return [*([OVERLAY] if self.saliency else []), *self.tags]
+
+    @contextmanager
+    def hidden(self, files: Sequence[str]) -> Iterator[None]:
+        """Lets no error name a file where names are left out: it says where in the list the file stands.
+
+        Args:
+            files: As they were given or listed.
+        """
+        try:
+            yield
+        except Exception as error:
+            if not self.deidentify:
+                raise
+            text = str(error)
+            for number, file in enumerate(files, 1):
+                for name in (file, Path(file).name):
+                    text = text.replace(name, f"<file {number} of the list>") if name else text
+            raise (type(error) if isinstance(error, UserError) else UserError)(text) from None
 
     def say(self, text: str) -> None:
         """Prints a line where people are told."""
@@ -168,26 +187,23 @@ def look_at_files(
         The table, the summary and the journal.
     """
     folder = Path(config.output_dir)
-    journal = Journal(folder, _settings(plan, predictor), plan.columns)
+    journal = Journal(folder, _settings(plan, predictor), plan.columns, nameless=plan.deidentify)
     began = time.monotonic()
     looked_at = 0
-    dropped: Counter[str] = Counter()
     with journal:
         todo = [path for path in listed.paths if not journal.done(path)]
         try:
             for prediction, prepared in _tracked(plan, predictor, todo, config.batch_size):
                 more, left = _more(plan, predictor, folder, prediction, prepared)
-                dropped.update(left)
-                row = journal.add(prediction, more)
+                row = journal.add(prediction, more, left)
                 looked_at += 1
                 if config.json:
-                    shown = {**row, "file": row["sha256"]} if plan.deidentify else row
-                    print(json.dumps(shown), file=sys.stdout, flush=True)
+                    print(json.dumps(row), file=sys.stdout, flush=True)
         finally:  # Ctrl-C and a full disk, too, leave a table of what there is
-            table = journal.write_table(listed.paths, nameless=plan.deidentify)
+            table = journal.write_table(listed.paths)
+    dropped = Counter(tag for row in journal.known(listed.paths) for tag in row.get(DROPPED, ()))
     if plan.deidentify:
-        journal.forget()
-        _write_dropped(folder / DROPPED, dropped)
+        _write_dropped(folder / DROPPED_TAGS, dropped)
     seconds = time.monotonic() - began
     return table, _summary(table, looked_at, seconds) | {"dropped": dict(dropped)}, journal
 
@@ -288,7 +304,7 @@ def end(plan: Plan, predictor: Predictor, summary: dict[str, Any], journal: Jour
     plan.say(f"table    {short(journal.table)}")
     if plan.deidentify:
         tags = count(len(summary["dropped"]), "kind") + " of DICOM tags"
-        plan.say(f"dropped  names of files, and {tags}: {short(journal.folder / DROPPED)}")
+        plan.say(f"dropped  names of files, and {tags}: {short(journal.folder / DROPPED_TAGS)}")
     if plan.saliency is not None:
         plan.say(f"overlays {short(journal.folder / OVERLAYS)}: where evidence for Positive was found, not disease")
         how = f"python src/probe.py ckpt_path={short(predictor.model.path)} saliency=…"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 from pathlib import Path
 
@@ -103,15 +105,39 @@ def test_rows_of_another_model_are_not_mixed_in(tmp_path: Path, file: Path) -> N
 
 
 def test_without_names_a_file_is_known_by_its_bytes(tmp_path: Path, file: Path) -> None:
+    file = file.rename(tmp_path / "Doe_Jane.png")
+    known = hashlib.sha256(b"first").hexdigest()
+    lost = Prediction(
+        str(tmp_path / "Doe.dcm"), "", "refuse", "unreadable", "Doe.dcm: gone", None, None, "", 0.5, "m", "g"
+    )
+    with Journal(tmp_path / "out", SETTINGS, nameless=True) as journal:
+        journal.add(dataclasses.replace(row(file), sha256=known), dropped=["PatientName"])
+        journal.add(lost)
+        assert all(b"Doe" not in path.read_bytes() for path in (tmp_path / "out").iterdir())  # as if killed here
+    with Journal(tmp_path / "out", SETTINGS, nameless=True) as journal:
+        assert journal.done(str(file))
+        assert not journal.done(lost.file)
+        journal.add(lost)
+        table = journal.write_table([lost.file, str(file)])
+        assert journal.known([str(file)])[0]["dropped_tags"] == ["PatientName"]
+    assert list(table["file"]) == ["file 1 of the list", known]
+    assert list(table["reason"]) == ["the file: gone", ""]
+    assert all(b"Doe" not in path.read_bytes() for path in (tmp_path / "out").iterdir())
+
+
+def test_without_names_a_changed_file_is_looked_at_again(tmp_path: Path, file: Path) -> None:
+    with Journal(tmp_path / "out", SETTINGS, nameless=True) as journal:
+        journal.add(dataclasses.replace(row(file), sha256=hashlib.sha256(b"first").hexdigest()))
+    file.write_bytes(b"second")
+    with Journal(tmp_path / "out", SETTINGS, nameless=True) as journal:
+        assert not journal.done(str(file))
+
+
+def test_names_that_an_older_version_left_in_a_journal_go_at_once(tmp_path: Path, file: Path) -> None:
     with Journal(tmp_path / "out", SETTINGS) as journal:
         journal.add(row(file))
-    lost = Prediction(str(tmp_path / "Doe_Jane.dcm"), "", "refuse", "unreadable", "gone", None, None, "", 0.5, "m", "g")
-    with journal:
-        journal.add(lost)
-        table = journal.write_table([lost.file, str(file)], nameless=True)
-    journal.forget()
-    assert list(table["file"]) == ["file 1 of the list", "f" * 64]
-    assert not any(b"Doe" in path.read_bytes() for path in (tmp_path / "out").iterdir())
+    with Journal(tmp_path / "out", SETTINGS, nameless=True) as journal:
+        assert journal.path.read_text() == ""
 
 
 def test_a_name_is_no_formula_of_a_spreadsheet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
