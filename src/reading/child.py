@@ -81,7 +81,7 @@ def answer(message: Message, data: bytes, printed: Callable[[], bytes]) -> tuple
             data = read_bytes(Path(message["path"]), name)
         sha256 = hashlib.sha256(data).hexdigest()
         pixels, facts = decode(name, data, message["max_pixels"])
-        if damage := damage_heard(printed()):
+        if damage := damage_heard(printed(), data):
             raise DataError(f"{name}: damaged ({damage}); copy or download it again")
     except DataError as error:
         return {"error": str(error), "sha256": sha256}, b""

@@ -34,12 +34,12 @@ class ImageFacts(NamedTuple):
         width: Pixels, as displayed (after EXIF orientation).
         height: Pixels, as displayed.
         mode: ``1 bit``, ``grey``, ``grey+alpha``, ``palette``, ``RGB``, ``RGBA``, ``CMYK`` and rarer ones.
-        bits: Per channel, as stored; where 16 are stored, those that the largest value needs (at least 8); DICOM's
-            BitsStored.
+        bits: Per channel, as stored; where 16 are stored, those in use, see :func:`read_image`; DICOM's BitsStored.
         bytes: Size of the file.
         jpeg_quality: 1 to 100: the setting of libjpeg whose quantisation table is nearest; 0 where there is none.
         device: Maker and model, DICOM only; empty where unknown.
         view: DICOM's ViewPosition; empty where unknown.
+        guessed: Whether ``bits`` of a file that stores 16 were told by its largest value.
     """
 
     format: str
@@ -51,6 +51,7 @@ class ImageFacts(NamedTuple):
     jpeg_quality: int = 0
     device: str = ""
     view: str = ""
+    guessed: bool = False
 
 
 class ReadImage(NamedTuple):
@@ -77,9 +78,10 @@ def read_image(path: str | Path) -> ReadImage:
     """Reads an image file the way the paper does: OpenCV, then BGR to RGB.
 
     Greyscale, RGB, RGBA, palette and CMYK files all arrive as 8-bit RGB. As ``cv2.imread`` does by default, an alpha
-    channel is dropped, and EXIF orientation is applied. Of 16-bit files the upper 8 of the bits in use are kept: all 16
-    as a rule, as ``cv2.imread`` has it; but where the largest value needs fewer (12-bit detectors are often stored so)
-    that many, or the image would arrive nearly black. DICOM: see :func:`cxrlab.reading.dicom.read_dicom`.
+    channel is dropped, and EXIF orientation is applied. Of 16-bit files the upper 8 of the bits in use are kept. These
+    are what the file declares (PNG: sBIT, TIFF: MaxSampleValue); else 8, 10, 12, 14 or 16, the first that its largest
+    value fits into: a 12-bit image would arrive nearly black otherwise. DICOM: see
+    :func:`cxrlab.reading.dicom.read_dicom`.
 
     The file is opened, read and decoded in a process of its own, see :mod:`cxrlab.reading.worker`, under the limits
     above.

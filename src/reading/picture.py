@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import re
 import warnings
+import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -15,15 +17,53 @@ from PIL import Image, TiffImagePlugin
 from cxrlab.errors import DataError
 from cxrlab.reading.image import FORMATS, ImageFacts
 
+MAX_SCANS = 100
+"""Of a JPEG; encoders write 6 to 12, and every further one costs as much work as the whole picture."""
+MAX_PAGES = 100
+"""Pictures and thumbnails in a TIFF."""
+_DAMAGE = re.compile(
+    rb"Premature end of JPEG file|Corrupt JPEG data: (?P<count>\d+) extraneous bytes before marker 0xd9|"
+    rb"Corrupt JPEG data: [^\n]*"
+)
+_FILLING = 2  # bytes before the end of a JPEG that cameras are known to add
 _FIRST_OF_DICOM = (b"\2", b"\x08", b"\0")  # without the mark, see is_dicom
 _MAX_SIDE = 1_000_000  # libpng's as OpenCV uses it; OpenCV's own is little more
 _SIGNATURES = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
+_HEAD = 4096  # bytes by which another kind of file is told
+_SAVE, _UNPACK = "save it as PNG", "unpack it, and name the images inside"
+_OTHERS = [
+    (re.compile(pattern, re.DOTALL | re.IGNORECASE), kind, advice)
+    for pattern, kind, advice in (
+        (rb"GIF8[79]a", "a GIF", _SAVE),
+        (rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", "a JPEG 2000 image", _SAVE),
+        (rb"\0\0\0\x0cJXL \r\n\x87\n|\xff\x0a", "a JPEG XL image", _SAVE),
+        (rb"....ftypavi[fs]", "an AVIF image", _SAVE),
+        (rb"....ftyp(hei|hev|mif1|msf1)", "a HEIC image", _SAVE),
+        (rb"....ftyp|\x1aE\xdf\xa3|RIFF....AVI ", "a video", "save one picture of it as PNG"),
+        (rb"P[1-7]\s", "a PGM, PPM or other Netpbm image", _SAVE),
+        (rb"P[Ff]\s|\x76\x2f\x31\x01|#\?RADIANCE", "an image of floating-point values (PFM, EXR, HDR)", _SAVE),
+        (rb"8BPS", "a Photoshop file", _SAVE),
+        (rb"\0\0[\x01\x02]\0[^\0]\0", "an icon", _SAVE),
+        (rb"%PDF-", "a PDF", "save its picture as PNG"),
+        (rb"%!PS|\xc5\xd0\xd3\xc6", "a PostScript file", _SAVE),
+        (rb"(\xef\xbb\xbf)?\s*(<\?xml.{0,2000}?)?<svg", "an SVG drawing", _SAVE),
+        (rb"(\xef\xbb\xbf)?\s*<(!doctype html|html)", "a web page", "download the image itself"),
+        (rb"version https://git-lfs", "a Git LFS pointer", "get the image itself: `git lfs pull`"),
+        (rb".{344}(n\+1|ni1)\0", "a NIfTI volume", "save the picture that is meant as PNG"),
+        (rb"NRRD000|ObjectType\s*=\s*Image", "an NRRD or MetaImage volume", "save the picture that is meant as PNG"),
+        (rb"PK(\x03\x04|\x05\x06|\x07\x08)", "a ZIP archive or an Office document", _UNPACK),
+        (rb"\x1f\x8b|BZh|\xfd7zXZ\0|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd", "a compressed file", _UNPACK),
+        (rb".{257}ustar", "a TAR archive", _UNPACK),
+        (rb"\x89HDF\r\n|\x93NUMPY|MATLAB 5", "a file of arrays (HDF5, NumPy, MATLAB)", _SAVE),
+    )
+]
 _MODES = {"1": "1 bit", "L": "grey", "LA": "grey+alpha", "P": "palette", "PA": "palette", "RGBX": "RGBA"}
 # Of TIFF 6.0
-_NEW_SUBFILE_TYPE, _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 254, 258, 262, 339
-_REDUCED_OR_MASK, _WHITE_IS_ZERO, _UNSIGNED = 0b101, 0, 1
+_NEW_SUBFILE_TYPE, _BITS_PER_SAMPLE, _PHOTOMETRIC, _MAX_SAMPLE_VALUE = 254, 258, 262, 281
+_REDUCED_OR_MASK, _WHITE_IS_ZERO = 0b101, 0
 # PNG chunks that do not bear on the pixels OpenCV gives, but on which libpng prints remarks past every logger.
 _COLOUR_CHUNKS = frozenset({b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"sBIT", b"bKGD", b"hIST", b"sPLT"})
+_CHECKED = frozenset({b"IHDR", b"PLTE", b"IDAT"})
 # ITU-T T.81 (JPEG), table K.1: the luminance table that encoders scale by their quality setting.
 _LUMINANCE = np.fromstring(
     "16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 56 14 17 22 29 51 87 80 62 18 22 37 56 68 "
@@ -83,17 +123,36 @@ def _read_picture(path: str | Path, data: bytes, max_pixels: int) -> tuple[NDArr
             raise DataError(f"{path}: {size}; shrink the image")
         facts, inverted = _facts(image, data), _check_kind(path, image)
         _check_complete(path, data, file.tell(), image)
-    pixels, bits = _decode(path, data, facts, inverted)
-    return pixels, facts._replace(width=pixels.shape[1], height=pixels.shape[0], bits=bits)
+        plain, chunks = _png_chunks(path, data) if image.format == "PNG" else (data, {})
+        declared = _declared_bits(image, chunks) if facts.bits == 16 else 0
+    pixels, bits = _decode(path, plain, facts, inverted, declared)
+    guessed = facts.bits == 16 and not declared
+    return pixels, facts._replace(width=pixels.shape[1], height=pixels.shape[0], bits=bits, guessed=guessed)
 
 
 def _no_image(path: str | Path, data: bytes) -> DataError:
+    if known := _other_kind(data):
+        return DataError(f"{path}: {known}")
     begins = next((name for signature, name in _SIGNATURES.items() if data.startswith(signature)), "")
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         begins = "WEBP"
     though = f", although it begins like {begins}: damaged, or of a kind that Pillow cannot read" if begins else ""
     what = f"not an image by its content ({len(data):,} bytes{though})"
     return DataError(f"{path}: {what}; leave it out, or save it as one of {', '.join(FORMATS)}")
+
+
+def _other_kind(data: bytes) -> str:
+    """What a file of none of the formats is, and what to do about it; empty where that is unknown."""
+    head = data[:_HEAD]
+    if head[:2] == b"\x1f\x8b":  # gzip: what is inside tells more
+        with suppress(zlib.error):
+            inside = _other_kind(zlib.decompressobj(31).decompress(head, _HEAD))
+            if "NIfTI" in inside:
+                return inside
+    for pattern, kind, advice in _OTHERS:
+        if pattern.match(head):
+            return f"{kind}, which is not read; {advice}"
+    return ""
 
 
 def _facts(image: Image.Image, data: bytes) -> ImageFacts:
@@ -142,15 +201,16 @@ def _count_pictures(image: Image.Image) -> int:
     """Pages or frames; neither the thumbnails of a TIFF nor what a camera appends to a JPEG is counted."""
     if image.format in {"JPEG", "MPO"}:
         return 1
-    count = int(getattr(image, "n_frames", 1))
-    if image.format == "TIFF" and count > 1:
-        full = 0
-        for page in range(1, count):
+    if image.format != "TIFF":
+        return int(getattr(image, "n_frames", 1))
+    full = 1
+    with suppress(EOFError):  # there are no more
+        for page in range(1, MAX_PAGES + 1):
             image.seek(page)
             full += not int(_tags(image).get(_NEW_SUBFILE_TYPE, 0)) & _REDUCED_OR_MASK
-        image.seek(0)
-        return 1 + full
-    return count
+        raise ValueError(f"more than {MAX_PAGES} pages and thumbnails")
+    image.seek(0)
+    return full
 
 
 def _check_complete(path: str | Path, data: bytes, start: int, image: Image.Image) -> None:
@@ -159,6 +219,9 @@ def _check_complete(path: str | Path, data: bytes, start: int, image: Image.Imag
         # Pillow stopped where the pixels start. No end-of-image marker can be among them, but one is in a thumbnail.
         if data.rfind(b"\xff\xd9", start) < 0:
             raise DataError(f"{path}: cut off (a JPEG without its end-of-image marker); copy or download it again")
+        scans = 1 + data.count(b"\xff\xda", start)  # each of them goes over all pixels
+        if scans > MAX_SCANS:
+            raise DataError(f"{path}: a JPEG of {scans:,} scans, over the limit of {MAX_SCANS}; save it again")
         return
     try:
         image.load()  # the other formats share no such marker, but Pillow, unlike OpenCV, refuses missing pixels
@@ -166,14 +229,16 @@ def _check_complete(path: str | Path, data: bytes, start: int, image: Image.Imag
         raise DataError(f"{path}: damaged or cut off ({error}); copy or download it again") from error
 
 
-def _decode(path: str | Path, data: bytes, facts: ImageFacts, inverted: bool) -> tuple[NDArray[np.uint8], int]:
+def _decode(
+    path: str | Path, data: bytes, facts: ImageFacts, inverted: bool, declared: int
+) -> tuple[NDArray[np.uint8], int]:
     """Pixels, and the bits per channel that hold something."""
     deep = facts.bits > 8
     # IMREAD_COLOR_RGB with IMREAD_ANYDEPTH mixes up the values of 16-bit RGB TIFF files in OpenCV 5.0.
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH if deep else cv2.IMREAD_COLOR_RGB
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # else it prints what is raised here anyway
     try:
-        pixels = cv2.imdecode(np.frombuffer(_without_colour_chunks(facts, data), np.uint8), flags)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:  # it mostly returns None instead, but not when memory is short
         pixels = None
     if pixels is None or pixels.dtype != (np.uint16 if deep else np.uint8):
@@ -182,29 +247,70 @@ def _decode(path: str | Path, data: bytes, facts: ImageFacts, inverted: bool) ->
         )
     if not deep:
         return np.asarray(pixels, dtype=np.uint8), facts.bits
-    bits = max(8, int(pixels.max()).bit_length())
+    bits = 16 if facts.bits < 16 else _bits_in_use(int(pixels.max()), declared)  # 12-bit TIFFs come shifted up
     shifted = (pixels.astype(np.uint16, copy=False) >> (bits - 8)).astype(np.uint8)
     if inverted:  # OpenCV does this to 8-bit values only
         shifted = 255 - shifted
-    return np.ascontiguousarray(shifted[..., ::-1]), max(8, bits - (16 - facts.bits))  # 12-bit TIFFs come shifted up
+    return np.ascontiguousarray(shifted[..., ::-1]), min(bits, facts.bits)
 
 
-def _without_colour_chunks(facts: ImageFacts, data: bytes) -> bytes:
-    if facts.format != "PNG":
-        return data
-    kept, position = [data[:8]], 8
-    while position < len(data):
+def _bits_in_use(largest: int, declared: int) -> int:
+    """How many of 16 bits hold something: what the file declares, else what its largest value needs.
+
+    Detectors have 10, 12, 14 or 16 bits; a film of 12 that happens to reach 2,047 only is none of 11. A file that
+    declares 12 may also have its values spread over all 16 (PNG, 11.3.2.3), and then uses 16.
+    """
+    if declared:
+        return declared if largest < 2**declared else 16
+    needed = max(8, largest.bit_length())
+    return needed + needed % 2
+
+
+def _declared_bits(image: Image.Image, chunks: dict[bytes, bytes]) -> int:
+    """The depth that a 16-bit file says its values have (PNG: sBIT, TIFF: MaxSampleValue), from 8 on; else 0."""
+    if image.format == "TIFF":
+        largest = _tags(image).get(_MAX_SAMPLE_VALUE, 0)
+        bits = int(max(largest) if isinstance(largest, tuple) else largest).bit_length()
+    else:
+        bits = max(chunks.get(b"sBIT", b"\0"), default=0)
+    return bits if 8 <= bits < 16 else 0
+
+
+def _png_chunks(path: str | Path, data: bytes) -> tuple[bytes, dict[bytes, bytes]]:
+    """A PNG without the chunks that only say something of colours, and these (the last of each kind).
+
+    Raises:
+        DataError: The checksum of a chunk with pixels is wrong; neither Pillow nor OpenCV says so of all.
+    """
+    kept, left, position, kind = [data[:8]], {}, 8, b""
+    while position < len(data) and kind != b"IEND":
         end = position + 12 + int.from_bytes(data[position : position + 4], "big")
-        if data[position + 4 : position + 8] not in _COLOUR_CHUNKS:
+        kind = data[position + 4 : position + 8]
+        if kind in _CHECKED and zlib.crc32(data[position + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
+            raise DataError(f"{path}: damaged (a checksum in it is wrong); copy or download it again")
+        if kind in _COLOUR_CHUNKS:
+            left[kind] = data[position + 8 : end - 4]
+        else:
             kept.append(data[position:end])
         position = end
-    return b"".join(kept)
+    return b"".join(kept), left
 
 
-_DAMAGE = re.compile(rb"Premature end of JPEG file|Corrupt JPEG data: [^\n]*")
+def damage_heard(printed: bytes, data: bytes) -> str:
+    """What libjpeg, which goes on decoding with grey, printed about damage; empty where it printed nothing of it.
 
+    It prints the first remark on a file only. What fills the end of an otherwise whole file is no damage.
 
-def damage_heard(printed: bytes) -> str:
-    """What libjpeg, which goes on decoding with grey, printed about damage; empty where it printed nothing of it."""
+    Args:
+        printed: What decoders printed.
+        data: The whole file.
+    """
     found = _DAMAGE.search(printed)
-    return found.group().decode() if found else ""
+    if not found:
+        return ""
+    if found.group("count"):
+        end = data.rfind(b"\xff\xd9")
+        filling = data[max(0, end - int(found.group("count"))) : end]
+        if len(filling) <= _FILLING or len(set(filling)) == 1:
+            return ""
+    return found.group().decode()

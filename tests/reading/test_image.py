@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import os
 import struct
+import tarfile
 import warnings
+import zipfile
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from cxrlab.errors import DataError
-from cxrlab.reading.image import MAX_PIXELS, ImageFacts, read_bytes, read_image
+from cxrlab.reading.image import MAX_PIXELS, ImageFacts, read_bytes, read_image, read_image_bytes
 from cxrlab.reading.picture import decode
 
 Pixels = NDArray[np.uint8]
@@ -202,7 +205,9 @@ def test_12_bit_values_in_16_bit_files_are_not_nearly_black(tmp_path: Path) -> N
     [
         pytest.param([0, 256, 65535], 16, [0, 1, 255], id="16"),
         pytest.param([0, 8, 1023], 10, [0, 2, 255], id="10"),
-        pytest.param([0, 1, 4096], 13, [0, 0, 128], id="13"),
+        pytest.param([0, 1, 511], 10, [0, 0, 127], id="9-is-10"),
+        pytest.param([0, 16, 2047], 12, [0, 1, 127], id="11-is-12"),
+        pytest.param([0, 1, 4096], 14, [0, 0, 64], id="13-is-14"),
         pytest.param([0, 1, 200], 8, [0, 1, 200], id="8-stays-8"),
         pytest.param([0, 1, 2], 8, [0, 1, 2], id="dim"),
         pytest.param([0, 0, 0], 8, [0, 0, 0], id="black"),
@@ -215,6 +220,45 @@ def test_the_upper_8_of_the_bits_in_use_are_kept(
     pixels, _, facts = read_image(tmp_path / "file")
     assert pixels[0, :, 0].tolist() == expected
     assert facts.bits == bits
+
+
+def with_chunk(data: bytes, kind: bytes, content: bytes) -> bytes:
+    return data[:33] + chunk(kind, content) + data[33:]
+
+
+@pytest.mark.parametrize("largest", [300, 2047, 4095])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_the_depth_that_a_file_declares_is_used(tmp_path: Path, kind: str, largest: int) -> None:
+    values = np.array([[0, 256, largest]], np.uint16)
+    data = encode(values, kind, **({"tiffinfo": {281: 4095}} if kind == "TIFF" else {}))
+    (tmp_path / "file").write_bytes(with_chunk(data, b"sBIT", b"\x0c") if kind == "PNG" else data)
+    pixels, _, facts = read_image(tmp_path / "file")
+    assert pixels[0, :, 0].tolist() == [0, 16, largest >> 4]
+    assert (facts.bits, facts.guessed) == (12, False)
+
+
+def test_values_that_are_spread_over_all_bits_are_not_cut_by_what_is_declared(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(with_chunk(encode(DEEP, "PNG"), b"sBIT", b"\x0c"))
+    pixels, _, facts = read_image(tmp_path / "file")
+    np.testing.assert_array_equal(pixels, stacked(GREY))
+    assert (facts.bits, facts.guessed) == (16, False)
+
+
+def test_one_pixel_does_not_change_the_brightness_of_a_film(tmp_path: Path) -> None:
+    for peak in (2040, 2047, 2048, 4095):
+        values = np.full((9, 9), 2000, np.uint16)
+        values[0, 0] = peak
+        for kind in ("PNG", "TIFF"):
+            (tmp_path / "file").write_bytes(encode(values, kind))
+            assert read_image(tmp_path / "file").pixels[5, 5].tolist() == [125] * 3
+
+
+def test_a_dim_12_bit_tiff_is_as_dim_as_it_says(tmp_path: Path) -> None:
+    values = np.arange(32 * 24, dtype=np.uint16).reshape(24, 32)  # up to 767 of 4,095
+    (tmp_path / "file").write_bytes(packed_12_bit_tiff(values))
+    pixels, _, facts = read_image(tmp_path / "file")
+    np.testing.assert_array_equal(pixels[..., 0], values >> 4)
+    assert (facts.bits, facts.guessed) == (12, False)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tiff"])
@@ -292,7 +336,8 @@ FACTS: dict[str, tuple[bytes, tuple[str, str, int, int]]] = {
 def test_the_file_says_what_it_is(tmp_path: Path, name: str) -> None:
     data, (kind, colours, bits, quality) = FACTS[name]
     (tmp_path / "file").write_bytes(data)
-    assert read_image(tmp_path / "file").facts == ImageFacts(kind, 31, 24, colours, bits, len(data), quality, "", "")
+    expected = ImageFacts(kind, 31, 24, colours, bits, len(data), quality, "", "", guessed=bits == 16)
+    assert read_image(tmp_path / "file").facts == expected
 
 
 @pytest.mark.parametrize("quality", [1, 5, 10, 25, 49, 50, 51, 75, 85, 90, 95, 99, 100])
@@ -367,17 +412,62 @@ def test_the_type_is_told_by_the_content(tmp_path: Path, refused: Callable[..., 
     )
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        pytest.param(encode(RGB, "GIF"), id="gif"),
-        pytest.param(b"<svg xmlns='http://www.w3.org/2000/svg'/>", id="svg"),
-        pytest.param(b"%PDF-1.7", id="pdf"),
-        pytest.param(b"\xff\xd8\xff", id="jpeg-magic-only"),
-    ],
-)
-def test_other_formats_are_refused(refused: Callable[..., str], data: bytes) -> None:
-    assert refused(data).startswith("not an image by its content")
+def gzipped(data: bytes) -> bytes:
+    return gzip.compress(data)
+
+
+def zipped() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("film.png", encode(RGB, "PNG"))
+    return buffer.getvalue()
+
+
+def tarred() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("film.png"))
+    return buffer.getvalue()
+
+
+SAVE = "which is not read; save it as PNG"
+UNPACK = "which is not read; unpack it, and name the images inside"
+OTHERS = {
+    "gif": (encode(RGB, "GIF"), f"a GIF, {SAVE}"),
+    "jpeg-2000": (encode(RGB, "JPEG2000"), f"a JPEG 2000 image, {SAVE}"),
+    "jpeg-2000-bare": (b"\xff\x4f\xff\x51\0\x2f" + bytes(80), f"a JPEG 2000 image, {SAVE}"),
+    "avif": (encode(RGB, "AVIF"), f"an AVIF image, {SAVE}"),
+    "heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(300), f"a HEIC image, {SAVE}"),
+    "mp4": (b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + bytes(300), "a video, which is not read; save one picture of it"),
+    "jpeg-xl": (b"\xff\x0a" + bytes(30), f"a JPEG XL image, {SAVE}"),
+    "jpeg-xl-boxed": (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(30), f"a JPEG XL image, {SAVE}"),
+    "pgm": (encode(GREY, "PPM"), f"a PGM, PPM or other Netpbm image, {SAVE}"),
+    "pfm": (b"Pf\n2 2\n-1.0\n" + bytes(16), "an image of floating-point values (PFM, EXR, HDR), which"),
+    "psd": (b"8BPS\0\1" + bytes(30), f"a Photoshop file, {SAVE}"),
+    "ico": (encode(RGB, "ICO"), f"an icon, {SAVE}"),
+    "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", f"an SVG drawing, {SAVE}"),
+    "svg-with-head": (b"\xef\xbb\xbf<?xml version='1.0'?>\n<!-- x -->\n<svg/>", f"an SVG drawing, {SAVE}"),
+    "pdf": (b"%PDF-1.7", "a PDF, which is not read; save its picture as PNG"),
+    "html": (b"<!DOCTYPE html>\n<html><title>Sign in", "a web page, which is not read; download the image itself"),
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a Git LFS pointer, which is not read; get"),
+    "nifti": (bytes(344) + b"n+1\0" + bytes(80), "a NIfTI volume, which is not read; save the picture that is meant"),
+    "nifti.gz": (gzipped(bytes(344) + b"n+1\0" + bytes(80)), "a NIfTI volume, which is not read; save the picture"),
+    "nrrd": (b"NRRD0005\ntype: short\n", "an NRRD or MetaImage volume, which is not read"),
+    "zip": (zipped(), f"a ZIP archive or an Office document, {UNPACK}"),
+    "gz": (gzipped(encode(RGB, "PNG")), f"a compressed file, {UNPACK}"),
+    "tar": (tarred(), f"a TAR archive, {UNPACK}"),
+    "numpy": (b"\x93NUMPY\1\0", f"a file of arrays (HDF5, NumPy, MATLAB), {SAVE}"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_formats_are_refused_by_name(refused: Callable[..., str], name: str) -> None:
+    data, message = OTHERS[name]
+    assert refused(data).startswith(message)
+
+
+def test_a_mark_of_a_jpeg_is_no_image(refused: Callable[..., str]) -> None:
+    assert refused(b"\xff\xd8\xff").startswith("not an image by its content")
 
 
 @pytest.mark.parametrize("values", [GREY.astype(np.float32) / 255, DEEP.astype(np.int32)], ids=["float", "32-bit"])
@@ -428,6 +518,84 @@ def test_an_unfinished_download_filled_with_zeros_is_refused(
     kept = int(share * len(data))
     message = refused(data[:kept] + bytes(len(data) - kept + 500))
     assert "again" in message or "not an image" in message
+
+
+def film_like(**options: Any) -> bytes:
+    """A JPEG of 600x800 with something everywhere."""
+    smooth = cv2.resize(np.random.default_rng(1).integers(0, 256, (60, 80)).astype(np.uint8), (800, 600))
+    return encode(smooth, "JPEG", quality=90, **options)
+
+
+KINDS_OF_JPEG: dict[str, dict[str, Any]] = {
+    "baseline": {},
+    "progressive": {"progressive": True},
+    "restarts": {"restart_marker_blocks": 20},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_JPEG)
+def test_a_damaged_jpeg_with_its_end_in_place_is_refused(refused: Callable[..., str], kind: str) -> None:
+    whole = film_like(**KINDS_OF_JPEG[kind])
+    half, noise = len(whole) // 2, np.random.default_rng(2).bytes(2000)
+    for data in (
+        whole[:half] + b"\xff\xd9",
+        whole[: half + half // 2] + b"\xff\xd9",
+        whole[:half] + bytes(2000) + whole[half + 2000 :],
+        whole[:half] + noise + whole[half + 2000 :],
+        whole[:half] + b"\xff" * 2000 + whole[half + 2000 :],
+        whole[:half] + whole,
+    ):
+        assert refused(data).startswith("damaged")
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_JPEG)
+def test_filling_before_the_end_of_a_jpeg_is_no_damage(tmp_path: Path, kind: str) -> None:
+    whole = film_like(**KINDS_OF_JPEG[kind])
+    expected = read_written(tmp_path, whole)
+    for filling in (b"\0", b"ab", bytes(100)):
+        np.testing.assert_array_equal(read_written(tmp_path, whole[:-2] + filling + whole[-2:]), expected)
+        np.testing.assert_array_equal(read_written(tmp_path, whole + filling), expected)
+
+
+def scan_bomb(scans: int) -> bytes:
+    """A progressive JPEG of which the first scan of the details is repeated."""
+    data = encode(Image.new("L", (200, 200), 128), "JPEG", progressive=True, quality=50)
+    begin = data.index(bytes.fromhex("ffda000801010001"))
+    end = data.index(b"\xff", begin + 10)
+    while data[end + 1] == 0:
+        end = data.index(b"\xff", end + 2)
+    return data[:end] + data[begin:end] * scans + data[end:]
+
+
+def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded(refused: Callable[..., str]) -> None:
+    assert read_bytes_of(scan_bomb(60)).shape == (200, 200, 3)
+    assert refused(scan_bomb(2000)).startswith("a JPEG of 2,006 scans, over the limit of 100; save it again")
+
+
+def read_bytes_of(data: bytes) -> Pixels:
+    return read_image_bytes("some.jpg", data).pixels
+
+
+def test_pages_without_an_end_are_refused(refused: Callable[..., str]) -> None:
+    tags = {256: 4, 257: 4, 258: 8, 259: 1, 262: 1, 254: 1, 273: 8, 277: 1, 278: 4, 279: 16}
+    size = 2 + 12 * len(tags) + 4
+    pages = b""
+    for number in range(400):
+        entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
+        pages += struct.pack("<H", len(tags)) + entries + struct.pack("<I", 24 + size * (number + 1))
+    data = b"II*\0" + struct.pack("<I", 24) + bytes(16) + pages[:-4] + bytes(4)
+    assert refused(data).startswith("damaged (more than 100 pages and thumbnails)")
+
+
+@pytest.mark.parametrize("kind", [b"IHDR", b"IDAT"])
+def test_a_wrong_checksum_in_a_png_is_refused(refused: Callable[..., str], kind: bytes) -> None:
+    data = bytearray(encode(GREY, "PNG"))
+    at = data.index(kind)
+    at += 4 + int.from_bytes(data[at - 4 : at], "big")
+    data[at] ^= 1
+    message = refused(bytes(data))
+    assert "damaged" in message
+    assert "again" in message or "save it as" in message
 
 
 def test_a_flipped_byte_in_a_png_is_refused(refused: Callable[..., str]) -> None:
