@@ -572,7 +572,7 @@ def test_every_file_that_ships_with_pydicom_is_an_image_or_refused_with_a_reason
         "DICOMDIR": "without an image (Media Storage Directory Storage)",
         "examples_ybr_color.dcm": "holds 30 frames",
         "MR_truncated.dcm": "cut off: 8,130 of 8,192 bytes",
-        "zipMR.gz": "not an image by its content",
+        "zipMR.gz": "a compressed file, which is not read",
     }.items():
         assert reason in refusals[name]
 
