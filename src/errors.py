@@ -30,6 +30,10 @@ class CheckpointError(UserError):
     """A checkpoint or run folder cannot be used."""
 
 
+class DivergedError(UserError):
+    """The loss or the weights of a training became NaN or infinite."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Returns ``"; did you mean 'x'?"`` for the closest of ``known`` whatever its case, or an empty string."""
     names = {str(name).lower(): str(name) for name in known}

@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from cxrlab.entry import INTERRUPTED, command_line
+from cxrlab.errors import DivergedError
 from cxrlab.imports import quick_imports
 from cxrlab.sweeps import is_sweep
 from cxrlab.sweeps.lock import claimed
@@ -25,6 +26,7 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
         ``trainer``.
 
     Raises:
+        DivergedError: Loss or weights became NaN or infinite; everything was written, of the epochs before that.
         UserError: Something was asked for that cannot be done; nothing was overwritten.
     """
     with quick_imports():  # not above: they take seconds, and --help or a misspelt option needs none of them
@@ -32,13 +34,12 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
         from cxrlab.runs import RunFolder, environment
         from cxrlab.runs.checkpoint import final_checkpoint, load_checkpoint, metadata
         from cxrlab.steps import banner, results, saliency
-        from cxrlab.steps.assembly import assemble, settle_precision
+        from cxrlab.steps.assembly import assemble
         from cxrlab.steps.fit import fit
         from cxrlab.steps.gate import train_gate
         from cxrlab.steps.lungs import train_lungs
 
     environment.reset_peak_memory()
-    settle_precision(config.get("trainer"))
     of_another_kind = {"segment": train_lungs, "gate": train_gate}
     if config.task in of_another_kind:
         return of_another_kind[config.task](config, overrides)
@@ -67,7 +68,8 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
     run.record(facts, table, parts.datamodule.manifest, parts.datamodule.flow.table())
     banner.begin(run, config, parts.datamodule, table, facts)
 
-    interrupted = fit(parts, run, config)
+    ending = fit(parts, run, config)
+    interrupted = ending.status == "interrupted"
     weights = parts.checkpoints.path()
     scored = {}
     if weights is not None:
@@ -79,13 +81,15 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
             saliency.show_test(parts, run, scored["test"])
         results.log(parts.trainer, config, scored)
 
-    if config.keep_weights and not interrupted:
+    if config.keep_weights and scored and not interrupted:
         run.keep_weights(final_checkpoint(parts.module, parts.checkpoints.describe(), parts.gate))
     head = {
-        "status": "interrupted" if interrupted else "finished",
+        **ending.head(),
         "epochs": parts.checkpoints.epochs,
         "synthetic": parts.datamodule.source.synthetic,
         "warnings": [
+            *parts.seen(),
+            *results.loss_warnings(parts.history.rows),
             *results.training_warnings(parts.datamodule, config.weights),
             *results.decision_warnings(scored),
         ],
@@ -96,6 +100,8 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
     if not interrupted:
         run.drop_training_state()
     banner.end(run, metrics, report, write_model_card(run.path))
+    if ending.reason:
+        raise DivergedError(f"{run.path}: {ending.reason}")
     return metrics, {"run": run, "module": parts.module, "datamodule": parts.datamodule, "trainer": parts.trainer}
 
 

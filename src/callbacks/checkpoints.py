@@ -88,7 +88,9 @@ class Checkpoints(Checkpoint):
         return bool(trainer.strategy.broadcast(time.monotonic() - self._written_at >= took / self.time_share))
 
     def _is_better(self, score: float) -> bool:
-        if self.best_score is None or math.isnan(self.best_score):
+        if math.isnan(score):
+            return False
+        if self.best_score is None or math.isnan(self.best_score):  # of versions that took NaN for the best
             return True
         return score < self.best_score if self.mode == "min" else score > self.best_score
 
@@ -119,8 +121,8 @@ class Checkpoints(Checkpoint):
             self.best_epoch = int(load_checkpoint(self.folder / BEST)["epoch"]) + 1
 
     def path(self) -> Path | None:
-        """The checkpoint to evaluate, ``None`` before the first epoch is over."""
-        if self.folder is None or not self.epochs:
+        """The checkpoint to evaluate, ``None`` before the first epoch that may be chosen is over."""
+        if self.folder is None or not (self.epochs if self.weights == "last" else self.best_epoch):
             return None
         return self.folder / (LAST if self.weights == "last" else BEST)
 

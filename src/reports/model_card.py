@@ -104,9 +104,8 @@ def _head(record: RunRecord) -> str:
     lines = [f"# {'SYNTHETIC: ' if record.synthetic else ''}Model card of {plain(record.folder.resolve().name)}"]
     if record.synthetic:
         lines.append("**SYNTHETIC: the images were drawn by a program. Nothing below says anything about patients.**")
-    if record.metrics.get("status") != "finished":
-        epochs = _known(record.metrics.get("epochs"))
-        lines.append(f"**INTERRUPTED: training stopped before its end (epochs completed: {plain(epochs)}).**")
+    if record.unfinished:
+        lines.append(f"**{plain(record.unfinished)}**")
     lines.append("\n".join(f"- **WARNING:** {plain(warning)}" for warning in _warnings(record)))
     lines.append(f"{DISCLAIMER} A score is no diagnosis.")
     return "\n\n".join(line for line in lines if line)

@@ -64,6 +64,17 @@ class RunRecord:
         return mapping(self.config.get("data")).get("val") == "test"
 
     @property
+    def unfinished(self) -> str | None:
+        """Why a run has no end, in a sentence that begins with INTERRUPTED, DIVERGED or NOT FINISHED."""
+        status, epochs = self.metrics.get("status"), self.metrics.get("epochs", "not recorded")
+        if status == "finished":
+            return None
+        if status == "diverged":
+            return f"DIVERGED: {self.metrics.get('diverged')} (epochs completed: {epochs})."
+        state = "INTERRUPTED" if status == "interrupted" else "NOT FINISHED"
+        return f"{state}: the training stopped before its end (epochs completed: {epochs})."
+
+    @property
     def synthetic(self) -> bool:
         """Whether the images were drawn by a program."""
         return bool(self.metrics.get("synthetic"))

@@ -97,10 +97,8 @@ def _head(record: RunRecord) -> str:
     lines = [f"# {plain(_title(record))}"]
     if record.synthetic:
         lines.append("**SYNTHETIC: the images were drawn by a program. Nothing below says anything about patients.**")
-    if record.metrics.get("status") != "finished":
-        state = "INTERRUPTED" if record.metrics.get("status") == "interrupted" else "NOT FINISHED"
-        epochs = record.metrics.get("epochs", NOT_RECORDED)
-        lines.append(f"**{state}: the run stopped before its end (epochs completed: {plain(epochs)}).**")
+    if record.unfinished:
+        lines.append(f"**{plain(record.unfinished)}**")
     found = warnings(record)
     if found:
         lines.append("\n".join(f"- **WARNING:** {plain(warning)}" for warning in found))

@@ -35,7 +35,7 @@ from cxrlab.config.sweep_folder import UNINFLUENTIAL
 from cxrlab.datamodules.manifest import fingerprint
 from cxrlab.datamodules.manifest import read as read_manifest
 from cxrlab.datamodules.manifest import write as write_manifest
-from cxrlab.errors import CheckpointError, ConfigError, DataError
+from cxrlab.errors import CheckpointError, ConfigError, DataError, DivergedError
 from cxrlab.files import write_atomically, write_csv, write_json, write_text
 from cxrlab.models.layer_table import LayerTable
 
@@ -146,7 +146,10 @@ class RunFolder:
 
         Raises:
             ConfigError: Something was typed that differs from what the run was begun with.
+            DivergedError: The run diverged, and would again.
         """
+        if self.status() == "diverged":
+            raise DivergedError(f"{self.path}: cannot go on: {self.results().get('diverged')}")
         saved = self.saved_config()
         begun_with = set(
             self._read(self.overrides, lambda path: yaml.safe_load(path.read_text(encoding="utf-8"))) or []
@@ -181,7 +184,7 @@ class RunFolder:
         return path if path.is_file() else None
 
     def status(self) -> str | None:
-        """``finished``, ``interrupted`` (by Ctrl-C), or ``None``: running, or killed."""
+        """``finished``, ``interrupted`` (by Ctrl-C), ``diverged``, or ``None``: running, or killed."""
         if not self.metrics.is_file():
             return None
         return str(self.results()["status"])

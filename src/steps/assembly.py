@@ -13,13 +13,13 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from cxrlab.callbacks import Checkpoints, History, KeepMemory, RandomState, Termination
+from cxrlab.callbacks import Checkpoints, Divergence, History, KeepMemory, RandomState, Termination
 from cxrlab.config import Problems, check_names, check_targets
 from cxrlab.console import say
 from cxrlab.datamodules import ChestXRayDataModule, Preprocessing
 from cxrlab.errors import CheckpointError, ConfigError, check_choice, check_range
 from cxrlab.evaluation.decision import Decision
-from cxrlab.machine.precision import AUTO, fastest
+from cxrlab.machine.precision import AUTO, Shape, fastest
 from cxrlab.models import ClassifierModule, TorchvisionNet
 from cxrlab.models.classifier import MONITORS
 from cxrlab.models.gate import Gate
@@ -29,6 +29,7 @@ from cxrlab.runs import BackgroundCheckpointIO, LoadedModel, RunFolder, load_mod
 from cxrlab.runs.auxiliary import load_gate, load_segmenter
 from cxrlab.steps.devices import check_compile, check_devices
 from cxrlab.steps.quiet import quiet_lightning
+from cxrlab.steps.trainer_keys import check_trainer, seen
 
 KEYS = (
     "data",
@@ -96,12 +97,20 @@ class Parts:
         """The network's layers, as the paper's Fig. 6 lists them."""
         return layer_table(self.network, self.datamodule.preprocessing.shape)
 
+    def seen(self) -> list[str]:
+        """What a reader must know where an epoch is a part of the images only."""
+        return seen(self.trainer, self.datamodule, self.module.monitor)
+
     def prepare(self, *, resumed: bool) -> None:
         """What needs the data, or files, and so is not done by constructors: class weights, pretrained weights.
 
         Args:
             resumed: Whether a checkpoint will bring the weights.
+
+        Raises:
+            ConfigError: The data do not suit the trainer or the monitor.
         """
+        self.seen()
         fit = getattr(self.module.loss, "fit", None)
         if callable(fit):
             rows = self.datamodule.rows("train")
@@ -141,9 +150,11 @@ def assemble(config: DictConfig) -> Parts:
     own: list[pl.Callback] = [RandomState(config.seed), Termination(), history]
     if config.get("keep_memory", True):  # runs older than the key have none
         own.append(KeepMemory())
-    extra: dict[str, Any] = {"callbacks": [*callbacks.values(), *own], "logger": [*loggers.values()]}
+    extra: dict[str, Any] = {"callbacks": [Divergence(), *callbacks.values(), *own], "logger": [*loggers.values()]}
     # LightningEnvironment, since on a cluster, too, a job is one process, which starts the others itself (fit.py).
     extra["plugins"] = [BackgroundCheckpointIO(), LightningEnvironment()]
+    if config.get("trainer"):
+        settle_precision(config.trainer, network, None if problems.lines else _batch(datamodule))
     with quiet_lightning():
         trainer = problems.build(config, "trainer", **extra)
     module = _module(config, problems, network, loss)
@@ -157,25 +168,30 @@ def assemble(config: DictConfig) -> Parts:
     return Parts(datamodule, network, module, trainer, checkpoints, history, decision, saliency, gate)
 
 
-def settle_precision(node: DictConfig | None) -> None:
-    """Replaces ``precision=auto`` by the fastest safe precision of the machine, and says why.
+def settle_precision(
+    node: DictConfig, network: nn.Module | None, images: Shape | None, *, training: bool = True
+) -> None:
+    """Replaces ``precision=auto`` by the precision in which the network is fastest here, and says why.
 
     What is settled is what the run's files and checkpoints hold, so that a run goes on as it was begun on any machine.
 
     Args:
         node: With ``accelerator`` and ``precision``: a trainer's, or the configuration of an evaluation; changed in
-            place. ``None`` is a mistake that is told elsewhere.
+            place.
+        network: That is measured; ``None`` where the configuration has a mistake that is told elsewhere.
+        images: Shape of a batch; ``None`` likewise.
+        training: Whether gradients are computed, too.
     """
-    if node is not None and node.get("precision") == AUTO:
-        node.precision, reason = fastest(_device(str(node.get("accelerator"))))
-        say(f"precision=auto: {node.precision}, since {reason}")
+    if node.get("precision") != AUTO:
+        return
+    node.precision = "32-true"
+    if network is not None and images is not None:
+        node.precision, reason = fastest(network, images, str(node.get("accelerator")), training=training)
+        say(f"precision=auto: {reason}")
 
 
-def _device(accelerator: str) -> str:
-    """The device of an accelerator; ``auto`` takes what there is, as Lightning does."""
-    found = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    chosen = next(name for name, there in found.items() if there) if accelerator == AUTO else accelerator
-    return "cuda" if chosen == "gpu" and found["gpu"] else chosen
+def _batch(datamodule: ChestXRayDataModule | None) -> Shape | None:
+    return None if datamodule is None else (datamodule.batch_size, *datamodule.preprocessing.shape)
 
 
 def assemble_evaluation(
@@ -211,12 +227,12 @@ def assemble_evaluation(
     with problems.guard("prevalence"):
         if config.get("prevalence") is not None:
             check_range("prevalence", config.prevalence, 0.0, 1.0, low_open=True, high_open=True)
-    settle_precision(config)
     check_device(config, "", problems)
     datamodule = problems.build(config, "data")
     _find_lungs(config, problems, datamodule)
     problems.raise_if_any()
     assert isinstance(datamodule, ChestXRayDataModule)
+    settle_precision(config, model.network, _batch(datamodule), training=False)
     _check_same_lungs(config, model, datamodule)
     return config, model, datamodule
 
@@ -354,8 +370,7 @@ def _check_contradictions(
         with problems.guard(key):
             check_choice(key, config.get(key, allowed[0]), allowed)  # runs older than a key have none
     trainer = config.get("trainer") or {}
-    with problems.guard("trainer.max_epochs"):
-        check_range("max_epochs", trainer.get("max_epochs"), 1, integer=True)
+    check_trainer(trainer, problems)
     if datamodule is not None and datamodule.partition.test == "all":
         problems.add("data.test", "all leaves nothing to train on; it is for evaluate.py (there: split=all)")
     check_device(trainer, "trainer.", problems)

@@ -16,14 +16,15 @@ from pytorch_lightning.trainer.states import TrainerStatus
 from rich import get_console
 from torch import nn
 
-from cxrlab.callbacks import History
+from cxrlab.callbacks import Divergence, History
 from cxrlab.config import Problems, build, check_names
 from cxrlab.console import say
 from cxrlab.errors import ConfigError, check_range
 from cxrlab.files import write_json
 from cxrlab.runs import RunFolder
-from cxrlab.steps.assembly import KEYS
+from cxrlab.steps.assembly import KEYS, settle_precision
 from cxrlab.steps.quiet import quiet_lightning
+from cxrlab.steps.trainer_keys import check_sees_all, check_trainer
 
 _READ = ("data", "model", "optimizer", "scheduler", "trainer", "logger", "task", "seed", "output_dir")
 
@@ -101,13 +102,16 @@ class Auxiliary:
         check_names(config, (*KEYS, *self.keys), problems, supplied={"trainer": {"callbacks", "logger"}})
         with problems.guard("seed"):
             check_range("seed", config.seed, 0, 2**32 - 1, integer=True)
-        with problems.guard("trainer.max_epochs"):
-            check_range("max_epochs", config.trainer.get("max_epochs"), 1, integer=True)
+        check_trainer(config.trainer, problems)
+        check_sees_all(config.trainer, self.noun, problems)
         if config.trainer.get("devices") != 1:
             problems.add("trainer.devices", f"must be 1, got {config.trainer.get('devices')!r}")
         datamodule, network = problems.build(config, "data"), problems.build(config, "model")
         for group in ("optimizer", "scheduler", "logger"):
             problems.build(config, group)
+        right = datamodule is not None and not problems.lines
+        side = datamodule.image_size if right else 0
+        settle_precision(config.trainer, network, (datamodule.batch_size, 1, side, side) if right else None)
         with quiet_lightning():
             problems.build(config, "trainer", callbacks=[], logger=False, enable_checkpointing=False)
         return datamodule, network
@@ -143,6 +147,7 @@ def fit(
         The network, on the CPU.
 
     Raises:
+        DivergedError: Loss or weights are no numbers any more.
         KeyboardInterrupt: Ctrl-C.
     """
     name = "final" if fold is None else f"fold_{fold + 1}"
@@ -152,7 +157,7 @@ def fit(
     network: nn.Module = problems.build(config, "model")
     module = module_of(network, problems.build(config, "optimizer"), problems.build(config, "scheduler"))
     bar = get_console().is_terminal
-    callbacks = [History(run.path / "history" / f"{name}.csv"), *([RichProgressBar()] if bar else [])]
+    callbacks = [Divergence(), History(run.path / "history" / f"{name}.csv"), *([RichProgressBar()] if bar else [])]
     with quiet_lightning():
         extra: dict[str, Any] = {"enable_checkpointing": False, "enable_progress_bar": bar, "callbacks": callbacks}
         extra |= {} if watch and fold is not None else {"limit_val_batches": 0}

@@ -48,6 +48,7 @@ def end(run: RunFolder, metrics: dict[str, Any], report: Path, card: Path | None
     say(f"report   {short(report.with_suffix('.html'))}")
     if card:
         say(f"card     {short(card)}")
+    if card and metrics["weights"]:
         say(f"use      python src/predict.py ckpt_path={short(run.path)} input=…")
     say(f"curves   tensorboard --logdir {short(above)}")
     if (above / "multirun.yaml").is_file():  # Hydra's mark of a sweep

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
@@ -13,6 +14,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from cxrlab.callbacks.figures import add_score_figures
 from cxrlab.datamodules import ChestXRayDataModule
 from cxrlab.datamodules import manifest as mf
+from cxrlab.errors import DivergedError
 from cxrlab.evaluation import summarise
 from cxrlab.evaluation.decision import FIXED, Decided, Decision, consequences
 from cxrlab.evaluation.statistics import METRICS, Floats
@@ -82,6 +84,9 @@ def score(
 
     Returns:
         By split.
+
+    Raises:
+        DivergedError: A score is NaN.
     """
     scored = {}
     for split in splits:
@@ -90,6 +95,13 @@ def score(
         with quiet_lightning():
             logged = run_pass(module, datamodule=datamodule, verbose=False)[0]
         rows, scores = module.passes[split].collected()
+        broken = np.flatnonzero(~np.isfinite(scores))
+        if len(broken):
+            path = datamodule.manifest["path"].iloc[rows[broken[0]]]
+            raise DivergedError(
+                f"{len(broken)} of {len(scores)} {split} images have no score, since the network's numbers leave their "
+                f"range, {path} for one; precision=32-true has the widest, or train again with a lower optimizer.lr"
+            )
         table = datamodule.manifest.iloc[rows].assign(score=scores)
         logs = {name: float(value) for name, value in logged.items()}
         scored[split] = Scored(table, logs).under(FIXED)
@@ -151,6 +163,18 @@ def training_warnings(datamodule: ChestXRayDataModule, weights: str) -> list[str
             "the epoch whose weights are evaluated was chosen on the test images (weights=best, data.val=test)"
         )
     return found
+
+
+_HUGE_LOSS = 10.0  # 0.5 for every image costs 0.69; a mean of 10 is a probability of 5e-5 for what is there
+
+
+def loss_warnings(history: list[dict[str, float]]) -> list[str]:
+    """Whether a training has diverged without leaving the range of numbers; by its rows of ``metrics.csv``."""
+    loss = history[-1]["train/loss"] if history else 0.0
+    if loss <= _HUGE_LOSS:
+        return []
+    found = f"the training diverged: the mean loss of epoch {len(history)} is {loss:.3g}"
+    return [f"{found}, and answering 0.5 to every image costs 0.69; begin a new run with a lower optimizer.lr"]
 
 
 def overlap_warnings(model: LoadedModel, predictions: pd.DataFrame) -> list[str]:

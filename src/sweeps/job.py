@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import shutil
 import threading
@@ -17,7 +18,7 @@ from rich import get_console
 
 from cxrlab.config.sweep_folder import comparable
 from cxrlab.console import short, tell
-from cxrlab.errors import ConfigError
+from cxrlab.errors import ConfigError, DivergedError
 from cxrlab.files import write_text
 from cxrlab.runs.folder import LAST, RunFolder
 from cxrlab.sweeps.announce import is_search
@@ -37,7 +38,8 @@ def run_job(config: DictConfig, overrides: Sequence[str], train: Train) -> tuple
         train: Runs, or continues, a training.
 
     Returns:
-        The contents of its ``metrics.json``; and the best value of ``monitor``, ``None`` where no epoch has one.
+        The contents of its ``metrics.json``; and the best value of ``monitor``, ``None`` where no epoch has one. To a
+        search, a training that diverged is infinitely bad.
 
     Raises:
         UserError: The job cannot be run; ``failed.txt`` in its folder says why.
@@ -52,7 +54,10 @@ def run_job(config: DictConfig, overrides: Sequence[str], train: Train) -> tuple
             metrics = _go_on(run, config, overrides, train)
         except Exception as error:
             write_text(run.path / FAILED, f"{error}\n")
-            raise
+            if not (isinstance(error, DivergedError) and is_search(HydraConfig.get())):
+                raise
+            print(f"job {HydraConfig.get().job.num}: {error}; the search takes this for the worst value", flush=True)
+            return run.results(), -math.inf if config.monitor_mode == "max" else math.inf
     gc.collect()  # a trainer and its module hold each other, and would stay beside those of the next job
     return metrics, best_monitored(run)
 

@@ -49,10 +49,13 @@ def test_mode_max_and_a_tie_keeps_the_earlier(tmp_path: Path) -> None:
     assert checkpoints.best_epoch == 2
 
 
-def test_a_number_beats_nan(tmp_path: Path) -> None:
-    checkpoints = Checkpoints()
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_nan_chooses_nothing_and_a_number_beats_it(mode: str, tmp_path: Path) -> None:
+    checkpoints = Checkpoints(mode=mode)
     checkpoints.folder = tmp_path
-    after_epochs(checkpoints, [float("nan"), 0.9])
+    assert after_epochs(checkpoints, [float("nan")] * 2) == [("last.ckpt", False)] * 2
+    assert checkpoints.path() is None
+    after_epochs(checkpoints, [float("nan"), 0.9, float("nan")])
     assert checkpoints.best_epoch == 2
 
 

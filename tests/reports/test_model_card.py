@@ -222,7 +222,7 @@ def test_warnings_stand_above_every_number_and_unreadable_files_are_not_listed(r
 def test_an_interrupted_run_says_so_and_has_no_result(run: Run) -> None:
     run.metrics = {"status": "interrupted", "epochs": 0, "synthetic": False, "warnings": [], "weights": None}
     card = run.card()
-    assert "**INTERRUPTED: training stopped before its end (epochs completed: 0).**" in card
+    assert "**INTERRUPTED: the training stopped before its end (epochs completed: 0).**" in card
     assert "there is no result" in section(card, "Results")
     assert "| Threshold | NOT RECORDED |" in card
 
