@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cxrlab.datamodules import Preprocessing
 from cxrlab.errors import CheckpointError, ConfigError
 from cxrlab.inference.predictor import Model, Predictor, lungs_only
-from cxrlab.inference.scorer import TorchScorer
+from cxrlab.inference.scorer import BATCH, TorchScorer
+from cxrlab.machine.precision import AUTO, fastest
 from cxrlab.models.gate import Gate
 from cxrlab.models.segmenter import Segmenter
 from cxrlab.runs import load_model
@@ -37,7 +40,7 @@ def load(
         lungs: What finds lungs, for models that saw lungs only: a run of ``experiment=lungs`` likewise.
         trusted: Packages beside ``cxrlab.models`` whose networks a checkpoint may name.
         accelerator: ``auto``, ``cpu``, ``gpu`` or ``mps``.
-        precision: ``None`` takes the precision that the model was trained with.
+        precision: ``None`` takes the precision that the model was trained with, ``auto`` measures which is faster.
 
     Raises:
         CheckpointError: The model, the gate or what finds lungs cannot be used; names the file.
@@ -63,6 +66,10 @@ def _torch_model(
             precision = str(trainer["trainer"]["precision"])
         except (KeyError, TypeError):
             raise CheckpointError(f"{loaded.path}: does not say its precision; precision=32-true names one") from None
+    if precision == AUTO:
+        size = Preprocessing.from_dict(loaded.metadata["preprocessing"]).shape
+        precision, reason = fastest(loaded.network, (BATCH, *size), accelerator, training=False)
+        print(f"precision=auto: {reason}", file=sys.stderr)  # not where a program may read JSON
     fingerprint = loaded.fingerprint
     scorer = TorchScorer(loaded.network, accelerator, precision)
     name = path.name if path.is_dir() else path.stem

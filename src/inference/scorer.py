@@ -13,6 +13,9 @@ from torch import nn
 from cxrlab.datamodules import Preprocessing
 from cxrlab.evaluation.statistics import Floats
 
+BATCH = 64
+"""Images that go through a network at once."""
+
 
 class Scorer(Protocol):
     """What a :class:`cxrlab.inference.predictor.Predictor` needs of a network."""
@@ -37,7 +40,7 @@ class TorchScorer:
         batch_size: Images that go through at once, at least 1.
     """
 
-    def __init__(self, network: nn.Module, accelerator: str, precision: str, batch_size: int = 64) -> None:
+    def __init__(self, network: nn.Module, accelerator: str, precision: str, batch_size: int = BATCH) -> None:
         self._fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
         self._network: nn.Module = self._fabric.setup_module(network)
         self._precision = precision

@@ -33,7 +33,7 @@ from cxrlab.models.gate import REFUSE, VERDICTS, Gate
 from cxrlab.models.saliency import Saliency
 from cxrlab.reading.dicom import check_keywords, read_tags
 from cxrlab.reports.markdown import count
-from cxrlab.steps.assembly import check_device, settle_precision
+from cxrlab.steps.assembly import check_device
 
 KEYS = (
     *("ckpt_path", "input", "gate", "saliency", "lungs", "batch_size", "accelerator", "precision", "trusted"),
@@ -93,7 +93,7 @@ def check_plan(config: DictConfig) -> Plan:
     """Checks a configuration; no file is touched.
 
     Args:
-        config: As composed from ``conf/predict.yaml``; ``precision=auto`` is settled in place.
+        config: As composed from ``conf/predict.yaml``.
 
     Raises:
         ConfigError: Lists every problem.
@@ -112,7 +112,6 @@ def check_plan(config: DictConfig) -> Plan:
             raise ValueError(
                 "dicom_tags says what to tell of a patient, and deidentify=true to tell nothing; choose one"
             )
-    settle_precision(config)
     if config.precision is None:  # the model's own, which is checked when it is known
         with problems.guard("accelerator"):
             check_choice("accelerator", config.accelerator, ("auto", "cpu", "gpu", "mps"))

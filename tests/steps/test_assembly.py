@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
 
 from cxrlab.callbacks import KeepMemory
 from cxrlab.config import compose
@@ -14,30 +14,28 @@ from cxrlab.steps import assembly
 
 
 def test_the_fastest_precision_is_settled_and_said(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked: list[str] = []
+    asked: list[Any] = []
 
-    def fastest(device: str) -> tuple[str, str]:
-        asked.append(device)
-        return "bf16-mixed", "it is made for it"
+    def fastest(network: Any, images: Any, accelerator: str, *, training: bool) -> tuple[str, str]:
+        asked.append((type(network).__name__, images, accelerator, training))
+        return "bf16-mixed", "bf16-mixed, 1 s against 2 s"
 
     monkeypatch.setattr(assembly, "fastest", fastest)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
-    for accelerator in ("cpu", "auto"):
-        node = OmegaConf.create({"accelerator": accelerator, "precision": "auto"})
-        assembly.settle_precision(node)
-        assert node.precision == "bf16-mixed"
-    assert asked == ["cpu", "cpu"]
-    assert "precision=auto: bf16-mixed, since it is made for it" in capsys.readouterr().out
+    typed = ["model=logistic", "data.image_size=64", "data.batch_size=16", "trainer=cpu", "trainer.precision=auto"]
+    config = compose("train", typed, tmp_path)
+    parts = assembly.assemble(config)
+    assert asked == [("ThumbnailLogistic", (16, 3, 64, 64), "cpu", True)]
+    assert config.trainer.precision == parts.trainer.precision == "bf16-mixed"
+    assert "precision=auto: bf16-mixed, 1 s against 2 s" in capsys.readouterr().out
 
 
-def test_a_precision_that_was_chosen_stays(capsys: pytest.CaptureFixture[str]) -> None:
-    node = OmegaConf.create({"accelerator": "cpu", "precision": "32-true"})
-    assembly.settle_precision(node)
-    assert node.precision == "32-true"
-    assert capsys.readouterr().out == ""
+def test_nothing_is_measured_of_a_configuration_with_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assembly, "fastest", lambda *_, **__: pytest.fail("measured"))
+    with pytest.raises(ConfigError, match="2 problems in the configuration:\n  data.seed"):
+        assembly.assemble(compose("train", ["trainer.precision=auto", "seed=-1"], tmp_path))
+    assembly.assemble(compose("train", ["model=logistic"], tmp_path))  # 32-true was chosen
 
 
 @pytest.mark.parametrize("wanted", [True, False])
