@@ -128,7 +128,7 @@ def test_weights_are_looked_at_before_they_are_written(tmp_path: Path, monkeypat
             return loss * 0
 
         @staticmethod
-        def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        def backward(context: Any, gradient: Tensor) -> Tensor:
             return gradient * float("inf")
 
     planted(monkeypatch, lambda step, loss: loss + _Infinite.apply(loss) if step == 5 else loss)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cxrlab.console import tell
 from cxrlab.datamodules import Preprocessing
 from cxrlab.errors import CheckpointError, ConfigError
 from cxrlab.inference.predictor import Model, Predictor, lungs_only
@@ -69,7 +69,7 @@ def _torch_model(
     if precision == AUTO:
         size = Preprocessing.from_dict(loaded.metadata["preprocessing"]).shape
         precision, reason = fastest(loaded.network, (BATCH, *size), accelerator, training=False)
-        print(f"precision=auto: {reason}", file=sys.stderr)  # not where a program may read JSON
+        tell(f"precision=auto: {reason}", error=True)  # not where a program may read JSON
     fingerprint = loaded.fingerprint
     scorer = TorchScorer(loaded.network, accelerator, precision)
     name = path.name if path.is_dir() else path.stem

@@ -108,7 +108,7 @@ def check_trainer(trainer: DictConfig | dict[str, Any], problems: Problems) -> N
         problems.add("trainer.use_distributed_sampler", "must be false with strategy=ddp: batches are divided already")
 
 
-def check_sees_all(trainer: DictConfig, noun: str, problems: Problems) -> None:
+def check_sees_all(trainer: DictConfig | dict[str, Any], noun: str, problems: Problems) -> None:
     """Refuses to train lungs or a gate on a part of their images, of which their reports would not speak."""
     for name in ("limit_train_batches", "limit_val_batches"):
         if trainer.get(name) not in (None, 1.0) or isinstance(trainer.get(name), int):

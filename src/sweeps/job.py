@@ -56,7 +56,7 @@ def run_job(config: DictConfig, overrides: Sequence[str], train: Train) -> tuple
             write_text(run.path / FAILED, f"{error}\n")
             if not (isinstance(error, DivergedError) and is_search(HydraConfig.get())):
                 raise
-            print(f"job {HydraConfig.get().job.num}: {error}; the search takes this for the worst value", flush=True)
+            tell(f"job {HydraConfig.get().job.num}: {error}; the search takes this for the worst value")
             return run.results(), -math.inf if config.monitor_mode == "max" else math.inf
     gc.collect()  # a trainer and its module hold each other, and would stay beside those of the next job
     return metrics, best_monitored(run)

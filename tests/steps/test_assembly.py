@@ -33,7 +33,7 @@ def test_the_fastest_precision_is_settled_and_said(
 
 def test_nothing_is_measured_of_a_configuration_with_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assembly, "fastest", lambda *_, **__: pytest.fail("measured"))
-    with pytest.raises(ConfigError, match="2 problems in the configuration:\n  data.seed"):
+    with pytest.raises(ConfigError, match="2 problems"):
         assembly.assemble(compose("train", ["trainer.precision=auto", "seed=-1"], tmp_path))
     assembly.assemble(compose("train", ["model=logistic"], tmp_path))  # 32-true was chosen
 
