@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -38,7 +41,7 @@ _ACCELERATORS = ("auto", "cpu", "gpu", "mps")
 
 
 def app(config: DictConfig, overrides: Sequence[str] = ()) -> None:
-    """Shows the page until Ctrl-C.
+    """Shows the page until Ctrl-C or SIGTERM.
 
     Args:
         config: As composed from ``conf/app.yaml``.
@@ -148,7 +151,10 @@ def _open(where: str) -> None:
 
 def main() -> None:
     """The command line."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     command_line("app", app)
+    sys.stdout.flush()
+    os._exit(0)  # Python would wait for a network that is at work, which nothing interrupts, and tidies up for seconds
 
 
 if __name__ == "__main__":

@@ -266,7 +266,16 @@ class Predictor:
             data: All of it.
             max_pixels: A larger image is refused before it is decoded; at most 150 million.
         """
-        seen = self._see(name, lambda: read_image_bytes(name, data, max_pixels), keep=True)
+        return self.examine_image(name, lambda: read_image_bytes(name, data, max_pixels))
+
+    def examine_image(self, name: str, read: Callable[[], ReadImage]) -> Examined:
+        """Looks at one image.
+
+        Args:
+            name: What its file is called.
+            read: Gives the image, or raises UnreadableError.
+        """
+        seen = self._see(name, read, keep=True)
         ((prediction, _),) = self._scored([seen])
         return Examined(prediction, seen.rgb, seen.prepared, seen.facts)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from cxrlab.inference import Examined, Prediction, Predictor
 from cxrlab.models.saliency import Saliency
 from cxrlab.models.segmenter import Segmenter
 from cxrlab.page.pictures import shrunk
-from cxrlab.reading.image import MAX_PIXELS, ImageFacts
+from cxrlab.reading.image import MAX_PIXELS, ImageFacts, ReadImage, UnreadableError, read_image_bytes
 
 _LONGEST_NAME = 100
 _LUNG_SIDE = 1024  # pixels along the longer side of what lungs are looked for in: they are large
@@ -67,11 +68,14 @@ class Case:
 class Desk:
     """Examines files by their bytes.
 
+    All that is computed of a file is bounded: decoding by time, networks and maps by the fixed size of what they see.
+
     Args:
         predictors: The models, at least one.
         saliency: Makes maps; ``None``: there are none.
         segment: Finds the lungs that are outlined; ``None``: nothing is outlined.
         max_megapixels: A larger image is refused by its header, in (0, 150].
+        seconds: For decoding a file, and 0.25 for each megabyte of it; one that takes longer is refused.
 
     Raises:
         ConfigError: The method cannot explain one of the networks.
@@ -85,13 +89,16 @@ class Desk:
         saliency: Saliency | None = None,
         segment: Segmenter | None = None,
         max_megapixels: float = 50,
+        seconds: float = 10,
     ) -> None:
+        check_range("seconds", seconds, 0, low_open=True)
         check_range("number of models", len(predictors), 1, integer=True)
         check_range("max_megapixels", max_megapixels, 0, MAX_PIXELS / 1e6, low_open=True)
         self.predictors = tuple(predictors)
         self.segment = segment
         self._saliency = saliency
         self._max_pixels = int(max_megapixels * 1e6)
+        self._seconds = seconds
         self._turns = [threading.Lock() for _ in predictors]
         for predictor in predictors:
             if saliency is not None and predictor.network is not None:
@@ -106,10 +113,11 @@ class Desk:
             closely: Whether pixels, maps and lungs are wanted, too.
         """
         name = shown_name(name)
+        read = self._read(name, data)
         opinions, first = [], None
         for predictor, turn in zip(self.predictors, self._turns, strict=True):
             with turn:
-                examined = predictor.examine(name, data, self._max_pixels)
+                examined = predictor.examine_image(name, read)
                 opinions.append(self._opinion(predictor, examined, closely))
             first = first or examined
         assert first is not None
@@ -117,6 +125,15 @@ class Desk:
             return Case(name, tuple(opinions), None, first.facts)
         method = self._saliency.name if self._saliency else ""
         return Case(name, tuple(opinions), first.rgb, first.facts, self._lungs(first.rgb, opinions), method)
+
+    def _read(self, name: str, data: bytes) -> Callable[[], ReadImage]:
+        """Decodes a file, once for all models and in nobody's turn; gives the image, or raises why there is none."""
+        decoded: Future[ReadImage] = Future()
+        try:
+            decoded.set_result(read_image_bytes(name, data, self._max_pixels, self._seconds))
+        except UnreadableError as error:
+            decoded.set_exception(error)
+        return decoded.result
 
     def _opinion(self, predictor: Predictor, examined: Examined, closely: bool) -> Opinion:
         wanted = closely and self._saliency is not None and examined.prediction.score is not None

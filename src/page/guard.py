@@ -11,8 +11,10 @@ import base64
 import hashlib
 import ipaddress
 import json
+import logging
 import re
 import socket
+import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, TypeAlias
 
@@ -24,9 +26,13 @@ App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
 _ANY = ("0.0.0.0", "::", "")
-_GRADIO = re.compile(r"/|/theme\.css|/(assets|static)(/[\w-][\w.-]*)+")
+_GRADIO = re.compile(r"/|/theme\.css|/(assets|static)(/[\w-][\w.-]{0,150})+", re.ASCII)
 """What gradio's own page loads; looked through with gradio 6.31."""
+_LONGEST_TARGET = 1000  # bytes of path and query
+_LONGEST_HEADERS = 16_384  # bytes of all names and values
+CLOSE = ((b"connection", b"close"),)
 _INLINE = re.compile(rb"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL)
+_log = logging.getLogger("cxrlab")
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -60,11 +66,32 @@ class Guard:
             await receive()
             await send({"type": "websocket.close", "code": 1008})
         else:
-            await self._answer(scope, receive, send)
+            await self._safely(scope, receive, _with_headers(send))
+
+    async def _safely(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers, whatever fails inside; where it failed is told in the terminal, without what was asked for."""
+        begun = False
+
+        async def sent(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            status, sentence = _malformed(scope)
+            if status:
+                await reply(sent, status, {"error": sentence}, headers=CLOSE)
+            else:
+                await self._answer(scope, receive, sent)
+        except Exception as error:  # noqa: BLE001 - no request may end in a traceback; where it failed is told here
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            _log.error("a request failed: %s at %s:%s", type(error).__name__, place.filename, place.lineno)
+            if not begun:
+                sentence = "The program failed on this request; where it did is told in its terminal."
+                await reply(send, 500, {"error": sentence}, headers=CLOSE)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        send = _with_headers(send)
         path, method = scope["path"], scope["method"]
         reason = self._why_not(method, headers)
         if reason:
@@ -131,6 +158,18 @@ async def reply(
     ]
     await send({"type": "http.response.start", "status": status, "headers": sent})
     await send({"type": "http.response.body", "body": body})
+
+
+def _malformed(scope: Scope) -> tuple[int, str]:
+    """Status and sentence for a request that is refused by its form alone; 0 where it is not."""
+    if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > _LONGEST_TARGET:
+        return 414, f"the address is longer than {_LONGEST_TARGET} bytes"
+    if sum(len(name) + len(value) for name, value in scope["headers"]) > _LONGEST_HEADERS:
+        return 431, f"the headers are longer than {_LONGEST_HEADERS:,} bytes"
+    if any(name.lower() == b"transfer-encoding" for name, _ in scope["headers"]):
+        # A body in pieces costs more to take apart than to send, and two ways to say its length can contradict.
+        return 411, "a body has to say its length (Content-Length), and may not come in pieces (Transfer-Encoding)"
+    return 0, ""
 
 
 def _name(host: str) -> str:

@@ -20,6 +20,7 @@ from cxrlab.page.api import Api
 from cxrlab.page.case import NO_DIAGNOSIS
 from cxrlab.page.desk import Desk
 from cxrlab.page.guard import LOCAL, App, Guard
+from cxrlab.page.limits import Limits
 from cxrlab.page.worth import Worth, panel, worth
 
 _EXTRA = "the page needs gradio, which is not installed; pip install 'cxrlab[app]' brings it"
@@ -60,6 +61,7 @@ class Page:
         host: The address that is listened on, for the guard.
         max_upload_mb: See :class:`cxrlab.page.api.Api`.
         max_waiting: Likewise.
+        limits: What a client may do; ``None``: as :class:`cxrlab.page.limits.Limits` has them.
 
     Attributes:
         known: What each model is worth.
@@ -71,34 +73,34 @@ class Page:
     """
 
     def __init__(
-        self, desk: Desk, *, host: str = "127.0.0.1", max_upload_mb: float = 64, max_waiting: int = 16
+        self,
+        desk: Desk,
+        *,
+        host: str = "127.0.0.1",
+        max_upload_mb: float = 64,
+        max_waiting: int = 16,
+        limits: Limits | None = None,
     ) -> None:
         self.known = [worth(predictor) for predictor in desk.predictors]
-        self._api = Api(desk, self.known, max_upload_mb=max_upload_mb, max_waiting=max_waiting)
+        self._limits = limits or Limits()
+        self._api = Api(desk, self.known, max_upload_mb=max_upload_mb, max_waiting=max_waiting, limits=self._limits)
         with ThreadPoolExecutor(1) as thread:  # in a loop: gradio would make some of its own and never close them
             drawn = thread.submit(asyncio.run, _drawn(self.known, max_upload_mb)).result()
         self.app: App = Guard(drawn, self._api, host)
         self._server: Any = None
 
     def serve(self, listening: socket.socket, ready: Callable[[], object] = lambda: None) -> None:
-        """Answers until Ctrl-C, or until :meth:`stop` is called in another thread.
+        """Answers until Ctrl-C, SIGTERM, or until :meth:`stop` is called in another thread.
+
+        A file that is being examined at that moment is not waited for: nothing interrupts its thread.
 
         Args:
             listening: As :func:`open_socket` gives it; closed at the end.
             ready: Called when the first request can be answered.
         """
-        import uvicorn  # with gradio, and like it not there unless asked for
+        from cxrlab.page.connections import Server  # uvicorn comes with gradio, and is not there unless asked for
 
-        settings = uvicorn.Config(
-            self.app,
-            log_config=None,
-            access_log=False,  # of addresses and times of visits
-            proxy_headers=False,  # nobody may say that he is somebody else
-            server_header=False,
-            ws="none",
-            timeout_graceful_shutdown=5,
-        )
-        self._server = _server(settings, ready)
+        self._server = Server(self.app, self._limits, ready)
         try:
             self._server.run(sockets=[listening])
         finally:
@@ -152,17 +154,6 @@ def address(host: str, listening: socket.socket) -> str:
 def is_local(host: str) -> bool:
     """Whether only this machine can reach the address."""
     return host.strip("[]").lower() in LOCAL
-
-
-def _server(settings: Any, ready: Callable[[], object]) -> Any:
-    import uvicorn
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            ready()
-
-    return Server(settings)
 
 
 async def _drawn(known: Sequence[Worth], max_upload_mb: float) -> App:

@@ -1,0 +1,108 @@
+"""Connections of the page: a client that takes too long, or too many connections, loses them.
+
+uvicorn limits neither the time in which the head of a request has to arrive nor the time in which an answer has to be
+taken, and its limit on connections turns honest visitors away while others hold theirs and send nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import math
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from cxrlab.page.guard import App
+from cxrlab.page.limits import Limits
+
+_LONGEST_HEAD = 16_384  # bytes
+
+
+class Connection(H11Protocol):
+    """One connection.
+
+    Args:
+        limits: What its client may do.
+        arguments: uvicorn's own.
+    """
+
+    def __init__(self, limits: Limits, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._limits = limits
+        self._state: tuple[str, object] = ("head", None)
+        self._since = self.loop.time()
+        self._dropped = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Makes room where there are too many: the connection goes that has waited longest for its client."""
+        super().connection_made(transport)
+        every = [each for each in self.connections if isinstance(each, Connection) and not each._dropped]
+        alike = [each for each in every if each.client and self.client and each.client[0] == self.client[0]]
+        for found, most in ((alike, self._limits.per_address), (every, self._limits.connections)):
+            if len(found) > most and not self._dropped:
+                waiting = [each for each in found if each is not self and each._waits_for()]
+                # An upload goes last: until its head is there, a connection has cost its client nothing.
+                min(waiting, key=lambda each: (each._waits_for() == "body", each._since), default=self)._drop()
+
+    def check(self) -> None:
+        """Closes the connection where its client has taken too long; called ten times a second."""
+        state = (self._waits_for(), self.cycle)
+        if state != self._state:
+            self._state, self._since = state, self.loop.time()
+        longest = {"head": self._limits.head, "answer": self._limits.answer}.get(state[0], math.inf)
+        if self.loop.time() - self._since > longest:
+            self._drop()
+
+    def _waits_for(self) -> str:
+        """What the client has to do: take an ``answer``, send a ``head`` or a ``body``; empty: it is our turn."""
+        if self.transport.get_write_buffer_size():
+            return "answer"
+        if self.cycle is None or self.cycle.response_complete:
+            return "head"
+        return "body" if self.cycle.more_body else ""
+
+    def _drop(self) -> None:
+        self._dropped = True
+        self.transport.abort()  # close() would wait until everything is sent
+
+
+class Server(uvicorn.Server):
+    """Answers until Ctrl-C, SIGTERM or ``should_exit``.
+
+    Args:
+        app: The application.
+        limits: What its clients may do.
+        ready: Called when the first request can be answered.
+    """
+
+    def __init__(self, app: App, limits: Limits, ready: Callable[[], object]) -> None:
+        settings = uvicorn.Config(
+            app,
+            http=functools.partial(Connection, limits),  # type: ignore[arg-type]
+            h11_max_incomplete_event_size=_LONGEST_HEAD,
+            log_config=None,
+            log_level="critical",  # what a client does wrong is no line of the terminal; our guard tells of our errors
+            access_log=False,  # of addresses and times of visits
+            proxy_headers=False,  # nobody may say that he is somebody else
+            server_header=False,
+            ws="none",
+            timeout_graceful_shutdown=1,
+        )
+        super().__init__(settings)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begins to listen."""
+        await super().startup(sockets)
+        self._ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Looks after all connections, ten times a second."""
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Connection):
+                connection.check()
+        return await super().on_tick(counter)
