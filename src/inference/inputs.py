@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import io
+import itertools
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +17,8 @@ import pandas as pd
 
 from cxrlab.errors import DataError, did_you_mean
 from cxrlab.files import from_csv
-from cxrlab.reading.image import SUFFIXES
+from cxrlab.reading.folders import walk
+from cxrlab.reading.image import SUFFIXES, read_bytes
 
 PATH = "path"
 """The column of a CSV that holds paths, as in a manifest."""
@@ -39,7 +43,8 @@ def list_inputs(given: str | Sequence[str]) -> Listed:
 
     A folder is gone through with all folders below it, in the order of names; links to folders are not followed. From a
     folder come files whose names end like images, and those without an ending, as DICOM files often are; whatever is
-    named itself is taken whatever its name. What a file is, its content tells later.
+    named itself is taken whatever its name. What a file is, its content tells later. A folder that cannot be listed
+    stands in the list as well, so that nothing is left out without a word.
 
     Args:
         given: One or several of: an image file, a folder, a pattern (``**`` goes into folders), a ``.csv`` file with a
@@ -61,39 +66,84 @@ def list_inputs(given: str | Sequence[str]) -> Listed:
 
 
 def _one(given: str, left_out: Counter[str]) -> list[str]:
-    path = Path(given).expanduser()
-    if path.is_dir():
+    text = os.path.expanduser(given)  # noqa: PTH111 - no name that is too long or holds a NUL is an error here
+    path = Path(text)
+    if os.path.isdir(text):  # noqa: PTH112
         return _in_folder(path, left_out)
-    if path.is_file():
-        return _in_csv(path) if path.suffix.lower() == ".csv" else [str(path)]
+    if os.path.exists(text):  # noqa: PTH110
+        return _in_csv(path) if path.suffix.lower() == ".csv" and path.is_file() else [text]
     if not glob.has_magic(given):
-        what = "a link to a file that is not there" if path.is_symlink() else "no such file or folder"
-        near = did_you_mean(path.name, _neighbours(path))
-        raise DataError(f"{given}: {what}{near}; {_HOW}")
-    found = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - may be absolute
-    return [each for each in found if Path(each).is_file()]
+        what = "a link to a file that is not there" if os.path.islink(text) else "no such file or folder"  # noqa: PTH114
+        raise DataError(f"{given}: {what}{did_you_mean(path.name, _neighbours(path))}; {_HOW}")
+    if "**" in path.parts:
+        return _matching(path)
+    return [each for each in sorted(glob.glob(text)) if not os.path.isdir(each)]  # noqa: PTH112, PTH207 - may be absolute
 
 
 def _neighbours(path: Path) -> list[str]:
-    return [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+    with suppress(OSError, ValueError):
+        return os.listdir(path.parent)  # noqa: PTH208
+    return []
+
+
+def _matching(pattern: Path) -> list[str]:
+    """Files that match a pattern with ``**``, by :mod:`glob`'s rules; but links to folders are not followed."""
+    fixed = list(itertools.takewhile(lambda part: not glob.has_magic(part), pattern.parts))
+    folder, parts = Path(*fixed), pattern.parts[len(fixed) :]
+    found, unlisted = _files(folder)
+    return [path for path in found if path in unlisted or _fits(Path(path).relative_to(folder).parts, parts)]
+
+
+def _fits(names: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether the parts of a path fit those of a pattern; looks at each name once, for all ways in which it may fit."""
+
+    def with_empty(places: set[int]) -> set[int]:
+        """Places in the pattern, and those behind a ``**`` that stands for no folder."""
+        for place in range(len(pattern)):
+            if place in places and pattern[place] == "**":
+                places.add(place + 1)
+        return places
+
+    places = with_empty({0})
+    for name in names:
+        after = set()
+        for place in places - {len(pattern)}:
+            part = pattern[place]
+            if not name.startswith(".") or part.startswith("."):
+                if part == "**":
+                    after.add(place)
+                elif fnmatch.fnmatch(name, part):
+                    after.add(place + 1)
+        places = with_empty(after)
+    return len(pattern) in places
+
+
+def _files(folder: Path) -> tuple[list[str], set[str]]:
+    """All below a folder but folders; those that cannot be listed are among them, so that they are rows, too."""
+    found: list[str] = []
+    unlisted: set[str] = set()
+    for above, _, names in walk(folder, lambda error: unlisted.add(error.filename)):
+        found += [str(Path(above, name)) for name in names]
+    return found + sorted(unlisted), unlisted
 
 
 def _in_folder(folder: Path, left_out: Counter[str]) -> list[str]:
     found = []
-    for above, folders, names in os.walk(folder):
-        folders.sort()
-        for path in (Path(above, name) for name in sorted(names) if not name.startswith(".")):
-            ending = path.suffix.lower()
-            if ending in SUFFIXES or not ending:
-                found.append(str(path))
-            else:
-                left_out[ending] += 1
+    files, unlisted = _files(folder)
+    for path in files:
+        ending = Path(path).suffix.lower()
+        if Path(path).name.startswith("."):
+            continue
+        if ending in SUFFIXES or not ending or path in unlisted:
+            found.append(path)
+        else:
+            left_out[ending] += 1
     return found
 
 
 def _in_csv(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_bytes(path).decode("utf-8-sig")
         head = text.partition("\n")[0]
         separator = max(_SEPARATORS, key=head.count)  # pandas would guess, and take any letter of a lone column
         table = from_csv(pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, sep=separator))

@@ -139,6 +139,14 @@ def _ask(name: str, path: str, data: bytes, size: int, max_pixels: int, seconds:
     return ReadImage(np.frombuffer(pixels, np.uint8).reshape(shape), answer["sha256"], ImageFacts(**answer["facts"]))
 
 
+def _no_file(path: Path, mode: int) -> str:
+    if not stat.S_ISDIR(mode):
+        return "a pipe, socket or device; name an image file"
+    if os.access(path, os.R_OK | os.X_OK):
+        return "a folder; name an image file"
+    return "a folder that cannot be listed; `chmod u+rx` it, or ask its owner"
+
+
 def read_bytes(path: Path, name: str | Path = "") -> bytes:
     """Reads a file as it is.
 
@@ -154,8 +162,7 @@ def read_bytes(path: Path, name: str | Path = "") -> bytes:
     try:
         state = path.stat()
         if not stat.S_ISREG(state.st_mode):  # reading a pipe or a device may never end
-            what = "a folder" if stat.S_ISDIR(state.st_mode) else "a pipe, socket or device"
-            raise DataError(f"{name}: {what}; name an image file")
+            raise DataError(f"{name}: {_no_file(path, state.st_mode)}")
         # What has become a pipe since then must not be waited for either.
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         with os.fdopen(os.open(path, flags), "rb") as file:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,6 +53,69 @@ def test_a_csv_lists_paths_relative_to_its_own_folder(separator: str, scans: Pat
     lines = [f"path{separator}note", f"sub/c.dcm{separator}first", f'"{absolute}"{separator}second', f"{separator}none"]
     (scans / "list.csv").write_text("\ufeff" + "\n".join(lines), encoding="utf-8")
     assert list_inputs(str(scans / "list.csv")).paths == [str(scans / "sub/c.dcm"), absolute]
+
+
+@pytest.fixture
+def deep(scans: Path) -> Iterator[Path]:
+    """1,500 folders in each other, with a file in the last; pytest could not remove them again."""
+    with contextlib.chdir(scans):
+        for _ in range(1500):
+            Path("d").mkdir()
+            os.chdir("d")
+        Path("deep.png").write_bytes(b"x")
+        yield scans
+        Path("deep.png").unlink()
+        for _ in range(1500):
+            os.chdir("..")
+            Path("d").rmdir()
+
+
+def test_folders_of_any_depth_are_gone_through(deep: Path) -> None:
+    for given in (str(deep), f"{deep}/**/*.png"):
+        assert any(path.endswith("/d/deep.png") for path in list_inputs(given).paths)
+
+
+def test_a_folder_that_cannot_be_listed_stands_in_the_list(scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("sub"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # root may list everything
+    for given in (str(scans), f"{scans}/**/*.png"):
+        assert str(scans / "sub") in list_inputs(given).paths
+
+
+def test_pipes_and_sockets_stand_in_the_list(scans: Path) -> None:
+    os.mkfifo(scans / "pipe.png")
+    assert list_inputs(str(scans / "pipe.png")).paths == [str(scans / "pipe.png")]
+    assert str(scans / "pipe.png") in list_inputs(str(scans)).paths
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
+def test_impossible_names_are_no_file(name: str) -> None:
+    with pytest.raises(DataError, match="no such file or folder"):
+        list_inputs(name)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("**/*.png", ["b.png"]),
+        ("**/c.*", ["sub/c.dcm"]),
+        ("**", ["a.JPG", "b.png", "notes.txt", "x.csv", "sub/IM000001", "sub/c.dcm", "sub/more.txt"]),
+        ("**/sub/**/[ac]*", ["sub/c.dcm"]),
+        ("**/**/*.txt", ["notes.txt", "sub/more.txt"]),
+        ("s?b/**/I*", ["sub/IM000001"]),
+        ("**/.hidden*", [".hidden.png"]),
+    ],
+)
+def test_a_pattern_with_two_stars_goes_into_folders(scans: Path, pattern: str, expected: list[str]) -> None:
+    (scans / "sub" / "again").symlink_to(scans)
+    (scans / "sub" / "here").symlink_to(".")
+    assert sorted(names(scans, list_inputs(f"{scans}/{pattern}").paths)) == sorted(expected)
 
 
 def test_a_link_that_leads_in_circles_ends(scans: Path) -> None:
