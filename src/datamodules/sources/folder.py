@@ -13,6 +13,7 @@ import pandas as pd
 from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.manifest import COLUMNS, LABELS, SPLITS
 from cxrlab.errors import DataError, did_you_mean
+from cxrlab.reading.folders import walk
 from cxrlab.reading.image import SUFFIXES
 
 GET_ANY = "data=synthetic needs no files at all"
@@ -134,7 +135,7 @@ class FolderSource:
         seen = {str(above) for above in Path(os.path.realpath(folder)).parents}
         images: list[Path] = []
         ignored = 0
-        for parent, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        for parent, folders, names in walk(folder, _refuse, followlinks=True):
             real = os.path.realpath(parent)
             if real in seen:
                 folders.clear()
