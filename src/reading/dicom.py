@@ -6,79 +6,64 @@ import contextlib
 import io
 import logging
 import math
-import struct
+import re
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.datadict import keyword_dict, keyword_for_tag, tag_for_keyword
+from pydicom.datadict import dictionary_VR, keyword_dict, keyword_for_tag, tag_for_keyword
 from pydicom.dataset import Dataset
-from pydicom.encaps import get_frame
 from pydicom.filereader import read_dataset
-from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
-from pydicom.pixels.utils import get_expected_length
-from pydicom.uid import (
-    HTJ2K,
-    JPEG2000,
-    UID,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-    RLELossless,
-)
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 from scipy.special import expit
 
 from cxrlab.console import one_line
 from cxrlab.errors import DataError, did_you_mean
+from cxrlab.reading import dicom_header
+from cxrlab.reading.dicom_frames import stored_values
 
 # Nothing else of a file is kept in memory: no name and no date of a patient can get into a message or a table.
 _KEYWORDS = (
-    *("SOPClassUID", "Manufacturer", "ManufacturerModelName", "ViewPosition"),
+    *("Manufacturer", "ManufacturerModelName"),
     *("Rows", "Columns", "SamplesPerPixel", "PlanarConfiguration", "PhotometricInterpretation", "NumberOfFrames"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
     *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence", "PixelPresentation"),
+    *("ShutterShape", "ShutterLeftVerticalEdge", "ShutterRightVerticalEdge", "ShutterUpperHorizontalEdge"),
+    *("ShutterLowerHorizontalEdge", "CenterOfCircularShutter", "RadiusOfCircularShutter"),
+    "VerticesOfThePolygonalShutter",
     *(f"{kind}PaletteColorLookupTableDescriptor" for kind in ("Red", "Green", "Blue")),
     *(f"{kind}PaletteColorLookupTableData" for kind in ("Red", "Green", "Blue")),
     *(f"Segmented{kind}PaletteColorLookupTableData" for kind in ("Red", "Green", "Blue")),
-    *("PixelData", "FloatPixelData", "DoubleFloatPixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+    *("PixelData", "FloatPixelData", "DoubleFloatPixelData"),
+    *dicom_header.KEYWORDS,
 )
 _NEEDED = (
     *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
     *("BitsAllocated", "BitsStored", "PixelRepresentation"),
 )
+_ALLOCATED = (1, 8, 16, 32)
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _MODES = dict.fromkeys(_GREY, "grey") | {"PALETTE COLOR": "palette"}
 _MODES |= dict.fromkeys(("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"), "RGB")
 _LARGEST_INFLATED = 400_000_000
 """Bytes to which a deflated file may grow."""
-_INSTALL = "`pip install 'cxrlab[dicom]'`"
-_EXPORT = "export it uncompressed (Explicit VR Little Endian)"
-_EXTRA = frozenset(
-    {JPEG2000, JPEG2000Lossless, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL, JPEGLSLossless, JPEGLSNearLossless}
-)
-"""What the decoders of that extra are for."""
-_UNSAFE = "gdcm"
-"""Left aside where it is installed: damaged JPEG data make GDCM 3.2 end the whole process."""
 _HEADER = 256  # bytes that tell a DICOM file from others
 _BULKY = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _LONGEST = 1024  # characters of a tag's value in a table
-_JPEG_2000 = b"\xff\x4f\xff\x51"  # start of codestream, then the marker of its size
 _UNDEFINED = 0xFFFFFFFF  # the length of compressed pixels, which end with a mark (PS3.5, 7.1.1)
-_RLE_GAIN = 64
-"""PackBits, DICOM's run-length code, makes at most 128 bytes of 2."""
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,(\d{1,2}|\d{4,})")  # 4,096 may as well be four thousand
+_BLANK = 0.99  # share of the pixels at one end of the scale
+_LARGEST = 1e30  # of any number that is computed with
+_LONGEST_DOUBT = 240  # characters of all doubts about a file
 
 
 class DicomImage(NamedTuple):
@@ -89,6 +74,7 @@ class DicomImage(NamedTuple):
     bits: int
     device: str
     view: str
+    doubts: str
 
 
 def is_dicom(data: bytes) -> bool:
@@ -111,7 +97,9 @@ def read_dicom(path: str | Path, data: bytes, max_pixels: int) -> DicomImage:
     Grey values go through the modality transform (rescale, or its table), then the first VOI table or, where there is
     none, the first window (PS3.3 C.11.1, C.11.2), then to 0..255. Where there is neither, the smallest value becomes 0
     and the largest 255, padding (PixelPaddingValue) left aside; where all are the same, 128. MONOCHROME1 is inverted:
-    bone is always light. Palette and YBR images become RGB; of more than 8 bits the upper 8 in use are kept.
+    bone is always light. Padding and what a shutter hides are black. Palette and YBR images become RGB; of more than 8
+    bits the upper 8 in use are kept. What the header says against a frontal chest film is in ``doubts``, see
+    :func:`cxrlab.reading.dicom_header.doubts_of`; docs/data.md has a table of all attributes.
 
     Args:
         path: Only for messages.
@@ -120,22 +108,31 @@ def read_dicom(path: str | Path, data: bytes, max_pixels: int) -> DicomImage:
 
     Raises:
         DataError: Names the file and the reason: no image in it, several frames, too large, no decoder installed for
-            its compression, a window without width, values without a range (floating point), damaged or cut off.
+            its compression, a window without width, values without a range (floating point), an attribute that cannot
+            be read, pixels that are damaged or cut off.
     """
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # it logs every warning, too; what matters is raised here
+    dataset = _parse(path, data)
+    _check_image(path, dataset)
+    doubts = _convert(path, dataset)
+    _check(path, dataset, max_pixels)
+    meaning = str(dataset.PhotometricInterpretation)
+    stored, bits = stored_values(path, dataset)
     try:
-        dataset = _parse(path, data)
-        _check(path, dataset, max_pixels)
-        stored = _decode(path, dataset)
-        grey = dataset.PhotometricInterpretation in _GREY
-        pixels = _display(path, dataset, stored) if grey else _colours(path, dataset, stored)
-        device = f"{_text(dataset, 'Manufacturer', 64)} {_text(dataset, 'ManufacturerModelName', 64)}".strip()
-        mode = _MODES[dataset.PhotometricInterpretation]
-        return DicomImage(pixels, mode, int(dataset.BitsStored), device, _text(dataset, "ViewPosition", 16))
-    except DataError:
+        if meaning in _GREY:
+            pixels, shown = _display(path, dataset, stored, bits)
+            doubts += shown
+        else:
+            pixels = _colours(path, dataset, stored, bits)
+    except (DataError, MemoryError):
         raise
-    except Exception as error:  # whatever pydicom meets in a damaged file; its words may quote what the file holds
-        raise DataError(f"{path}: a damaged or cut off DICOM file; export it from its archive again") from error
+    except Exception as error:  # what is left of odd headers; words of libraries may quote what the file holds
+        what = "its header and its pixels do not fit together"
+        raise DataError(f"{path}: {what} ({type(error).__name__}); export it from its archive again") from error
+    device = f"{_text(dataset, 'Manufacturer', 64)} {_text(dataset, 'ManufacturerModelName', 64)}".strip()
+    said = dicom_header.BETWEEN.join([*dicom_header.doubts_of(dataset), *doubts])[:_LONGEST_DOUBT]
+    view = _text(dataset, "ViewPosition", 16)
+    return DicomImage(pixels, _MODES[meaning], int(dataset.BitsStored), device, view, said)
 
 
 def read_tags(path: Path, keywords: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -158,12 +155,21 @@ def read_tags(path: Path, keywords: Sequence[str]) -> tuple[dict[str, str], list
             return none, []
         with _no_log():
             dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True)
-            wanted = {keyword: _one_line(dataset.get(keyword)) for keyword in keywords}
+            wanted = {keyword: _one_line(_value(dataset, keyword)) for keyword in keywords}
             tags = sorted(dataset.keys())
     except Exception:  # noqa: BLE001 - whatever a damaged file makes pydicom do; its words may quote what the file holds
         return none, []
     names = [keyword_for_tag(tag) or ("private" if tag.is_private else "unknown") for tag in tags]
     return wanted, [name for name in dict.fromkeys(names) if name not in (*_KEYWORDS, *keywords)]
+
+
+def _value(dataset: Dataset, keyword: str) -> Any:
+    """A value, as it is written where it is no such date, age or number as the standard has."""
+    try:
+        return dataset.get(keyword)
+    except Exception:  # noqa: BLE001 - whatever a misspelt value makes pydicom do
+        written = dataset.get_item(keyword).value
+        return written.decode("latin-1").strip("\0 ") if isinstance(written, bytes) else ""
 
 
 def check_keywords(keywords: Sequence[str]) -> None:
@@ -195,13 +201,68 @@ def _one_line(value: Any) -> str:
 
 def _parse(path: str | Path, data: bytes) -> Dataset:
     file = io.BytesIO(data)
-    file.seek(132 if data[128:132] == b"DICM" else 0)
-    meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
-    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        _check_inflated(path, data[file.tell() :])
-    file.seek(0)
-    tags: list[Any] = [pydicom.tag.Tag(keyword) for keyword in _KEYWORDS]
-    return pydicom.dcmread(file, force=True, specific_tags=tags)
+    tags: list[Any] = [Tag(keyword) for keyword in _KEYWORDS]
+    try:
+        file.seek(132 if data[128:132] == b"DICM" else 0)
+        meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
+        if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+            _check_inflated(path, data[file.tell() :])
+        file.seek(0)
+        return pydicom.dcmread(file, force=True, specific_tags=tags)
+    except (DataError, MemoryError):
+        raise
+    except RecursionError:
+        raise DataError(f"{path}: its header has sequences within sequences without an end; leave it out") from None
+    except zlib.error:
+        raise DataError(f"{path}: its deflated part is damaged or cut off; copy it again") from None
+    except Exception as error:  # pydicom raises anything there; its words may quote what the file holds
+        what = f"a damaged DICOM header: no further than byte {file.tell():,} of {len(data):,} can it be read"
+        raise DataError(f"{path}: {what} ({type(error).__name__}); copy it again, or export it again") from error
+
+
+def _convert(path: str | Path, dataset: Dataset) -> list[str]:
+    """Turns every element into values now, so that one which cannot be read is named.
+
+    Returns:
+        Doubts: those that are not needed to show the picture, and were left aside.
+
+    Raises:
+        DataError: Names the attribute, and what is wrong with it where that can be told.
+    """
+    doubts = []
+    for tag in list(dataset.keys()):
+        keyword = keyword_for_tag(tag)
+        try:
+            dataset[tag]  # pydicom converts it
+            continue
+        except Exception as error:  # whatever a damaged value makes pydicom do
+            text = _written(dataset, tag)
+            if _is_numeric(tag) and all(_DECIMAL_COMMA.fullmatch(part) or _is_number(part) for part in text):
+                dataset.add_new(tag, "DS", [part.replace(",", ".") for part in text])
+                continue
+            del dataset[tag]
+            if keyword in dicom_header.KEYWORDS and keyword != "PhotometricInterpretation":
+                doubts.append(f"{keyword} cannot be read")
+            elif keyword in _KEYWORDS:
+                raise DataError(f"{path}: its {keyword} {_why(tag, text)}; export it again") from error
+    return doubts
+
+
+def _written(dataset: Dataset, tag: BaseTag) -> list[str]:
+    """The values of an element as they are written."""
+    value = dataset.get_item(tag).value
+    return [part.strip(" \0") for part in value.decode("latin-1").split("\\")] if isinstance(value, bytes) else []
+
+
+def _is_numeric(tag: BaseTag) -> bool:
+    return dictionary_VR(tag) == "DS"
+
+
+def _why(tag: BaseTag, text: Sequence[str]) -> str:
+    if dictionary_VR(tag) not in {"DS", "IS"}:
+        return "cannot be read (of another length or kind than the standard has)"
+    comma = " (written with a comma, which may mean a decimal point or thousands)" if "," in "".join(text) else ""
+    return f"is no number{comma}"
 
 
 def _check_inflated(path: str | Path, deflated: bytes) -> None:
@@ -213,42 +274,65 @@ def _check_inflated(path: str | Path, deflated: bytes) -> None:
             raise DataError(f"{path}: grows to more than {_LARGEST_INFLATED:,} bytes when inflated; leave it out")
 
 
-def _check(path: str | Path, dataset: Dataset, max_pixels: int) -> None:
-    """Refuses by the header what cannot be read, before anything is decoded."""
+def _check_image(path: str | Path, dataset: Dataset) -> None:
+    """Refuses a file without an image, or without all of it; to be called before anything is converted."""
     if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
         raise DataError(f"{path}: its values (floating point) have no range that means black and white; leave it out")
-    raw = dataset.get_item("PixelData")  # as it stands in the file, and only until it is asked for otherwise
-    claimed = _UNDEFINED if raw is None else getattr(raw, "length", _UNDEFINED)
-    if not dataset.get("PixelData"):
+    raw: Any = dataset.get_item("PixelData", keep_deferred=True)  # as it stands in the file
+    if raw is None or raw.value == b"":
         raise DataError(f"{path}: a DICOM file without an image ({_kind(dataset)}), or cut off before it; leave it out")
-    if claimed not in (_UNDEFINED, len(dataset.PixelData)):  # pydicom takes what there is
-        there = f"{len(dataset.PixelData):,} of {claimed:,} bytes of pixels"
-        raise DataError(f"{path}: cut off: {there}; copy it again")
-    absent = [keyword for keyword in _NEEDED if dataset.get(keyword) is None]
+    pixels, claimed = raw.value, getattr(raw, "length", _UNDEFINED)
+    if not isinstance(pixels, bytes):
+        raise DataError(f"{path}: its PixelData is none by its kind (VR); export it again")
+    if claimed not in (_UNDEFINED, len(pixels)):  # pydicom takes what there is
+        raise DataError(f"{path}: cut off: {len(pixels):,} of {claimed:,} bytes of pixels; copy it again")
+
+
+def _check(path: str | Path, dataset: Dataset, max_pixels: int) -> None:
+    """Refuses by the header what cannot be read, before anything is decoded."""
+    absent = [keyword for keyword in _NEEDED if dataset.get(keyword) in (None, "")]
     if absent:
         raise DataError(f"{path}: a damaged DICOM file: its header lacks {', '.join(absent)}; export it again")
-    frames = int(dataset.get("NumberOfFrames") or 1)
+    frames = _whole(path, dataset, "NumberOfFrames", 1) or 1
     if frames != 1:
         raise DataError(f"{path}: holds {frames} frames, and which of them is meant is unknown; save one of them")
-    rows, columns = int(dataset.Rows), int(dataset.Columns)
-    if rows * columns > max_pixels:
-        size = f"{columns}x{rows} pixels by its header, over the limit of {max_pixels:,}"
-        raise DataError(f"{path}: {size}; shrink the image")
+    rows, columns, samples = (_whole(path, dataset, each) for each in ("Rows", "Columns", "SamplesPerPixel"))
+    if rows < 1 or columns < 1 or rows * columns > max_pixels:
+        why = f", over the limit of {max_pixels:,}; shrink the image" if rows > 0 < columns else "; export it again"
+        raise DataError(f"{path}: {columns}x{rows} pixels by its header{why}")
     meaning = str(dataset.PhotometricInterpretation)
     if meaning not in _MODES:
         known = ", ".join(_MODES)
         raise DataError(f"{path}: its PhotometricInterpretation is none of {known}; export it as MONOCHROME2 or RGB")
-    if int(dataset.SamplesPerPixel) != (3 if _MODES[meaning] == "RGB" else 1):
-        raise DataError(f"{path}: {dataset.SamplesPerPixel} samples per pixel do not fit {meaning}; export it again")
-    stored, allocated = int(dataset.BitsStored), int(dataset.BitsAllocated)
-    if not 1 <= stored <= allocated <= 32 or int(dataset.get("HighBit", stored - 1)) != stored - 1:
-        layout = f"{stored} bits stored of {allocated}, the highest of them bit {dataset.get('HighBit')}"
+    if samples != (3 if _MODES[meaning] == "RGB" else 1):
+        raise DataError(f"{path}: {samples} samples per pixel do not fit {meaning}; export it again")
+    stored, allocated = _whole(path, dataset, "BitsStored"), _whole(path, dataset, "BitsAllocated")
+    highest = _whole(path, dataset, "HighBit", stored - 1)
+    if not 1 <= stored <= allocated or allocated not in _ALLOCATED or highest != stored - 1:
+        layout = f"{stored} bits stored of {allocated}, the highest of them bit {highest}"
         raise DataError(f"{path}: its values ({layout}) cannot be read; export it again")
+    for keyword in ("PixelRepresentation", "PlanarConfiguration"):
+        if _whole(path, dataset, keyword, 0 if samples == 1 else None) not in (0, 1):
+            raise DataError(f"{path}: its {keyword} is neither 0 nor 1; export it again")
+
+
+def _whole(path: str | Path, dataset: Dataset, keyword: str, absent: int | None = None) -> int:
+    """One whole number."""
+    value = dataset.get(keyword)
+    if value in (None, "") and absent is not None:
+        return absent
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not number.is_integer():
+        raise DataError(f"{path}: its {keyword} is not one whole number; export it again")
+    return int(number)
 
 
 def _kind(dataset: Dataset) -> str:
     """What a file is, by its SOP class; only names of the standard, since a file may hold any text there."""
-    uid = UID(str(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID") or ""))
+    uid = UID(str(_value(dataset, "SOPClassUID") or _value(dataset.file_meta, "MediaStorageSOPClassUID") or ""))
     return f"{uid.name}" if uid and uid.name != uid else "of unknown kind"
 
 
@@ -258,133 +342,104 @@ def _text(dataset: Dataset, keyword: str, longest: int) -> str:
     return text if len(text) <= longest and text.isprintable() else ""
 
 
-def _decode(path: str | Path, dataset: Dataset) -> NDArray[Any]:
-    """Stored values, shape (rows, columns) or (rows, columns, 3); YBR has become RGB."""
-    if "TransferSyntaxUID" not in dataset.file_meta:
-        implicit, little = dataset.original_encoding
-        native = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else native
-    syntax = UID(dataset.file_meta.TransferSyntaxUID)
-    name = syntax.name if syntax.name != syntax else "a private transfer syntax"
-    try:
-        decoder = get_decoder(syntax)
-    except NotImplementedError:
-        raise DataError(f"{path}: stored as {name}, for which there is no decoder; {_EXPORT}") from None
-    if not decoder.is_encapsulated:
-        size = get_expected_length(dataset)
-        if len(dataset.PixelData) < size:
-            raise DataError(f"{path}: cut off: {len(dataset.PixelData):,} of {size:,} bytes of pixels; copy it again")
-        return decoder.as_array(dataset, index=0, raw=False)[0]
-    plugins = [plugin for plugin in decoder.available_plugins if plugin != _UNSAFE]
-    more = f"{_INSTALL}, or {_EXPORT}" if syntax in _EXTRA and "pylibjpeg" not in plugins else _EXPORT
-    if not plugins:
-        raise DataError(f"{path}: compressed as {name}, and no decoder for that is installed; {more}")
-    _check_encoded(path, dataset, syntax)
-    for plugin in plugins:
-        with contextlib.suppress(Exception):  # whatever it is, the next one may do it
-            return decoder.as_array(dataset, index=0, raw=False, decoding_plugin=plugin)[0]
-    tried = ", ".join(plugins)
-    raise DataError(f"{path}: damaged, or {name} of a kind that {tried} cannot decode; copy it again, or {more}")
+def _counting(values: NDArray[Any], bits: int) -> NDArray[Any]:
+    """Values without the bits that do not count, which may hold an overlay; the sign is in the highest that does."""
+    shift = 8 * values.dtype.itemsize - bits
+    return values << shift >> shift
 
 
-def _check_encoded(path: str | Path, dataset: Dataset, syntax: UID) -> None:
-    """Compressed pixels have a size of their own, and it is the one that a decoder allocates memory for."""
-    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
-    rows, columns = int(dataset.Rows), int(dataset.Columns)
-    if syntax == RLELossless:
-        size = rows * columns * int(dataset.SamplesPerPixel) * int(dataset.BitsAllocated) // 8
-        if size > _RLE_GAIN * len(frame):
-            raise DataError(
-                f"{path}: cut off: {len(frame):,} bytes cannot hold {columns}x{rows} pixels; export it again"
-            )
-    elif (inside := _encoded_layout(frame)) is None:
-        raise DataError(f"{path}: damaged: its compressed image has no header; export it again")
-    elif inside[:3] != (rows, columns, int(dataset.SamplesPerPixel)) or not 2 <= inside[3] <= dataset.BitsAllocated:
-        found = f"{inside[1]}x{inside[0]} pixels, {inside[2]} samples of {inside[3]} bits"
-        raise DataError(f"{path}: damaged: its compressed image ({found}) does not fit its header; export it again")
-
-
-def _encoded_layout(frame: bytes) -> tuple[int, int, int, int] | None:
-    """Rows, columns, samples per pixel and their bits, of a JPEG, JPEG-LS or JPEG 2000 image.
-
-    ITU-T T.81 B.2.2, T.87 C.2.2 and T.800 A.5.1 say where they stand.
-    """
-    start = frame.find(_JPEG_2000) if frame[4:8] == b"jP  " else 0  # wrapped as a JP2 file, or bare
-    if frame[start : start + 4] == _JPEG_2000 and len(frame) > start + 42:
-        right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
-        samples, bits = struct.unpack_from(">HB", frame, start + 40)
-        return bottom - top, right - left, samples, (bits & 127) + 1
-    position = 2
-    while position + 10 <= len(frame) and frame[position] == 0xFF:
-        marker, length = struct.unpack_from(">xBH", frame, position)
-        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}):
-            bits, height, width, samples = struct.unpack_from(">BHHB", frame, position + 4)
-            return height, width, samples, bits
-        position += 1 if marker == 0xFF else 2 + length
-    return None
-
-
-def _colours(path: str | Path, dataset: Dataset, stored: NDArray[Any]) -> NDArray[np.uint8]:
-    bits = int(dataset.BitsStored)
+def _colours(path: str | Path, dataset: Dataset, stored: NDArray[Any], count: int) -> NDArray[np.uint8]:
+    stored, bits = _counting(stored, count), int(dataset.BitsStored)
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
-        entries, _, depth = dataset.RedPaletteColorLookupTableDescriptor
+        entries, first, depth = dataset.RedPaletteColorLookupTableDescriptor
         if depth == 8 and not 0 < entries <= 256:  # pydicom 3.0 would compute the index in 8 bits
             raise DataError(f"{path}: a palette of {entries} colours of 8 bits cannot be read; export it as RGB")
+        whole = np.arange(first, first + (entries or 2**16)).astype(stored.dtype)
+        bits = max(8, int(apply_color_lut(whole, dataset).max()).bit_length())  # some say 16, and mean 8
         stored = apply_color_lut(stored, dataset)[..., :3]
-        bits = max(8, int(stored.max()).bit_length())
     if bits < 8:
         raise DataError(f"{path}: colours of {bits} bits cannot be read; export it with 8")
     return np.ascontiguousarray((stored >> (bits - 8)).astype(np.uint8))
 
 
-def _display(path: str | Path, dataset: Dataset, stored: NDArray[Any]) -> NDArray[np.uint8]:
-    """Grey values as they are shown.
+def _display(
+    path: str | Path, dataset: Dataset, stored: NDArray[Any], bits: int
+) -> tuple[NDArray[np.uint8], list[str]]:
+    """Grey values as they are shown, and doubts about them.
 
     Worked out once for each value that occurs, of which there are at most 65,536 in files of 16 bits.
     """
-    values, index, present = _distinct(stored)
-    modality = _modality(dataset, values)
+    raw, index, counts = _distinct(stored)
+    values = _counting(raw, bits)
+    modality = _modality(path, dataset, values)
+    padding, doubts = _padding(path, dataset, raw, values), []
+    if padding[counts > 0].all():
+        padding[:] = False
+        doubts = ["PixelPaddingValue (all of the picture, so left aside)"]
+    how = "range of values"
     if dataset.get("VOILUTSequence"):
-        table, bits = _table(dataset, dataset.VOILUTSequence[0])
-        shown = _look_up(table, dataset.VOILUTSequence[0], modality) / (2**bits - 1)
+        table, depth = _table(path, dataset, "VOILUTSequence")
+        shown, how = _look_up(table, dataset.VOILUTSequence[0], modality) / (2**depth - 1), "VOILUTSequence"
     elif (window := _window(path, dataset)) is not None:
-        shown = _through_window(modality, *window)
+        shown, how = _through_window(modality, *window), f"window (centre {window[0]:g}, width {window[1]:g})"
     else:
-        shown = _whole_range(modality[present], _padding(dataset, values)[present], modality)
+        shown = _whole_range(modality[(counts > 0) & ~padding], modality)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         shown = 1 - shown
     # A hair above the half, so that rounding errors never decide a tie, and an inverted twin is equal to the bit.
-    grey = np.floor(shown.clip(0, 1) * 255 + 0.5 + 1e-9).astype(np.uint8)[index]
-    return np.stack([grey] * 3, -1)
+    grey = np.floor(shown.clip(0, 1) * 255 + 0.5 + 1e-9).astype(np.uint8)
+    doubts += _blank(dataset, grey, np.where(padding, 0, counts), how)
+    grey[padding] = 0
+    pixels = grey[index]
+    _shut(path, dataset, pixels)
+    return np.stack([pixels] * 3, -1), doubts
 
 
-def _distinct(stored: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
-    """Values, for each pixel the position of its value, and which of the values occur."""
+def _blank(dataset: Dataset, grey: NDArray[np.uint8], counts: NDArray[np.int64], how: str) -> Iterator[str]:
+    """Says so where different values are shown as one."""
+    if np.count_nonzero(counts) < 2:
+        return
+    if dataset.get("RescaleSlope") == 0 and not dataset.get("ModalityLUTSequence"):
+        yield "RescaleSlope 0 (makes all values one: blank)"
+    for level, name in ((0, "black"), (255, "white")):
+        share = counts[grey == level].sum() / counts.sum()
+        if share >= _BLANK:
+            yield f"{how} shows {100 * share:.0f} % of the pixels {name} (blank)"
+
+
+def _distinct(stored: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
+    """Values, for each pixel the position of its value, and how many pixels have each."""
     if stored.dtype.itemsize > 2:
-        values, index = np.unique(stored, return_inverse=True)
-        return values, index.reshape(stored.shape), np.ones(len(values), bool)
+        values, index, counts = np.unique(stored, return_inverse=True, return_counts=True)
+        return values, index.reshape(stored.shape), counts
     index = stored.view(f"u{stored.dtype.itemsize}")
     values = np.arange(2 ** (8 * stored.dtype.itemsize), dtype=index.dtype).view(stored.dtype)
-    return values, index, np.bincount(index.ravel(), minlength=len(values)) > 0
+    return values, index, np.bincount(index.ravel(), minlength=len(values))
 
 
-def _modality(dataset: Dataset, values: NDArray[Any]) -> NDArray[np.float64]:
+def _modality(path: str | Path, dataset: Dataset, values: NDArray[Any]) -> NDArray[np.float64]:
     """Stored values in the unit of the modality (PS3.3 C.11.1)."""
     if dataset.get("ModalityLUTSequence"):
-        item = dataset.ModalityLUTSequence[0]
-        return _look_up(_table(dataset, item)[0], item, values.astype(np.float64))
-    slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
-    return values * float(1 if slope is None else slope) + float(intercept or 0)
+        table, _ = _table(path, dataset, "ModalityLUTSequence")
+        return _look_up(table, dataset.ModalityLUTSequence[0], values.astype(np.float64))
+    slope, intercept = _first(path, dataset, "RescaleSlope"), _first(path, dataset, "RescaleIntercept")
+    return values * (1.0 if slope is None else slope) + (intercept or 0.0)
 
 
-def _table(dataset: Dataset, item: Dataset) -> tuple[NDArray[Any], int]:
+def _table(path: str | Path, dataset: Dataset, keyword: str) -> tuple[NDArray[Any], int]:
     """The entries of a modality or VOI table, and how many bits they have."""
-    data, bits = item.LUTData, int(item.LUTDescriptor[2])
-    if isinstance(data, bytes):
-        order = "<" if dataset.original_encoding[1] else ">"
-        entries = int(item.LUTDescriptor[0]) or 2**16
-        data = np.frombuffer(data, np.uint8 if bits == 8 and len(data) <= entries + 1 else f"{order}u2")
-    return np.atleast_1d(np.asarray(data)), bits
+    try:
+        item = dataset[keyword].value[0]
+        data, (entries, _, bits) = item.LUTData, (int(each) for each in item.LUTDescriptor)
+        if isinstance(data, bytes):
+            order = "<" if dataset.original_encoding[1] else ">"
+            data = np.frombuffer(data, np.uint8 if bits == 8 and len(data) <= (entries or 2**16) + 1 else f"{order}u2")
+        table = np.atleast_1d(np.asarray(data))
+        if not 1 <= bits <= 16 or not len(table):
+            raise ValueError("no table")
+    except Exception as error:  # whatever a damaged table makes pydicom do
+        raise DataError(f"{path}: its {keyword} holds no table of values; export it again") from error
+    return table, bits
 
 
 def _look_up(table: NDArray[Any], item: Dataset, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -396,23 +451,32 @@ def _look_up(table: NDArray[Any], item: Dataset, values: NDArray[np.float64]) ->
 
 def _window(path: str | Path, dataset: Dataset) -> tuple[float, float, str] | None:
     """Centre, width and function of the first window, if there is one."""
-    centre, width = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
+    centre, width = _first(path, dataset, "WindowCenter"), _first(path, dataset, "WindowWidth")
     if centre is None or width is None:
         return None
     function = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
     if function not in {"LINEAR", "LINEAR_EXACT", "SIGMOID"}:
         raise DataError(f"{path}: its VOILUTFunction is none of LINEAR, LINEAR_EXACT, SIGMOID; export it again")
     least = 1 if function == "LINEAR" else np.finfo(float).tiny
-    if not (math.isfinite(centre) and math.isfinite(width) and width >= least):
+    if not width >= least:
         raise DataError(f"{path}: its window (centre {centre:g}, width {width:g}) shows nothing; export it again")
     return centre, width, function
 
 
-def _first(value: Any) -> float | None:
+def _first(path: str | Path, dataset: Dataset, keyword: str) -> float | None:
     """The first of one or several numbers, or ``None``."""
+    value = dataset.get(keyword)
     if isinstance(value, (list, pydicom.multival.MultiValue)):
         value = value[0] if len(value) else None
-    return None if value is None or value == "" else float(value)
+    if value is None or value == "":
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not abs(number) < _LARGEST:
+        raise DataError(f"{path}: its {keyword} is no number, or too large; export it again")
+    return number
 
 
 def _through_window(values: NDArray[np.float64], centre: float, width: float, function: str) -> NDArray[np.float64]:
@@ -426,20 +490,53 @@ def _through_window(values: NDArray[np.float64], centre: float, width: float, fu
     return ((values - centre) / width + 0.5).clip(0, 1)
 
 
-def _whole_range(
-    seen: NDArray[np.float64], padding: NDArray[np.bool_], values: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Values in [0, 1] between the smallest and the largest that are seen, padding left aside unless it is all."""
-    counted = seen if padding.all() else seen[~padding]
+def _whole_range(counted: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values in [0, 1] between the smallest and the largest that count."""
     low, high = counted.min(), counted.max()
     return ((values - low) / (high - low)).clip(0, 1) if high > low else np.full_like(values, 0.5)
 
 
-def _padding(dataset: Dataset, values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which stored values only fill the rectangle around the picture (PS3.3 C.7.5.1.1.2)."""
-    one = _first(dataset.get("PixelPaddingValue"))
+def _padding(path: str | Path, dataset: Dataset, raw: NDArray[Any], values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which values only fill the rectangle around the picture (PS3.3 C.7.5.1.1.2).
+
+    They are written in 16 bits, with or without a sign whatever the pixels have, and may need bits that do not count.
+    """
+    one = _first(path, dataset, "PixelPaddingValue")
     if one is None:
         return np.zeros(len(values), bool)
-    other = _first(dataset.get("PixelPaddingRangeLimit"))
-    low, high = sorted((one, one if other is None else other))
-    return np.asarray((values >= low) & (values <= high))
+    other = _first(path, dataset, "PixelPaddingRangeLimit")
+    wrong = (lambda each: each >= 2**15) if raw.dtype.kind == "i" else (lambda each: each < 0)
+    turn = -(2**16) if raw.dtype.kind == "i" else 2**16
+    ends = [each + turn * wrong(each) for each in (one, one if other is None else other)]
+    counted = values if min(ends) >= values.min() and max(ends) <= values.max() else raw
+    return np.asarray((counted >= min(ends)) & (counted <= max(ends)))
+
+
+def _shut(path: str | Path, dataset: Dataset, pixels: NDArray[np.uint8]) -> None:
+    """Blackens what a shutter hides (PS3.3 C.7.6.11): all outside of a rectangle, circle and polygon. In place."""
+    shapes = dataset.get("ShutterShape") or ()
+    for shape in [shapes] if isinstance(shapes, str) else shapes:
+        kept = np.zeros(pixels.shape, np.uint8)
+        if shape == "RECTANGULAR":
+            left, right = (_edge(path, dataset, f"Shutter{side}VerticalEdge", 1)[0] for side in ("Left", "Right"))
+            upper, lower = (_edge(path, dataset, f"Shutter{side}HorizontalEdge", 1)[0] for side in ("Upper", "Lower"))
+            kept[max(upper - 1, 0) : max(lower, 0), max(left - 1, 0) : max(right, 0)] = 1
+        elif shape == "CIRCULAR":
+            row, column = _edge(path, dataset, "CenterOfCircularShutter", 2)
+            (radius,) = _edge(path, dataset, "RadiusOfCircularShutter", 1)
+            cv2.circle(kept, (column - 1, row - 1), max(radius, 0), 1, cv2.FILLED)
+        elif shape == "POLYGONAL":
+            corners = np.reshape(_edge(path, dataset, "VerticesOfThePolygonalShutter", 0), (-1, 2))
+            cv2.fillPoly(kept, [np.int32(corners[:, ::-1] - 1)], 1)
+        else:  # BITMAP needs an overlay, and overlays are not drawn
+            continue
+        pixels *= kept
+
+
+def _edge(path: str | Path, dataset: Dataset, keyword: str, count: int) -> list[int]:
+    """Rows and columns of a shutter, counted from 1; so many, or any even number where ``count`` is 0."""
+    value = dataset.get(keyword)
+    found = [value] if isinstance(value, int) else list(value or ())
+    if not found or len(found) != (count or len(found) // 2 * 2) or max(map(abs, found)) > 2**15:
+        raise DataError(f"{path}: its {keyword} is no place in the picture; export it again")
+    return [int(each) for each in found]

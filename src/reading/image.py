@@ -39,6 +39,7 @@ class ImageFacts(NamedTuple):
         jpeg_quality: 1 to 100: the setting of libjpeg whose quantisation table is nearest; 0 where there is none.
         device: Maker and model, DICOM only; empty where unknown.
         view: DICOM's ViewPosition; empty where unknown.
+        doubts: What a DICOM header says against a frontal chest film, see :mod:`cxrlab.reading.dicom_header`.
         guessed: Whether ``bits`` of a file that stores 16 were told by its largest value.
     """
 
@@ -51,6 +52,7 @@ class ImageFacts(NamedTuple):
     jpeg_quality: int = 0
     device: str = ""
     view: str = ""
+    doubts: str = ""
     guessed: bool = False
 
 

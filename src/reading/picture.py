@@ -102,7 +102,7 @@ def decode(name: str | Path, data: bytes, max_pixels: int) -> tuple[NDArray[np.u
             return _read_picture(name, data, max_pixels)
         image = read_dicom(name, data, max_pixels)
         height, width = image.pixels.shape[:2]
-        facts = ImageFacts("DICOM", width, height, image.mode, image.bits, len(data), 0, image.device, image.view)
+        facts = ImageFacts("DICOM", width, height, image.mode, image.bits, len(data), 0, *image[-3:])
         return image.pixels, facts
 
 
