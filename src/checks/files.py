@@ -29,12 +29,13 @@ from cxrlab.checks.base import Case, Finding, Picture, Section, Table, Verdict
 from cxrlab.checks.counting import LABELS, MOST, file_name, listed, p_value, part, plural, splits, tally
 from cxrlab.datamodules.cache.shelf import Shelf, key_of, version_of
 from cxrlab.datamodules.manifest import people
+from cxrlab.datamodules.pixels import BLANK
 from cxrlab.errors import DataError
 from cxrlab.evaluation import burned_in
 from cxrlab.evaluation.association import holm
 from cxrlab.evaluation.burned_in import text_boxes
 from cxrlab.evaluation.film_figures import contact_sheet
-from cxrlab.reading.image import read_image
+from cxrlab.reading.image import BETWEEN, read_image
 
 READ = 400
 """Images of each class that are read again, at most, to look for letters and colours."""
@@ -45,7 +46,6 @@ _ONLY = (0.9, 0.1)  # one class nearly always, the other nearly never: FAIL
 _FEWEST = 5  # patients with a value, below which it is not tested
 _SMALL = 224  # pixels of the shorter side: the paper's network enlarges anything smaller
 _LONG = 2.0  # longer side to shorter side
-_BLANK = 16  # grey levels between the 5th and the 95th percentile
 _COLOURED = (24, 0.01)  # grey levels between the channels of a coloured pixel; share of such pixels
 _COLOUR_SIDE, _CROP = 256, 360  # pixels of the longer side at which colours and letters are kept
 _SHOWN_SUSPECTS = 24
@@ -61,7 +61,7 @@ _ABOUT_VALUES = (
 )
 _ABOUT_ODD = (
     f"Odd images: the shorter side under {_SMALL} pixels; one side more than {_LONG:g} times the other; nearly blank "
-    f"(nine in ten pixels within {_BLANK} grey levels); coloured (more than {100 * _COLOURED[1]:.0f} % of the pixels "
+    f"(nine in ten pixels within {BLANK} grey levels); coloured (more than {100 * _COLOURED[1]:.0f} % of the pixels "
     "of an image that was read again)."
 )
 
@@ -125,8 +125,9 @@ def check(case: Case) -> Section:
     values = _compared(case)
     odd = _odd(case, looks)
     suspects = sorted(row for row, look in looks.items() if len(look.boxes))
-    findings = [_unreadable(case), *_kinds(case, values), _odd_images(case, odd), _letters(case, looks, suspects)]
-    tables = [_overview(case)]
+    findings = [_unreadable(case), *_headers(case), *_kinds(case, values), _odd_images(case, odd)]
+    findings.append(_letters(case, looks, suspects))
+    tables = [_overview(case), *_header_tables(case)]
     if case.problems:
         tables.append(_problem_table(case))
     if odd:
@@ -161,6 +162,31 @@ def _problem_table(case: Case) -> Table:
 
 
 _WHY = ("file", "why")
+
+
+# What DICOM headers say ---------------------------------------------------------------------------------------------
+
+
+def _headers(case: Case) -> Iterator[Finding]:
+    """Whether the header of a DICOM file speaks against a frontal chest film; nothing where there is no such file."""
+    facts, labels = case.measured.facts, case.manifest["label"]
+    count, name = int((facts["format"] == "DICOM").sum()), "headers of DICOM files"
+    doubted = (facts["doubts"] != "").to_numpy()
+    if not doubted.any():
+        if count:
+            yield Finding(name, Verdict.PASS, f"none of {plural(count, 'header')} speaks against a frontal chest film")
+        return
+    kinds = tally(doubt for said in facts["doubts"][doubted] for doubt in said.split(BETWEEN))
+    per_class = ", ".join(f"{int((labels[doubted] == label).sum())} {each}" for label, each in LABELS.items())
+    evidence = f"{part(int(doubted.sum()), count)} files ({per_class}) have a header that speaks against them: {kinds}"
+    yield Finding(name, Verdict.WARN, evidence, float(doubted.mean()))
+
+
+def _header_tables(case: Case) -> Iterator[Table]:
+    doubted = np.flatnonzero(case.measured.facts["doubts"] != "")
+    if len(doubted):
+        rows = [(_name(case, row), case.measured.facts["doubts"].iloc[row]) for row in doubted[:MOST]]
+        yield Table(_first(f"{plural(len(doubted), 'DICOM file')} with doubts", rows, len(doubted)), _WHY, rows)
 
 
 # What only one class has --------------------------------------------------------------------------------------------
@@ -342,7 +368,7 @@ def _odd(case: Case, looks: dict[int, _Look]) -> dict[int, str]:
     kinds = {
         "small": np.flatnonzero(shorter < _SMALL).tolist(),
         "long": np.flatnonzero(longer > _LONG * shorter).tolist(),
-        "nearly blank": np.flatnonzero(np.array(spread) < _BLANK).tolist(),
+        "nearly blank": np.flatnonzero(np.array(spread) < BLANK).tolist(),
         "coloured": [row for row, look in looks.items() if look.colour > _COLOURED[1]],
     }
     reasons: dict[int, list[str]] = {}

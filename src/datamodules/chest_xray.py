@@ -29,8 +29,10 @@ from cxrlab.datamodules.preprocessing import Preprocessing
 from cxrlab.datamodules.selection import Selection
 from cxrlab.datamodules.sources import Source
 from cxrlab.errors import DataError, check_choice, check_range
+from cxrlab.reading.image import BETWEEN
 
 _SHOWN_SKIPPED = 20
+_NAMED = 3
 _LUNGS_ONLY = Alteration.parse("lungs_only")
 
 Segment = Callable[[np.ndarray[Any, np.dtype[np.uint8]]], np.ndarray[Any, np.dtype[np.bool_]]]
@@ -206,6 +208,7 @@ class ChestXRayDataModule(pl.LightningDataModule):
         self._images = self._changed(pixels.images.take(arranged.rows))
         inflating = self.partition.warnings(arranged.own, arranged.manifest, arranged.leaks, self.source.name)
         self.warnings = [*self._changes(), *inflating, *self.source.notes, *notes, *_skipped(pixels.problems)]
+        self.warnings += _doubted(arranged.manifest, [pixels.doubts.get(int(row), "") for row in arranged.rows])
         self.manifest = arranged.manifest
         if self.permute_labels is not None:
             self.manifest = mf.deal_labels(self.manifest, self.permute_labels)
@@ -370,6 +373,22 @@ class ChestXRayDataModule(pl.LightningDataModule):
                     f"data.on_device: {self._images.size / 2**30:.1f} GB of pixels do not fit on {device}; leave it out"
                 ) from None
         return self._resident
+
+
+def _doubted(manifest: pd.DataFrame, doubts: Sequence[str]) -> list[str]:
+    """Films whose header speaks against them, or that are blank: each reason with how many of each label, and a few."""
+    named: dict[str, list[int]] = {}
+    for row, found in enumerate(doubts):
+        for doubt in found.split(BETWEEN) if found else ():
+            named.setdefault(doubt, []).append(row)
+    lines = []
+    for doubt, rows in sorted(named.items(), key=lambda each: -len(each[1])):
+        labels = manifest["label"].iloc[rows]
+        counts = ", ".join(f"{(labels == label).sum()} {name}" for name, label in mf.LABELS.items())
+        names = [Path(path).name for path in manifest["path"].iloc[rows[:_NAMED]]] + ["…"] * (len(rows) > _NAMED)
+        lines.append(f"{len(rows)} of {len(manifest)} films ({counts}): {doubt}; look at {', '.join(names)}")
+    more = len(lines) - _SHOWN_SKIPPED
+    return [*lines[:_SHOWN_SKIPPED], *([f"{more} more doubts about films; an audit lists all"] if more > 0 else [])]
 
 
 def _skipped(problems: dict[int, str]) -> list[str]:

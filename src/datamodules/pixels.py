@@ -13,9 +13,12 @@ from cxrlab.datamodules.image_rows import ImageRows
 from cxrlab.datamodules.parallel import for_each
 from cxrlab.datamodules.preprocessing import Preprocessing
 from cxrlab.errors import DataError
-from cxrlab.reading.image import read_image
+from cxrlab.reading.image import BETWEEN, ReadImage, read_image
 
+BLANK = 16
+"""Grey levels between the 5th and the 95th percentile, below which an image is nearly blank."""
 _LISTED = 20  # an error lists this many bad files and counts the rest
+_GRID = 64  # rows and columns, or somewhat more, by which blankness is told
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Pixels:
         hashes: What each image looks like, shape (rows, 32), uint8, zero for unreadable images; see
             :func:`cxrlab.datamodules.films.perceptual_hash`.
         notes: What else went wrong, such as a cache that could not be written.
+        doubts: ``{row: what speaks against training on it}``, see :func:`doubts_of`.
     """
 
     images: ImageRows
@@ -36,6 +40,7 @@ class Pixels:
     problems: dict[int, str]
     hashes: NDArray[np.uint8]
     notes: list[str] = field(default_factory=list)
+    doubts: dict[int, str] = field(default_factory=dict)
 
 
 def read_all(paths: Sequence[str], preprocessing: Preprocessing) -> Pixels:
@@ -44,18 +49,29 @@ def read_all(paths: Sequence[str], preprocessing: Preprocessing) -> Pixels:
     hashes = np.zeros((len(paths), HASH_BYTES), np.uint8)
     sha256 = [""] * len(paths)
     problems: dict[int, str] = {}
+    doubts: dict[int, str] = {}
 
     def read_one(row: int) -> None:
         try:
-            pixels, sha256[row], _ = read_image(paths[row])
+            image = read_image(paths[row])
         except DataError as error:
             problems[row] = str(error)
         else:
-            images[row] = preprocessing.apply(pixels)
-            hashes[row] = perceptual_hash(pixels)
+            sha256[row] = image.sha256
+            images[row] = preprocessing.apply(image.pixels)
+            hashes[row] = perceptual_hash(image.pixels)
+            if found := doubts_of(image):
+                doubts[row] = found
 
     for_each(read_one, range(len(paths)), "reading images")
-    return Pixels(ImageRows.of(images), sha256, dict(sorted(problems.items())), hashes)
+    return Pixels(ImageRows.of(images), sha256, dict(sorted(problems.items())), hashes, doubts=doubts)
+
+
+def doubts_of(image: ReadImage) -> str:
+    """What speaks against training on an image: what a DICOM header says, and whether it is nearly blank."""
+    step = max(1, min(image.pixels.shape[:2]) // _GRID)
+    blank = np.ptp(np.percentile(image.pixels[::step, ::step], (5, 95))) < BLANK
+    return BETWEEN.join([*filter(None, [image.facts.doubts]), *(["nearly blank"] if blank else [])])
 
 
 def describe_problems(problems: dict[int, str], total: int) -> str:

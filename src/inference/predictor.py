@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,10 +27,18 @@ from cxrlab.evaluation.decision import Decided
 from cxrlab.evaluation.statistics import Floats
 from cxrlab.inference.prediction import COLUMNS, NOT_JUDGED, UNREADABLE, Prediction
 from cxrlab.inference.scorer import Scorer
-from cxrlab.models.gate import REFUSE, Gate, Judgement
+from cxrlab.models.gate import REFUSE, WARN, Gate, Judgement
 from cxrlab.models.saliency import Saliency
 from cxrlab.models.segmenter import Segmenter
-from cxrlab.reading.image import MAX_PIXELS, ImageFacts, ReadImage, UnreadableError, read_image, read_image_bytes
+from cxrlab.reading.image import (
+    MAX_PIXELS,
+    NO_RADIOGRAPH,
+    ImageFacts,
+    ReadImage,
+    UnreadableError,
+    read_image,
+    read_image_bytes,
+)
 from cxrlab.reading.worker import POOL
 from cxrlab.runs.checkpoint import read_decided
 
@@ -224,7 +232,7 @@ class Predictor:
             image = read()
         except UnreadableError as error:
             return _Seen(name, error.sha256, Judgement(REFUSE, UNREADABLE, _without_name(error, name)), None)
-        judgement = self.judge(image.pixels)
+        judgement = _with_doubts(self.judge(image.pixels), image.facts.doubts)
         prepared = self.prepare(image.pixels)
         kept = (image.pixels, image.facts) if keep else (None, None)
         return _Seen(name, image.sha256, judgement, prepared, *kept)
@@ -337,6 +345,17 @@ def _inside(found: Any, *keys: str) -> Any:
     for key in keys:
         found = found.get(key) if isinstance(found, dict) else None
     return found
+
+
+def _with_doubts(judgement: Judgement, doubts: str) -> Judgement:
+    """What the gate says, with what the header says: that it is no radiograph refuses it, unless the gate is off."""
+    if not doubts:
+        return judgement
+    reason = "; ".join(filter(None, [f"its header says: {doubts}", judgement.reason]))
+    verdict, kind = judgement.verdict, judgement.kind
+    if verdict not in (NOT_JUDGED, REFUSE):
+        verdict, kind = (REFUSE, "no_radiograph") if NO_RADIOGRAPH in doubts else (WARN, kind)
+    return replace(judgement, verdict=verdict, kind=kind, reason=reason)
 
 
 def _without_name(error: DataError, name: str) -> str:

@@ -17,11 +17,11 @@ import cv2
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.datadict import dictionary_VR, keyword_dict, keyword_for_tag, tag_for_keyword
+from pydicom.datadict import keyword_dict, keyword_for_tag, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.pixels.processing import apply_color_lut
-from pydicom.tag import BaseTag, Tag
+from pydicom.tag import Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 from scipy.special import expit
 
@@ -29,10 +29,10 @@ from cxrlab.console import one_line
 from cxrlab.errors import DataError, did_you_mean
 from cxrlab.reading import dicom_header
 from cxrlab.reading.dicom_frames import stored_values
+from cxrlab.reading.image import BETWEEN
 
 # Nothing else of a file is kept in memory: no name and no date of a patient can get into a message or a table.
-_KEYWORDS = (
-    *("Manufacturer", "ManufacturerModelName"),
+_PICTURE = (
     *("Rows", "Columns", "SamplesPerPixel", "PlanarConfiguration", "PhotometricInterpretation", "NumberOfFrames"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
@@ -44,8 +44,8 @@ _KEYWORDS = (
     *(f"{kind}PaletteColorLookupTableData" for kind in ("Red", "Green", "Blue")),
     *(f"Segmented{kind}PaletteColorLookupTableData" for kind in ("Red", "Green", "Blue")),
     *("PixelData", "FloatPixelData", "DoubleFloatPixelData"),
-    *dicom_header.KEYWORDS,
 )
+_KEYWORDS = (*_PICTURE, *dicom_header.KEYWORDS, "Manufacturer", "ManufacturerModelName")
 _NEEDED = (
     *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
     *("BitsAllocated", "BitsStored", "PixelRepresentation"),
@@ -130,7 +130,7 @@ def read_dicom(path: str | Path, data: bytes, max_pixels: int) -> DicomImage:
         what = "its header and its pixels do not fit together"
         raise DataError(f"{path}: {what} ({type(error).__name__}); export it from its archive again") from error
     device = f"{_text(dataset, 'Manufacturer', 64)} {_text(dataset, 'ManufacturerModelName', 64)}".strip()
-    said = dicom_header.BETWEEN.join([*dicom_header.doubts_of(dataset), *doubts])[:_LONGEST_DOUBT]
+    said = BETWEEN.join([*dicom_header.doubts_of(dataset), *doubts])[:_LONGEST_DOUBT]
     view = _text(dataset, "ViewPosition", 16)
     return DicomImage(pixels, _MODES[meaning], int(dataset.BitsStored), device, view, said)
 
@@ -234,35 +234,13 @@ def _convert(path: str | Path, dataset: Dataset) -> list[str]:
         keyword = keyword_for_tag(tag)
         try:
             dataset[tag]  # pydicom converts it
-            continue
-        except Exception as error:  # whatever a damaged value makes pydicom do
-            text = _written(dataset, tag)
-            if _is_numeric(tag) and all(_DECIMAL_COMMA.fullmatch(part) or _is_number(part) for part in text):
-                dataset.add_new(tag, "DS", [part.replace(",", ".") for part in text])
-                continue
+        except Exception as error:  # whatever a damaged value makes pydicom do; its words may quote what the file holds
             del dataset[tag]
-            if keyword in dicom_header.KEYWORDS and keyword != "PhotometricInterpretation":
-                doubts.append(f"{keyword} cannot be read")
-            elif keyword in _KEYWORDS:
-                raise DataError(f"{path}: its {keyword} {_why(tag, text)}; export it again") from error
+            if keyword in _PICTURE:
+                what = f"its {keyword} cannot be read: of another kind or length than the standard has"
+                raise DataError(f"{path}: {what}; export it again") from error
+            doubts.append(f"{keyword} cannot be read")
     return doubts
-
-
-def _written(dataset: Dataset, tag: BaseTag) -> list[str]:
-    """The values of an element as they are written."""
-    value = dataset.get_item(tag).value
-    return [part.strip(" \0") for part in value.decode("latin-1").split("\\")] if isinstance(value, bytes) else []
-
-
-def _is_numeric(tag: BaseTag) -> bool:
-    return dictionary_VR(tag) == "DS"
-
-
-def _why(tag: BaseTag, text: Sequence[str]) -> str:
-    if dictionary_VR(tag) not in {"DS", "IS"}:
-        return "cannot be read (of another length or kind than the standard has)"
-    comma = " (written with a comma, which may mean a decimal point or thousands)" if "," in "".join(text) else ""
-    return f"is no number{comma}"
 
 
 def _check_inflated(path: str | Path, deflated: bytes) -> None:
@@ -470,12 +448,14 @@ def _first(path: str | Path, dataset: Dataset, keyword: str) -> float | None:
         value = value[0] if len(value) else None
     if value is None or value == "":
         return None
+    text = str(value).partition("\\")[0].strip()  # of pydicom where it is no number
     try:
-        number = float(value)
-    except (TypeError, ValueError):
+        number = float(text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) else text)
+    except ValueError:
         number = math.nan
     if not abs(number) < _LARGEST:
-        raise DataError(f"{path}: its {keyword} is no number, or too large; export it again")
+        comma = " (it is written with a comma, which may stand for a point or for thousands)" if "," in text else ""
+        raise DataError(f"{path}: its {keyword} is no number that can be used{comma}; export it again")
     return number
 
 
@@ -505,9 +485,11 @@ def _padding(path: str | Path, dataset: Dataset, raw: NDArray[Any], values: NDAr
     if one is None:
         return np.zeros(len(values), bool)
     other = _first(path, dataset, "PixelPaddingRangeLimit")
-    wrong = (lambda each: each >= 2**15) if raw.dtype.kind == "i" else (lambda each: each < 0)
-    turn = -(2**16) if raw.dtype.kind == "i" else 2**16
-    ends = [each + turn * wrong(each) for each in (one, one if other is None else other)]
+    ends = [one, one if other is None else other]
+    if raw.dtype.kind == "i":
+        ends = [end - 2**16 if end >= 2**15 else end for end in ends]
+    else:
+        ends = [end + 2**16 if end < 0 else end for end in ends]
     counted = values if min(ends) >= values.min() and max(ends) <= values.max() else raw
     return np.asarray((counted >= min(ends)) & (counted <= max(ends)))
 
@@ -526,8 +508,8 @@ def _shut(path: str | Path, dataset: Dataset, pixels: NDArray[np.uint8]) -> None
             (radius,) = _edge(path, dataset, "RadiusOfCircularShutter", 1)
             cv2.circle(kept, (column - 1, row - 1), max(radius, 0), 1, cv2.FILLED)
         elif shape == "POLYGONAL":
-            corners = np.reshape(_edge(path, dataset, "VerticesOfThePolygonalShutter", 0), (-1, 2))
-            cv2.fillPoly(kept, [np.int32(corners[:, ::-1] - 1)], 1)
+            corners = np.array(_edge(path, dataset, "VerticesOfThePolygonalShutter", 0), np.int32).reshape(-1, 2)
+            cv2.fillPoly(kept, [corners[:, ::-1] - 1], 1)
         else:  # BITMAP needs an overlay, and overlays are not drawn
             continue
         pixels *= kept

@@ -127,7 +127,8 @@ def stored_values(path: str | Path, dataset: Dataset) -> tuple[NDArray[Any], int
     if syntax in _NATIVE:
         _check_native(path, dataset)
         # The bits that do not count are kept: padding may lie outside of the others.
-        values = Decoder(syntax).as_array(dataset, index=0, raw=False, correct_unused_bits=False)[0]
+        as_stored: Any = {"correct_unused_bits": False}
+        values = Decoder(syntax).as_array(dataset, index=0, raw=False, **as_stored)[0]
         return values, int(dataset.BitsStored)
     if syntax not in _JPEG | _JPEG_LS | _JPEG_2000 | {RLELossless}:
         raise DataError(f"{path}: {_unknown(syntax)}; {EXPORT}")
@@ -239,7 +240,7 @@ def _packets(frame: bytes, start: int) -> int:
     right, bottom, _, _, wide, high, left, top, components = struct.unpack_from(">8IH", frame, start + 8)
     if not wide or not high:
         return 0
-    tiles = ceil((right - left) / wide) * ceil((bottom - top) / high)
+    packets: int = components * ceil((right - left) / wide) * ceil((bottom - top) / high)
     wide, high = min(wide, right), min(high, bottom)
     position = start + 2
     while position + 14 <= len(frame) and frame[position] == 0xFF and frame[position + 1] != 0x90:
@@ -251,9 +252,9 @@ def _packets(frame: bytes, start: int) -> int:
             for level, size in enumerate(sizes):
                 shrunk = max(levels - level, 0)
                 places += ceil(wide / 2 ** (shrunk + (size & 15))) * ceil(high / 2 ** (shrunk + (size >> 4)))
-            return tiles * components * layers * places
+            return packets * int(layers) * places
         position += 2 + length
-    return tiles * components
+    return packets
 
 
 def _plugin(path: str | Path, syntax: UID, frame: bytes, bits: int) -> _Plugin:

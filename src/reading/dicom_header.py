@@ -9,10 +9,8 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID
 
-NO_RADIOGRAPH = "(no radiograph)"
-"""How a doubt ends that leaves nothing to score."""
-BETWEEN = "; "
-"""Stands between doubts; no doubt holds it."""
+from cxrlab.reading.image import NO_RADIOGRAPH
+
 KEYWORDS = (
     *("SOPClassUID", "Modality", "ConversionType", "PresentationIntentType", "BurnedInAnnotation"),
     *("BodyPartExamined", "AnatomicRegionSequence", "ViewPosition", "ViewCodeSequence"),

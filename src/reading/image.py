@@ -24,6 +24,10 @@ MAX_BYTES = 512 * 2**20
 """Largest file that is read: what an uncompressed image of so many pixels and 8-bit colours takes."""
 SECONDS, SECONDS_PER_MB = 20.0, 0.25
 """How long reading and decoding a file may take: so long, and so much longer for each megabyte (2^20 bytes)."""
+BETWEEN = "; "
+"""Stands between the doubts about a file; none of them holds it."""
+NO_RADIOGRAPH = "(no radiograph)"
+"""How a doubt ends that leaves nothing to score."""
 
 
 class ImageFacts(NamedTuple):

@@ -30,7 +30,7 @@ from cxrlab.datamodules.cache.shelf import version_of
 from cxrlab.datamodules.films import HASH_BYTES, perceptual_hash
 from cxrlab.datamodules.image_rows import Block, ImageRows
 from cxrlab.datamodules.parallel import for_each
-from cxrlab.datamodules.pixels import Pixels, read_all
+from cxrlab.datamodules.pixels import Pixels, doubts_of, read_all
 from cxrlab.datamodules.preprocessing import Preprocessing
 from cxrlab.errors import DataError
 from cxrlab.reading.image import read_image
@@ -159,13 +159,15 @@ class _Store:
             self._problems[row] = str(error)
             return
         self._sha256[row] = image.sha256
-        writer.append(image.sha256, perceptual_hash(image.pixels), self._preprocessing.apply(image.pixels))
+        pixels = self._preprocessing.apply(image.pixels)
+        writer.append(image.sha256, perceptual_hash(image.pixels), pixels, doubts_of(image))
 
     def pixels(self, notes: list[str]) -> Pixels:
         """Everything that was wanted; what is still missing is read into memory."""
         blocks: list[Block] = [np.zeros((1, *self.shape), np.uint8)]  # what stands in for an unreadable image
         places, hashes = np.zeros((len(self._paths), 2), np.int64), np.zeros((len(self._paths), HASH_BYTES), np.uint8)
         numbers: dict[PixelFile, int] = {}
+        doubts: dict[int, str] = {}
         for row, sha256 in enumerate(self._sha256):
             if sha256 in self._held:
                 file, place = self._held[sha256]
@@ -173,15 +175,18 @@ class _Store:
                     numbers[file] = len(blocks)
                     blocks.append(file)
                 places[row], hashes[row] = (numbers[file], place), file.table["hash"][place]
+                if found := file.table["doubts"][place].decode():
+                    doubts[row] = found
         rest = self.missing()
         read = read_all([self._paths[row] for row in rest], self._preprocessing)
         for place, row in enumerate(rest):
             places[row], hashes[row], self._sha256[row] = (len(blocks), place), read.hashes[place], read.sha256[place]
+        doubts |= {rest[place]: found for place, found in read.doubts.items()}
         problems = self._problems | {rest[place]: problem for place, problem in read.problems.items()}
         images = ImageRows([*blocks, read.images], places, self.shape)
         # The bytes of an unreadable image may be known; they make no image.
         known = ["" if row in problems else sha256 for row, sha256 in enumerate(self._sha256)]
-        return Pixels(images, known, dict(sorted(problems.items())), hashes, notes)
+        return Pixels(images, known, dict(sorted(problems.items())), hashes, notes, doubts)
 
 
 def _held(path: Path, shape: Shape, wanted: Collection[str]) -> Held | None:

@@ -26,7 +26,7 @@ from cxrlab.errors import DataError
 
 FINISHED, UNFINISHED = ".pixels", ".part"
 """How the names of files end."""
-RECORD = np.dtype([("sha256", "S64"), ("hash", np.uint8, (HASH_BYTES,)), ("crc", "<u4")])
+RECORD = np.dtype([("sha256", "S64"), ("hash", np.uint8, (HASH_BYTES,)), ("crc", "<u4"), ("doubts", "S256")])
 _FOOTER = struct.Struct("<8sQI")  # the mark below, how many images, the checksum of the table
 _MARK = b"cxrlab-1"
 _PART = 64  # images that a thread checks in one go; handing over each by itself would take as long as checking it
@@ -44,7 +44,8 @@ class PixelFile:
         shape: Of one image: height, width, channels.
 
     Attributes:
-        table: One record per image: ``sha256`` of its file, its perceptual ``hash``, ``crc`` of its pixels.
+        table: One record per image: ``sha256`` of its file, its perceptual ``hash``, ``crc`` of its pixels,
+            ``doubts`` as :func:`cxrlab.datamodules.pixels.doubts_of` has them.
 
     Raises:
         DataError: It is cut off, damaged or something else.
@@ -117,16 +118,17 @@ class PixelWriter:
         self._known: set[str] = set()
         self._begin()
 
-    def append(self, sha256: str, looks: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
+    def append(self, sha256: str, looks: NDArray[np.uint8], pixels: NDArray[np.uint8], doubts: str = "") -> None:
         """Writes an image, unless one of the same file has been written.
 
         Args:
             sha256: Of the file it came from.
             looks: Its perceptual hash, shape (32,).
             pixels: Shape (height, width, channels), uint8.
+            doubts: ASCII; what is longer than 256 letters is cut off.
         """
         data, record = pixels.tobytes(), np.zeros(1, RECORD)
-        record["sha256"], record["hash"], record["crc"] = sha256, looks, zlib.crc32(data)
+        record["sha256"], record["hash"], record["crc"], record["doubts"] = sha256, looks, zlib.crc32(data), doubts
         with self._lock:
             if sha256 in self._known:
                 return
