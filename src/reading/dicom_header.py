@@ -31,8 +31,8 @@ _NOT_FRONTAL = re.compile(r"LAT|OBL|DECUB|AXIAL|LORD")
 _PRINTABLE = re.compile(r"[A-Z0-9 _.,/+-]{1,64}")  # a text of a header that may be quoted; no parentheses, see above
 _SHOWN = 32  # characters of it
 _SQUARE = 0.01  # how far height and width of a pixel may be apart
+_FOR_PROCESSING = f"{_STORAGE}1.1.1"  # digital radiography, of the two that there are
 _NOT_WANTED = {
-    "PresentationIntentType": {"FOR PROCESSING": "raw values, not made to be looked at"},
     "BurnedInAnnotation": {"YES": "text in the picture"},
     "QualityControlImage": {"YES": "a test object", "BOTH": "a test object beside the patient"},
     "ImageLaterality": {"R": "one side of a paired part of the body", "L": "one side of a paired part of the body"},
@@ -77,6 +77,12 @@ def _wording(dataset: Dataset) -> Iterator[str]:
         said = _said(dataset, keyword)
         if said in meanings:
             yield f"{keyword} {said} ({meanings[said]})"
+    intent, default = _said(dataset, "PresentationIntentType"), dataset.get("SOPClassUID") == _FOR_PROCESSING
+    if intent == "FOR PROCESSING" or (default and not intent):
+        yield "PresentationIntentType FOR PROCESSING (raw values, not made to be looked at)"
+        sign, meaning = _said(dataset, "PixelIntensityRelationshipSign"), _said(dataset, "PhotometricInterpretation")
+        if (sign, meaning) in (("1", "MONOCHROME2"), ("-1", "MONOCHROME1")):  # PS3.3 C.8.11.3.1.2: 1 is dark for bone
+            yield f"PixelIntensityRelationshipSign {sign} (bone is dark in {meaning})"
     if _said(dataset, "PatientSpeciesDescription") not in ("", "HUMAN", "HOMO SAPIENS"):
         yield "PatientSpeciesDescription (an animal)"
     shape, meaning = _said(dataset, "PresentationLUTShape"), _said(dataset, "PhotometricInterpretation")
