@@ -289,8 +289,8 @@ def _check(path: str | Path, dataset: Dataset, max_pixels: int) -> None:
     if not 1 <= stored <= allocated or allocated not in _ALLOCATED or highest != stored - 1:
         layout = f"{stored} bits stored of {allocated}, the highest of them bit {highest}"
         raise DataError(f"{path}: its values ({layout}) cannot be read; export it again")
-    for keyword in ("PixelRepresentation", "PlanarConfiguration"):
-        if _whole(path, dataset, keyword, 0 if samples == 1 else None) not in (0, 1):
+    for keyword in ("PixelRepresentation", "PlanarConfiguration")[:samples]:  # grey has one plane
+        if _whole(path, dataset, keyword) not in (0, 1):
             raise DataError(f"{path}: its {keyword} is neither 0 nor 1; export it again")
 
 

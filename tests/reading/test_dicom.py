@@ -100,6 +100,139 @@ def test_values_by_hand(
     assert levels(film(row(*values), **attributes)) == expected
 
 
+# PS3.3 C.7.5.1.1.2: what pads is background, and background is black, whatever the values mean.
+@pytest.mark.parametrize("window", [{}, {"WindowCenter": 2048, "WindowWidth": 4096}], ids=["range", "window"])
+@pytest.mark.parametrize("meaning", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("value", [0, 1000, 4095])
+def test_padding_is_black(levels: Callable[..., list[int]], meaning: str, window: dict[str, Any], value: int) -> None:
+    values = [value, 100, 2100, 4000, value]
+    shown = levels(film(row(*values), meaning, 12, PixelPaddingValue=value, **window))
+    bare = levels(film(row(*values[1:4]), meaning, 12, **window))
+    assert shown == [0, *bare, 0]
+
+
+def test_padding_goes_before_a_table(levels: Callable[..., list[int]]) -> None:
+    table = lut([255 - entry for entry in range(256)], 0, 8)
+    values = film(row(0, 10, 255, dtype=np.uint8), PixelPaddingValue=0, VOILUTSequence=[table])
+    assert levels(values) == [0, 245, 0]
+
+
+@pytest.mark.parametrize("value", [63536, -2000])
+def test_padding_of_signed_values_is_found_with_and_without_its_sign(
+    levels: Callable[..., list[int]], value: int
+) -> None:
+    dataset = film(row(-2000, -1000, 1000, -2000, dtype=np.int16), WindowCenter=0.5, WindowWidth=2001)
+    dataset.add_new("PixelPaddingValue", "US" if value > 0 else "SS", value)
+    assert levels(dataset) == [0, 0, 255, 0]
+    dataset.PhotometricInterpretation = "MONOCHROME1"
+    assert levels(dataset) == [0, 255, 0, 0]
+
+
+def test_padding_may_lie_in_bits_that_do_not_count(levels: Callable[..., list[int]]) -> None:
+    """65535 in 12 of 16 bits is padding; 4095, which has the same 12 bits, is white."""
+    padded = film(row(65535, 4095, 0, 65535), bits=12, PixelPaddingValue=65535)
+    assert levels(padded) == [0, 255, 0, 0]
+
+
+def test_padding_that_would_leave_nothing_is_left_aside_and_told(read: Read) -> None:
+    image = read(film(row(1, 2, 3), PixelPaddingValue=0, PixelPaddingRangeLimit=4095))
+    assert image.pixels[0, :, 0].tolist() == [0, 128, 255]
+    assert image.facts.doubts == "PixelPaddingValue (all of the picture, so left aside)"
+
+
+def shuttered(read: Read, **attributes: Any) -> list[str]:
+    """The rows of a white film of 7 x 9 pixels: ``#`` where it is shown."""
+    white = film(np.full((7, 9), 4000, np.uint16), WindowCenter=2000, WindowWidth=100, **attributes)
+    return ["".join("#" if level else "." for level in line) for line in read(white).pixels[..., 0]]
+
+
+def test_what_a_shutter_hides_is_black(read: Read) -> None:
+    edges = {"ShutterLeftVerticalEdge": 3, "ShutterRightVerticalEdge": 8}
+    edges |= {"ShutterUpperHorizontalEdge": 2, "ShutterLowerHorizontalEdge": 4}
+    rectangle = [".........", *["..######."] * 3, *["........."] * 3]
+    assert shuttered(read, ShutterShape="RECTANGULAR", **edges) == rectangle
+    circle = {"CenterOfCircularShutter": [4, 5], "RadiusOfCircularShutter": 2}
+    found = shuttered(read, ShutterShape="CIRCULAR", **circle)
+    assert (found[0], found[3], found[6]) == (".........", "..#####..", ".........")
+    assert found == found[::-1]
+    triangle = {"VerticesOfThePolygonalShutter": [1, 1, 7, 1, 7, 7]}
+    assert shuttered(read, ShutterShape="POLYGONAL", **triangle) == [
+        "#" * (line + 1) + "." * (8 - line) for line in range(7)
+    ]
+    both = shuttered(read, ShutterShape=["RECTANGULAR", "CIRCULAR"], **edges, **circle)
+    assert both == [
+        "".join("#" if a == b == "#" else "." for a, b in zip(*lines, strict=True))
+        for lines in zip(rectangle, found, strict=True)
+    ]
+    assert shuttered(read, ShutterShape="BITMAP") == ["#" * 9] * 7
+
+
+def test_a_shutter_without_a_place_is_refused(refused: Callable[..., str]) -> None:
+    assert refused(film(NOISE, ShutterShape="CIRCULAR")).startswith("its CenterOfCircularShutter is no place")
+
+
+def written(centre: str, width: str = "4096.0", **attributes: Any) -> bytes:
+    """A film whose window is written so, whatever pydicom would say of it."""
+    data = saved(film(row(0, 1000, 4095), bits=12, WindowCenter="1234.5", WindowWidth="6543.2", **attributes))
+    for old, new in ((b"1234.5", centre), (b"6543.2", width)):
+        data = data.replace(old, new.encode().ljust(6))
+    return data
+
+
+@pytest.mark.parametrize("centre", ["2047,5", "2048", " 2048", "+2048", "2048,0", "2048.0"])
+def test_decimal_commas_are_read_as_points(levels: Callable[..., list[int]], centre: str) -> None:
+    low = (1000 - (float(centre.replace(",", ".")) - 0.5)) / 4095 + 0.5
+    assert levels(written(centre, "4096,0"))[1] == int(low * 255 + 0.5)
+
+
+@pytest.mark.parametrize(
+    ("centre", "said"),
+    [
+        ("2,048", "its WindowCenter is no number that can be used (it is written with a comma, which may stand for"),
+        ("1,2,3", "its WindowCenter is no number that can be used (it is written with a comma"),
+        ("abc", "its WindowCenter is no number that can be used; export it again"),
+        ("nan", "its WindowCenter is no number that can be used; export it again"),
+        ("1e99", "its WindowCenter is no number that can be used; export it again"),
+        ("1.2.3", "its WindowCenter is no number that can be used; export it again"),
+    ],
+)
+def test_what_is_no_number_is_named(refused: Callable[..., str], centre: str, said: str) -> None:
+    assert refused(written(centre)).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "said"),
+    [
+        ({"RescaleSlope": "x"}, "its RescaleSlope is no number"),
+        ({"PlanarConfiguration": 7}, ""),
+        ({"PixelRepresentation": 2}, "its PixelRepresentation is neither 0 nor 1"),
+        ({"Rows": 0}, "30x0 pixels by its header; export it again"),
+        ({"BitsAllocated": 12}, "its values (12 bits stored of 12, the highest of them bit 11)"),
+        ({"NumberOfFrames": "1A"}, "its NumberOfFrames is not one whole number"),
+        ({"VOILUTSequence": [Dataset()]}, "its VOILUTSequence holds no table of values"),
+        ({"ModalityLUTSequence": [Dataset()]}, "its ModalityLUTSequence holds no table of values"),
+    ],
+)
+def test_damaged_attributes_are_named(
+    read: Read, refused: Callable[..., str], attributes: dict[str, Any], said: str
+) -> None:
+    dataset = film(NOISE, bits=12)
+    with pydicom.config.disable_value_validation():
+        for keyword, value in attributes.items():
+            dataset.add_new(keyword, "LO" if isinstance(value, str) else pydicom.datadict.dictionary_VR(keyword), value)
+        if said:
+            assert refused(dataset).startswith(said)
+        else:
+            assert read(dataset).pixels.shape == (20, 30, 3)
+
+
+def test_nested_sequences_without_an_end_are_refused(refused: Callable[..., str]) -> None:
+    start = b"\x08\0\x15\x11SQ\0\0\xff\xff\xff\xff\xfe\xff\0\xe0\xff\xff\xff\xff"
+    data = saved(film(NOISE))
+    at = data.index(b"\x08\0\x70\0LO")
+    assert refused(data[:at] + start * 20_000).startswith(("its header has sequences within", "a damaged DICOM header"))
+
+
 def test_signed_values(levels: Callable[..., list[int]]) -> None:
     values = row(-1000, -500, 0, 1000, dtype=np.int16)
     assert levels(film(values)) == [0, 64, 128, 255]  # (-500 + 1000) / 2000

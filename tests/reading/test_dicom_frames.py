@@ -315,6 +315,7 @@ def test_a_syntax_and_pixels_that_contradict_each_other_are_named(refused: Calla
     assert refused(saved(film(PIXELS, bits=12, Rows=30))).startswith("21,600 bytes of pixels where its header tells")
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_decoder_that_is_not_ours_is_never_asked(
     refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -389,4 +390,4 @@ def test_thousands_of_damaged_files_end_in_an_image_or_a_reason(tmp_path: Path, 
             assert pixels.dtype == np.uint8
             assert pixels.ndim == 3
         assert time.monotonic() - start < 20
-    assert min(outcomes) > 20
+    assert all(outcomes)

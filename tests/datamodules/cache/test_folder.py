@@ -66,7 +66,7 @@ def test_everything_is_listed_last_used_first(folder: Path) -> None:
     assert entries(folder / "nowhere") == []
 
 
-@pytest.mark.parametrize(("limit", "left"), [(9000, 5), (5000, 4), (3500, 3), (3000, 2), (0, 1)])
+@pytest.mark.parametrize(("limit", "left"), [(9000, 5), (5000, 4), (4000, 3), (3000, 2), (0, 1)])
 def test_what_was_not_used_for_longest_goes_first(folder: Path, limit: float, left: int) -> None:
     before = entries(folder)
     trim(folder, limit)
