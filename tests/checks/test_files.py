@@ -43,6 +43,25 @@ def test_files_that_are_alike_pass(make_case: Any, tmp_path: Path) -> None:
     assert not section.pictures
 
 
+def test_what_headers_say_is_counted_by_class_and_listed(make_case: Any) -> None:
+    doubts = ["Modality CT (no radiograph); BodyPartExamined HEAD"] + ["ViewPosition LL"] * 2 + [""] * 57
+    facts = {"format": ["DICOM"] * 40 + ["PNG"] * 20, "doubts": doubts}
+    section = files.check(make_case({"label": HALF}, facts=facts))
+    finding = found(section, "headers of DICOM files")
+    assert finding.verdict == Verdict.WARN
+    assert finding.evidence == (
+        "3 of 40 (8 %) files (3 Positive, 0 Negative) have a header that speaks against them: ViewPosition LL 2, "
+        "BodyPartExamined HEAD 1, Modality CT (no radiograph) 1"
+    )
+    (table,) = [table for table in section.tables if table.caption == "3 DICOM files with doubts"]
+    assert [row[1] for row in table.rows] == doubts[:3]
+    clean = files.check(make_case({"label": HALF}, facts={"format": ["DICOM"] * 60}))
+    said = "none of 60 headers speaks against a frontal chest film"
+    assert found(clean, "headers of DICOM files") == Finding("headers of DICOM files", Verdict.PASS, said)
+    none = files.check(make_case({"label": HALF}))
+    assert not [finding for finding in none.findings if "DICOM" in finding.check]
+
+
 def test_a_size_that_one_class_always_and_the_other_never_has(make_case: Any) -> None:
     # As in a set whose negatives were all made the same size, and whose positives were cut by hand.
     sides = [500 + number for number in range(30)] + [512] * 30

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
+from pydicom.data import get_testdata_file
 
 from cxrlab.config import build, compose
 from cxrlab.datamodules import (
@@ -207,6 +208,21 @@ def test_skipping_leaves_them_out_and_says_so(root: Path) -> None:
             expected = cv2.imread(datamodule.manifest["path"][row])
             assert expected is not None
             np.testing.assert_array_equal(image, datamodule.preprocessing.apply(expected[..., ::-1].astype(np.uint8)))
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_films_in_doubt_are_told_with_their_label_and_names(root: Path, tmp_path: Path, cached: bool) -> None:
+    ct = Path(str(get_testdata_file("CT_small.dcm", download=False)))
+    films = sorted((root / "train" / "NORMAL").iterdir())
+    for number, film in enumerate(films[:5]):
+        film.write_bytes(ct.read_bytes() + bytes(2 * number))  # five files
+    blank = min((root / "train" / "PNEUMONIA").iterdir())
+    assert cv2.imwrite(str(blank), np.full((40, 40), 200, np.uint8))
+    for _ in range(2):  # the second time from the cache, where there is one
+        warnings = ready(root, val="test", cache=str(tmp_path / "cache") if cached else None).warnings
+        listed = ", ".join(film.name for film in films[:3])
+        assert f"5 of 28 films (5 Negative, 0 Positive): Modality CT (no radiograph); look at {listed}, …" in warnings
+        assert f"1 of 28 films (0 Negative, 1 Positive): nearly blank; look at {blank.name}" in warnings
 
 
 def test_what_inflates_a_number_comes_first_among_the_warnings(class_folders: ClassFolders) -> None:

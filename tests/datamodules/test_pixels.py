@@ -8,10 +8,12 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 
 from cxrlab.datamodules.films import perceptual_hash
-from cxrlab.datamodules.pixels import describe_problems, read_all
+from cxrlab.datamodules.pixels import describe_problems, doubts_of, read_all
 from cxrlab.datamodules.preprocessing import Preprocessing
+from cxrlab.reading.image import ImageFacts, ReadImage
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -67,3 +69,21 @@ def test_a_short_list_of_problems_is_whole() -> None:
         "1 of 4 images cannot be used:",
         "  /3.png: bad",
     ]
+
+
+@pytest.mark.parametrize(
+    ("levels", "header", "doubts"),
+    [
+        (slice(0, 256), "", ""),
+        (slice(100, 110), "", "nearly blank"),
+        (slice(0, 256), "Modality CT (no radiograph)", "Modality CT (no radiograph)"),
+        (slice(7, 8), "BodyPartExamined HAND; ViewPosition LL", "BodyPartExamined HAND; ViewPosition LL; nearly blank"),
+    ],
+)
+def test_doubts_are_what_the_header_says_and_that_nothing_is_to_be_seen(
+    levels: slice, header: str, doubts: str
+) -> None:
+    for height, width in ((300, 200), (10, 8)):
+        pixels = np.resize(np.arange(256, dtype=np.uint8)[levels], (height, width))[..., None].repeat(3, -1)
+        facts = ImageFacts("DICOM", width, height, "grey", 8, 1, doubts=header)
+        assert doubts_of(ReadImage(pixels, "", facts)) == doubts

@@ -177,6 +177,41 @@ def test_a_gate_that_is_off_judges_nothing(make_model: MakeModel, folder: Path) 
     assert row.score is not None
 
 
+CT, HAND = {"Modality": "CT"}, {"Modality": "DX", "BodyPartExamined": "HAND", "ViewPosition": "LL"}
+
+
+@pytest.mark.parametrize(
+    ("gate", "attributes", "verdict", "kind"),
+    [
+        (Choosy(255), CT, "refuse", "no_radiograph"),
+        (Choosy(255), HAND, "warn", "frontal"),
+        (Choosy(255), {"BodyPartExamined": "CHEST", "ViewPosition": "PA", "Modality": "CR"}, "accept", "frontal"),
+        (Choosy(0), HAND, "refuse", "photograph"),
+        (Gate(), HAND, "warn", "unknown"),
+        (Gate(), CT, "refuse", "no_radiograph"),
+        (None, CT, "off", ""),
+    ],
+)
+def test_what_a_header_says_is_part_of_the_reason(
+    make_model: MakeModel,
+    films: Films,
+    dicom: Encode,
+    gate: Gate | None,
+    attributes: dict[str, str],
+    verdict: str,
+    kind: str,
+) -> None:
+    predictor = load(make_model(), gate="none")
+    predictor.gate = gate
+    said = predictor.examine("film.dcm", dicom(films[0], **attributes)).prediction
+    assert (said.verdict, said.kind) == (verdict, kind)
+    assert (said.score is None) == (verdict == "refuse")
+    wanted = {"CT": "its header says: Modality CT (no radiograph)", "DX": "its header says: BodyPartExamined HAND; Vie"}
+    assert said.reason.startswith(wanted.get(attributes["Modality"], ""))
+    assert (said.reason == "") == (verdict == "accept")
+    assert ("too bright" in said.reason) == (kind == "photograph")
+
+
 def test_bytes_are_looked_at_and_the_name_is_never_opened(make_model: MakeModel, films: Films, png: Encode) -> None:
     name = "../../etc/pass\x00wd\n\u202e.png"
     found = load(make_model()).examine(name, png(films[0]))
