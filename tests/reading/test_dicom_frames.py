@@ -7,6 +7,7 @@ import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.encaps import encapsulate
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
@@ -42,28 +44,44 @@ from cxrlab.reading.dicom_frames import _packets, encoded_layout
 from cxrlab.reading.image import read_image
 
 SHIPPED = TESTED_WITH / "test_files"
-WINDOW = {"WindowCenter": 2048, "WindowWidth": 4096}
+WINDOW: dict[str, Any] = {"WindowCenter": 2048, "WindowWidth": 4096}
 
 
 def drawn(rows: int = 120, columns: int = 90) -> NDArray[np.uint16]:
     """A smooth picture of 12 bits with a little noise: every value of it is known."""
     y, x = np.mgrid[0:rows, 0:columns] / 40
     noise = np.random.default_rng(0).normal(0, 20, (rows, columns))
-    return np.clip(2048 + 1500 * np.sin(x * 3) * np.cos(y * 2) + noise, 0, 4095).astype(np.uint16)
+    return np.asarray(2048 + 1500 * np.sin(x * 3) * np.cos(y * 2) + noise).clip(0, 4095).astype(np.uint16)
+
+
+def jpeg(pixels: NDArray[Any], **options: Any) -> bytes:
+    return bytes(imagecodecs.jpeg8_encode(pixels, **options))
+
+
+def jpeg_ls(pixels: NDArray[Any], **options: Any) -> bytes:
+    return bytes(imagecodecs.jpegls_encode(pixels, **options))
+
+
+def jpeg_2000_of(pixels: NDArray[Any], **options: Any) -> bytes:
+    return bytes(imagecodecs.jpeg2k_encode(pixels, **options))
+
+
+def htj2k(pixels: NDArray[Any], **options: Any) -> bytes:
+    return bytes(imagecodecs.htj2k_encode(pixels, **options))
 
 
 PIXELS = drawn()
 # PS3.3 C.11.2.1.2 for centre 2048 and width 4096: (x - 2047.5) / 4095 + 0.5, of 255.
 SHOWN = np.floor(((PIXELS - 2047.5) / 4095 + 0.5) * 255 + 0.5).astype(np.uint8)
 ENCODE: dict[UID, Callable[[NDArray[np.uint16]], bytes]] = {
-    JPEGLossless: lambda x: imagecodecs.jpeg8_encode(x, lossless=True, predictor=4, bitspersample=12),
-    JPEGLosslessSV1: lambda x: imagecodecs.jpeg8_encode(x, lossless=True, predictor=1, bitspersample=12),
-    JPEGLSLossless: imagecodecs.jpegls_encode,
-    JPEG2000Lossless: lambda x: imagecodecs.jpeg2k_encode(x, level=0, codecformat="j2k", bitspersample=12),
-    JPEG2000: lambda x: imagecodecs.jpeg2k_encode(x, level=0, codecformat="jp2", bitspersample=12),
-    HTJ2KLossless: lambda x: imagecodecs.htj2k_encode(x, reversible=True),
-    HTJ2KLosslessRPCL: lambda x: imagecodecs.htj2k_encode(x, reversible=True),
-    HTJ2K: lambda x: imagecodecs.htj2k_encode(x, reversible=True),
+    JPEGLossless: lambda x: jpeg(x, lossless=True, predictor=4, bitspersample=12),
+    JPEGLosslessSV1: lambda x: jpeg(x, lossless=True, predictor=1, bitspersample=12),
+    JPEGLSLossless: jpeg_ls,
+    JPEG2000Lossless: lambda x: jpeg_2000_of(x, level=0, codecformat="j2k", bitspersample=12),
+    JPEG2000: lambda x: jpeg_2000_of(x, level=0, codecformat="jp2", bitspersample=12),
+    HTJ2KLossless: lambda x: htj2k(x, reversible=True),
+    HTJ2KLosslessRPCL: lambda x: htj2k(x, reversible=True),
+    HTJ2K: lambda x: htj2k(x, reversible=True),
 }
 
 
@@ -114,7 +132,7 @@ def test_jpeg_lossless_of_other_depths(read: Read, bits: int) -> None:
     pixels = (PIXELS.astype(np.uint32) * (2**bits - 1) // 4095).astype(np.uint8 if bits == 8 else np.uint16)
     dataset = film(pixels, bits=bits)
     expected = read(dataset).pixels
-    dataset.PixelData = encapsulate([imagecodecs.jpeg8_encode(pixels, lossless=True, bitspersample=bits)])
+    dataset.PixelData = encapsulate([jpeg(pixels, lossless=True, bitspersample=bits)])
     np.testing.assert_array_equal(read(saved(dataset, JPEGLosslessSV1)).pixels, expected)
 
 
@@ -125,9 +143,9 @@ def test_signed_values_are_signed_in_every_encoding(read: Read) -> None:
     assert len(np.unique(expected)) > 150
     unsigned = signed.view(np.uint16)  # JPEG knows no sign: the bits are stored as they are
     for syntax, frame in {
-        JPEGLosslessSV1: imagecodecs.jpeg8_encode(unsigned, lossless=True, bitspersample=16),
-        JPEGLSLossless: imagecodecs.jpegls_encode(unsigned),
-        JPEG2000Lossless: imagecodecs.jpeg2k_encode(signed, level=0, codecformat="j2k"),
+        JPEGLosslessSV1: jpeg(unsigned, lossless=True, bitspersample=16),
+        JPEGLSLossless: jpeg_ls(unsigned),
+        JPEG2000Lossless: jpeg_2000_of(signed, level=0, codecformat="j2k"),
     }.items():
         dataset.PixelData = encapsulate([frame])
         np.testing.assert_array_equal(read(saved(dataset, syntax)).pixels, expected, syntax.keyword)
@@ -135,16 +153,16 @@ def test_signed_values_are_signed_in_every_encoding(read: Read) -> None:
 
 def test_jpeg_of_12_bits(read: Read) -> None:
     """Lossy: near to what was stored, which 8 bits would miss by up to 15 of 4095."""
-    frame = imagecodecs.jpeg8_encode(PIXELS, level=98, bitspersample=12)
+    frame = jpeg(PIXELS, level=98, bitspersample=12)
     assert (encoded_layout(frame) or ())[3:] == (12, 0xC1)
     assert np.abs(read(encoded(JPEGExtended12Bit, frame=frame)).pixels[..., 0].astype(int) - SHOWN).max() <= 2
-    shipped = [read_image(SHIPPED / name).pixels for name in ("JPGExtended.dcm", "JPEG-lossy.dcm")]
-    np.testing.assert_array_equal(*shipped)
-    assert shipped[0].max() == 255
+    first, second = (read_image(SHIPPED / name).pixels for name in ("JPGExtended.dcm", "JPEG-lossy.dcm"))
+    np.testing.assert_array_equal(first, second)
+    assert first.max() == 255
 
 
 def test_near_lossless_is_near(read: Read) -> None:
-    frame = imagecodecs.jpegls_encode(PIXELS, level=4)
+    frame = jpeg_ls(PIXELS, level=4)
     assert np.abs(read(encoded(JPEGLSNearLossless, frame=frame)).pixels[..., 0].astype(int) - SHOWN).max() <= 1
 
 
@@ -153,7 +171,7 @@ def test_colours_of_jpeg_lossless_are_converted_only_where_the_header_says_so(re
     rgb = np.random.default_rng(1).integers(0, 256, (16, 24, 3), np.uint8)
     stored = rgb if kind == "RGB" else np.asarray(Image.fromarray(rgb).convert("YCbCr"))
     dataset = film(stored, kind)
-    frame = imagecodecs.jpeg8_encode(np.ascontiguousarray(stored), lossless=True, colorspace="RGB")
+    frame = jpeg(np.ascontiguousarray(stored), lossless=True, colorspace="RGB")
     if kind != "RGB":  # the encoder calls the three R, G and B
         frame = frame.replace(b"R\x11\0G\x11\0B\x11\0", b"\1\x11\0\2\x11\0\3\x11\0").replace(
             b"R\0G\0B\0", b"\1\0\2\0\3\0"
@@ -181,9 +199,9 @@ def emptied(frame: bytes) -> bytes:
     [
         (JPEGLosslessSV1, ENCODE[JPEGLosslessSV1]),
         (JPEGLossless, ENCODE[JPEGLossless]),
-        (JPEGExtended12Bit, lambda x: imagecodecs.jpeg8_encode(x, level=95, bitspersample=12)),
-        (JPEGBaseline8Bit, lambda x: imagecodecs.jpeg8_encode((x >> 4).astype(np.uint8), level=95)),
-        (JPEGLSLossless, imagecodecs.jpegls_encode),
+        (JPEGExtended12Bit, lambda x: jpeg(x, level=95, bitspersample=12)),
+        (JPEGBaseline8Bit, lambda x: jpeg((x >> 4).astype(np.uint8), level=95)),
+        (JPEGLSLossless, jpeg_ls),
     ],
     ids=["lossless-1", "lossless-4", "12-bit", "8-bit", "jpeg-ls"],
 )
@@ -202,7 +220,7 @@ def test_damaged_pixels_are_refused_and_never_grey(
 @pytest.mark.parametrize("columns", [1, 7, 64, 300])
 def test_whole_films_of_any_size_are_not_taken_for_damaged(read: Read, rows: int, columns: int) -> None:
     for pixels in (drawn(rows, columns), np.full((rows, columns), 7, np.uint16)):
-        twelve = imagecodecs.jpeg8_encode(pixels, bitspersample=12)
+        twelve = jpeg(pixels, bitspersample=12)
         assert read(encoded(JPEGLosslessSV1, pixels)).pixels.shape == (rows, columns, 3)
         assert read(encoded(JPEGExtended12Bit, pixels, twelve)).pixels.shape == (rows, columns, 3)
 
@@ -211,7 +229,7 @@ def test_whole_films_of_any_size_are_not_taken_for_damaged(read: Read, rows: int
 
 
 def test_many_scans_are_refused(refused: Callable[..., str]) -> None:
-    frame = imagecodecs.jpeg8_encode((PIXELS >> 4).astype(np.uint8))
+    frame = jpeg((PIXELS >> 4).astype(np.uint8))
     scan = frame.index(b"\xff\xda")
     many = frame[:scan] + frame[scan:-2] * 2000 + frame[-2:]
     start = time.monotonic()
@@ -324,7 +342,7 @@ def test_a_decoder_that_is_not_ours_is_never_asked(
     def fail(*_: object) -> None:
         raise AssertionError("asked")
 
-    decoder = pydicom.pixels.decoders.base.get_decoder(JPEGLosslessSV1)
+    decoder = get_decoder(JPEGLosslessSV1)
     monkeypatch.setattr(decoder, "_available", {"gdcm": fail})
     monkeypatch.setattr(dicom_frames, "is_available", lambda uid: False)
     assert "no decoder for that is installed" in refused(encoded(JPEGLosslessSV1))
@@ -373,7 +391,7 @@ def damaged(data: bytes, generator: np.random.Generator) -> bytes:
     ids=lambda uid: uid.keyword,
 )
 def test_thousands_of_damaged_files_end_in_an_image_or_a_reason(tmp_path: Path, syntax: UID) -> None:
-    frame = imagecodecs.jpeg8_encode(PIXELS, bitspersample=12) if syntax == JPEGExtended12Bit else None
+    frame = jpeg(PIXELS, bitspersample=12) if syntax == JPEGExtended12Bit else None
     data, generator, outcomes = encoded(syntax, frame=frame), np.random.default_rng(len(syntax)), [0, 0]
     file = tmp_path / "film"
     for _ in range(150):
