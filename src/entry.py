@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NoReturn
 
 import hydra
@@ -29,6 +29,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from cxrlab.config import plugins, resolvers
 from cxrlab.console import guard_terminal, tell
 from cxrlab.errors import UserError, did_you_mean
+from cxrlab.sweeps.lock import claimed
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it: 128 + SIGINT."""
@@ -75,7 +76,7 @@ def command_line(config_name: str, job: Callable[[DictConfig, list[str]], object
     def run(config: DictConfig) -> object:
         assert surroundings  # a launcher takes them to its processes along with this function
         try:
-            with errors_as_sentences(again):
+            with errors_as_sentences(again), _own_folder(config):
                 return job(config, list(HydraConfig.get().overrides.task))
         except _JobFailed:
             raise
@@ -128,6 +129,12 @@ def errors_as_sentences(again: str) -> Iterator[None]:
         how = again if HydraConfig.get().mode == RunMode.RUN else _AGAIN
         tell(_INTERRUPTED.format(how), error=True)
         raise SystemExit(INTERRUPTED) from None
+
+
+def _own_folder(config: DictConfig) -> AbstractContextManager[None]:
+    """Keeps every other process out of the folder that a program writes to, if it writes to one."""
+    folder = config.get("output_dir")
+    return claimed(str(folder), wait=HydraConfig.get().mode == RunMode.MULTIRUN) if folder else nullcontext()
 
 
 def _tell(sentence: str) -> NoReturn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import os
 import re
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _AT = r"(?:^|(?<=[;\t\r\n]))"  # where a spreadsheet may see the start of a cell, whatever separates its cells
 _FORMULA = re.compile(_AT + r"(?='*[=+@\t\r-])")
 _GUARDED = re.compile(_AT + r"'(?='*[=+@\t\r-])")
+_UNFINISHED = ".part"
 _NUMBER = re.compile(r"[+-]?(?:\d[\d.,]*(?:[eE][+-]?\d+)?)?")
 
 
@@ -32,18 +34,47 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         OSError: The folder cannot be written, or the disk is full; a file already at ``path`` is then untouched.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    name, raw = None, None
     try:
-        with os.fdopen(handle, "wb") as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=_UNFINISHED)
+        raw = _Raw(handle, "wb")
+        with io.BufferedWriter(raw) as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(0o644)  # mkstemp's 0600 would keep colleagues from reading a shared run folder
         Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
+    except BaseException as error:
+        if name is not None:
+            Path(name).unlink(missing_ok=True)
+        cause = raw.failure if raw is not None and raw.failure is not None else error
+        if isinstance(cause, OSError) and cause.errno is not None:
+            raise OSError(cause.errno, cause.strerror, str(path)) from error
         raise
+
+
+class _Raw(io.FileIO):
+    """Keeps the error of a write: a library (PyTorch's, for one) may tell of a full disk in words of its own."""
+
+    failure: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data) or 0
+        except OSError as error:
+            self.failure = error
+            raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what :func:`write_atomically` left of unfinished files in a folder, and in those right below it.
+
+    Nobody may be writing there; see :func:`cxrlab.sweeps.lock.claimed`.
+    """
+    for depth in ("", "*/"):
+        for leftover in folder.glob(f"{depth}.*.????????{_UNFINISHED}"):
+            leftover.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -18,6 +18,7 @@ from cxrlab.entry import command_line
 from cxrlab.errors import ConfigError
 from cxrlab.files import write_text
 from cxrlab.imports import quick_imports
+from cxrlab.sweeps.lock import claimed
 
 if TYPE_CHECKING:
     from cxrlab.reports.probe_page import Probe
@@ -77,11 +78,12 @@ def _probe_one(config: DictConfig, overrides: Sequence[str], plan: Plan) -> tupl
     page = write_probe(folder, found, time.monotonic() - began, shlex.join(["python", "src/probe.py", *overrides]))
     if run is not None:
         try:
-            write_text(run.path / "probe.json", (folder / "probe.json").read_text(encoding="utf-8"))
-            if is_trained(run.path):
-                write_model_card(run.path)
-        except OSError as error:
-            say(f"WARNING  {run.path}: no copy of probe.json there for its model card ({error.strerror})")
+            with claimed(run.path):
+                write_text(run.path / "probe.json", (folder / "probe.json").read_text(encoding="utf-8"))
+                if is_trained(run.path):
+                    write_model_card(run.path)
+        except (OSError, ConfigError) as error:
+            say(f"WARNING  no copy of probe.json for the model card of {run.path}: {error}")
     return found, page
 
 

@@ -11,8 +11,9 @@ from omegaconf import DictConfig
 from cxrlab.config import Problems, check_names
 from cxrlab.console import say
 from cxrlab.entry import command_line
-from cxrlab.errors import CheckpointError
+from cxrlab.errors import CheckpointError, UserError
 from cxrlab.imports import quick_imports
+from cxrlab.sweeps.lock import claimed
 
 KEYS = ("run",)
 """The keys of ``conf/report.yaml``."""
@@ -47,10 +48,11 @@ def report(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[list[Path
     pages, left_out = [], {}
     for folder in folders:
         try:
-            pages.append(write_report(folder).with_suffix(".html"))
-            if is_trained(folder):
-                write_model_card(folder)
-        except CheckpointError as error:
+            with claimed(folder):
+                pages.append(write_report(folder).with_suffix(".html"))
+                if is_trained(folder):
+                    write_model_card(folder)
+        except UserError as error:
             left_out[folder] = str(error)
         else:
             say(f"report   {pages[-1]}")

@@ -11,7 +11,6 @@ from cxrlab.entry import INTERRUPTED, command_line
 from cxrlab.errors import DivergedError
 from cxrlab.imports import quick_imports
 from cxrlab.sweeps import is_sweep
-from cxrlab.sweeps.lock import claimed
 
 
 def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -112,9 +111,6 @@ def _job(config: DictConfig, overrides: Sequence[str]) -> float | None:
         with quick_imports():
             from cxrlab.sweeps.job import run_job
         metrics, best = run_job(config, overrides, train)
-    elif config.ckpt_path:
-        with claimed(str(config.output_dir)):
-            metrics, _ = train(config, overrides)
     else:
         metrics, _ = train(config, overrides)
     if metrics["status"] == "interrupted":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import IO
 
@@ -107,3 +109,21 @@ def test_no_cell_of_a_table_is_a_formula_and_all_come_back(tmp_path: Path) -> No
     assert raw["n"].tolist() == table["n"].tolist()
     back = from_csv(raw)
     pd.testing.assert_frame_equal(back, table.astype({"=name": back["=name"].dtype}))
+
+
+def test_a_full_disk_is_told_by_the_files_name_whatever_a_library_makes_of_it(tmp_path: Path) -> None:
+    """RLIMIT_FSIZE stands in for the disk: writing beyond it is an OSError as well."""
+    program = """
+import resource, signal, sys, pathlib, torch
+from cxrlab.files import write_atomically
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+path = pathlib.Path(sys.argv[1])
+write_atomically(path, lambda file: file.write(b"old"))
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+try:
+    write_atomically(path, lambda file: torch.save({"a": torch.zeros(100_000)}, file))
+except OSError as error:
+    print(type(error.__cause__).__name__, error.filename == str(path), path.read_bytes(), len([*path.parent.iterdir()]))
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "a.ckpt")], capture_output=True, text=True)
+    assert done.stdout == "RuntimeError True b'old' 1\n", done.stderr

@@ -44,10 +44,13 @@ def predict_dir(overrides: Sequence[str]) -> str:
     """``scans_1f0c2a9b``: the same for the same command in any order, so that typing it again goes on with its folder.
 
     Args:
-        overrides: As typed; what changes no row (batch size, lines of JSON) plays no part.
+        overrides: As typed; what changes no row (batch size, lines of JSON) plays no part. With ``deidentify=true``
+            the name says nothing of the input.
     """
     decisive = sorted(each for each in overrides if each.partition("=")[0] not in ("batch_size", "json", "accelerator"))
     given = next((each.partition("=")[2] for each in decisive if each.startswith("input=")), "")
+    if any(re.fullmatch(r"deidentify=(true|yes|on|y|1)", each, re.IGNORECASE) for each in decisive):
+        given = ""
     name = re.sub(r"[^A-Za-z0-9]+", "-", given.rstrip("/").rpartition("/")[2]).strip("-")[:40] or "files"
     return f"{name}_{hashlib.sha256(json.dumps([str(Path.cwd()), *decisive]).encode()).hexdigest()[:8]}"
 

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cxrlab.console import DISCLAIMER
-from cxrlab.evaluation.figures import DPI
+from cxrlab.evaluation.figures import save
 from cxrlab.evaluation.film_figures import contact_sheet
 from cxrlab.reports.markdown import flow_table, interval, markdown_table
 from cxrlab.reports.page import write_pages
@@ -39,11 +39,10 @@ def write_gate_report(
     Raises:
         OSError: The folder cannot be written.
     """
-    (folder / "figures").mkdir(exist_ok=True)
     figures = {name: _sheet(pictures) for name, pictures in shown.items() if pictures}
     figures |= {"probabilities": _histogram(table, metrics["limits"]), "curves": _curves(folder / "history")}
     for name, figure in figures.items():
-        figure.savefig(folder / "figures" / f"{name}.png", dpi=DPI)
+        save(figure, folder / "figures" / f"{name}.png")
     mark = "SYNTHETIC " if metrics["synthetic"] else ""
     parts = [*_head(mark), *_results(metrics), *_names(table), *_seen(figures, mark), *_method(metrics, flow)]
     return write_pages(folder, "report", "\n\n".join(parts) + "\n", f"{mark}Gate")[1]

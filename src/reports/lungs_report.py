@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cxrlab.console import DISCLAIMER
-from cxrlab.evaluation.figures import DPI
+from cxrlab.evaluation.figures import save
 from cxrlab.evaluation.film_figures import contact_sheet
 from cxrlab.evaluation.overlap import mean_with_interval
 from cxrlab.reports.markdown import flow_table, interval, markdown_table
@@ -60,7 +60,6 @@ def write_lungs_report(
     Raises:
         OSError: The folder cannot be written.
     """
-    (folder / "figures").mkdir(exist_ok=True)
     figures = {
         "dice": _histogram(found),
         "drawn": _sheet(shown["drawn"]),
@@ -68,7 +67,7 @@ def write_lungs_report(
         "curves": _curves(folder / "history"),
     }
     for name, figure in figures.items():
-        figure.savefig(folder / "figures" / f"{name}.png", dpi=DPI)
+        save(figure, folder / "figures" / f"{name}.png")
     mark = "SYNTHETIC " if metrics["synthetic"] else ""
     parts = [*_head(metrics, mark), *_results(metrics, found), *_pictures(shown, mark), *_method(metrics, flow)]
     return write_pages(folder, "report", "\n\n".join(parts) + "\n", f"{mark}Lungs")[1]

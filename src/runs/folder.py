@@ -89,13 +89,12 @@ class RunFolder:
         return run
 
     def begin(self, config: DictConfig, overrides: Sequence[str], *, resumed: bool = False) -> None:
-        """Claims the folder for a new run and writes what it was asked to do; cleans up behind a killed one.
+        """Claims the folder for a new run and writes what it was asked to do.
 
         Raises:
             ConfigError: The folder holds a run already, or cannot be written.
         """
         if resumed:
-            self._remove_leftovers()
             return
         self.check_free()
         try:
@@ -214,11 +213,6 @@ class RunFolder:
             )
         why = "it has finished no epoch yet" if self.status() is None else "it was run with keep_weights=false"
         raise CheckpointError(f"{self.path}: no weights in this run folder: {why}")
-
-    def _remove_leftovers(self) -> None:
-        """Removes half-written files that a kill has left."""
-        for leftover in [*self.path.glob(".*.part"), *self.checkpoints.glob(".*.part")]:
-            leftover.unlink(missing_ok=True)
 
     def check_same_data(self, manifest: pd.DataFrame) -> None:
         """Refuses to continue a run on other images, labels or splits than it was begun with.

@@ -37,6 +37,7 @@ from cxrlab.steps.assembly import assemble, assemble_evaluation
 from cxrlab.steps.edges import Edge, Edges
 from cxrlab.steps.matrix_plan import Column, Plan, Row
 from cxrlab.steps.overlap import Pool, Shared, pool, shared
+from cxrlab.sweeps.lock import claimed
 
 Failure = tuple[str, str]
 """What could not be done, and why."""
@@ -242,20 +243,22 @@ def _find(row: Row, checkpoint: str, done: list[Trained]) -> None:
 
 def _train(training: Training, train: Train, done: list[Trained]) -> None:
     run, label = training.run, f"{training.row.name} seed {training.seed}"
-    if run.status() == "finished":
-        say(f"found    {label}: {run.path}")
-    else:
-        began = time.monotonic()
-        goes_on = run.config.is_file()
-        training.config.ckpt_path = str(run.path) if goes_on else None
-        with _silence():
-            metrics, _ = train(training.config, training.typed)
-        if metrics["status"] == "interrupted":
-            raise KeyboardInterrupt
-        auroc = (metrics.get("test") or {}).get("auroc", {}).get("value")
-        result = "" if auroc is None else f", AUROC on its test images {auroc:.3f}"
-        verb = "went on" if goes_on else "trained"
-        say(f"{verb:<8} {label}: {metrics['epochs']} epochs, {time.monotonic() - began:.0f} s{result}")
+    run.path.mkdir(parents=True, exist_ok=True)
+    with claimed(run.path, wait=True):
+        if run.status() == "finished":
+            say(f"found    {label}: {run.path}")
+        else:
+            began = time.monotonic()
+            goes_on = run.config.is_file()
+            training.config.ckpt_path = str(run.path) if goes_on else None
+            with _silence():
+                metrics, _ = train(training.config, training.typed)
+            if metrics["status"] == "interrupted":
+                raise KeyboardInterrupt
+            auroc = (metrics.get("test") or {}).get("auroc", {}).get("value")
+            result = "" if auroc is None else f", AUROC on its test images {auroc:.3f}"
+            verb = "went on" if goes_on else "trained"
+            say(f"{verb:<8} {label}: {metrics['epochs']} epochs, {time.monotonic() - began:.0f} s{result}")
     done.append(Trained(training.row.name, str(training.seed), run.weights(), _trained_on(run)))
 
 

@@ -22,7 +22,6 @@ from cxrlab.errors import ConfigError, DivergedError
 from cxrlab.files import write_text
 from cxrlab.runs.folder import LAST, RunFolder
 from cxrlab.sweeps.announce import is_search
-from cxrlab.sweeps.lock import claimed
 from cxrlab.sweeps.state import FAILED, best_monitored
 
 Metrics = dict[str, Any]
@@ -30,7 +29,7 @@ Train = Callable[[DictConfig, Sequence[str]], tuple[Metrics, dict[str, Any]]]
 
 
 def run_job(config: DictConfig, overrides: Sequence[str], train: Train) -> tuple[Metrics, float | None]:
-    """Runs what is left to run of a job, while no other process does.
+    """Runs what is left to run of a job, in a folder of which the process has the claim.
 
     Args:
         config: Of the job, as composed from ``conf/train.yaml``.
@@ -45,19 +44,18 @@ def run_job(config: DictConfig, overrides: Sequence[str], train: Train) -> tuple
         UserError: The job cannot be run; ``failed.txt`` in its folder says why.
     """
     run = RunFolder(config.output_dir)
-    with claimed(run.path, wait=True):
-        if run.config.is_file():
-            check_same(run, config)
-        (run.path / FAILED).unlink(missing_ok=True)
-        try:
-            check(config)
-            metrics = _go_on(run, config, overrides, train)
-        except Exception as error:
-            write_text(run.path / FAILED, f"{error}\n")
-            if not (isinstance(error, DivergedError) and is_search(HydraConfig.get())):
-                raise
-            tell(f"job {HydraConfig.get().job.num}: {error}; the search takes this for the worst value")
-            return run.results(), -math.inf if config.monitor_mode == "max" else math.inf
+    if run.config.is_file():
+        check_same(run, config)
+    (run.path / FAILED).unlink(missing_ok=True)
+    try:
+        check(config)
+        metrics = _go_on(run, config, overrides, train)
+    except Exception as error:
+        write_text(run.path / FAILED, f"{error}\n")
+        if not (isinstance(error, DivergedError) and is_search(HydraConfig.get())):
+            raise
+        tell(f"job {HydraConfig.get().job.num}: {error}; the search takes this for the worst value")
+        return run.results(), -math.inf if config.monitor_mode == "max" else math.inf
     gc.collect()  # a trainer and its module hold each other, and would stay beside those of the next job
     return metrics, best_monitored(run)
 
@@ -100,9 +98,8 @@ def check_same(run: RunFolder, config: DictConfig) -> None:
     """
     saved = run.saved_config()
     begun, today = (_flat(comparable(each, str(saved.output_dir))) for each in (saved, config))
-    if saved.get("task") == "segment":  # keeps only the keys that it reads
-        roots = {key.partition(".")[0] for key in begun}
-        today = {key: value for key, value in today.items() if key.partition(".")[0] in roots}
+    roots = {key.partition(".")[0] for key in begun}  # a gate or a segmentation keeps only the keys that it reads
+    today = {key: value for key, value in today.items() if key.partition(".")[0] in roots}
     missing = object()
     differing = sorted(
         key
@@ -125,12 +122,12 @@ def is_over(run: RunFolder) -> bool:
 
 
 def _go_on(run: RunFolder, config: DictConfig, overrides: Sequence[str], train: Train) -> Metrics:
-    """Takes a job over, begins it, or continues it from its last saved epoch; a segmentation begins again."""
+    """Takes a job over, begins it, or continues it from its last saved epoch; a gate or a segmentation begins again."""
     if run.config.is_file():
         if is_over(run):
             tell(f"job {HydraConfig.get().job.num}: finished before, {short(run.path)}")
             return run.results()
-        if config.get("task") == "segment":
+        if config.get("task") in ("segment", "gate"):
             _clear(run)
         else:
             config.ckpt_path = str(run.path)
@@ -139,7 +136,7 @@ def _go_on(run: RunFolder, config: DictConfig, overrides: Sequence[str], train: 
 
 
 def _clear(run: RunFolder) -> None:
-    """Removes what a segmentation that was stopped has left; what Hydra logs is kept."""
+    """Removes what a training that is not continued has left; what Hydra logs is kept."""
     shutil.rmtree(run.tensorboard, ignore_errors=True)
     for path in (run.config, run.metrics):
         path.unlink(missing_ok=True)

@@ -85,17 +85,3 @@ def test_weights_are_the_best_or_the_last(tmp_path: Path) -> None:
     for name in ("last.ckpt", "best.ckpt", "model.ckpt"):
         (run.checkpoints / name).touch()
         assert run.weights().name == name
-
-
-def test_leftovers_of_a_kill_are_removed_and_nothing_else(tmp_path: Path) -> None:
-    run = begun(tmp_path / "run")
-    run.checkpoints.mkdir()
-    for path in (
-        run.checkpoints / ".last.ckpt.abc.part",
-        run.path / ".metrics.csv.x.part",
-        run.checkpoints / "last.ckpt",
-    ):
-        path.touch()
-    run.begin(config(run.path), [], resumed=True)
-    left = sorted(path.name for path in run.path.rglob("*") if path.is_file())
-    assert left == ["config.yaml", "last.ckpt", "overrides.yaml"]
