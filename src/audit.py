@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from cxrlab.console import say, show
+from cxrlab.console import command, say, show
 from cxrlab.entry import command_line
 from cxrlab.errors import ConfigError
 from cxrlab.files import write_csv, write_text
@@ -52,8 +51,8 @@ def audit(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     case = open_case(datamodule, config.seed)
     _record(folder, config, overrides, case)
     sections = examine(case)
-    command = shlex.join(["python", "src/audit.py", *overrides])
-    page = write_audit(folder, case, sections, time.monotonic() - began, command)
+    again = command("audit", *overrides)
+    page = write_audit(folder, case, sections, time.monotonic() - began, again)
     show(terminal_table(sections, f"{'SYNTHETIC: ' if case.synthetic else ''}{case.name}"))
     say(f"audit    {page}")
     return {"case": case, "sections": sections, "page": page}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
 from cxrlab.config import Problems, check_names
-from cxrlab.console import say, show
+from cxrlab.console import command, say, show
 from cxrlab.entry import command_line
 from cxrlab.errors import check_choice, check_range
 from cxrlab.imports import quick_imports
@@ -47,7 +46,7 @@ def compare(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[pd.DataF
     options = Options(**settings)
     gathered = gather(runs, options.split)
     comparison = compare_settings(gathered, options)
-    paths = write_comparison(comparison, Path(config.output_dir), shlex.join(["python", "src/compare.py", *overrides]))
+    paths = write_comparison(comparison, Path(config.output_dir), command("compare", *overrides))
     _show(comparison, paths)
     return comparison.table, {"comparison": comparison, "paths": paths}
 

@@ -143,12 +143,21 @@ def command(program: str, *words: str, **values: object) -> str:
     typed = Path(sys.argv[0] if sys.argv else "")
     if typed.suffix == ".py" and (Path(__file__).parent / typed.name).is_file():
         script = Path(f"{program}.py") if program == "train" and Path("train.py").is_file() else None
-        program = f"python {_quoted(short(script or Path(__file__).parent / f'{program}.py'))}"
+        program = f"python {quoted(short(script or Path(__file__).parent / f'{program}.py'))}"
     else:
         program = f"cxrlab-{program}"
     return " ".join(
-        [program, *(_quoted(f"{key}={literal(value)}") for key, value in values.items()), *map(_quoted, words)]
+        [program, *(quoted(f"{key}={literal(value)}") for key, value in values.items()), *map(quoted, words)]
     )
+
+
+def typed() -> str:
+    """The command of this process, as it can be typed again."""
+    name = Path(sys.argv[0]).name
+    program = name.removeprefix("cxrlab-").removesuffix(".py")
+    if program != name and (Path(__file__).parent / f"{program}.py").is_file():
+        return command(program, *sys.argv[1:])
+    return shlex.join(["python", name, *sys.argv[1:]])
 
 
 def literal(value: object) -> str:
@@ -162,5 +171,6 @@ def literal(value: object) -> str:
     return f'"{text}"'
 
 
-def _quoted(word: str) -> str:
+def quoted(word: str) -> str:
+    """A word as a shell takes it."""
     return word if _BARE.fullmatch(word) else shlex.quote(word)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from cxrlab.console import command
 from cxrlab.entry import command_line
 from cxrlab.imports import quick_imports
 
@@ -47,8 +47,8 @@ def matrix(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[Matrix, d
     trained, failures = train_all(plan, trainings, train)
     scores = score_all(plan, trained, places)
     found = measure_matrix(plan, trained, places, scores, failures)
-    command = shlex.join(["python", "src/matrix.py", *overrides])
-    page = write_matrix(Path(config.output_dir), found, time.monotonic() - began, command)
+    again = command("matrix", *overrides)
+    page = write_matrix(Path(config.output_dir), found, time.monotonic() - began, again)
     show(terminal_matrix(found))
     say(f"matrix   {page}")
     return found, {"page": page}

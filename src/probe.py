@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
-from cxrlab.console import say, show
+from cxrlab.console import command, say, show
 from cxrlab.entry import command_line
 from cxrlab.errors import ConfigError
 from cxrlab.files import write_text
@@ -75,7 +74,7 @@ def _probe_one(config: DictConfig, overrides: Sequence[str], plan: Plan) -> tupl
         mf.write(scores, folder / "scores.csv")
         run = run_folder_of(model.path)
     found = add_retrained(config, found, scores)
-    page = write_probe(folder, found, time.monotonic() - began, shlex.join(["python", "src/probe.py", *overrides]))
+    page = write_probe(folder, found, time.monotonic() - began, command("probe", *overrides))
     if run is not None:
         try:
             with claimed(run.path):
@@ -102,7 +101,7 @@ def _probe_each(checkpoints: Sequence[str], config: DictConfig, overrides: Seque
         found.append(one)
         pages.append(page)
     by_folder = {str(page.parent): json.loads((page.parent / "probe.json").read_text()) for page in pages}
-    summary = summarise_probes(by_folder, shlex.join(["python", "src/probe.py", *overrides]))
+    summary = summarise_probes(by_folder, command("probe", *overrides))
     page = write_summary(Path(config.output_dir), summary)
     _show(summary)
     say(f"summary  {page}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from cxrlab.config import Problems, check_names
+from cxrlab.console import command
 from cxrlab.entry import command_line
 from cxrlab.errors import ConfigError, check_choice, check_range
 from cxrlab.imports import quick_imports
@@ -65,7 +66,7 @@ def locate(given: str) -> Path:
     found = [folder / NOTE] if (folder / NOTE).is_file() else list(folder.rglob(NOTE))
     if not found:
         raise ConfigError(
-            f"sweep={given}: no sweep, which holds {NOTE}, here or below; `python train.py -m …` begins one"
+            f"sweep={given}: no sweep, which holds {NOTE}, here or below; `{command('train', '-m', '…')}` begins one"
         )
     return max(found, key=lambda path: path.stat().st_mtime_ns).parent
 

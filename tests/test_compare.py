@@ -59,7 +59,7 @@ def test_runs_become_settings(runs: Path, tmp_path: Path, capsys: pytest.Capture
     text = (tmp_path / "comparison.md").read_text()
     assert text.startswith("# SYNTHETIC: Comparison of 2 settings (3 runs)")
     assert "Best on the validation images: **dropout=" in text
-    assert "python src/compare.py" in text
+    assert "cxrlab-compare" in text
     printed = capsys.readouterr().out
     assert "SYNTHETIC test images" in printed
     assert f"{tmp_path / 'comparison.html'}" in printed

@@ -142,7 +142,7 @@ def test_what_is_told(checkpoint: Path, scans: Path, capsys: pytest.CaptureFixtu
     assert f"export   {path}  0.0" in told
     assert "images 32 x 32 x 3, threshold 0.5, not calibrated, fingerprint" in told
     assert "parity   7 images" in told
-    assert f"python src/predict.py ckpt_path={path} input=" in told
+    assert f"cxrlab-predict ckpt_path={path} input=" in told
     assert "Research software, not a medical device." in told
     assert "WARNING" not in told
     for batch in ("1", "16"):

@@ -218,7 +218,7 @@ def test_shared_people_and_films_are_removed_and_counted(tmp_path: Path) -> None
 def test_what_is_wrong_is_told_before_anything_is_trained(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"(?s)^a: .*model.*did you mean"):
         made(tmp_path, tmp_path / "runs", "train=[a]", SETS, "recipe='model=logistic +model.sizes=3'")
-    with pytest.raises(DataError, match=r"(?s)^paper: .*python src/download.py data=paper"):
+    with pytest.raises(DataError, match=r"(?s)^paper: .*cxrlab-download data=paper"):
         made(tmp_path, tmp_path / "runs", "train=[paper]", "sets={paper: 'data=paper data.source.root=x'}")
     assert not (tmp_path / "runs").exists()
 
@@ -234,4 +234,4 @@ def test_the_command_ends_with_the_table(done: tuple[Path, Path, dict[str, Any]]
     assert "SYNTHETIC" in ended.stdout
     page = tmp_path / ended.stdout.splitlines()[-1].split(maxsplit=1)[1]
     assert page.name == "matrix.html"
-    assert json.loads(page.with_suffix(".json").read_text())["command"].startswith("python src/matrix.py ")
+    assert json.loads(page.with_suffix(".json").read_text())["command"].startswith("cxrlab-matrix ")

@@ -76,7 +76,7 @@ def test_what_needs_lungs_is_not_checked_and_says_how_to_get_them(page: tuple[Pa
     _, found = page
     (line,) = [row for row in found["verdicts"] if row["verdict"] == "NOT CHECKED"]
     assert line["check"] == "background_only, lungs_box_black, lungs_only"
-    assert "python train.py experiment=lungs" in line["evidence"]
+    assert "cxrlab-train experiment=lungs" in line["evidence"]
 
 
 def test_a_probe_leaves_its_page_its_scores_and_a_copy_in_the_run(

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from cxrlab.console import command
 from cxrlab.datamodules.films import film_keys, near_duplicates, perceptual_hash
 from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.folds import FoldedDataModule
@@ -49,7 +50,7 @@ OF_FRONTAL = ("inverted", *TURNS)
 _VIEWS = {"PA": "frontal", "AP": "frontal", "AP Supine": "frontal", "AP Erect": "frontal", "L": "lateral"}
 _COLUMNS = ("path", "kind", "patient_id", "source", "finding", "view")
 _REMEDY = (
-    "`python src/download.py data=cohen` gets the collection, data.root=/path/to/it names a copy elsewhere; "
+    f"`{command('download', 'data=cohen')}` gets the collection, data.root=/path/to/it names a copy elsewhere; "
     "data.cohen=false data.phantoms=200 trains on drawn phantoms only"
 )
 _PHOTOGRAPHS = (

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from cxrlab.console import command
 from cxrlab.datamodules.batches import RowSampler
 from cxrlab.datamodules.films import film_keys, near_duplicates, perceptual_hash
 from cxrlab.datamodules.flow import Flow
@@ -32,7 +33,7 @@ radiologist."""
 _SUFFIX = "_mask"
 _NOT_RECORDED = "not in metadata.csv"
 _REMEDY = (
-    "`python src/download.py data=cohen` gets the collection with its masks, data.root=/path/to/it names a copy "
+    f"`{command('download', 'data=cohen')}` gets the collection with its masks, data.root=/path/to/it names a copy "
     "elsewhere; data.cohen=false data.phantoms=200 trains on drawn phantoms only"
 )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from cxrlab.console import command
 from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.split import hold_out, hold_out_fold
@@ -100,7 +101,7 @@ class Partition:
             lines = [_shared_film(rows) for _, rows in shared.groupby("film", sort=False)]
             hint = (
                 "data.duplicates=drop keeps the first of each, data.duplicates=keep all (never in two splits); "
-                "`python src/audit.py` with the same options lists them all"
+                f"`{command('audit')}` with the same options lists them all"
             )
             head = f"{len(lines)} film(s) are in more than one source:"
             raise DataError("\n  ".join([head, *_first(lines), hint]))

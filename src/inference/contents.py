@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from cxrlab.console import DISCLAIMER
+from cxrlab.console import DISCLAIMER, command
 from cxrlab.datamodules import Preprocessing
 from cxrlab.errors import CheckpointError
 from cxrlab.models.gate import Gate
@@ -123,7 +123,7 @@ def read_texts(path: Path, found: Mapping[str, str]) -> Contents:
     if METADATA_KEY not in found:
         raise CheckpointError(
             f"{path}: not a file of this project: it has no metadata {METADATA_KEY!r}; make one with "
-            "`python src/export.py ckpt_path=runs/… format=onnx`"
+            f"`{command('export', 'ckpt_path=runs/…', 'format=onnx')}`"
         )
     for key in (METADATA_KEY, GATE_KEY):
         if len(found.get(key, "")) > MAX_TEXT:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cxrlab.console import DISCLAIMER
+from cxrlab.console import DISCLAIMER, command
 from cxrlab.datamodules import Preprocessing
 from cxrlab.errors import CheckpointError, UserError, check_range
 from cxrlab.evaluation.statistics import Floats
@@ -199,7 +199,8 @@ def _without_traces(found: Any) -> None:
 def _read(path: Path) -> bytes:
     """The file's bytes: what is looked through is what is run, whatever happens to the file in between."""
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; `python src/export.py ckpt_path=runs/… format=onnx` makes one")
+        how = command("export", "ckpt_path=runs/…", "format=onnx")
+        raise CheckpointError(f"{path}: no such file; `{how}` makes one")
     size = path.stat().st_size
     if size > onnx_guard.MAX_BYTES:
         raise CheckpointError(f"{path}: {size / 1e9:.1f} GB, and an ONNX file holds at most 2 GB; copy it again")

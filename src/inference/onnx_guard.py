@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cxrlab.console import command
 from cxrlab.errors import CheckpointError
 from cxrlab.inference.contents import INPUT, OUTPUTS
 
@@ -24,7 +25,7 @@ MAX_ELEMENTS = 2**30
 """Of all values together that a graph computes: 4 GB of float32, if nothing of it were freed in between."""
 _DOMAINS = ("", "ai.onnx")
 _SMALL = 1024  # elements; the shapes that reshaping and slicing ask for are shorter
-_AGAIN = "export the checkpoint again with `python src/export.py`"
+_AGAIN = f"export the checkpoint again with `{command('export')}`"
 
 
 def check(path: Path, model: Any, size: int) -> None:

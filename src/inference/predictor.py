@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 
+from cxrlab.console import command
 from cxrlab.datamodules import Preprocessing
 from cxrlab.datamodules.alterations import Alteration
 from cxrlab.datamodules.manifest import NAMES
@@ -151,7 +152,7 @@ class Predictor:
         elif not self.gate.fingerprint:
             found.append(
                 "nothing checks whether an image is a frontal chest X-ray: the model has no gate; "
-                "`python train.py experiment=gate` trains one, gate=runs/gate names it"
+                f"`{command('train', 'experiment=gate')}` trains one, gate=runs/gate names it"
             )
         elif self.gate.synthetic:
             found.append(

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cxrlab.console import command
 from cxrlab.errors import check_range
 from cxrlab.models.gate_net import GateNet
 from cxrlab.models.segmenter import weights_fingerprint
@@ -51,7 +52,7 @@ NAMES = {
 """What people call each kind."""
 FORMAT = 1
 """Version of the entry ``gate`` of a checkpoint."""
-HOW = "`python train.py experiment=gate` trains one, gate=runs/gate then names it"
+HOW = f"`{command('train', 'experiment=gate')}` trains one, gate=runs/gate then names it"
 
 SMALLEST = 64
 """Pixels of the shorter side below which an image is too small; the smallest of 1,398 public films had 104."""

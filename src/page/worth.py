@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from cxrlab.console import command
 from cxrlab.datamodules.manifest import NAMES as LABELS
 from cxrlab.errors import UserError
 from cxrlab.evaluation.decision import Decided
@@ -219,8 +220,8 @@ def _on_test(record: RunRecord) -> str:
 def _external(record: RunRecord) -> list[tuple[str, str]]:
     found = companions.find_evaluations(record)
     if not found:
-        command = f"`python src/evaluate.py ckpt_path={shown_path(record.folder)} data=… split=all`"
-        return [("Other hospitals", f"{NOT_CHECKED}: {command}")]
+        how = command("evaluate", "data=…", "split=all", ckpt_path=shown_path(record.folder))
+        return [("Other hospitals", f"{NOT_CHECKED}: `{how}`")]
     rows = []
     for each in found[:MOST]:
         seen = f"; {each.trained} of them known from training" if each.trained else ""
@@ -235,14 +236,14 @@ def _audit(record: RunRecord) -> str:
     found = companions.find_audit(record)
     if found is None:
         manifest = f"{shown_path(record.folder)}/manifest.csv"
-        return f"{NOT_CHECKED}: `python src/audit.py data=manifest data.source.path={manifest}`"
+        return f"{NOT_CHECKED}: `{command('audit', **{'data': 'manifest', 'data.source.path': manifest})}`"
     return _verdict(found)
 
 
 def _battery(record: RunRecord) -> str:
     found = companions.find_probe(record)
     if found is None:
-        return f"{NOT_CHECKED}: `python src/probe.py ckpt_path={shown_path(record.folder)}`"
+        return f"{NOT_CHECKED}: `{command('probe', ckpt_path=shown_path(record.folder))}`"
     return _verdict(found)
 
 

@@ -58,10 +58,10 @@ def code(text: object) -> Markdown:
     return Markdown(f"{fence}{line}{fence}" if len(fence) == 1 else f"{fence} {line} {fence}")
 
 
-def code_block(text: str) -> Markdown:
+def code_block(text: str, language: str = "") -> Markdown:
     """Lines as a block of code, whatever stands in them."""
     fence = _fence(text, 3)
-    return Markdown(f"{fence}\n{printable(text)}\n{fence}")
+    return Markdown(f"{fence}{language}\n{printable(text)}\n{fence}")
 
 
 def _fence(text: str, shortest: int) -> str:

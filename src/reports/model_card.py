@@ -9,7 +9,6 @@ command that does.
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from cxrlab.console import DISCLAIMER
+from cxrlab.console import DISCLAIMER, command
 from cxrlab.datamodules import manifest as mf
 from cxrlab.downloads import COLLECTIONS
 from cxrlab.errors import CheckpointError
@@ -35,6 +34,7 @@ from cxrlab.reports.markdown import (
     NAMES,
     Markdown,
     code,
+    code_block,
     count,
     interval,
     markdown_table,
@@ -383,7 +383,7 @@ def _baselines(record: RunRecord) -> str:
     """What needs no network, on the same test images: what the data set gives away for nothing."""
     table, section = record.baselines, record.section("test")
     if table is None or section is None:
-        return f"Trivial baselines: NOT CHECKED: `python src/report.py run={_here(record)}`."
+        return f"Trivial baselines: NOT CHECKED: {code(command('report', run=_here(record)))}."
     rows: list[tuple[str, ...]] = [
         (Markdown("**this model**"), interval(section["accuracy"]), interval(section["auroc"]))
     ]
@@ -407,15 +407,15 @@ def _evidence(record: RunRecord, audits: Path | None) -> str:
 def _audit(record: RunRecord, audits: Path | None) -> str:
     found = companions.find_audit(record, audits)
     if found is None:
-        source = "data=manifest data.source.path=" + shlex.quote(f"{_here(record)}/manifest.csv")
-        return f"**Audit of the data: NOT CHECKED.** `python src/audit.py {source}`"
+        how = command("audit", **{"data": "manifest", "data.source.path": f"{_here(record)}/manifest.csv"})
+        return f"**Audit of the data: NOT CHECKED.** {code(how)}"
     return _verdicts("Audit of the data", found)
 
 
 def _battery(record: RunRecord) -> str:
     found = companions.find_probe(record)
     if found is None:
-        return f"**Shortcut battery: NOT CHECKED.** `python src/probe.py ckpt_path={_here(record)}`"
+        return f"**Shortcut battery: NOT CHECKED.** {code(command('probe', ckpt_path=_here(record)))}"
     return _verdicts("Shortcut battery", found)
 
 
@@ -441,8 +441,8 @@ def _verdicts(title: str, found: Companion) -> str:
 def _elsewhere(record: RunRecord) -> str:
     found = companions.find_evaluations(record)
     if not found:
-        command = f"python src/evaluate.py ckpt_path={_here(record)} data=… split=all"
-        return f"**Other hospitals and devices: NOT CHECKED.** `{command}`"
+        how = command("evaluate", "data=…", "split=all", ckpt_path=_here(record))
+        return f"**Other hospitals and devices: NOT CHECKED.** {code(how)}"
     rows = [
         (
             f"{'SYNTHETIC: ' if each.record.synthetic else ''}{each.sources}",
@@ -481,14 +481,14 @@ def _caveats(record: RunRecord) -> str:
 
 def _how_to(record: RunRecord) -> str:
     here = _here(record)
-    code = f'import cxrlab\n\ntable = cxrlab.load("{here}").predict(["film.png", "film.dcm"])'
+    program = f'import cxrlab\n\ntable = cxrlab.load({here!r}).predict(["film.png", "film.dcm"])'
     commands = [
-        f"python src/predict.py ckpt_path={here} input=…",
-        f"python src/evaluate.py ckpt_path={here} data=… split=all",
-        f"python src/report.py run={here}",
+        command("predict", "input=…", ckpt_path=here),
+        command("evaluate", "data=…", "split=all", ckpt_path=here),
+        command("report", run=here),
     ]
     said = "The last command writes report and card anew, with what audits, batteries and evaluations found since."
-    blocks = [f"```\n{chr(10).join(commands)}\n```", said, f"```python\n{code}\n```", _CITATIONS]
+    blocks = [code_block("\n".join(commands)), said, code_block(program, "python"), _CITATIONS]
     return "## How to use and cite it\n\n" + "\n\n".join(blocks)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cxrlab.reports.markdown import plain
+from cxrlab.console import command
+from cxrlab.reports.markdown import code, plain
 from cxrlab.reports.record import RunRecord, mapping
 
 DEPENDS = "do the maps depend on what was learned"
@@ -14,7 +15,7 @@ _HOW_TO_READ = """What is bright raised the logit of Positive, in images called 
 to its own largest value. Half of the images were called wrongly, where there are as many; of each kind those with the
 surest scores."""
 _NOT_CHECKED = """NOT CHECKED: whether the maps lie in the lungs more than by chance, and whether they show what was
-learned. `python src/probe.py ckpt_path=… saliency=…` measures both."""
+learned. {} measures both."""
 
 
 def section(record: RunRecord) -> str:
@@ -25,4 +26,5 @@ def section(record: RunRecord) -> str:
     method = str(chosen).rpartition(".")[2]
     mark = "SYNTHETIC test" if record.synthetic else "Test"
     caption = f"{mark} images, and below each its map of evidence for Positive ({method})"
-    return "\n\n".join(["## Saliency", f"![{plain(caption)}]({PICTURE})", _HOW_TO_READ, _NOT_CHECKED])
+    how = code(command("probe", "ckpt_path=…", "saliency=…"))
+    return "\n\n".join(["## Saliency", f"![{plain(caption)}]({PICTURE})", _HOW_TO_READ, _NOT_CHECKED.format(how)])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from cxrlab.console import command
 from cxrlab.errors import CheckpointError, check_range
 from cxrlab.models import LungUnet
 from cxrlab.models.gate import HOW as HOW_TO_GATE
@@ -25,7 +26,8 @@ LUNGS_FORMAT = 1
 """Version of the entry ``lungs`` of a checkpoint."""
 LUNGS_ENTRY = "lungs"
 _HOW_TO_LUNGS = (
-    "`python train.py experiment=lungs` trains one, `… data.cohen=false data.phantoms=200` on drawn phantoms only"
+    f"`{command('train', 'experiment=lungs')}` trains one, "
+    "`… data.cohen=false data.phantoms=200` on drawn phantoms only"
 )
 
 

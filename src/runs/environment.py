@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from cxrlab.console import typed
 from cxrlab.models.layer_table import LayerTable
 
 PACKAGES = (
@@ -37,7 +37,7 @@ def describe(trainer: pl.Trainer, seed: int, table: LayerTable) -> dict[str, Any
     """Versions, commit, machine, command, seed and size of the network; plain values."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": typed(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},

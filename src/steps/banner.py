@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from cxrlab.console import say, short
+from cxrlab.console import command, quoted, say, short
 from cxrlab.datamodules import ChestXRayDataModule
 from cxrlab.datamodules import manifest as mf
 from cxrlab.models.layer_table import LayerTable
@@ -43,16 +43,17 @@ def end(run: RunFolder, metrics: dict[str, Any], report: Path, card: Path | None
     for warning in metrics["warnings"]:
         say(f"WARNING  {warning}")
     if metrics["status"] == "interrupted":
-        say(f"interrupted after epoch {metrics['epochs']}; to go on: python train.py ckpt_path={short(run.path)}")
+        how = command("train", ckpt_path=short(run.path))
+        say(f"interrupted after epoch {metrics['epochs']}; to go on: {how}")
     above = run.path.parent
     say(f"report   {short(report.with_suffix('.html'))}")
     if card:
         say(f"card     {short(card)}")
     if card and metrics["weights"]:
-        say(f"use      python src/predict.py ckpt_path={short(run.path)} input=…")
-    say(f"curves   tensorboard --logdir {short(above)}")
+        say(f"use      {command('predict', 'input=…', ckpt_path=short(run.path))}")
+    say(f"curves   tensorboard --logdir {quoted(short(above))}")
     if (above / "multirun.yaml").is_file():  # Hydra's mark of a sweep
-        say(f"compare  python src/compare.py runs={short(above)}")
+        say(f"compare  {command('compare', runs=short(above))}")
 
 
 def already_finished(run: RunFolder, max_epochs: int) -> None:

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, ListConfig
 from rich.table import Table
 
 from cxrlab.config import Problems, check_names
-from cxrlab.console import DISCLAIMER
+from cxrlab.console import DISCLAIMER, command
 from cxrlab.datamodules import Preprocessing, SyntheticSource
 from cxrlab.datamodules.pixels import read_all
 from cxrlab.errors import CheckpointError, ConfigError, DataError, check_choice, check_range
@@ -314,7 +314,7 @@ def _is_synthetic(model: LoadedModel) -> bool:
 
 def _use(file_format: str, output: Path) -> str:
     if file_format in (ONNX, CHECKPOINT):
-        return f"python src/predict.py ckpt_path={output} input=scans/"
+        return command("predict", "input=scans/", ckpt_path=output)
     call = "torch.jit.load" if file_format == TORCHSCRIPT else "torch.export.load"
     return f"{call}({str(output)!r}) in a program of yours, see docs/export.md"
 

@@ -21,7 +21,7 @@ from rich.progress import track
 from rich.table import Table
 
 from cxrlab.config import Problems, check_names
-from cxrlab.console import DISCLAIMER, say, short, show
+from cxrlab.console import DISCLAIMER, command, say, short, show
 from cxrlab.errors import UserError, check_choice, check_range
 from cxrlab.evaluation.saliency_figures import overlay
 from cxrlab.files import write_atomically, write_csv
@@ -306,5 +306,5 @@ def end(plan: Plan, predictor: Predictor, summary: dict[str, Any], journal: Jour
         plan.say(f"dropped  names of files, and {tags}: {short(journal.folder / DROPPED_TAGS)}")
     if plan.saliency is not None:
         plan.say(f"overlays {short(journal.folder / OVERLAYS)}: where evidence for Positive was found, not disease")
-        how = f"python src/probe.py ckpt_path={short(predictor.model.path)} saliency=…"
+        how = command("probe", "saliency=…", ckpt_path=short(predictor.model.path))
         plan.say(f"         whether such maps show what was learned is NOT CHECKED here; {how} does")

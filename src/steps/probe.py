@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from cxrlab.checks.base import Section
 from cxrlab.config import Problems, check_names
-from cxrlab.console import say
+from cxrlab.console import command, say
 from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.alterations import BATTERY, Alteration
 from cxrlab.errors import CheckpointError, ConfigError, DataError, UserError, check_choice, check_range
@@ -159,7 +159,8 @@ def find_lungs(
     needing = [each.name for each in alterations if each.needs_lungs]
     try:
         if lungs is None:
-            raise ConfigError("lungs=null: nothing finds the lungs; name a run of `python train.py experiment=lungs`")
+            how = command("train", "experiment=lungs")
+            raise ConfigError(f"lungs=null: nothing finds the lungs; name a run of `{how}`")
         segment = load_segmenter(lungs)
     except (ConfigError, CheckpointError) as error:
         if needing and asked:
@@ -373,7 +374,7 @@ def read_source_classifier(folder: str, *, resamples: int, seed: int) -> SourceC
     Raises:
         CheckpointError: It is no such run, or not finished.
     """
-    hint = "give a finished run of `python train.py data=which_collection`"
+    hint = f"give a finished run of `{command('train', 'data=which_collection')}`"
     try:
         record = read_run(RunFolder.of(folder).path)
     except UserError as error:

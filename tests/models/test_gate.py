@@ -47,7 +47,7 @@ def test_without_a_network_nothing_is_known_and_it_says_what_to_type(film: Image
     gate = Gate()
     (judgement,) = gate([film])
     assert (judgement.verdict, judgement.kind, judgement.frontal) == (WARN, "unknown", None)
-    assert "python train.py experiment=gate" in judgement.reason
+    assert "cxrlab-train experiment=gate" in judgement.reason
     assert "gate=runs/gate" in judgement.reason
     assert gate.fingerprint == ""
     assert gate.as_entry() == {}

@@ -25,7 +25,7 @@ def test_numbers_come_with_interval_and_n(known: Worth, run: Path) -> None:
     assert f"Sensitivity {found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]" in rows["Own test images"]
     assert rows["Own test images"].startswith("SYNTHETIC: AUROC")
     assert f"({test['n']} images:" in rows["Own test images"]
-    assert rows["Other hospitals"].startswith("NOT CHECKED: `python src/evaluate.py ckpt_path=runs/tiny")
+    assert rows["Other hospitals"].startswith("NOT CHECKED: `cxrlab-evaluate ckpt_path=runs/tiny")
     assert rows["Audit of its data"].startswith("NOT CHECKED")
     assert rows["Shortcut battery"].startswith("NOT CHECKED")
     assert rows["Positive means"].startswith("phantom, opacity ")

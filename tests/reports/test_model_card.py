@@ -150,15 +150,15 @@ def test_a_training_leaves_a_card_of_its_own_files(trained: Path) -> None:
         f"Test ({metrics['test']['n']} images: 8 Positive, 8 Negative; {metrics['test']['n_patients']} pat" in results
     )
     assert "| thumbnail 8x8 | " in results
-    assert "NOT CHECKED: `python src/report.py" not in results
+    assert "NOT CHECKED: `cxrlab-report" not in results
 
 
 def test_what_nobody_looked_at_is_not_checked_with_the_command(run: Run) -> None:
     evidence = section(run.card(), "Does it see the disease?")
     assert evidence.count("NOT CHECKED") == 3
-    assert "`python src/audit.py data=manifest data.source.path=runs/paper_cnn/0/manifest.csv`" in evidence
-    assert "`python src/probe.py ckpt_path=runs/paper_cnn/0`" in evidence
-    assert "`python src/evaluate.py ckpt_path=runs/paper_cnn/0 data=… split=all`" in evidence
+    assert "`cxrlab-audit data=manifest data.source.path=runs/paper_cnn/0/manifest.csv`" in evidence
+    assert "`cxrlab-probe ckpt_path=runs/paper_cnn/0`" in evidence
+    assert "`cxrlab-evaluate ckpt_path=runs/paper_cnn/0 data=… split=all`" in evidence
 
 
 def test_limits_follow_from_the_training_images(run: Run) -> None:

@@ -155,7 +155,7 @@ def test_the_same_seed_gives_the_same_gate(tmp_path: Path) -> None:
 
 def test_nothing_there_says_what_to_type(tmp_path: Path) -> None:
     for gate in (tmp_path / "nowhere", tmp_path):
-        with pytest.raises(CheckpointError, match=r"python train.py experiment=gate"):
+        with pytest.raises(CheckpointError, match=r"cxrlab-train experiment=gate"):
             load_gate(str(gate))
 
 

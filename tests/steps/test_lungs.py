@@ -117,7 +117,7 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
 
 def test_nothing_there_says_what_to_type(tmp_path: Path) -> None:
     for lungs in (tmp_path / "nowhere", tmp_path):
-        with pytest.raises(CheckpointError, match=r"python train.py experiment=lungs"):
+        with pytest.raises(CheckpointError, match=r"cxrlab-train experiment=lungs"):
             load_segmenter(str(lungs))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from cxrlab.console import command
 from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.manifest import COLUMNS
 from cxrlab.datamodules.sources.cohen import FACTS, SAME_PERSON, read_metadata
@@ -122,7 +123,7 @@ class DarkCovidNetSource:
             return "data.source.metadata names Cohen's metadata.csv"
         if self.metadata.is_file():
             return f"their names are not in {self.metadata}"
-        return f"{self.metadata} is missing; `python src/download.py data=cohen` gets it"
+        return f"{self.metadata} is missing; `{command('download', 'data=cohen')}` gets it"
 
     def _nih(self, files: pd.DataFrame) -> pd.DataFrame:
         """What is known of the NIH films, with the index of the files."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from cxrlab.console import command
 from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.manifest import SPLITS
 from cxrlab.datamodules.sources.folder import FolderSource
@@ -53,8 +54,8 @@ class KermanySource:
             DataError: The folder is missing or laid out otherwise.
         """
         how_to_get = (
-            "`python src/download.py data=kermany` gets the set, data.source.root=/path/to/it names a copy elsewhere "
-            "(the folder that holds train/ and test/)"
+            f"`{command('download', 'data=kermany')}` gets the set, data.source.root=/path/to/it names a copy "
+            "elsewhere (the folder that holds train/ and test/)"
         )
         folder = FolderSource(str(self._folder()), LABELS, name=self.name, how_to_get=how_to_get)
         table = folder.files()

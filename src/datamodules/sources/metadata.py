@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cxrlab.console import command
 from cxrlab.datamodules.flow import Flow
 from cxrlab.errors import DataError, did_you_mean
 
@@ -20,7 +21,7 @@ ADULT = 18
 def how_to_get(name: str) -> str:
     """What to type where a collection is missing: the command that gets ``data=name``, and how to use another copy."""
     return (
-        f"`python src/download.py data={name}` gets the set, data.source.root=/path/to/it names a copy elsewhere; "
+        f"`{command('download', data=name)}` gets the set, data.source.root=/path/to/it names a copy elsewhere; "
         "data=synthetic needs no files at all"
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from cxrlab.console import command
 from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.sources.folder import FolderSource
 from cxrlab.datamodules.sources.metadata import populations, years
@@ -34,7 +35,7 @@ class PaperSource:
 
     def __init__(self, root: str) -> None:
         how_to_get = (
-            "`python src/download.py data=paper` gets the paper's set, data.source.root=/path/to/it names a copy "
+            f"`{command('download', 'data=paper')}` gets the paper's set, data.source.root=/path/to/it names a copy "
             "elsewhere (the folder that holds train/ and test/)"
         )
         self._folder = FolderSource(root, {"NORMAL": 0, "PNEUMONIA": 1}, name=self.name, how_to_get=how_to_get)

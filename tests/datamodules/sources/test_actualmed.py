@@ -128,7 +128,7 @@ def test_what_is_missing_is_named_with_the_command_that_gets_it(tmp_path: Path, 
     with pytest.raises(DataError) as caught:
         ActualmedSource(str(root)).manifest()
     assert str(caught.value).startswith(f"{root / what}: no")
-    assert "`python src/download.py data=actualmed` gets the set" in str(caught.value)
+    assert "`cxrlab-download data=actualmed` gets the set" in str(caught.value)
 
 
 def test_a_foreign_table_is_refused(tmp_path: Path) -> None:

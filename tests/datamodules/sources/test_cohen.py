@@ -275,10 +275,7 @@ def test_what_is_missing_is_named_with_the_command_that_gets_it(
         CohenSource(str(root)).manifest()
     message = str(caught.value)
     assert message.startswith(begins.format(root=root))
-    assert (
-        "`python src/download.py data=cohen` gets the set, data.source.root=/path/to/it names a copy elsewhere"
-        in message
-    )
+    assert "`cxrlab-download data=cohen` gets the set, data.source.root=/path/to/it names a copy elsewhere" in message
 
 
 HEADER = "patientid,finding,view,modality,folder,filename\n"
@@ -300,7 +297,7 @@ def test_a_foreign_table_is_refused(tmp_path: Path, content: str, message: str) 
     with pytest.raises(DataError, match=message) as caught:
         CohenSource(str(tmp_path)).manifest()
     assert str(caught.value).startswith(f"{tmp_path}/metadata.csv: ")
-    assert "python src/download.py data=cohen" in str(caught.value)
+    assert "cxrlab-download data=cohen" in str(caught.value)
 
 
 def test_no_positive_at_all_is_an_error(make: Make) -> None:

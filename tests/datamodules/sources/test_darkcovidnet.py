@@ -113,7 +113,7 @@ def test_without_the_metadata_the_patients_are_not_checked(root: Path, tmp_path:
     assert (positives["patient_id"] == "").all()
     why = "data.source.metadata names Cohen's metadata.csv"
     if given:
-        why = f"{missing} is missing; `python src/download.py data=cohen` gets it"
+        why = f"{missing} is missing; `cxrlab-download data=cohen` gets it"
     assert len(source.notes) == 1
     assert "of 3 of the 3 COVID-19 images are unknown" in source.notes[0]
     assert source.notes[0].endswith(f"({why})")
@@ -150,9 +150,7 @@ def test_a_missing_or_empty_folder_is_named_with_the_command_that_gets_it(root: 
         (root / folder).rmdir()
     with pytest.raises(DataError) as caught:
         DarkCovidNetSource(str(root)).manifest()
-    assert str(caught.value).startswith(
-        f"{root / folder}: {what}; `python src/download.py data=darkcovidnet` gets the set"
-    )
+    assert str(caught.value).startswith(f"{root / folder}: {what}; `cxrlab-download data=darkcovidnet` gets the set")
 
 
 def test_another_table_as_metadata_is_refused(root: Path, tmp_path: Path) -> None:

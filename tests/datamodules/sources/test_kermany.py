@@ -110,5 +110,5 @@ def test_folders_as_kaggles_archive_has_them(tmp_path: Path, inside: str) -> Non
 
 
 def test_a_missing_set_names_the_command_that_gets_it(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no such folder; `python src/download\.py data=kermany` gets the set"):
+    with pytest.raises(DataError, match=r"no such folder; `cxrlab-download data=kermany` gets the set"):
         KermanySource(str(tmp_path / "none")).manifest()

@@ -102,7 +102,7 @@ def test_a_missing_set_says_where_it_was_sought_and_how_to_get_it(tmp_path: Path
         PaperSource(str(tmp_path / "data/xray_dataset_covid19")).manifest()
     message = str(caught.value)
     assert message.startswith(f"{tmp_path / 'data/xray_dataset_covid19'}: no such folder; ")
-    for part in ("`python src/download.py data=paper`", "data.source.root=", "data=synthetic"):
+    for part in ("`cxrlab-download data=paper`", "data.source.root=", "data=synthetic"):
         assert part in message
 
 
