@@ -48,7 +48,7 @@ OF_FRONTAL = ("inverted", *TURNS)
 """Kinds that are made of frontal films."""
 
 _VIEWS = {"PA": "frontal", "AP": "frontal", "AP Supine": "frontal", "AP Erect": "frontal", "L": "lateral"}
-_COLUMNS = ("path", "kind", "patient_id", "source", "finding", "view")
+_COLUMNS = ("path", "kind", "patient_id", "source", "collection", "finding", "view")
 _REMEDY = (
     f"`{command('download', 'data=cohen')}` gets the collection, data.root=/path/to/it names a copy elsewhere; "
     "data.cohen=false data.phantoms=200 trains on drawn phantoms only"
@@ -68,7 +68,7 @@ _EXTRA = (
 
 
 class GateImagesDataModule(FoldedDataModule):
-    """Pictures of every kind in folds by person, as batches ``{"image", "kind"}``.
+    """Pictures of every kind in folds by collection or by person, as batches ``{"image", "kind"}``.
 
     ``image`` is float32 (N, 1, size, size), see :func:`cxrlab.thumbnails.square`; ``kind`` int64 (N,), a position in
     :data:`SHARES`.
@@ -76,7 +76,12 @@ class GateImagesDataModule(FoldedDataModule):
     Frontal films are those of Cohen's collection whose view is recorded as PA or AP, of the paper's set and of
     DarkCovidNet, and drawn phantoms; lateral views and CT slices are Cohen's; photographs come with scikit-image and
     scikit-learn; pages, noise and patterns are drawn. Inverted and turned films are made of the frontal ones, in the
-    same fold. A person is in one fold only, whatever the collection, the view and the id, and so is a photograph.
+    same fold. All cuts of a photograph are in one fold.
+
+    By collection, a fold holds all frontal films of one collection, so that limits are chosen for hospitals that a
+    network has not seen. Everything else is assigned by person, and no frontal film of a person is trained on while
+    another picture of that person is held out. By person, all pictures of a person are in one fold, whatever the
+    collection, the view and the id.
 
     Args:
         root: Folder of Cohen's collection; ``~`` is expanded.
@@ -88,18 +93,20 @@ class GateImagesDataModule(FoldedDataModule):
         darkcovidnet: Likewise.
         photographs: Whether photographs are used; they need scikit-image.
         phantoms: Drawn films, 0 or at least 2.
-        drawn: Drawn pages, and as many patterns; at least ``folds``.
+        drawn: Drawn pages, and as many patterns; at least ``folds``, at least 3 with ``auto``.
         image_size: Pixels, side of the square that the network sees, 32 to 256.
-        folds: At least 2.
+        folds: At least 2: folds by person. ``auto``: one for each collection of frontal films, where there are at least
+            two beside the phantoms; else 3 by person.
         epoch_images: Images drawn for an epoch, at least ``batch_size``.
         batch_size: Images per step.
         seed: Of folds, drawings, crops, order and augmentation.
 
     Attributes:
-        manifest: One row per picture: ``path`` (or what was drawn), ``kind``, ``patient_id``, ``source``, ``finding``,
-            ``view``, ``sha256``, ``film``, ``person``, ``fold``, ``short_side`` (pixels) and ``picture``, its place in
-            :attr:`thumbnails`.
+        manifest: One row per picture: ``path`` (or what was drawn), ``kind``, ``patient_id``, ``source``,
+            ``collection`` (of films; one for all films of a person), ``finding``, ``view``, ``sha256``, ``film``,
+            ``person``, ``fold``, ``short_side`` (pixels) and ``picture``, its place in :attr:`thumbnails`.
         thumbnails: RGB, (height, width, 3), uint8, the right way up; :meth:`picture` gives a row's own.
+        collections: Those left out one at a time, in the order of their folds; empty where folds are by person.
 
     Raises:
         ValueError: An argument is out of range.
@@ -118,12 +125,15 @@ class GateImagesDataModule(FoldedDataModule):
         phantoms: int = 60,
         drawn: int = 150,
         image_size: int = 64,
-        folds: int = 3,
+        folds: int | str = "auto",
         epoch_images: int = 2400,
         batch_size: int = 32,
         seed: int = 0,
     ) -> None:
-        super().__init__(folds)
+        self._auto = folds == "auto"
+        if not self._auto:
+            check_range("folds", folds, 2, 100, integer=True)
+        super().__init__(3 if self._auto else int(folds))
         check_choice("cohen", cohen, (True, False))
         check_choice("paper", paper, (True, False, "auto"))
         check_choice("darkcovidnet", darkcovidnet, (True, False, "auto"))
@@ -131,8 +141,7 @@ class GateImagesDataModule(FoldedDataModule):
         check_range("phantoms", phantoms, 0, 100_000, integer=True)
         if phantoms < (0 if cohen else 2) or phantoms == 1:
             raise ValueError(f"phantoms must be {'0 or ' if cohen else ''}at least 2, got {phantoms}")
-        check_range("folds", folds, 2, 100, integer=True)
-        check_range("drawn", drawn, folds, 100_000, integer=True)
+        check_range("drawn", drawn, self.folds, 100_000, integer=True)
         check_range("image_size", image_size, 32, 256, integer=True)
         check_range("batch_size", batch_size, 2, 65536, integer=True)
         check_range("epoch_images", epoch_images, batch_size, 10_000_000, integer=True)
@@ -148,6 +157,7 @@ class GateImagesDataModule(FoldedDataModule):
         self.batch_size = batch_size
         self.seed = seed
         self.thumbnails: list[Image] = []
+        self.collections: list[str] = []
         self.flow = Flow("gate")
         self._greys: list[Image] = []
 
@@ -181,16 +191,33 @@ class GateImagesDataModule(FoldedDataModule):
         pairs = near_duplicates(list(films["path"]), hashes, list(films["sha256"]))
         films["film"] = film_keys(list(films["sha256"]), pairs)
         films["person"] = people(films)
+        films["collection"] = films.groupby("person")["collection"].transform("min")
         others, more = self._others()
         table = pd.concat([films, others], ignore_index=True).fillna("")
         pictures += more
         table["short_side"] = [each.short_side for each in pictures]
         table["picture"] = np.arange(len(table))
+        frontal = table["kind"] == "frontal"
+        collections = sorted(set(table.loc[frontal, "collection"]) - {"synthetic"})
+        if self._auto and len(collections) > 1:
+            self.collections, self.folds = collections, len(collections)
         table["fold"] = _deal(table, self.folds, self.seed)
-        made = [table[table["kind"] == "frontal"].assign(kind=kind) for kind in OF_FRONTAL]
+        for fold, collection in enumerate(self.collections):
+            table.loc[frontal & (table["collection"] == collection), "fold"] = fold
+        made = [table[frontal].assign(kind=kind) for kind in OF_FRONTAL]
         self.thumbnails = [each.thumbnail for each in pictures]
         self._greys = [luma(each) for each in self.thumbnails]
         self.manifest = pd.concat([table, *made], ignore_index=True)
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """Rows of the manifest that are trained on (``train``) or held out (``val``)."""
+        rows = super().rows(split)
+        if split == "val" or not self.collections:
+            return rows
+        held_out = self.manifest["person"].iloc[super().rows("val")]
+        table = self.manifest.iloc[rows]
+        shown = table["kind"].isin(["frontal", *OF_FRONTAL]) & table["person"].isin(held_out)
+        return rows[~shown.to_numpy()]
 
     def picture(self, row: int) -> Image:
         """What a row of the manifest shows: its thumbnail, inverted or turned where the row is, (h, w, 3), uint8."""
@@ -212,7 +239,7 @@ class GateImagesDataModule(FoldedDataModule):
             if wanted is True or (wanted == "auto" and self.cohen and Path(str(root)).expanduser().is_dir()):
                 tables.append(self._set(name, root))
         if self.phantoms:
-            table = self.phantoms.manifest().query("split == 'train'").assign(kind="frontal")
+            table = self.phantoms.manifest().query("split == 'train'").assign(kind="frontal", collection="synthetic")
             tables.append(_started(self.flow, "synthetic", table, "phantoms drawn")[list(_COLUMNS)])
         return tables
 
@@ -224,7 +251,7 @@ class GateImagesDataModule(FoldedDataModule):
         known["kind"] = known["view"].map(_VIEWS).where(known["modality"] == "X-ray", "ct").fillna("")
         known["path"] = [str((self.root / "images" / file).absolute()) for file in known["file"]]
         flow = Flow("cohen")
-        table = flow.start(known.assign(source="cohen"), "rows of metadata.csv")
+        table = flow.start(known.assign(source="cohen", collection="cohen"), "rows of metadata.csv")
         table = flow.keep(table, (table["folder"] == "images") & (table["file"] != ""), "no file in the folder images")
         table = flow.keep(table, ~table["path"].duplicated(), "the file is listed already")
         table = flow.keep(table, table["kind"] != "", "view is none of PA, AP, AP Supine, AP Erect, L")

@@ -18,21 +18,29 @@ LIKELIER = 0.5
 
 
 def choose_limits(
-    scores: npt.ArrayLike, kinds: Sequence[str], false_refusal: float = 0.01, false_acceptance: float = 0.01
+    scores: npt.ArrayLike,
+    kinds: Sequence[str],
+    collections: Sequence[str],
+    false_refusal: float = 0.01,
+    false_acceptance: float = 0.01,
+    false_warning: float = 0.01,
 ) -> tuple[float, float]:
     """Chooses between which probabilities of a frontal film a gate is in doubt.
 
-    ``a`` is the largest limit below which at most ``false_refusal`` of the frontal films lie; ``b`` the smallest from
-    which on at most ``false_acceptance`` of the others lie, every kind of them counting the same, whatever its number
-    of images. Refused is what lies below ``min(a, 0.5)``, accepted what lies from ``max(a, b, 0.5)`` on. Both rates are
-    so kept, and what looks less like a frontal film than nearly all of them do is never accepted, although no kind of
-    picture that was learned from may need it: a gate meets others.
+    ``a`` is the largest limit below which at most ``false_refusal`` of the frontal films of every collection lie, ``w``
+    the same for ``false_warning``; ``b`` the smallest from which on at most ``false_acceptance`` of the others lie,
+    every kind of them counting the same, whatever its number of images. Refused is what lies below ``min(a, 0.5)``,
+    accepted what lies from ``max(w, b, 0.5)`` on. So the worst collection keeps the rates, unless too many others would
+    be accepted; and what looks less like a frontal film than nearly all of them do is never accepted, although no kind
+    of picture that was learned from may need it: a gate meets others.
 
     Args:
         scores: Shape (n,): probability of a frontal film, in [0, 1]; below 0 where a rule refuses the image anyway.
         kinds: Of each of them; at least one ``frontal``.
-        false_refusal: Share of frontal films that may be refused, in [0, 0.5].
+        collections: Of each of them; only those of frontal films are looked at.
+        false_refusal: Share of the frontal films of a collection that may be refused, in [0, 0.5].
         false_acceptance: Share of the others that may be accepted, in [0, 0.5].
+        false_warning: Share of the frontal films of a collection that may be warned about or refused, in [0, 0.5].
 
     Returns:
         ``refuse_below`` and ``accept_from``, in [0, 1].
@@ -42,16 +50,20 @@ def choose_limits(
     """
     check_range("false_refusal", false_refusal, 0, 0.5)
     check_range("false_acceptance", false_acceptance, 0, 0.5)
-    values, names = np.asarray(scores, np.float64), np.asarray(kinds)
-    if values.ndim != 1 or values.shape != names.shape:
-        raise ValueError(f"scores and kinds must be equally long, got {values.shape} and {names.shape}")
-    frontal = np.sort(values[names == FRONTAL])
-    if not frontal.size:
+    check_range("false_warning", false_warning, 0, 0.5)
+    values, names, places = np.asarray(scores, np.float64), np.asarray(kinds), np.asarray(collections)
+    if values.ndim != 1 or not values.shape == names.shape == places.shape:
+        raise ValueError(
+            f"scores, kinds and collections must be equally long, got {values.shape}, {names.shape}, {places.shape}"
+        )
+    frontal = names == FRONTAL
+    if not frontal.any():
         raise ValueError("kinds must hold at least one frontal film")
-    lowest = float(frontal[int(false_refusal * frontal.size)])
-    highest = _accept_from(values, names, false_acceptance)
-    refuse_below = float(np.clip(min(lowest, LIKELIER), 0, 1))
-    return refuse_below, float(np.clip(max(lowest, highest, LIKELIER), refuse_below, 1))
+    films = [np.sort(values[frontal & (places == place)]) for place in np.unique(places[frontal])]
+    refusal, warning = (min(each[int(share * each.size)] for each in films) for share in (false_refusal, false_warning))
+    refuse_below = float(np.clip(min(refusal, LIKELIER), 0, 1))
+    accept_from = max(warning, _accept_from(values, names, false_acceptance), LIKELIER)
+    return refuse_below, float(np.clip(accept_from, refuse_below, 1))
 
 
 def _accept_from(values: npt.NDArray[np.float64], names: npt.NDArray[Any], most: float) -> float:

@@ -215,7 +215,8 @@ class Gate:
         except (KeyError, TypeError, ValueError):  # a stranger's
             return ""
         mark = "SYNTHETIC (drawn phantoms, no patients): " if self.synthetic else ""
-        return f"{mark}on people held out, with 95 % intervals, it {told}"
+        unseen = "collections and people" if self.held_out.get("left_out") else "people"
+        return f"{mark}on {unseen} held out, with 95 % intervals, it {told}"
 
     def as_entry(self) -> dict[str, Any]:
         """Tensors and plain values, as a checkpoint holds them under ``gate``; empty without a network."""

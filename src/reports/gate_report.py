@@ -57,10 +57,18 @@ def _head(mark: str) -> list[str]:
 
 def _results(metrics: Mapping[str, Any]) -> list[str]:
     held_out = metrics["held_out"]
+    left_out = held_out["left_out"]
+    unseen = (
+        f"Frontal films of {', '.join(left_out)} were each judged by a network that had seen no frontal film of that "
+        "collection, with limits chosen on the other collections; everything else by one that had seen no picture of "
+        f"that person or source ({metrics['folds']} folds)."
+        if left_out
+        else "Every picture was judged once by a network that had seen no picture of that person, with limits chosen "
+        f"on the other folds ({metrics['folds']} folds by person). Frontal films of another collection: NOT CHECKED."
+    )
     text = (
-        f"Every picture was judged once by a network that had seen no picture of that person, with limits chosen on "
-        f"the other folds ({metrics['folds']} folds by person). Inverted and turned films are made of the frontal "
-        "ones. Pictures that a rule refuses (colour, blank, too small) count as refused."
+        f"{unseen} Inverted and turned films are made of the frontal ones. Pictures that a rule refuses (colour, "
+        "blank, too small) count as refused."
     )
     rows = [
         ("frontal films refused", *_cells(held_out["false_refusal"])),
@@ -72,13 +80,16 @@ def _results(metrics: Mapping[str, Any]) -> list[str]:
         text,
         markdown_table(rows, ("Share of", "Pictures", "People", "Share [95 %]", "Interval")),
         "What became of each kind. Accepted is right for frontal films only.",
-        markdown_table(_verdicts(held_out["kinds"]), _VERDICTS),
-        "Frontal films by collection:",
-        markdown_table(_verdicts(held_out["sources"]), ("Collection", *_VERDICTS[1:])),
+        markdown_table(_verdicts(held_out["kinds"]), ("Kind", *_VERDICTS)),
+        "Frontal films by collection. Warned about or refused is wrong for all of them.",
+        markdown_table(_verdicts(held_out["collections"]), ("Collection", *_VERDICTS)),
     ]
 
 
-_VERDICTS = ("Kind", "Pictures", "People", "accept", "warn", "refuse", "Accepted [95 %]", "Refused [95 %]")
+_VERDICTS = (
+    *("Pictures", "People", "accept", "warn", "refuse"),
+    *("Accepted [95 %]", "Warned [95 %]", "Refused [95 %]"),
+)
 
 
 def _verdicts(parts: Mapping[str, Any]) -> list[tuple[object, ...]]:
@@ -91,6 +102,7 @@ def _verdicts(parts: Mapping[str, Any]) -> list[tuple[object, ...]]:
             each["warn"],
             each["refuse"],
             interval(each["accepted"]),
+            interval(each["warned"]),
             interval(each["refused"]),
         )
         for name, each in parts.items()
@@ -122,8 +134,9 @@ def _method(metrics: Mapping[str, Any], flow: pd.DataFrame) -> list[str]:
     how = (
         f"{metrics['epochs']} epochs for every fold and for the final network, which learned from everything and is "
         f"what `gate.ckpt` holds. It refuses below a probability of {limits['refuse_below']:.4f} and accepts from "
-        f"{limits['accept_from']:.4f} on, limits that all held-out probabilities together give. Its own rates cannot "
-        "be measured on these pictures: the tables above, of networks that saw fewer, stand for them."
+        f"{limits['accept_from']:.4f} on, limits that all held-out probabilities together give, the worst "
+        "collection deciding. Its own rates cannot be measured on these pictures: the tables above, of networks that "
+        "saw fewer, stand for them."
     )
     files = (
         f"Pictures: fingerprint `{metrics['fingerprint'][:12]}`; gate: `{metrics['gate'][:12]}`. Every picture with "

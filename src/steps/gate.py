@@ -20,7 +20,7 @@ from cxrlab.errors import check_range
 from cxrlab.evaluation.gate_rates import choose_limits, rate
 from cxrlab.files import write_atomically, write_csv, write_json
 from cxrlab.models import GateModule, GateNet
-from cxrlab.models.gate import ACCEPT, FRONTAL, KINDS, REFUSE, VERDICTS, Gate, Limits, rule
+from cxrlab.models.gate import ACCEPT, FRONTAL, KINDS, REFUSE, VERDICTS, WARN, Gate, Limits, rule
 from cxrlab.reports.gate_report import write_gate_report
 from cxrlab.runs import RunFolder
 from cxrlab.runs.auxiliary import load_gate
@@ -37,11 +37,12 @@ _GATE = Auxiliary(
     model=("gate_net", "GateNet"),
     keys=("limits",),
 )
+_RATES = ("false_refusal", "false_acceptance", "false_warning")
 _SHOWN = 24  # pictures of either sheet
 
 
 def train_gate(config: DictConfig, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Measures a gate by folds of people, then trains one on everything and keeps that.
+    """Measures a gate by folds of collections or of people, then trains one on everything and keeps that.
 
     Args:
         config: As composed from ``conf/train.yaml`` with ``experiment=gate``.
@@ -72,7 +73,7 @@ def train_gate(config: DictConfig, overrides: Sequence[str]) -> tuple[dict[str, 
     table = _judged(datamodule, scores, dict(config.limits))
     counted = measured(table)
     limits = Limits(*_limits(counted, dict(config.limits)))
-    held_out = summary(counted)
+    held_out = summary(counted) | {"left_out": datamodule.collections}
     write_csv(run.path / "gate.csv", table)
     write_csv(run.flow, datamodule.flow.table())
     sources = sorted(set(datamodule.manifest["source"]))
@@ -110,22 +111,22 @@ def summary(table: pd.DataFrame) -> dict[str, Any]:
     """What held-out pictures say of a gate, plain values.
 
     Args:
-        table: One row per picture with ``kind``, ``source``, ``person``, ``verdict`` and ``said``.
+        table: One row per picture with ``kind``, ``collection``, ``person``, ``verdict`` and ``said``.
 
     Returns:
         ``false_refusal``, ``in_doubt`` (frontal films), ``false_acceptance`` (of all others, each picture counting
-        once): each ``{"value", "low", "high", "method", "flagged", "images", "people"}``; ``kinds`` and ``sources``
-        (frontal films only): for each name the counts of verdicts, ``named`` (how many were called what they are),
-        ``accepted`` and ``refused`` with intervals.
+        once): each ``{"value", "low", "high", "method", "flagged", "images", "people"}``; ``kinds`` and
+        ``collections`` (frontal films only): for each name the counts of verdicts, ``named`` (how many were called
+        what they are), ``accepted``, ``warned`` and ``refused`` with intervals.
     """
     films, others = table[table["kind"] == FRONTAL], table[table["kind"] != FRONTAL]
     kinds = [kind for kind in KINDS if (table["kind"] == kind).any()]
     return {
         "false_refusal": rate(films["verdict"] == REFUSE, films["person"]),
-        "in_doubt": rate(films["verdict"] == "warn", films["person"]),
+        "in_doubt": rate(films["verdict"] == WARN, films["person"]),
         "false_acceptance": rate(others["verdict"] == ACCEPT, others["person"]),
         "kinds": {kind: _part(table[table["kind"] == kind]) for kind in kinds},
-        "sources": {str(name): _part(rows) for name, rows in films.groupby("source", sort=True)},
+        "collections": {str(name): _part(rows) for name, rows in films.groupby("collection", sort=True)},
     }
 
 
@@ -143,6 +144,7 @@ def _part(rows: pd.DataFrame) -> dict[str, Any]:
         **counts,
         "named": int((rows["said"] == rows["kind"]).sum()),
         "accepted": rate(rows["verdict"] == ACCEPT, rows["person"]),
+        "warned": rate(rows["verdict"] == WARN, rows["person"]),
         "refused": rate(rows["verdict"] == REFUSE, rows["person"]),
     }
 
@@ -166,17 +168,17 @@ def _judged(datamodule: GateImagesDataModule, scores: Any, rates: dict[str, floa
 
 def _limits(table: pd.DataFrame, rates: dict[str, float]) -> tuple[float, float]:
     scores = table[f"p_{FRONTAL}"].where(table["rule"] == "", -1.0)
-    return choose_limits(scores, table["kind"].tolist(), rates["false_refusal"], rates["false_acceptance"])
+    return choose_limits(scores, table["kind"].tolist(), table["collection"].tolist(), **rates)
 
 
 def _assemble(config: DictConfig) -> GateImagesDataModule:
     """Checks everything before any file is read."""
     problems = Problems()
-    for name in ("false_refusal", "false_acceptance"):
+    for name in _RATES:
         with problems.guard(f"limits.{name}"):
             check_range(name, config.limits.get(name), 0, 0.5)
-    for name in set(config.limits) - {"false_refusal", "false_acceptance"}:
-        problems.add(f"limits.{name}", "no such key; there are false_refusal and false_acceptance")
+    for name in set(config.limits) - {*_RATES}:
+        problems.add(f"limits.{name}", f"no such key; there are {', '.join(_RATES)}")
     datamodule, network = _GATE.try_parts(config, problems)
     if network is not None and network.kinds != len(KINDS):
         problems.add("model.kinds", f"must be {len(KINDS)}, got {network.kinds}")
@@ -235,6 +237,10 @@ def _sentences(held_out: dict[str, Any], synthetic: bool) -> list[str]:
         limits = f"{each['value']:.2%} [{each['low']:.2%}, {each['high']:.2%}]"
         counts = f"{each['flagged']} of {each['images']} held-out pictures of {each['people']} people"
         lines.append(f"{mark}{what}: {limits}, {counts}, {each['method']}")
+    for name, part in held_out["collections"].items():
+        where = f"{name}, left out whole" if name in held_out["left_out"] else name
+        warned = f"{part['warn']} of {part['images']} frontal films warned about, {part['refuse']} refused"
+        lines.append(f"{mark}{where}: {warned}, {part['people']} people")
     return lines
 
 
@@ -244,7 +250,7 @@ def _banner(run: RunFolder, datamodule: GateImagesDataModule) -> None:
     own = datamodule.manifest.iloc[: len(datamodule.thumbnails)]
     for (kind, source), rows in own.groupby(["kind", "source"], sort=True):
         lines += [f"data      {kind} ({source}): {len(rows)} pictures of {rows['person'].nunique()} people or sources"]
-    lines += [
-        f"network   {datamodule.image_size}x{datamodule.image_size}, {datamodule.folds} folds, then one on everything"
-    ]
+    folds = f"without {', '.join(datamodule.collections)} in turn" if datamodule.collections else ""
+    folds = folds or f"{datamodule.folds} folds by person (films of two collections or more would be left out in turn)"
+    lines += [f"network   {datamodule.image_size}x{datamodule.image_size}, {folds}, then on everything"]
     say(*lines, f"run       {short(run.path)}")

@@ -96,6 +96,47 @@ def test_a_person_is_in_one_fold_whatever_the_kind_and_every_fold_has_some_of_ea
     assert sorted(held_out) == list(range(len(table)))
 
 
+def test_collections_are_left_out_one_at_a_time_and_nobody_is_seen_twice(
+    collection: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Person 3 has a film and a lateral view; wherever that is held out, the film is not learned from either."""
+    first = GateImagesDataModule._cohen
+
+    def two(self: GateImagesDataModule) -> Any:
+        table = first(self)
+        elsewhere = table["patient_id"].isin(["cohen-7", "cohen-6"])
+        return table.assign(collection=table["collection"].mask(elsewhere, "elsewhere"))
+
+    monkeypatch.setattr(GateImagesDataModule, "_cohen", two)
+    images = module(collection, cache, folds="auto", phantoms=8)
+    images.setup()
+    table = images.manifest
+    assert images.collections == ["cohen", "elsewhere"]
+    assert images.folds == 2
+    films = table["kind"].isin(["frontal", *OF_FRONTAL])
+    assert table.loc[films & (table["collection"] == "cohen"), "fold"].unique().tolist() == [0]
+    assert table.loc[films & (table["collection"] == "elsewhere"), "fold"].unique().tolist() == [1]
+    assert set(table.loc[films & (table["collection"] == "synthetic"), "fold"]) == {0, 1}
+    assert table[~films].groupby("kind")["fold"].nunique().min() == 2
+    for fold in range(2):
+        images.hold_out(fold)
+        train, val = table.iloc[images.rows("train")], table.iloc[images.rows("val")]
+        assert not {images.collections[fold]} & set(train.loc[films, "collection"])
+        assert not set(train.loc[films, "person"]) & set(val["person"])
+        left = films & table["person"].isin(val["person"]) & (table["fold"] != fold)
+        assert len(train) + len(val) + left.sum() == len(table)
+    images.hold_out(None)
+    assert len(images.rows("train")) == len(table)
+
+
+def test_one_collection_is_split_by_person(collection: Path, cache: Path) -> None:
+    images = module(collection, cache, folds="auto", drawn=4, photographs=False, phantoms=8)
+    images.folds = 2  # of three lateral views there are two
+    images.setup()
+    assert images.collections == []
+    assert images.manifest.groupby("person")["fold"].nunique().max() == 1
+
+
 def test_inverted_and_turned_films_stay_with_the_film(cache: Path) -> None:
     images = module("unread", cache, cohen=False, phantoms=6)
     images.setup()
@@ -252,7 +293,8 @@ def test_training_sees_what_the_gate_will_see(cache: Path) -> None:
 
 
 @pytest.mark.slow
-def test_people_of_the_real_sets_never_straddle_folds(cache: Path) -> None:
+@pytest.mark.parametrize("folds", [3, "auto"])
+def test_people_of_the_real_sets_never_straddle_folds(cache: Path, folds: int | str) -> None:
     data = Path(os.environ.get("CXRLAB_DATA") or "data")
     if not (data / "covid-chestxray-dataset").is_dir():
         pytest.skip("NOT CHECKED: no covid-chestxray-dataset under CXRLAB_DATA")
@@ -262,14 +304,18 @@ def test_people_of_the_real_sets_never_straddle_folds(cache: Path) -> None:
         str(data / "darkcovidnet"),
         str(cache),
         photographs=False,
+        folds=folds,
     )
     images.setup()
     table = images.manifest
+    if folds == "auto":
+        assert images.collections == ["cohen", "kermany", "nih"]
+        table = table[table["kind"].isin(["frontal", *OF_FRONTAL])]
     assert table.groupby("person")["fold"].nunique().max() == 1
     assert table.groupby("film")["fold"].nunique().drop("").max() == 1
     known = table[table["patient_id"] != ""]
     assert known.groupby("patient_id")["fold"].nunique().max() == 1
-    kinds = table["kind"].value_counts()
+    kinds = images.manifest["kind"].value_counts()
     assert kinds["lateral"] > 40
     assert kinds["ct"] > 50
     assert kinds["frontal"] > 500

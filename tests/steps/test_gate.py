@@ -80,7 +80,10 @@ def test_every_picture_is_judged_once_held_out_and_the_counts_are_those_of_the_t
     assert held_out["false_acceptance"]["value"] == pytest.approx((others["verdict"] == ACCEPT).mean())
     assert held_out["false_refusal"]["people"] == films["person"].nunique() < len(films)
     assert held_out["false_refusal"]["low"] <= held_out["false_refusal"]["value"] <= held_out["false_refusal"]["high"]
-    assert held_out["sources"].keys() == {"synthetic"}
+    assert held_out["collections"].keys() == {"synthetic"}
+    assert held_out["collections"]["synthetic"]["warned"]["flagged"] == (films["verdict"] == "warn").sum()
+    assert held_out["left_out"] == []  # there is one collection only
+    assert "of another collection: NOT CHECKED" in (finished / "report.md").read_text()
 
 
 def test_it_learns(finished: Path) -> None:
