@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import hydra
 import yaml
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import (
     CompactHydraException,
@@ -85,6 +86,7 @@ def command_line(config_name: str, job: Callable[[DictConfig, list[str]], object
             _log.exception("the job ended with an error")  # a launcher's process would take the traceback with it
             raise
 
+    sys.argv[1:] = _overrides_first(sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors, and the words below are ours
     try:
         hydra.main(version_base="1.3", config_path="pkg://cxrlab.conf", config_name=config_name)(run)()
@@ -104,6 +106,21 @@ def command_line(config_name: str, job: Callable[[DictConfig, list[str]], object
             raise
         tell(f"error: {_sentence(error)}", error=True)
         raise SystemExit(1) from None
+
+
+def _overrides_first(words: Sequence[str]) -> list[str]:
+    """A command line with all its overrides before its options: Hydra's parser refuses overrides in several pieces."""
+    known = {option: action for action in get_args_parser()._actions for option in action.option_strings}
+    overrides: list[str] = []
+    options: list[str] = []
+    left = list(words)
+    while left:
+        word = left.pop(0)
+        (options if word.startswith("-") else overrides).append(word)
+        action = known.get(word)
+        if action is not None and left and (action.nargs is None or left[0] in (action.choices or ())):
+            options.append(left.pop(0))
+    return [*overrides, *options]
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from cxrlab import entry
 from cxrlab.entry import INTERRUPTED, errors_as_sentences
 from cxrlab.errors import DataError
 
@@ -57,3 +58,21 @@ def test_ctrl_c_ends_as_shells_expect(capsys: pytest.CaptureFixture[str]) -> Non
     assert caught.value.code == INTERRUPTED
     expected = "interrupted; nothing that was finished is lost; to go on, type the same again"
     assert capsys.readouterr().err.strip() == expected
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("a=1 -m b=1,2", "a=1 b=1,2 -m"),
+        ("-m a=1 --config-dir mine b=2", "a=1 b=2 -m --config-dir mine"),
+        ("a=1 --cfg job b=2 -p data c=3", "a=1 b=2 c=3 --cfg job -p data"),
+        ("--info all a=1", "a=1 --info all"),
+        ("--info a=1", "a=1 --info"),
+        ("~logger +x=1 --config-dir=mine a=1", "~logger +x=1 a=1 --config-dir=mine"),
+        ("--help", "--help"),
+        ("a=1 -cd", "a=1 -cd"),
+        ("", ""),
+    ],
+)
+def test_options_may_stand_anywhere(typed: str, read: str) -> None:
+    assert entry._overrides_first(typed.split()) == read.split()

@@ -38,6 +38,9 @@ def build(node: DictConfig | ListConfig | dict[str, Any] | list[Any] | None, **k
     """
     if not node and not kwargs:
         return None
+    plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    if "${" in repr(plain):  # somebody's text, which Hydra resolves twice more
+        node = escaped(escaped(plain))
     if not kwargs:
         return instantiate(node, _convert_="all")
     if not isinstance(node, (DictConfig, dict)) or "_target_" not in node:
@@ -65,6 +68,15 @@ def check_targets(node: Any, allowed: Collection[str]) -> None:
     for target in _targets(node):
         if not (_is_under(target, allowed) and _defines_class(target, allowed)):
             raise ConfigError(f"_target_ {target!r} is not allowed here; only classes of {', '.join(allowed)} are")
+
+
+def escaped(value: Any) -> Any:
+    r"""Plain values of which OmegaConf resolves nothing: ``a${b}`` as ``a\${b}``, at any depth."""
+    if isinstance(value, dict):
+        return {key: escaped(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [escaped(each) for each in value]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
 
 
 def _targets(node: Any) -> Iterator[Any]:

@@ -31,6 +31,7 @@ import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from cxrlab.config.build import escaped
 from cxrlab.config.sweep_folder import UNINFLUENTIAL
 from cxrlab.datamodules.manifest import fingerprint
 from cxrlab.datamodules.manifest import read as read_manifest
@@ -99,7 +100,8 @@ class RunFolder:
         self.check_free()
         try:
             write_text(self.overrides, yaml.safe_dump(list(overrides), allow_unicode=True))
-            write_text(self.config, OmegaConf.to_yaml(config, resolve=True))
+            plain = escaped(OmegaConf.to_container(config, resolve=True))
+            write_text(self.config, OmegaConf.to_yaml(plain))
         except OSError as error:
             raise ConfigError(
                 f"{self.path}: cannot be written ({error.strerror}); hydra.run.dir=… chooses another"

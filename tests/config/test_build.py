@@ -12,7 +12,7 @@ import torch
 from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 
-from cxrlab.config.build import build, check_targets
+from cxrlab.config.build import build, check_targets, escaped
 from cxrlab.errors import ConfigError
 
 
@@ -138,3 +138,12 @@ def test_check_targets_refuses_everything_else(target: Any) -> None:
 def test_check_targets_names_what_it_cannot_find() -> None:
     with pytest.raises(ConfigError, match=r"_target_ 'torch\.nn\.Lin' was not found"):
         check_targets({"_target_": "torch.nn.Lin"}, ["torch.nn"])
+
+
+@pytest.mark.parametrize("name", ["a${b}.csv", "${x}", "a\\${b}", "${oc.env:HOME}", "${${a}}", "a\\\\${b}"])
+def test_text_that_looks_like_an_interpolation_stays_text(name: str) -> None:
+    inner = {"_target_": "builtins.dict", "path": name, "more": [name, {"deep": name}]}
+    node = OmegaConf.create(escaped({"_target_": "builtins.dict", "source": inner, "name": name}))
+    found = {"path": name, "more": [name, {"deep": name}]}
+    assert build(node) == {"source": found, "name": name}
+    assert build(node, more=1) == {"source": found, "name": name, "more": 1}
