@@ -245,7 +245,7 @@ def test_without_scikit_image_it_says_what_to_install(cache: Path, monkeypatch: 
 
 
 def test_a_missing_collection_says_how_to_get_it_or_do_without(tmp_path: Path, cache: Path) -> None:
-    with pytest.raises(DataError, match=r"download.py data=cohen.*data.cohen=false data.phantoms=200"):
+    with pytest.raises(DataError, match=r"cxrlab-download data=cohen.*data.cohen=false data.phantoms=200"):
         module(tmp_path / "nowhere", cache).setup()
     for name in ("paper", "darkcovidnet"):
         with pytest.raises(DataError, match=f"data.{name}=false goes without"):
