@@ -1,21 +1,18 @@
-"""The one way in which a configuration node becomes an object.
+"""The one way in which a configuration node that was typed, or stands in ``conf/``, becomes an object.
 
 Every ``_target_`` of a run passes through :func:`build`, so that constructors always receive plain ``dict`` and
-``list`` and never a container of OmegaConf, which a checkpoint could not hold.
+``list`` and never a container of OmegaConf, which a checkpoint could not hold. What comes out of a file is built by
+:func:`cxrlab.rebuild.rebuild` instead, or has passed ``check_node`` there.
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
 import re
-from collections.abc import Collection, Iterator
 from typing import Any
 
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
-
-from cxrlab.errors import ConfigError
 
 
 def build(node: DictConfig | ListConfig | dict[str, Any] | list[Any] | None, **kwargs: Any) -> Any:
@@ -51,25 +48,6 @@ def build(node: DictConfig | ListConfig | dict[str, Any] | list[Any] | None, **k
     return constructor(**kwargs)
 
 
-def check_targets(node: Any, allowed: Collection[str]) -> None:
-    """Refuses a node that would run code from outside the named packages.
-
-    A configuration that came with an untrusted checkpoint has to pass here before :func:`build` sees it. The name alone
-    is no proof (``cxrlab.models.torch.hub.load`` starts well), so what it resolves to must be a class that one of the
-    packages defines.
-
-    Args:
-        node: A configuration node, plain or OmegaConf's, at any depth.
-        allowed: Packages or modules whose classes may be built, for example ``["cxrlab.models"]``.
-
-    Raises:
-        ConfigError: Names the target and the packages that are allowed.
-    """
-    for target in _targets(node):
-        if not (_is_under(target, allowed) and _defines_class(target, allowed)):
-            raise ConfigError(f"_target_ {target!r} is not allowed here; only classes of {', '.join(allowed)} are")
-
-
 def escaped(value: Any) -> Any:
     r"""Plain values of which OmegaConf resolves nothing: ``a${b}`` as ``a\${b}``, at any depth."""
     if isinstance(value, dict):
@@ -77,30 +55,3 @@ def escaped(value: Any) -> Any:
     if isinstance(value, list):
         return [escaped(each) for each in value]
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
-
-
-def _targets(node: Any) -> Iterator[Any]:
-    plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-    if isinstance(plain, dict):
-        if "_target_" in plain:
-            yield plain["_target_"]
-        for value in plain.values():
-            yield from _targets(value)
-    elif isinstance(plain, (list, tuple)):
-        for value in plain:
-            yield from _targets(value)
-
-
-def _is_under(name: Any, packages: Collection[str]) -> bool:
-    """Whether a dotted name lies in one of the packages; anything but a plain dotted name does not."""
-    if not isinstance(name, str) or not re.fullmatch(r"\w+(\.\w+)*", name):
-        return False
-    return any(name == package or name.startswith(f"{package}.") for package in packages)
-
-
-def _defines_class(target: str, packages: Collection[str]) -> bool:
-    try:
-        found = get_object(target)
-    except ImportError as error:
-        raise ConfigError(f"_target_ {target!r} was not found") from error
-    return inspect.isclass(found) and _is_under(found.__module__, packages)

@@ -30,6 +30,7 @@ from scipy.sparse.csgraph import connected_components
 
 from cxrlab.errors import DataError
 from cxrlab.files import from_csv, write_csv
+from cxrlab.untrusted import read_table
 
 COLUMNS = ("path", "label", "patient_id", "split", "source", "finding", "view")
 LABELS = {"Negative": 0, "Positive": 1}
@@ -184,7 +185,7 @@ def read(path: Path) -> pd.DataFrame:
     try:
         # Ids such as "007" are text, and an empty cell is an empty text rather than a missing number.
         dtype = dict.fromkeys((*COLUMNS, "sha256", "film"), str) | {"label": int}
-        table = from_csv(pd.read_csv(path, dtype=dtype, keep_default_na=False))
+        table = from_csv(read_table(path, dtype=dtype, keep_default_na=False))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; a manifest was expected there") from None
     except OSError as error:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import json
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +17,8 @@ from cxrlab.console import DISCLAIMER, command
 from cxrlab.datamodules import Preprocessing
 from cxrlab.errors import CheckpointError
 from cxrlab.models.gate import Gate
-from cxrlab.runs.checkpoint import LoadedModel, read_gate, read_metadata, unfolds
+from cxrlab.runs.checkpoint import LoadedModel, load_tensors, read_gate, read_metadata
+from cxrlab.untrusted import parse_json
 
 METADATA_KEY = "cxrlab"
 GATE_KEY = "cxrlab.gate"
@@ -128,38 +127,26 @@ def read_texts(path: Path, found: Mapping[str, str]) -> Contents:
     for key in (METADATA_KEY, GATE_KEY):
         if len(found.get(key, "")) > MAX_TEXT:
             raise CheckpointError(f"{path}: refused: its metadata {key!r} hold more than {MAX_TEXT:,} characters")
-    said = _json(path, found[METADATA_KEY])
-    metadata = read_metadata({key: value for key, value in said.items() if key not in _OWN}, path)
-    fingerprint = said.get("fingerprint")
-    if not (isinstance(fingerprint, str) and len(fingerprint) == 64 and set(fingerprint) <= _HEX):
-        raise CheckpointError(f"{path}: refused: its fingerprint is no SHA-256; export the checkpoint again")
-    gate = read_gate(_entry(path, found[GATE_KEY]), path) if GATE_KEY in found else None
-    return Contents(metadata, fingerprint, gate)
-
-
-def _json(path: Path, text: str) -> dict[str, Any]:
     try:
-        said = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+        said = parse_json(found[METADATA_KEY])
+    except ValueError as error:
         raise CheckpointError(
             f"{path}: refused: its metadata are no JSON ({error}); export the checkpoint again"
         ) from None
     if not isinstance(said, dict):
         raise CheckpointError(f"{path}: refused: its metadata are no mapping; export the checkpoint again")
-    return said
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
-
-
-def _entry(path: Path, text: str) -> Any:
-    """A gate's tensors and plain values; code hidden among them is refused, not run."""
-    try:
-        data = io.BytesIO(base64.b64decode(text, validate=True))
-        if unfolds(data):
-            raise ValueError("it unfolds to more than it holds")
-        return torch.load(data, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).partition("\n")[0][:200]
-        raise CheckpointError(f"{path}: refused: its gate cannot be read ({reason}); gate=… names another") from None
+    metadata = read_metadata({key: value for key, value in said.items() if key not in _OWN}, path)
+    fingerprint = said.get("fingerprint")
+    if not (isinstance(fingerprint, str) and len(fingerprint) == 64 and set(fingerprint) <= _HEX):
+        raise CheckpointError(f"{path}: refused: its fingerprint is no SHA-256; export the checkpoint again")
+    gate = None
+    if GATE_KEY in found:
+        try:
+            entry = load_tensors(path, data=base64.b64decode(found[GATE_KEY], validate=True))
+        except (ValueError, CheckpointError) as error:
+            reason = str(error).removeprefix(f"{path}: ")
+            raise CheckpointError(
+                f"{path}: refused: its gate cannot be read ({reason}); gate=… names another"
+            ) from None
+        gate = read_gate(entry, path)
+    return Contents(metadata, fingerprint, gate)

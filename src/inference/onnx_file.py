@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ OPSETS = (18, 23)
 """Versions of ONNX's operators that can be written: PyTorch's exporter begins with 18."""
 SEAL_KEY = "cxrlab.seal"
 _KEYS = (METADATA_KEY, GATE_KEY)
+MAX_SECONDS = 60.0
+"""Of a graph for one image; it is given up on then."""
 _AT_ONCE = 64  # images that go through the graph together at most; more are no faster
 _ROOM = 64 * 2**20  # bytes left for the graph and the texts beside the weights
 
@@ -101,6 +104,7 @@ class OnnxScorer:
         self._at_once = min(_AT_ONCE, onnx_guard.MAX_ELEMENTS // numbers)
         self._session = _session(self.path, runtime, data)
         self._version = runtime.__version__
+        self._run_options = runtime.RunOptions
 
     def __call__(self, images: NDArray[np.uint8]) -> Floats:
         """Returns scores, float64 (n,), of images (n, height, width, channels) as prepared."""
@@ -125,10 +129,18 @@ class OnnxScorer:
 
     def _run(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         batch = Preprocessing.to_float(torch.from_numpy(np.ascontiguousarray(images))).contiguous().numpy()
+        options = self._run_options()
+        limit = threading.Timer(MAX_SECONDS * len(images), setattr, (options, "terminate", True))
+        limit.daemon = True
+        limit.start()
         try:
-            logits, scores = self._session.run(list(OUTPUTS), {INPUT: batch})
+            logits, scores = self._session.run(list(OUTPUTS), {INPUT: batch}, options)
         except Exception as error:  # the runtime's own classes, which share no base but this
-            raise CheckpointError(f"{self.path}: its graph fails on an image ({_first_line(error)})") from error
+            late = f"took more than {MAX_SECONDS:g} s for an image" if options.terminate else ""
+            reason = late or f"fails on an image ({_first_line(error)})"
+            raise CheckpointError(f"{self.path}: its graph {reason}") from error
+        finally:
+            limit.cancel()
         if logits.shape != (len(images),) or scores.shape != (len(images),):
             raise CheckpointError(f"{self.path}: refused: it gives {scores.shape} scores for {len(images)} images")
         return logits, scores

@@ -23,7 +23,33 @@ MAX_BYTES = 2**31 - 1
 """Of a file with its weights inside: protobuf's own limit."""
 MAX_ELEMENTS = 2**30
 """Of all values together that a graph computes: 4 GB of float32, if nothing of it were freed in between."""
+MAX_WORK = 2 * 10**12
+"""Multiplications that a graph makes of one image; torchvision's largest network makes half as many."""
+MAX_NODES = 50_000
+"""Operators of a graph."""
 _DOMAINS = ("", "ai.onnx")
+_ELEMENTWISE = (
+    *("Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Celu", "Clip", "Cos", "Div", "Dropout", "Elu", "Equal", "Erf"),
+    *("Exp", "Floor", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Less"),
+    *("LessOrEqual", "Log", "Max", "Min", "Mish", "Mod", "Mul", "Neg", "Not", "Or", "PRelu", "Pow", "Reciprocal"),
+    *("Relu", "Round", "Selu", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Swish", "Tanh"),
+    *("Where", "Xor"),
+)
+_SUMMARIES = (
+    *("ArgMax", "ArgMin", "BatchNormalization", "CumSum", "GlobalAveragePool", "GlobalMaxPool", "GroupNormalization"),
+    *("InstanceNormalization", "LayerNormalization", "LogSoftmax", "LpNormalization", "MeanVarianceNormalization"),
+    *("RMSNormalization", "ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"),
+    *("ReduceSumSquare", "Softmax"),
+)
+_SHAPES = (
+    *("Concat", "Constant", "ConstantOfShape", "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements"),
+    *("GatherND", "Pad", "Range", "Reshape", "Resize", "ScatterElements", "ScatterND", "Shape", "Size", "Slice"),
+    *("SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Trilu", "Unsqueeze"),
+)
+_POOLS, _PRODUCTS = ("AveragePool", "LpPool", "MaxPool"), ("Attention", "Conv", "Einsum", "Gemm", "MatMul")
+OPERATORS = frozenset((*_ELEMENTWISE, *_SUMMARIES, *_SHAPES, *_POOLS, *_PRODUCTS))
+"""What a graph may be made of: operators whose work follows from the shapes of what goes in and comes out."""
+_STRING = 8  # TensorProto.STRING
 _SMALL = 1024  # elements; the shapes that reshaping and slicing ask for are shorter
 _AGAIN = f"export the checkpoint again with `{command('export')}`"
 
@@ -40,11 +66,16 @@ def check(path: Path, model: Any, size: int) -> None:
         CheckpointError: Names the file, what was found and what to do.
     """
     _check_parts(path, model)
-    for tensor in _tensors(model.graph):
-        _check_tensor(path, tensor, size)
+    if len(model.graph.node) > MAX_NODES:
+        raise _refused(path, f"it has {len(model.graph.node):,} operators, and {MAX_NODES:,} are the most")
     for node in model.graph.node:
         if node.domain not in _DOMAINS:
-            raise _refused(path, f"{node.op_type!r} is an operator of {node.domain!r}, and not of ONNX itself")
+            operator, domain = repr(node.op_type)[:80], repr(node.domain)[:80]
+            raise _refused(path, f"{operator} is an operator of {domain}, and not of ONNX itself")
+        if node.op_type not in OPERATORS:
+            raise _refused(path, f"{node.op_type[:80]!r} is an operator that no file of this project has")
+    for tensor in _tensors(model.graph):
+        _check_tensor(path, tensor, size)
 
 
 def check_shapes(path: Path, model: Any, shape: tuple[int, int, int]) -> int:
@@ -68,12 +99,39 @@ def check_shapes(path: Path, model: Any, shape: tuple[int, int, int]) -> int:
     outputs = [(name, kind, len(sides)) for name, kind, sides in map(_described, model.graph.output)]
     if outputs != [(name, 1, 1) for name in OUTPUTS]:
         raise _refused(path, f"its outputs must be {' and '.join(OUTPUTS)}, float32 (N,), got {_listed(outputs)}")
-    sizes = {name: math.prod(sides) for name, sides in _inferred(path, model, shape).items()}
+    shapes = _inferred(path, model, shape)
+    sizes = {name: math.prod(sides) for name, sides in shapes.items()}
     total = sum(sizes.values())
     if total > MAX_ELEMENTS:
         largest = max(sizes, key=lambda name: sizes[name])
-        raise _refused(path, f"it computes {total:,} numbers for one image, {sizes[largest]:,} of them in {largest!r}")
+        told = f"{sizes[largest]:,} of them in {largest[:80]!r}"
+        raise _refused(path, f"it computes {total:,} numbers for one image, {told}")
+    shapes |= {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer} | {INPUT: (1, *shape)}
+    work = sum(_work(node, shapes) for node in model.graph.node)
+    if work > MAX_WORK:
+        raise _refused(path, f"it makes {work:,} multiplications of one image, and {MAX_WORK:,} are the most")
     return max(1, total)
+
+
+def _work(node: Any, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Multiplications, or numbers that are read and written, of one operator, at most."""
+    taken = [shapes.get(name, ()) for name in node.input]
+    given = sum(math.prod(shapes[name]) for name in node.output if name)
+    if node.op_type == "Conv" and len(taken) > 1:
+        return given * math.prod(taken[1][1:])
+    if node.op_type == "Einsum":
+        equation = next((each.s.decode(errors="replace") for each in node.attribute if each.name == "equation"), "")
+        terms = equation.partition("->")[0].split(",")
+        sides = {
+            letter: side
+            for term, each in zip(terms, taken, strict=False)
+            for letter, side in zip(term.strip(), each, strict=False)
+        }
+        return math.prod(sides.values()) if "." not in equation else MAX_WORK
+    if node.op_type in _PRODUCTS:
+        return given * max((side for sides in taken[:2] for side in sides), default=1)
+    kernel = [attribute.ints for attribute in node.attribute if attribute.name == "kernel_shape"]
+    return given * math.prod(kernel[0] if kernel else ()) + sum(map(math.prod, taken))
 
 
 def seal(model: Any, texts: Mapping[str, str]) -> str:
@@ -97,7 +155,7 @@ def _check_parts(path: Path, model: Any) -> None:
     """The parts of a model beside its one graph."""
     for domain in (entry.domain for entry in model.opset_import):
         if domain not in _DOMAINS:
-            raise _refused(path, f"it wants operators of {domain!r}, and not of ONNX itself")
+            raise _refused(path, f"it wants operators of {domain[:80]!r}, and not of ONNX itself")
     for part, found in {
         "functions": model.functions,
         "training graphs": model.training_info,
@@ -130,12 +188,25 @@ def _tensors(graph: Any) -> Iterable[Any]:
 def _check_tensor(path: Path, tensor: Any, size: int) -> None:
     if tensor.data_location != 0 or len(tensor.external_data):  # TensorProto.DEFAULT: in this file
         places = [entry.value for entry in tensor.external_data if entry.key == "location"]
-        where = ", ".join(places) or "unnamed"
-        raise _refused(path, f"weights {tensor.name!r} lie in another file ({where}), and only this one is read")
+        where = ", ".join(map(repr, places))[:80] or "unnamed"
+        raise _refused(path, f"weights {tensor.name[:80]!r} lie in another file ({where}), and only this one is read")
+    name = repr(tensor.name)[:80]
     # Two numbers of four bits are the most that a byte holds.
-    if any(side < 0 for side in tensor.dims) or math.prod(tensor.dims) > 2 * size:
-        sides = " x ".join(map(str, tensor.dims))
-        raise _refused(path, f"weights {tensor.name!r} say to be {sides} numbers, more than the file holds")
+    if any(side < 0 for side in tensor.dims) or math.prod(tensor.dims) > 2 * size or tensor.data_type == _STRING:
+        sides = " x ".join(map(str, tensor.dims))[:80]
+        raise _refused(path, f"weights {name} say to be {sides} numbers, more than the file holds")
+    if math.prod(tensor.dims) > 1 and not _finite(tensor):  # a single one may stand for "less than anything"
+        raise _refused(path, f"weights {name} are not all finite numbers, as after a training that diverged")
+
+
+def _finite(tensor: Any) -> bool:
+    import onnx
+
+    try:
+        values = onnx.numpy_helper.to_array(tensor)
+    except (ValueError, TypeError, KeyError, NotImplementedError):  # shape inference and the runtime refuse it
+        return True
+    return values.dtype.kind != "f" or bool(np.isfinite(values).all())
 
 
 def _described(value: Any) -> tuple[str, int, tuple[int | None, ...]]:
@@ -176,7 +247,7 @@ def _inferred(path: Path, model: Any, shape: tuple[int, int, int]) -> dict[str, 
         sides = known.get(name, (None,))
         shapes[name] = tuple(side for side in sides if side is not None and side >= 0)
         if len(shapes[name]) < len(sides):
-            raise _refused(path, f"how large {name!r} becomes cannot be known before it is run")
+            raise _refused(path, f"how large {name[:80]!r} becomes cannot be known before it is run")
     return shapes
 
 
@@ -199,7 +270,7 @@ def _without_sides(nodes: Iterable[Any], sides: list[int]) -> tuple[list[Any], d
 
 
 def _listed(found: Iterable[tuple[Any, ...]]) -> str:
-    return "; ".join(" ".join(map(str, each)) for each in list(found)[:4]) or "none"
+    return "; ".join(f"{each[0][:80]!r} {str(each[1:])[:80]}" for each in list(found)[:4]) or "none"
 
 
 def _refused(path: Path, reason: str) -> CheckpointError:

@@ -256,7 +256,7 @@ class Gate:
     @classmethod
     def _rebuilt(cls, entry: Mapping[str, Any]) -> Gate:
         if entry["format"] != FORMAT:
-            raise ValueError(f"its format must be {FORMAT}, got {str(entry['format'])[:20]}")
+            raise ValueError(f"its format must be {FORMAT}, got {repr(entry['format'])[:20]}")
         if entry["kinds"] != list(KINDS):
             raise ValueError("its kinds of pictures are others than this version knows")
         check_range("image_size", entry["image_size"], 32, 256, integer=True)

@@ -6,17 +6,16 @@ images, an evaluation by the checkpoint that it loaded. A file that cannot be re
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from cxrlab.datamodules import manifest as mf
 from cxrlab.errors import UserError
-from cxrlab.reports.record import RunRecord, mapping, read_run
+from cxrlab.reports.record import RunRecord, read_run
+from cxrlab.untrusted import MAX_YAML, read_mapping
 
 RUNS = "runs"
 """The folder below which every command writes."""
@@ -84,7 +83,7 @@ def find_audit(record: RunRecord, audits: Path | None = None) -> Companion | Non
     wanted = {mf.fingerprint(record.manifest), mf.fingerprint(undrawn)}
     same_test = None
     for path in sorted(folder.rglob("audit.json"), key=lambda path: path.stat().st_mtime, reverse=True):
-        content = _json(path)
+        content = read_mapping(path)
         if content.get("fingerprint") in wanted:
             return Companion(path, content)
         if same_test is None and _test_images(_manifest(path.parent)) == _test_images(record.manifest) != frozenset():
@@ -95,7 +94,7 @@ def find_audit(record: RunRecord, audits: Path | None = None) -> Companion | Non
 def find_probe(record: RunRecord) -> Companion | None:
     """The shortcut battery of the run's model, which ``probe.py`` leaves in the run folder."""
     path = record.folder / PROBE
-    content = _json(path) if path.is_file() else {}
+    content = read_mapping(path) if path.is_file() else {}
     return Companion(path, content) if content else None
 
 
@@ -122,23 +121,17 @@ def find_evaluations(record: RunRecord) -> list[Evaluation]:
 def _evaluation_of(record: RunRecord, folder: Path, typed_in: Path) -> RunRecord | None:
     """The record of an evaluation folder, if it is one of the run's model."""
     config = folder / "config.yaml"
-    text = config.read_text(encoding="utf-8", errors="replace") if config.is_file() else ""
-    if record.folder.resolve().name not in text:  # parsing every configuration would take seconds
+    if not config.is_file() or config.stat().st_size > MAX_YAML:
+        return None
+    if record.folder.resolve().name.encode() not in config.read_bytes():  # parsing each would take seconds
         return None
     try:
-        ckpt_path = mapping(yaml.safe_load(text)).get("ckpt_path")
+        ckpt_path = read_mapping(config).get("ckpt_path")
         model = (typed_in / Path(str(ckpt_path)).expanduser()).resolve()
         mine = record.folder.resolve()
         return read_run(folder) if mine in (model, *model.parents) else None
-    except (UserError, yaml.YAMLError):
+    except UserError:
         return None
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return mapping(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
 
 
 def _manifest(folder: Path) -> pd.DataFrame:

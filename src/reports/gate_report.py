@@ -16,6 +16,7 @@ from cxrlab.evaluation.figures import save
 from cxrlab.evaluation.film_figures import contact_sheet
 from cxrlab.reports.markdown import flow_table, interval, markdown_table
 from cxrlab.reports.page import write_pages
+from cxrlab.untrusted import read_table
 
 Shown = Sequence[tuple[npt.NDArray[np.uint8], str]]
 """Pictures (h, w, 3), uint8, each with what is written into its corner."""
@@ -178,7 +179,7 @@ def _histogram(table: pd.DataFrame, limits: Mapping[str, float]) -> Figure:
 def _curves(folder: Path) -> Figure:
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     panels = figure.subplots(1, 2)
-    histories = {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
+    histories = {path.stem: read_table(path) for path in sorted(folder.glob("*.csv"))}
     for axes, name in zip(panels, ("loss", "accuracy"), strict=True):
         for training, history in histories.items():
             final = training == "final"

@@ -18,6 +18,7 @@ from cxrlab.evaluation.film_figures import contact_sheet
 from cxrlab.evaluation.overlap import mean_with_interval
 from cxrlab.reports.markdown import flow_table, interval, markdown_table
 from cxrlab.reports.page import write_pages
+from cxrlab.untrusted import read_table
 
 TRUE, PREDICTED = (255, 210, 0), (0, 200, 255)
 """RGB of the contours of the given and of the predicted mask."""
@@ -184,7 +185,7 @@ def _histogram(found: pd.DataFrame) -> Figure:
 def _curves(folder: Path) -> Figure:
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     panels = figure.subplots(1, 2)
-    histories = {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
+    histories = {path.stem: read_table(path) for path in sorted(folder.glob("*.csv"))}
     for axes, name in zip(panels, ("loss", "dice"), strict=True):
         for training, table in histories.items():
             label = training if training == "final" else None

@@ -42,6 +42,7 @@ from cxrlab.reports.markdown import (
     tally,
 )
 from cxrlab.reports.record import EVALUATED, RunRecord, mapping, read_run
+from cxrlab.untrusted import read_mapping
 
 CARD = "model_card.md"
 NOT_RECORDED = "NOT RECORDED"
@@ -56,7 +57,7 @@ _CITATIONS = (
 
 def is_trained(run_dir: Path) -> bool:
     """Whether a run folder is a classifier's training: an evaluation leaves no model of its own, and gets no card."""
-    config = _config(Path(run_dir))
+    config = read_mapping(Path(run_dir) / "config.yaml")
     return "optimizer" in config and config.get("task", "classify") == "classify"
 
 
@@ -81,13 +82,6 @@ def write_model_card(run_dir: Path, audits: Path | None = None) -> Path:
     path = record.folder / CARD
     write_text(path, "\n\n".join(part for part in parts if part) + "\n")
     return path
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    try:
-        return mapping(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
-    except (OSError, ValueError, yaml.YAMLError):
-        return {}
 
 
 # ---------------------------------------------------------------------------------------------------------- the head

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from cxrlab.datamodules.flow import COLUMNS as FLOW
 from cxrlab.errors import CheckpointError
 from cxrlab.evaluation.statistics import METRICS
 from cxrlab.files import from_csv
+from cxrlab.untrusted import mapping as mapping  # for its users
+from cxrlab.untrusted import read_json, read_table, read_yaml
 
 EVALUATED = ("test", "val")
 _SECTION_KEYS = ("n", "n_patients", "n_positive", "n_negative", "threshold", "confusion_matrix", *METRICS)
@@ -128,9 +128,10 @@ def read_run(folder: Path) -> RunRecord:
     assert manifest is not None
     metrics = mapping(_parsed(folder, "metrics.json"))
     for split in EVALUATED:
-        absent = [key for key in _SECTION_KEYS if metrics.get(split) and key not in metrics[split]]
+        absent = [key for key in _SECTION_KEYS if metrics.get(split) and key not in mapping(metrics[split])]
         if absent:
             raise _unreadable(folder, "metrics.json", f"{split} lacks {', '.join(absent)}")
+    listed = _parsed(folder, "overrides.yaml", required=False)
     return RunRecord(
         folder=folder,
         config=mapping(_parsed(folder, "config.yaml")),
@@ -142,7 +143,7 @@ def read_run(folder: Path) -> RunRecord:
         flow=_unless_empty(_csv(folder, "flow.csv", FLOW, required=False)),
         baselines=_unless_empty(_csv(folder, "baselines.csv", ("path", "label"), required=False)),
         network=mapping(_parsed(folder, "network.json", required=False)),
-        overrides=[str(item) for item in _parsed(folder, "overrides.yaml", required=False) or []],
+        overrides=[str(item) for item in listed] if isinstance(listed, list) else [],
     )
 
 
@@ -167,19 +168,14 @@ def _in_counting_order(path: Path) -> list[tuple[int, str]]:
     return [(int(part) if part.isdigit() else -1, part) for part in re.split(r"(\d+)", str(path))]
 
 
-def mapping(value: Any) -> dict[str, Any]:
-    """The value if it is a mapping, else an empty one: files may have been edited."""
-    return dict(value) if isinstance(value, Mapping) else {}
-
-
 def _unless_empty(table: pd.DataFrame | None) -> pd.DataFrame | None:
     return table if table is not None and len(table) else None
 
 
-def _text(folder: Path, name: str, required: bool) -> str | None:
+def _path(folder: Path, name: str, required: bool) -> Path | None:
     path = folder / name
     if path.is_file():
-        return path.read_text(encoding="utf-8")
+        return path
     if not required:
         return None
     raise CheckpointError(
@@ -189,29 +185,29 @@ def _text(folder: Path, name: str, required: bool) -> str | None:
 
 
 def _parsed(folder: Path, name: str, *, required: bool = True) -> Any:
-    text = _text(folder, name, required)
+    path = _path(folder, name, required)
     try:
-        return None if text is None else json.loads(text) if name.endswith(".json") else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
+        return None if path is None else read_json(path) if name.endswith(".json") else read_yaml(path)
+    except (OSError, ValueError) as error:
         raise _unreadable(folder, name, str(error)) from error
 
 
 def _csv(folder: Path, name: str, columns: Sequence[str], *, required: bool = True) -> pd.DataFrame | None:
     """Reads a table; text columns stay text, so that patient '007' is not patient 7 and 'None' is a name."""
-    if _text(folder, name, required) is None:
+    if _path(folder, name, required) is None:
         return None
     options: dict[str, Any] = {}
     if name in _TABLES_OF_IMAGES:
         options = {"dtype": dict.fromkeys(_TEXT_COLUMNS, str), "keep_default_na": False}
     try:
-        table: pd.DataFrame = from_csv(pd.read_csv(folder / name, **options))
+        table = from_csv(read_table(folder / name, **options))
         for column in {"label", "score"} & set(columns) & set(table.columns):
             table[column] = pd.to_numeric(table[column])
             if table[column].isna().any():
                 raise ValueError(f"empty cells in column {column}")
     except pd.errors.EmptyDataError:
         table = pd.DataFrame(columns=list(columns))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise _unreadable(folder, name, str(error)) from error
     absent = [column for column in columns if column not in table]
     if absent:

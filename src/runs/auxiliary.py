@@ -6,7 +6,6 @@ come from a stranger.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -18,8 +17,9 @@ from cxrlab.models.gate import HOW as HOW_TO_GATE
 from cxrlab.models.gate import Gate
 from cxrlab.models.segmenter import Segmenter
 from cxrlab.runs.checkpoint import GATE as GATE_ENTRY
-from cxrlab.runs.checkpoint import load_checkpoint
+from cxrlab.runs.checkpoint import check_weights, load_checkpoint, read_gate
 from cxrlab.runs.folder import GATE, LUNGS
+from cxrlab.untrusted import plain, read_mapping
 
 NO_GATE = "none"
 LUNGS_FORMAT = 1
@@ -46,17 +46,17 @@ def load_segmenter(lungs: str) -> Segmenter:
     if not isinstance(entry, dict) or entry.get("format") != LUNGS_FORMAT:
         raise CheckpointError(f"{path}: holds nothing that finds lungs (format {LUNGS_FORMAT}); {_HOW_TO_LUNGS}")
     try:
+        entry = plain(entry)
         check_range("image_size", entry["image_size"], 32, 1024, integer=True)
         with torch.device("meta"):  # no memory is taken by what a stranger's file says of its size
             network = LungUnet(list(entry["channels"]))
         if entry["image_size"] % network.multiple:
             raise ValueError(f"image_size must be a multiple of {network.multiple}, got {entry['image_size']}")
+        check_weights(path, checkpoint["state_dict"], network.state_dict())
         network.load_state_dict(checkpoint["state_dict"], assign=True)
-        if any(value.dtype != torch.float32 for value in network.state_dict().values()):
-            raise ValueError("weights must be float32")
         trained_on = tuple(str(source) for source in entry["sources"])
         return Segmenter(network, entry["image_size"], path, trained_on)
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: its weights cannot be used ({reason}); {_HOW_TO_LUNGS}") from None
 
@@ -74,10 +74,7 @@ def load_gate(gate: str) -> Gate:
     entry = load_checkpoint(path).get(GATE_ENTRY)
     if not isinstance(entry, dict) or not entry:
         raise CheckpointError(f"{path}: holds no trained gate; {HOW_TO_GATE}")
-    try:
-        return Gate.from_entry(entry)
-    except ValueError as error:
-        raise CheckpointError(f"{path}: {error}") from None
+    return read_gate(entry, path) or Gate()
 
 
 def choose_gate(asked: str | None, own: Gate | None) -> Gate | None:
@@ -116,7 +113,4 @@ def _locate(key: str, given: str, name: str, how: str) -> Path:
 
 
 def _is_finished(folder: Path) -> bool:
-    try:
-        return bool(json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["status"] == "finished")
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    return bool(read_mapping(folder / "metrics.json").get("status") == "finished")

@@ -20,7 +20,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -39,6 +38,8 @@ from cxrlab.datamodules.manifest import write as write_manifest
 from cxrlab.errors import CheckpointError, ConfigError, DataError, DivergedError
 from cxrlab.files import write_atomically, write_csv, write_json, write_text
 from cxrlab.models.layer_table import LayerTable
+from cxrlab.rebuild import at_home, check_node, check_texts
+from cxrlab.untrusted import read_json, read_yaml
 
 MODEL = "model.ckpt"
 LAST = "last.ckpt"
@@ -47,6 +48,10 @@ LUNGS = "lungs.ckpt"  # of a run of experiment=lungs
 GATE = "gate.ckpt"  # of a run of experiment=gate
 RESUMABLE = ("trainer.max_epochs", *UNINFLUENTIAL)
 """What may differ when a run is continued: nothing here changes the numbers of an epoch."""
+
+
+_RESTORE = "restore it, or begin a new run without ckpt_path"
+_WRITTEN = ("default_root_dir", "profiler", "plugins", "callbacks", "logger")  # by which a Trainer writes elsewhere
 
 
 class RunFolder:
@@ -121,8 +126,17 @@ class RunFolder:
 
     def saved_config(self) -> DictConfig:
         """The configuration the run was begun with."""
-        config = self._read(self.config, OmegaConf.load)
-        assert isinstance(config, DictConfig)
+        return OmegaConf.create(self._saved())
+
+    def _saved(self) -> dict[str, Any]:
+        """The values of ``config.yaml``, in which nothing is left for OmegaConf to resolve."""
+        config = self._read(self.config, read_yaml)
+        if not isinstance(config, dict):
+            raise CheckpointError(f"{self.config}: damaged (no mapping); {_RESTORE}")
+        try:
+            check_texts(config)
+        except ConfigError as error:
+            raise CheckpointError(f"{self.config}: refused: {error}; {_RESTORE}") from None
         return config
 
     @staticmethod
@@ -134,9 +148,9 @@ class RunFolder:
         """
         try:
             return read(path)
-        except (OSError, ValueError, yaml.YAMLError) as error:
+        except (OSError, ValueError) as error:
             what = "missing" if isinstance(error, FileNotFoundError) else f"damaged ({' '.join(str(error).split())})"
-            raise CheckpointError(f"{path}: {what}; restore it, or begin a new run without ckpt_path") from None
+            raise CheckpointError(f"{path}: {what}; {_RESTORE}") from None
 
     def resume_config(self, config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         """The run's own configuration, with those of today's overrides that do not change what an epoch computes.
@@ -146,15 +160,14 @@ class RunFolder:
             overrides: As typed today, ``key=value``.
 
         Raises:
+            CheckpointError: The folder's files are damaged, or name classes that are neither this project's nor typed.
             ConfigError: Something was typed that differs from what the run was begun with.
             DivergedError: The run diverged, and would again.
         """
         if self.status() == "diverged":
             raise DivergedError(f"{self.path}: cannot go on: {self.results().get('diverged')}")
-        saved = self.saved_config()
-        begun_with = set(
-            self._read(self.overrides, lambda path: yaml.safe_load(path.read_text(encoding="utf-8"))) or []
-        )
+        saved = self._checked_config(config)
+        begun_with = {each for each in self._read(self.overrides, read_yaml) or [] if isinstance(each, str)}
         refused = []
         for override in overrides:
             key = override.partition("=")[0].lstrip("+~")
@@ -174,6 +187,31 @@ class RunFolder:
         saved.output_dir, saved.ckpt_path = config.output_dir, config.ckpt_path
         return saved
 
+    def _checked_config(self, config: DictConfig) -> DictConfig:
+        """The run's own configuration, which may come from a stranger, as far as it may be built.
+
+        Each node names classes of this project only, or is, to the letter, what was typed today. Loggers are always
+        today's, and what is written lies where today's configuration has it.
+        """
+        saved = self._saved()
+        for group, node in saved.items():
+            try:
+                check_node(node, group)
+                if group in ("logger", "trainer"):
+                    _check_written(group, node, config.get(group))
+            except ConfigError as error:
+                today = config.get(group)
+                if not OmegaConf.is_config(today) or OmegaConf.to_container(today, resolve=True) != node:
+                    raise CheckpointError(
+                        f"{self.config}: refused: {error}; if you trust this folder, repeat what the run was begun "
+                        f"with, for example {group}=… (it stands in {self.overrides.name}), beside ckpt_path=…"
+                    ) from None
+        saved["data"] = at_home(saved.get("data"))
+        checked = OmegaConf.create(saved)
+        if saved.get("logger"):
+            checked.logger = config.get("logger")
+        return checked
+
     @staticmethod
     def _same(saved: DictConfig, config: DictConfig, key: str) -> bool:
         missing = object()
@@ -192,7 +230,9 @@ class RunFolder:
 
     def results(self) -> dict[str, Any]:
         """The contents of ``metrics.json``."""
-        found: dict[str, Any] = self._read(self.metrics, lambda path: json.loads(path.read_text(encoding="utf-8")))
+        found = self._read(self.metrics, read_json)
+        if not isinstance(found, dict) or not isinstance(found.get("status"), str):
+            raise CheckpointError(f"{self.metrics}: damaged (it states no status); {_RESTORE}")
         return found
 
     def weights(self) -> Path:
@@ -243,3 +283,15 @@ class RunFolder:
         """Removes what only an unfinished run needs."""
         for name in (LAST, BEST):
             (self.checkpoints / name).unlink(missing_ok=True)
+
+
+def _check_written(group: str, node: Any, today: Any) -> None:
+    """Refuses other loggers than today's, and a Trainer that writes to a folder of its own.
+
+    Raises:
+        ConfigError: Names them.
+    """
+    if group == "logger" and node and set(node) != set(today or ()):
+        raise ConfigError(f"logger has {', '.join(map(str, node))}, and today {', '.join(today or ()) or 'none'}")
+    if group == "trainer" and isinstance(node, dict) and any(node.get(name) is not None for name in _WRITTEN):
+        raise ConfigError(f"trainer holds one of {', '.join(_WRITTEN)}")

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from cxrlab.callbacks import Checkpoints, Divergence, History, KeepMemory, RandomState, Termination
-from cxrlab.config import Problems, check_names, check_targets
+from cxrlab.config import Problems, check_names
 from cxrlab.console import say
 from cxrlab.datamodules import ChestXRayDataModule, Preprocessing
 from cxrlab.errors import CheckpointError, ConfigError, check_choice, check_range
@@ -25,8 +25,10 @@ from cxrlab.models.classifier import MONITORS
 from cxrlab.models.gate import Gate
 from cxrlab.models.layer_table import LayerTable, layer_table
 from cxrlab.models.saliency import Saliency
+from cxrlab.rebuild import at_home, check_node, check_texts, paths_in, rebuild
 from cxrlab.runs import BackgroundCheckpointIO, LoadedModel, RunFolder, load_model
 from cxrlab.runs.auxiliary import load_gate, load_segmenter
+from cxrlab.runs.checkpoint import PRECISIONS
 from cxrlab.steps.devices import check_compile, check_devices
 from cxrlab.steps.quiet import quiet_lightning
 from cxrlab.steps.trainer_keys import check_trainer, seen
@@ -75,7 +77,7 @@ EVALUATION_KEYS = (
 AUDIT_KEYS = ("data", "seed", "strict", "output_dir")
 """The keys of ``conf/audit.yaml``."""
 _ACCELERATORS = ("auto", "cpu", "gpu", "mps")
-_PRECISIONS = (AUTO, "32-true", "bf16-mixed", "16-mixed", "64-true")
+_PRECISIONS = (AUTO, *PRECISIONS)
 _FROM_CHECKPOINT = ("image_size", "channels", "fit", "contrast", "border", "mask")  # of a data node; the weights' own
 
 
@@ -216,6 +218,7 @@ def assemble_evaluation(
     _check_task(config, problems)
     problems.raise_if_any()
     model = load_model(config.ckpt_path, config.trusted)
+    from_file = not config.get("data")
     config = OmegaConf.create({**config, "model": model.metadata["model"]})
     _fill_from_checkpoint(config, model, alter=not any(each.startswith("data.alter=") for each in overrides))
     size = model.metadata["preprocessing"]
@@ -228,7 +231,13 @@ def assemble_evaluation(
         if config.get("prevalence") is not None:
             check_range("prevalence", config.prevalence, 0.0, 1.0, low_open=True, high_open=True)
     check_device(config, "", problems)
-    datamodule = problems.build(config, "data")
+    datamodule = None
+    if from_file:
+        with problems.guard("data", config):
+            datamodule = rebuild(OmegaConf.to_container(config.data), "data", config.trusted, ChestXRayDataModule)
+            say(f"data     as the checkpoint names them: {', '.join(paths_in(config.data)) or 'no folder'}")
+    else:
+        datamodule = problems.build(config, "data")
     _find_lungs(config, problems, datamodule)
     problems.raise_if_any()
     assert isinstance(datamodule, ChestXRayDataModule)
@@ -282,9 +291,10 @@ def _fill_from_checkpoint(config: DictConfig, model: LoadedModel, *, alter: bool
     try:
         saved = model.metadata["config"]
         config.precision = config.precision or saved["trainer"]["precision"]
+        check_texts([saved["data"].get("mask"), saved["data"].get("alter")], "data")
         if not config.get("data"):
-            check_targets(saved["data"], ("cxrlab.datamodules", *config.trusted))
-            config.data = saved["data"]
+            check_node(saved["data"], "data", config.trusted)
+            config.data = at_home(saved["data"])
         size = Preprocessing.from_dict(model.metadata["preprocessing"])
         config.data.image_size = [size.height, size.width]
         config.data.mask = saved["data"].get("mask")  # these two are absent in checkpoints older than the keys

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import re
 import time
@@ -13,12 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cxrlab.errors import ConfigError
 from cxrlab.files import write_json
 from cxrlab.runs.folder import RunFolder
 from cxrlab.sweeps.lock import is_claimed
+from cxrlab.untrusted import mapping, read_mapping, read_table, read_yaml
 
 NOTE = "sweep.json"
 """In the folder of a sweep: how many jobs there are, what was typed, and when."""
@@ -91,14 +88,18 @@ class Sweep:
             ConfigError: The folder is not that of a sweep.
         """
         jobs = [path for path in folder.iterdir() if path.is_dir() and _JOB.match(path.name)] if folder.is_dir() else []
-        try:
-            noted: dict[str, Any] = json.loads((folder / NOTE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            noted = {}
+        noted = read_mapping(folder / NOTE)
         if not noted and not jobs:
             raise ConfigError(f"{folder}: not the folder of a sweep, which holds {NOTE} and one folder for each job")
         found = sorted(map(read_job, jobs), key=lambda job: job.number)
-        return cls(folder, noted.get("jobs"), noted.get("began", 0.0), tuple(noted.get("typed", ())), tuple(found))
+        total, began = noted.get("jobs"), noted.get("began")
+        return cls(
+            folder,
+            total if isinstance(total, int) else None,
+            float(began) if isinstance(began, int | float) else 0.0,
+            _texts(noted.get("typed")),
+            tuple(found),
+        )
 
     def count(self, *status: str) -> int:
         """Jobs in one of the states."""
@@ -161,18 +162,19 @@ def note_begin(folder: Path, jobs: int | None, typed: Sequence[str]) -> None:
 def read_job(folder: Path) -> Job:
     """Looks at one job's files; what another process is just writing counts as not there yet."""
     run = RunFolder(folder)
-    config, rows = _read_yaml(run.config) or {}, _rows(run.history)
-    monitor, larger = config.get("monitor"), config.get("monitor_mode") == "max"
+    config, rows = read_mapping(run.config), _rows(run.history)
+    monitor, larger = str(config.get("monitor") or "") or None, config.get("monitor_mode") == "max"
+    epochs = mapping(config.get("trainer")).get("max_epochs")
     return Job(
         folder=folder,
         status=_status(run),
         epoch=len(rows),
-        epochs=(config.get("trainer") or {}).get("max_epochs"),
+        epochs=epochs if isinstance(epochs, int) else None,
         monitor=monitor,
         best=_best(rows, monitor, larger),
-        seconds=sum(float(row.get("seconds") or 0.0) for row in rows),
-        overrides=tuple(_read_yaml(run.overrides) or ()),
-        val_is_test=(config.get("data") or {}).get("val") == "test",
+        seconds=sum(number for row in rows if not math.isnan(number := _number(row.get("seconds")))),
+        overrides=_overrides(run),
+        val_is_test=mapping(config.get("data")).get("val") == "test",
         ended=_ended(run),
         larger_is_better=larger,
     )
@@ -194,8 +196,7 @@ def best_monitored(run: RunFolder) -> float | None:
 
 
 def _status(run: RunFolder) -> str:
-    results = _read_yaml(run.metrics)  # JSON is YAML
-    status = results.get("status") if isinstance(results, dict) else None
+    status = read_mapping(run.metrics).get("status")
     if status == "finished":
         return "finished"
     if is_claimed(run.path):
@@ -206,7 +207,7 @@ def _status(run: RunFolder) -> str:
 
 
 def _best(rows: Sequence[dict[str, str]], monitor: str | None, larger: bool) -> float | None:
-    values = [float(row[monitor]) for row in rows if monitor and row.get(monitor)]
+    values = [_number(row[monitor]) for row in rows if monitor and row.get(monitor)]
     numbers = [value for value in values if not math.isnan(value)]
     if not numbers:
         return values[0] if values else None
@@ -215,16 +216,29 @@ def _best(rows: Sequence[dict[str, str]], monitor: str | None, larger: bool) -> 
 
 def _rows(history: Path) -> list[dict[str, str]]:
     try:
-        return list(csv.DictReader(history.read_text(encoding="utf-8").splitlines()))
-    except OSError:
+        table = read_table(history, dtype=str, keep_default_na=False)
+    except (OSError, ValueError):
         return []
+    return [{str(key): str(value) for key, value in row.items()} for row in table.to_dict("records")]
 
 
-def _read_yaml(path: Path) -> Any:
+def _number(text: str | None) -> float:
+    """NaN where there is none."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return None
+        return float(text or "nan")
+    except ValueError:
+        return math.nan
+
+
+def _overrides(run: RunFolder) -> tuple[str, ...]:
+    try:
+        return _texts(read_yaml(run.overrides))
+    except (OSError, ValueError):
+        return ()
+
+
+def _texts(found: Any) -> tuple[str, ...]:
+    return tuple(map(str, found)) if isinstance(found, list) else ()
 
 
 def _ended(run: RunFolder) -> float | None:

@@ -322,16 +322,16 @@ def unconnected(found: Any) -> None:
 
 
 HOSTILE: dict[str, tuple[Change, str]] = {
-    "another file": (external("weights.bin"), r"lie in another file \(weights\.bin\)"),
-    "a file above": (external("../../secret"), r"lie in another file \(\.\./\.\./secret\)"),
-    "an absolute path": (external("/etc/passwd"), r"lie in another file \(/etc/passwd\)"),
-    "another file in a node": (external_constant, r"lie in another file \(\.\./\.\./etc/passwd\)"),
+    "another file": (external("weights.bin"), r"lie in another file \('weights\.bin'\)"),
+    "a file above": (external("../../secret"), r"lie in another file \('\.\./\.\./secret'\)"),
+    "an absolute path": (external("/etc/passwd"), r"lie in another file \('/etc/passwd'\)"),
+    "another file in a node": (external_constant, r"lie in another file \('\.\./\.\./etc/passwd'\)"),
     "weights too large": (huge_weights, "say to be 1099511627776 x 1048576 numbers, more than the file holds"),
     "a value too large": (
         huge_value,
         r"it computes 25,000,0\d\d,\d{3},\d{3} numbers for one image, 25,000,000,000,000 of them in 'huge'",
     ),
-    "a size that pixels decide": (size_by_pixels, "how large 'where' becomes cannot be known before it is run"),
+    "a size that pixels decide": (size_by_pixels, "'NonZero' is an operator that no file of this project has"),
     "a foreign operator": (foreign_operator, "is an operator of 'com.microsoft'"),
     "a foreign domain": (foreign_domain, "wants operators of 'evil.ops'"),
     "control flow": (control_flow, "graphs inside of its graph"),
@@ -355,12 +355,15 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     ),
     "a preprocessing of other images": (
         saying(preprocessing={"height": 64, "width": 64}),
-        r"float32 \(N, 3, 64, 64\), as its preprocessing says, got image 1 \(None, 3, 32, 32\)",
+        r"float32 \(N, 3, 64, 64\), as its preprocessing says, got 'image' \(1, \(None, 3, 32, 32\)\)",
     ),
     "data that are a text": (saying(data="x"), "its data must be a mapping"),
     "a fingerprint that is none": (saying(fingerprint="0" * 63), "its fingerprint is no SHA-256"),
     "a gate that is no base64": (with_text(GATE_KEY, "%%%"), "its gate cannot be read"),
-    "a gate that unfolds": (with_text(GATE_KEY, packed()), "its gate cannot be read .it unfolds to more than it holds"),
+    "a gate that unfolds": (
+        with_text(GATE_KEY, packed()),
+        "its gate cannot be read .refused: it unfolds to more than it holds",
+    ),
     "a gate that is no file": (with_text(GATE_KEY, "AAAA"), "its gate cannot be read"),
 }
 
