@@ -151,7 +151,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Refuses aliases, which no file of this project has."""
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError(f"it has an alias (*{self.peek_event().anchor[:40]})")
+            raise yaml.YAMLError("it has an alias")
         return super().compose_node(parent, index)
 
 

@@ -559,11 +559,11 @@ class _TooMuchError(Exception):
     """A network asks for more than is allowed."""
 
 
-class _Work(TorchDispatchMode):
+class _Work(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the numbers that operators give."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.numbers = 0
         self.operators = 0
 
