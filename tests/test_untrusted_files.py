@@ -418,7 +418,7 @@ def test_the_note_of_a_sweep_is_plain(tmp_path: Path) -> None:
 
 
 def test_a_checker_copies_and_bounds() -> None:
-    own: dict[str, Any] = {"a": (1, 2.5, None, True, "x"), 3: [{}]}
+    own: dict[Any, Any] = {"a": (1, 2.5, None, True, "x"), 3: [{}]}
     assert plain(own) == {"a": [1, 2.5, None, True, "x"], "3": [{}]}
     assert plain(own)["a"] is not own["a"]
     own["self"] = own
