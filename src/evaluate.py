@@ -16,6 +16,9 @@ from cxrlab.imports import quick_imports
 def evaluate(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, Any]]:
     """Scores images with a trained model, exactly as training did at its end.
 
+    Its own test images; or every image of another collection that it was neither trained nor validated on; or, if
+    ``split`` says so, those of a split, whether the model knows them or not.
+
     Args:
         config: As composed from ``conf/evaluate.yaml``.
         overrides: What was typed: for the record, and to tell what may not be overridden.
@@ -32,39 +35,37 @@ def evaluate(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[st
         from cxrlab.models.layer_table import layer_table
         from cxrlab.reports import write_report
         from cxrlab.runs import RunFolder, environment
-        from cxrlab.steps import banner, results
+        from cxrlab.steps import banner, elsewhere, results
         from cxrlab.steps.assembly import assemble_evaluation
 
     environment.reset_peak_memory()
     run = RunFolder(config.output_dir)
     run.check_free()
+    other_data = config.get("data") is not None
     config, model, datamodule = assemble_evaluation(config, overrides)
-    datamodule.setup()
+    place = elsewhere.prepare(config, model, datamodule, overrides, other_data=other_data)
     run.begin(config, overrides)
     module = ClassifierModule(model.network)
     table = layer_table(model.network, datamodule.preprocessing.shape)
     trainer = results.evaluation_trainer(config.accelerator, config.precision)
     facts = environment.describe(trainer, config.seed, table)
-    run.record(facts, table, datamodule.manifest, datamodule.flow.table())
 
-    split = "val" if config.split == "val" else "test"
-    scored = results.score(module, datamodule, config.accelerator, config.precision, (split,))
+    scored = results.score(module, datamodule, config.accelerator, config.precision, (place.split,))[place.split]
     decided = model.decided
     if config.get("prevalence") is not None:
         decided = replace(decided, prevalence=config.prevalence)
-    scored = {split: scored[split].under(decided)}
+    scored, overlap = place.settle(datamodule, scored.under(decided))
+    run.record(facts, table, datamodule.manifest, datamodule.flow.table())
+    place.baselines(run, datamodule, scored.predictions, config.seed)
     head = {
         "status": "finished",
         "epochs": 0,
         "synthetic": datamodule.source.synthetic,
-        "warnings": [
-            *datamodule.warnings,
-            *results.overlap_warnings(model, scored[split].predictions),
-            *decided.warnings(),
-        ],
+        "warnings": [*overlap, *place.warnings, *datamodule.warnings, *decided.warnings()],
         "weights": f"{model.metadata.get('weights', 'unfinished run')} of {model.path}",
+        "evaluation": place.facts(datamodule),
     }
-    metrics = results.write(run, head, scored, epoch_seconds=[], wall_seconds=time.monotonic() - began)
+    metrics = results.write(run, head, {place.split: scored}, epoch_seconds=[], wall_seconds=time.monotonic() - began)
     banner.end(run, metrics, write_report(run.path, datamodule.pixels))
     return metrics, {"run": run, "module": module, "datamodule": datamodule}
 

@@ -7,63 +7,38 @@ disease (L. Maguolo and L. Nanni, Inf Fusion 2021;76:1-7; M. Roberts et al., Nat
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from cxrlab.checks.base import Case, Finding, Section, Table, Verdict
+from cxrlab.checks.columns import ALPHA, CATEGORIES, FEWEST, STRONG, Properties, Test, as_text, corrected
 from cxrlab.checks.counting import LABELS, listed, p_value, part, plural, splits, tally
-from cxrlab.datamodules.manifest import people
-from cxrlab.evaluation.association import ONE_VALUE, Association, of_categories, of_numbers
-from cxrlab.evaluation.paired import holm
+from cxrlab.datamodules.manifest import ages, people
+from cxrlab.evaluation.association import ONE_VALUE
 
-ADULT = 18
-"""Age in years from which a patient counts as an adult."""
-
-FEWEST = 5
-"""Patients of either group below which nothing is tested."""
-
-STRONG = 0.5
-"""Cramér's V, or an AUROC's distance from 0.5 times two, from which an association of the labels is a FAIL."""
-
-ALPHA = 0.05
 CLEAR_LABEL = 0.9  # share of Positive images that must show what is claimed: below it FAIL
 UNTRAINED = 0.25  # share of a label's test images with a finding that training never shows: above it FAIL
 
-_CATEGORIES = ("collection", "population", "view", "sex", "device", "licence", "location")
-_RECORDED = ("view", "sex", "device", "licence", "location", "age")  # as the source has them; the others are derived
 _ORIGIN = ("licence", "location")  # no pixel shows them, but they mark where an image is from: WARN at most
+OLDEST = 130
+"""Years: an age above it is a mistake."""
+
 _ROWS = 30  # of a table
-_NAMED = 4  # values of a property in a line of evidence
-
-
-@dataclass(frozen=True)
-class _Test:
-    """One test of association; ``p_holm`` is filled in when all are known."""
-
-    what: str
-    asked: str  # "value", or "known": whether it is recorded at all
-    between: str
-    found: Association
-    detail: str
-    p_holm: float = 1.0
-
-    @property
-    def clear(self) -> bool:
-        return self.p_holm < ALPHA
 
 
 def check(case: Case) -> Section:
     """Looks at the findings behind each label and at what else goes with the label or with the split."""
-    tests = _corrected([*_label_tests(case), *_known_tests(case), *_split_tests(case)])
+    known = Properties(case.manifest, case.seed, case.measured.facts)
+    tests = corrected([*known.label_tests(), *known.known_tests(), *known.split_tests()])
     findings = [
         *_claim(case),
         *_both_labels(case.manifest),
         *_test_only(case.manifest, drawn=case.drawn),
-        *_associations(case, tests),
-        *_recorded(case, tests),
+        *_associations(case, known, tests),
+        *_recorded(known, tests),
+        *_people(case.manifest),
         *_shifts(tests),
         *_licences(case.manifest),
     ]
@@ -72,7 +47,7 @@ def check(case: Case) -> Section:
         findings=findings,
         text=_text(case),
         tables=_tables(case, tests),
-        facts=_facts(case, tests),
+        facts=_facts(case, known, tests),
     )
 
 
@@ -214,146 +189,65 @@ def _test_only(manifest: pd.DataFrame, *, drawn: bool) -> Iterator[Finding]:
 # What goes with the label or the split -----------------------------------------------------------------------------
 
 
-def values_of(case: Case, column: str) -> pd.Series[Any]:
-    """A property of every image as text, empty where unknown.
-
-    A device or view that the manifest lacks is taken from the file's header; a population from the age.
-    """
-    manifest = case.manifest
-    empty = pd.Series("", index=manifest.index, dtype=object)
-    found = manifest[column].fillna("").astype(str).str.strip() if column in manifest.columns else empty
-    if column in ("device", "view"):
-        header = pd.Series(case.measured.facts[column].to_numpy(), index=manifest.index).fillna("").astype(str)
-        return found.where(found != "", header)
-    if column == "population":
-        ages = _ages(manifest)
-        by_age = pd.Series(np.where(ages.isna(), "", np.where(ages < ADULT, "child", "adult")), index=manifest.index)
-        return found.where(found != "", by_age)
-    if column == "collection":
-        return found.where(found != "", manifest["source"])
-    return found
-
-
-def _ages(manifest: pd.DataFrame) -> pd.Series[float]:
-    if "age" not in manifest.columns:
-        return pd.Series(np.nan, index=manifest.index)
-    return pd.to_numeric(manifest["age"], errors="coerce")
-
-
-def _known(case: Case, column: str) -> pd.Series[bool]:
-    return _ages(case.manifest).notna() if column == "age" else values_of(case, column) != ""
-
-
-def _per_patient(case: Case, column: str, groups: pd.Series[Any]) -> pd.DataFrame:
-    """One row per patient and group, ``group`` and ``value``: the commonest value, the median of ages."""
-    values = _ages(case.manifest) if column == "age" else values_of(case, column)
-    table = pd.DataFrame({"who": people(case.manifest), "group": groups, "value": values})[_known(case, column)]
-    if column == "age":
-        return table.groupby(["who", "group"], sort=True)["value"].median().reset_index()
-    counts = table.groupby(["who", "group", "value"], sort=True).size().reset_index(name="count")
-    return counts.sort_values("count", ascending=False, kind="stable").drop_duplicates(["who", "group"]).sort_index()
-
-
-def _value_test(
-    case: Case, column: str, rows: pd.Series[bool], group: pd.Series[bool], names: tuple[str, str]
-) -> _Test | None:
-    """Compares a property between two groups of patients, ``names`` being those outside and inside the group."""
-    table = _per_patient(case, column, group.where(rows))
-    inside = table["group"].astype(bool).to_numpy()
-    if min(inside.sum(), (~inside).sum()) < FEWEST:
-        return None
-    between = f"{names[1]} / {names[0]}"
-    if column == "age":
-        found = of_numbers(inside, table["value"].to_numpy(np.float64))
-        spread = [_quartiles(name, table["value"][mask]) for name, mask in _sides(names, inside)]
-        return _Test(column, "value", between, found, "; ".join(spread))
-    found = of_categories(inside, table["value"].to_numpy(str), case.seed)
-    spread = [f"{name}: {tally(table['value'][mask], _NAMED)}" for name, mask in _sides(names, inside)]
-    return _Test(column, "value", between, found, "; ".join(spread))
-
-
-def _sides(names: tuple[str, str], inside: np.ndarray[Any, np.dtype[np.bool_]]) -> list[tuple[str, Any]]:
-    return [(names[1], inside), (names[0], ~inside)]
-
-
-def _quartiles(name: str, ages: pd.Series[float]) -> str:
-    low, middle, high = ages.quantile([0.25, 0.5, 0.75])
-    return f"{name}: median {middle:.0f} years (quartiles {low:.0f} to {high:.0f}), {len(ages)} patients"
-
-
-def _label_tests(case: Case) -> Iterator[_Test]:
-    positive = case.manifest["label"] == 1
-    for column in (*_CATEGORIES, "age"):
-        if column == "collection" and values_of(case, column).nunique() < 2:
-            continue
-        test = _value_test(case, column, positive | True, positive, ("Negative", "Positive"))
-        if test is not None:
-            yield test
-
-
-def _known_tests(case: Case) -> Iterator[_Test]:
-    positive = case.manifest["label"] == 1
-    for column in _RECORDED:
-        known = _known(case, column)
-        if not known.any() or known.all():
-            continue
-        table = pd.DataFrame({"who": people(case.manifest), "positive": positive, "known": known})
-        table = table.groupby(["who", "positive"])["known"].any().reset_index()
-        inside = table["positive"].to_numpy(bool)
-        if min(inside.sum(), (~inside).sum()) < FEWEST:
-            continue
-        found = of_categories(inside, np.where(table["known"], "known", "unknown"), case.seed)
-        counts = [
-            f"{int(table['known'][mask].sum())} of {int(mask.sum())} {name}"
-            for name, mask in _sides(("Negative", "Positive"), inside)
-        ]
-        yield _Test(column, "known", "Positive / Negative", found, " and ".join(counts) + " patients")
-
-
-def _split_tests(case: Case) -> Iterator[_Test]:
-    test = case.manifest["split"] == "test"
-    for label, name in LABELS.items():
-        rows = case.manifest["label"] == label
-        for column in (*_CATEGORIES, "age"):
-            found = _value_test(case, column, rows, test, (f"{name} training", f"{name} test"))
-            if found is not None and found.found.method != ONE_VALUE:
-                yield found
-
-
-def _corrected(tests: list[_Test]) -> list[_Test]:
-    """All tests, their p values corrected for as many of them as could have shown a difference."""
-    corrected = holm([None if test.found.method == ONE_VALUE else test.found.p for test in tests])
-    return [replace(test, p_holm=1.0 if p is None else p) for test, p in zip(tests, corrected, strict=True)]
-
-
-def _of_labels(tests: list[_Test], asked: str) -> dict[str, _Test]:
+def _of_labels(tests: list[Test], asked: str) -> dict[str, Test]:
     return {test.what: test for test in tests if test.between == "Positive / Negative" and test.asked == asked}
 
 
-def _associations(case: Case, tests: list[_Test]) -> Iterator[Finding]:
-    yield _collections(case, _of_labels(tests, "value").get("collection"))
+def _associations(case: Case, known: Properties, tests: list[Test]) -> Iterator[Finding]:
+    yield _collections(case, known, _of_labels(tests, "value").get("collection"))
+    alike = []
     for column, test in _of_labels(tests, "value").items():
-        if column == "collection":
-            continue
-        name = "children and adults" if column == "population" else f"{column} and label"
-        evidence = f"{test.detail}; {_numbers(test)}"
-        yield Finding(name, _serious(test, column not in _ORIGIN), evidence, test.found.strength)
+        if column in known.further and not test.clear:
+            alike.append(test)
+        elif column != "collection":
+            name = "children and adults" if column == "population" else f"{column} and label"
+            may_fail = column not in (*_ORIGIN, *known.further)
+            yield Finding(name, *_judged(test, f"{test.detail}; {test.numbers()}", may_fail), test.found.strength)
+    if alike:
+        weakest = max(alike, key=lambda test: test.smallest)
+        evidence = f"{listed([test.what for test in alike])}: smallest {p_value(min(t.p_holm for t in alike))} (Holm)"
+        yield Finding("further columns and label", *_judged(weakest, evidence, may_fail=False))
 
 
-def _serious(test: _Test, may_fail: bool = True) -> Verdict:
-    if not test.clear:
-        return Verdict.PASS
-    return Verdict.FAIL if may_fail and test.found.strength >= STRONG else Verdict.WARN
+def _judged(test: Test, evidence: str, may_fail: bool = True) -> tuple[Verdict, str]:
+    """A verdict with its evidence; where nothing was found, with what could have been."""
+    if test.clear:
+        return Verdict.FAIL if may_fail and test.found.strength >= STRONG else Verdict.WARN, evidence
+    if test.found.method == ONE_VALUE:
+        return Verdict.PASS, evidence
+    effect = "an AUROC" if test.found.measure == "AUROC" else "a difference in shares"
+    size = 0.5 + test.smallest / 2 if test.found.measure == "AUROC" else test.smallest
+    said = f"{evidence}; so few patients would show {effect} of {size:.2f} four times in five"
+    return Verdict.NOT_CHECKED if test.smallest > STRONG else Verdict.PASS, said
 
 
-def _numbers(test: _Test) -> str:
-    found = test.found
-    return f"{found.measure} = {found.effect:.2f}, {p_value(test.p_holm)} (Holm), n = {found.n} patients"
+def _people(manifest: pd.DataFrame) -> Iterator[Finding]:
+    """Patients and ages that cannot be."""
+    if "sex" in manifest:
+        known = manifest.assign(sex=as_text(manifest["sex"])).query("sex != '' and patient_id != ''")
+        several = known.groupby("patient_id")["sex"].nunique() > 1
+        names = [str(name) for name in several.index[several]]
+        if names:
+            evidence = f"{part(len(names), len(several))} patients are listed with two sexes: {listed(names)}"
+            yield Finding("patients of two sexes", Verdict.WARN, evidence, len(names) / len(several))
+        elif len(several):
+            yield Finding("patients of two sexes", Verdict.PASS, f"none of {plural(len(several), 'patient')}")
+    if "age" in manifest:
+        text = as_text(manifest["age"])
+        given = manifest[text != ""]
+        years = ages(given)
+        wrong = text[text != ""][years.isna() | ~years.between(0, OLDEST)]
+        if len(wrong):
+            evidence = f"{part(len(wrong), len(given))} ages are no number of years from 0 to {OLDEST}: {tally(wrong)}"
+            yield Finding("impossible ages", Verdict.WARN, evidence, len(wrong) / len(given))
+        elif len(given):
+            evidence = f"{plural(len(given), 'age')} from {years.min():g} to {years.max():g} years"
+            yield Finding("impossible ages", Verdict.PASS, evidence)
 
 
-def _collections(case: Case, test: _Test | None) -> Finding:
+def _collections(case: Case, properties: Properties, test: Test | None) -> Finding:
     name, manifest = "collections of the labels", case.manifest
-    collections = values_of(case, "collection")
+    collections = properties.values("collection")
     counts = pd.crosstab(collections, manifest["label"]).reindex(columns=[0, 1], fill_value=0)
     if len(counts) == 1:
         if case.synthetic:
@@ -374,32 +268,32 @@ def _collections(case: Case, test: _Test | None) -> Finding:
     evidence = f"{per_label} images; {100 * pure:.0f} % of the images are in collections of one label"
     if test is None:
         return Finding(name, Verdict.NOT_CHECKED, f"{evidence}; too few patients for a test", pure)
-    return Finding(name, _serious(test), f"{evidence}; {_numbers(test)}", test.found.strength)
+    return Finding(name, *_judged(test, f"{evidence}; {test.numbers()}"), test.found.strength)
 
 
-def _recorded(case: Case, tests: list[_Test]) -> Iterator[Finding]:
+def _recorded(known: Properties, tests: list[Test]) -> Iterator[Finding]:
     """What is known of one label rather than of the other, and what could not be tested at all."""
     uneven = [test for test in _of_labels(tests, "known").values() if test.clear]
     if uneven:
-        known = [f"{test.what} of {test.detail} ({p_value(test.p_holm)}, Holm)" for test in uneven]
-        evidence = "known is the " + ", the ".join(known)
+        told = [f"{test.what} of {test.detail} ({p_value(test.p_holm)}, Holm)" for test in uneven]
+        evidence = "known is the " + ", the ".join(told)
         strongest = max(test.found.strength for test in uneven)
         yield Finding("recorded for one label rather than the other", Verdict.WARN, evidence, strongest)
     tested = _of_labels(tests, "value")
-    missing = [f"{column} ({_why_not(case, column)})" for column in (*_CATEGORIES[1:], "age") if column not in tested]
+    missing = [f"{column} ({_why_not(known, column)})" for column in (*CATEGORIES[1:], "age") if column not in tested]
     if missing:
         yield Finding("properties that cannot be compared", Verdict.NOT_CHECKED, ", ".join(missing))
 
 
-def _why_not(case: Case, column: str) -> str:
-    known = _known(case, column)
+def _why_not(properties: Properties, column: str) -> str:
+    known = properties.known(column)
     if not known.any():
         return "not known for any image"
-    counts = [people(case.manifest)[known & (case.manifest["label"] == label)].nunique() for label in (1, 0)]
+    counts = [properties.people[known & (properties.manifest["label"] == label)].nunique() for label in (1, 0)]
     return f"known for {counts[0]} Positive and {counts[1]} Negative patients"
 
 
-def _shifts(tests: list[_Test]) -> Iterator[Finding]:
+def _shifts(tests: list[Test]) -> Iterator[Finding]:
     between = [test for test in tests if test.between != "Positive / Negative"]
     name = "test and training alike"
     if not between:
@@ -413,7 +307,7 @@ def _shifts(tests: list[_Test]) -> Iterator[Finding]:
             name, Verdict.PASS, f"{plural(len(between), 'test')} within the labels, smallest {p_value(smallest)} (Holm)"
         )
         return
-    evidence = ". ".join(f"{test.what}, {test.detail}; {_numbers(test)}" for test in shifted)
+    evidence = ". ".join(f"{test.what}, {test.detail}; {test.numbers()}" for test in shifted)
     yield Finding(name, Verdict.WARN, evidence, shifted[0].found.strength)
 
 
@@ -433,7 +327,7 @@ def _licences(manifest: pd.DataFrame) -> Iterator[Finding]:
 # Tables and facts --------------------------------------------------------------------------------------------------
 
 
-def _tables(case: Case, tests: list[_Test]) -> list[Table]:
+def _tables(case: Case, tests: list[Test]) -> list[Table]:
     tables = [_finding_table(case)]
     if "licence" in case.manifest.columns and (case.manifest["licence"].fillna("") != "").any():
         tables.append(_licence_table(case.manifest))
@@ -473,7 +367,7 @@ def _licence_table(manifest: pd.DataFrame) -> Table:
     return _short(Table("Licences as recorded, images", ["licence", "Positive", "Negative", "all"], rows))
 
 
-def _test_table(tests: list[_Test]) -> Table:
+def _test_table(tests: list[Test]) -> Table:
     rows = [
         [
             test.what if test.asked == "value" else f"{test.what} known",
@@ -498,7 +392,7 @@ def _short(table: Table) -> Table:
     return Table(caption, table.header, table.rows[:_ROWS])
 
 
-def _facts(case: Case, tests: list[_Test]) -> dict[str, Any]:
+def _facts(case: Case, known: Properties, tests: list[Test]) -> dict[str, Any]:
     manifest = case.manifest
     findings: dict[str, dict[str, dict[str, int]]] = {}
     for label, name in LABELS.items():
@@ -506,7 +400,7 @@ def _facts(case: Case, tests: list[_Test]) -> dict[str, Any]:
             here = manifest[(manifest["label"] == label) & (manifest["split"] == split)]
             counts = here["finding"].replace("", "unknown").value_counts()
             findings.setdefault(name, {})[split] = {str(finding): int(count) for finding, count in counts.items()}
-    collections = pd.crosstab(values_of(case, "collection"), manifest["label"])
+    collections = pd.crosstab(known.values("collection"), manifest["label"])
     return {
         "claim": case.claim,
         "findings": findings,

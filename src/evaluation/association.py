@@ -31,6 +31,7 @@ ONE_VALUE = "one value only"
 """The method where there is nothing to compare."""
 
 _FEW = 5
+_FOUND = 1.96 + 0.8416  # standard errors: 5 % two-sided, power 80 %
 _CELLS_PER_BATCH = 1_000_000
 
 
@@ -105,6 +106,24 @@ def of_numbers(group: npt.ArrayLike, values: npt.ArrayLike) -> Association:
     # Where all numbers are the same the normal approximation divides nothing by nothing.
     p = 1.0 if np.ptp(numbers) == 0 else float(found.pvalue)
     return Association(numbers.size, "AUROC", auroc, p, "Mann-Whitney")
+
+
+def smallest_found(group: npt.ArrayLike, measure: str) -> float:
+    """About the weakest association that a single test finds in four of five sets of this size, at 5 %.
+
+    Args:
+        group: Shape (n,), boolean, both present.
+        measure: ``AUROC``: of a number, by the normal approximation of Mann-Whitney; ``V``: of a value that half of
+            all patients have, by that of two shares.
+
+    Returns:
+        In (0, 1]: an AUROC's distance from 0.5 times two, or a difference of two shares.
+    """
+    belongs = np.asarray(group, bool)
+    members, others = int(belongs.sum()), int((~belongs).sum())
+    if measure == "AUROC":
+        return min(1.0, 2 * _FOUND * math.sqrt((members + others + 1) / (12 * members * others)))
+    return min(1.0, _FOUND * 0.5 * math.sqrt(1 / members + 1 / others))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -15,10 +16,27 @@ SPLITS = ("train", "val", "test")
 def warnings(record: RunRecord) -> list[str]:
     """The run's own warnings, then those that config, manifest and files add."""
     own = [str(warning) for warning in record.metrics.get("warnings") or []]
+    same = [text for split in EVALUATED if (section := record.section(split)) and (text := one_answer(section))][:1]
     added = [*_of_config(record, own), *_of_overlap(record)]
     if not record.labels_are_collections:  # else the label is the source, whatever the films show
         added += [*_of_findings(record), *_of_confounding(record)]
-    return own + added + _of_mismatch(record)
+    return same + own + added + _of_mismatch(record)
+
+
+def one_answer(section: Mapping[str, Any]) -> str:
+    """Says that a network calls every image the same although both labels are there; empty where it does not.
+
+    Args:
+        section: The metrics of one split.
+    """
+    (tn, fp), (fn, tp) = section["confusion_matrix"]
+    if (tn + fn and fp + tp) or not section["n_positive"] or not section["n_negative"]:
+        return ""
+    called = LABELS[int(tp + fp > 0)]
+    return (
+        f"ONE ANSWER FOR EVERYBODY: the network calls all {section['n']} images {called} (threshold "
+        f"{section['threshold']:.3g}), the {section['n_positive']} Positive and the {section['n_negative']} Negative"
+    )
 
 
 def shared(manifest: pd.DataFrame, column: str) -> list[str]:

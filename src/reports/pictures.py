@@ -69,7 +69,8 @@ def baselines(record: RunRecord, images: ImageRows | None = None) -> tuple[pd.Da
     used = record.manifest["split"].isin(["train", "test"]).to_numpy()
     rows = record.manifest[used]
     if record.rows("train")["label"].nunique() < 2 or not len(record.rows("test")):
-        return None, "the manifest holds no training images of both labels and test images"
+        reason = "the manifest holds no training images of both labels and test images"
+        return None, f"{reason}; trained_on=… names the model's training" if record.evaluation else reason
     if images is None:
         pixels, reason = _read_again(record, rows)
         if pixels is None:
@@ -106,7 +107,8 @@ def samples(record: RunRecord, mark: str) -> Picture:
         return Picture("", f"No sample images: {reason}.")
     seen, note = _as_seen(record, originals)
     captions = [f"{_label(row.label)}\n{Path(str(row.path)).name}" for row in rows.itertuples()]
-    title = f"{mark}Training images as stored, and as the network sees them{note}"
+    which = "Training images" if len(record.rows("train")) else "Images"
+    title = f"{mark}{which} as stored, and as the network sees them{note}"
     figure = figures.before_after(originals, seen, captions, title)
     return _saved(record, figure, "samples", title + figure_name(record, "Fig. 1 and 3"))
 

@@ -21,7 +21,7 @@ from cxrlab.untrusted import read_json, read_table, read_yaml
 
 EVALUATED = ("test", "val")
 _SECTION_KEYS = ("n", "n_patients", "n_positive", "n_negative", "threshold", "confusion_matrix", *METRICS)
-_TEXT_COLUMNS = ("path", "patient_id", "split", "source", "finding", "view", "sha256", "film")
+_TEXT_COLUMNS = ("path", "patient_id", "split", "source", "finding", "view", "sha256", "film", "known")
 _TABLES_OF_IMAGES = ("manifest.csv", "predictions.csv", "baselines.csv")
 
 
@@ -84,6 +84,11 @@ class RunRecord:
         """Whether Positive means another collection, and no disease (``data=which_collection``)."""
         source = mapping(mapping(self.config.get("data")).get("source"))
         return str(source.get("_target_") or "").endswith(".WhichCollectionSource")
+
+    @property
+    def evaluation(self) -> dict[str, Any]:
+        """On what a trained model was evaluated, and on what it was trained; empty for a training."""
+        return mapping(self.metrics.get("evaluation"))
 
     @property
     def of_the_paper(self) -> bool:

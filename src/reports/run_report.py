@@ -18,9 +18,10 @@ from cxrlab.datamodules.image_rows import ImageRows
 from cxrlab.datamodules.manifest import people
 from cxrlab.evaluation import METRICS, calibration, figures, summarise
 from cxrlab.evaluation.baselines import DESCRIPTIONS
+from cxrlab.evaluation.lung_free import INPUTS
 from cxrlab.evaluation.paired import mcnemar
 from cxrlab.reports import decision_section, paper, pictures, saliency_section
-from cxrlab.reports.cautions import shared, warnings
+from cxrlab.reports.cautions import one_answer, shared, warnings
 from cxrlab.reports.markdown import (
     LABELS,
     NAMES,
@@ -86,7 +87,9 @@ def _title(record: RunRecord) -> str:
 
 
 def _name(record: RunRecord) -> str:
-    return f"Report of {record.folder.resolve().name}"
+    """Names both sets where a trained model was evaluated."""
+    name, place = f"Report of {record.folder.resolve().name}", record.evaluation
+    return f"{name}: trained on {place['trained_on']}, evaluated on {place['evaluated_on']}" if place else name
 
 
 def _mark(record: RunRecord) -> str:
@@ -127,7 +130,8 @@ def _headline(record: RunRecord) -> str:
         f"{section['threshold']:g}. Always giving the commoner answer would get {commoner} of {n} right "
         f"({commoner / n:.3f})."
     )
-    lines = [right, wrong, ranked]
+    same = one_answer(section)
+    lines = [*([f"**{same}.**"] if same else []), right, wrong, ranked]
     found = warnings(record)
     if found:
         lines.append(f"Read this with the {count(len(found), 'warning')} above.")
@@ -148,18 +152,21 @@ def _baselines(record: RunRecord, images: ImageRows | None) -> str:
     labels, patients = table["label"].to_numpy(), people(table).to_numpy()
     right = (own >= section["threshold"]) == (labels == 1)
     cells = [_baseline_row(Markdown(f"**{plain(record.model)} (this run)**"), section, "")]
-    for name in DESCRIPTIONS:
+    lung_free = {spec.name: f"Logistic regression or one threshold; sees {spec.sees}." for spec in INPUTS.values()}
+    descriptions = {name: text for name, text in (DESCRIPTIONS | lung_free).items() if name in table}
+    for name in descriptions:
         scores = table[name].to_numpy(dtype=float)
         test = mcnemar(right, (scores >= 0.5) == (labels == 1))
         paired = f"{test['only_a']} / {test['only_b']}, p = {test['p']:.3g}"
         cells.append(_baseline_row(name.replace("_", " "), summarise(labels, scores, patients), paired))
     header = ("Method", "Right", "Accuracy", "AUROC", "Only the network / only the baseline right")
+    fitted = len(record.rows("train")) or record.evaluation.get("training_images")
     what = (
-        f"Fitted on the same {len(record.rows('train'))} training images; none of them sees a lung in detail. "
+        f"Fitted on the same {fitted} training images; none of them sees a lung in detail. "
         "What they reach, this data set gives away for nothing."
     )
     method = "Intervals as above; p: exact McNemar test on the same images, taken as independent, not corrected."
-    described = "\n".join(f"- {name.replace('_', ' ')}: {text}" for name, text in DESCRIPTIONS.items())
+    described = "\n".join(f"- {name.replace('_', ' ')}: {text}" for name, text in descriptions.items())
     return "\n\n".join(["## Beside trivial baselines", what, markdown_table(cells, header), described, method])
 
 
@@ -237,7 +244,11 @@ def _data(record: RunRecord) -> str:
     if record.val_is_test:
         lines.append("The test images served as validation.")
     if unused:
-        lines.append(f"{count(unused, 'manifest row')} in no split, not used.")
+        why = ""
+        if "known" in record.manifest:
+            seen = record.manifest["known"].value_counts()
+            why = f": the model knows {seen.get('film', 0)} films and {seen.get('patient', 0)} images of its patients"
+        lines.append(f"{count(unused, 'manifest row')} in no split, not used{why}.")
     lines.append("\n".join(f"- {line}" for line in _overlap_lines(record)))
     if record.flow is not None:
         lines.append("### Flow of cases\n\nEvery image that was listed is in the set, or in the step that removed it.")

@@ -64,6 +64,7 @@ EVALUATION_KEYS = (
     "data",
     "ckpt_path",
     "split",
+    "trained_on",
     "accelerator",
     "precision",
     "trusted",
@@ -226,7 +227,7 @@ def assemble_evaluation(
         if any(override.startswith(f"data.{key}=") for override in overrides):
             problems.add(f"data.{key}", f"belongs to the weights, which want {size}; leave it out")
     with problems.guard("split"):
-        check_choice("split", config.split, ("test", "val", "all"))
+        check_choice("split", config.split, ("test", "val", "all", *([None] if "trained_on" in config else [])))
     with problems.guard("prevalence"):
         if config.get("prevalence") is not None:
             check_range("prevalence", config.prevalence, 0.0, 1.0, low_open=True, high_open=True)

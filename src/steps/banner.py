@@ -11,6 +11,7 @@ from cxrlab.console import command, quoted, say, short
 from cxrlab.datamodules import ChestXRayDataModule
 from cxrlab.datamodules import manifest as mf
 from cxrlab.models.layer_table import LayerTable
+from cxrlab.reports.cautions import one_answer
 from cxrlab.runs.folder import RunFolder
 
 
@@ -38,6 +39,8 @@ def end(run: RunFolder, metrics: dict[str, Any], report: Path, card: Path | None
         (tn, _), (_, tp) = test["confusion_matrix"]
         accuracy = test["accuracy"]
         marked = "SYNTHETIC " if metrics["synthetic"] else ""
+        if same := one_answer(test):
+            say(same)
         value = f"accuracy {accuracy['value']:.3f} [{accuracy['low']:.3f}, {accuracy['high']:.3f}]"
         say(f"{marked}test: {tn + tp} of {test['n']} right, {value}, {accuracy['method']}")
     for warning in metrics["warnings"]:

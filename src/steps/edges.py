@@ -39,11 +39,16 @@ class Edge:
     training: float | None
     images: Pool
 
+    def scores(self, paths: pd.Series) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Trained on the row's images, the scores of others, shape (n,), in [0, 1]."""
+        there = self.numbers[self.images.of(paths)["row"].to_numpy()]
+        strip = lung_free.INPUTS[self.name].strip
+        return cross_validation.scored(self.numbers[self.rows], self.labels[:, None], there, strip=strip)[:, 0]
+
     def tested(self, paths: pd.Series, answers: Answers, how: Resampling) -> dict[str, Any]:
         """Trained on the row's images, tested on a cell's."""
         spec = lung_free.INPUTS[self.name]
-        there = self.numbers[self.images.of(paths)["row"].to_numpy()]
-        found = cross_validation.scored(self.numbers[self.rows], self.labels[:, None], there, strip=spec.strip).T
+        found = self.scores(paths)[None]
         auroc = statistics.cell(Answers(answers.labels, found, found >= 0.5, answers.patients), how)["auroc"]
         return {"sees": spec.sees, "lung_free": spec.lung_free, "training": self.training, "auroc": auroc}
 

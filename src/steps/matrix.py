@@ -36,7 +36,7 @@ from cxrlab.steps import results
 from cxrlab.steps.assembly import assemble, assemble_evaluation
 from cxrlab.steps.edges import Edge, Edges
 from cxrlab.steps.matrix_plan import Column, Plan, Row
-from cxrlab.steps.overlap import Pool, Shared, pool, shared
+from cxrlab.steps.overlap import Pool, Shared, chose_weights, images_of_run, pool, shared
 from cxrlab.sweeps.lock import claimed
 
 Failure = tuple[str, str]
@@ -263,11 +263,9 @@ def _train(training: Training, train: Train, done: list[Trained]) -> None:
 
 
 def _trained_on(run: RunFolder) -> pd.DataFrame | None:
-    """The images that chose the weights; where validation was the test set it had no rows of its own."""
-    if not run.manifest.is_file():
-        return None
-    manifest = mf.read(run.manifest)
-    return manifest[manifest["split"].isin(["train", "val"])].reset_index(drop=True)
+    """The images that chose the weights."""
+    manifest = images_of_run(run)
+    return None if manifest is None else chose_weights(manifest)
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from cxrlab.runs import LoadedModel, RunFolder
 from cxrlab.runs.auxiliary import load_segmenter
 from cxrlab.steps import results
 from cxrlab.steps.assembly import EVALUATION_KEYS, assemble_evaluation
+from cxrlab.steps.overlap import images_of_model, known_to
 
 Images = NDArray[np.uint8]
 Masks = NDArray[np.bool_]
@@ -417,6 +418,8 @@ def probe_model(config: DictConfig, overrides: Sequence[str], plan: Plan) -> tup
     rows = datamodule.rows("val" if config.split == "val" else "test")
     table, images = datamodule.manifest.iloc[rows], datamodule.pixels[rows]
     labels, ids = table["label"].to_numpy(np.int64), mf.people(table).to_numpy()
+    trained = images_of_model(model, None)
+    seen = known_to(datamodule.manifest, trained, False, "val" if config.split == "val" else "test", datamodule.cache)
     say(f"probing  {model.path}: {len(rows)} {config.split} images of {datamodule.source.name}")
     known = None if datamodule.lungs is None else datamodule.lungs[rows]
     lungs = find_lungs(images, known, config.lungs, plan.alterations, asked=plan.asked)
@@ -448,7 +451,7 @@ def probe_model(config: DictConfig, overrides: Sequence[str], plan: Plan) -> tup
         without_lungs=int((~lungs.found).sum()) if isinstance(lungs, Lungs) else 0,
         saliency=saliency,
         samples=samples(images, lungs, trials, labels),
-        warnings=[*datamodule.warnings, *results.overlap_warnings(model, table)],
+        warnings=[*datamodule.warnings, *results.overlap_warnings(seen, model.path.name)],
     )
     named = {("intact" if name == "none" else name): scores for name, scores in trials.scores.items()}
     return found, table.assign(**named), model

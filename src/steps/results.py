@@ -20,9 +20,9 @@ from cxrlab.evaluation.decision import FIXED, Decided, Decision, consequences
 from cxrlab.evaluation.statistics import METRICS, Floats
 from cxrlab.files import write_json
 from cxrlab.models import ClassifierModule
-from cxrlab.runs.checkpoint import LoadedModel
 from cxrlab.runs.environment import peak_memory_mb
 from cxrlab.runs.folder import RunFolder
+from cxrlab.steps.overlap import Known
 from cxrlab.steps.quiet import quiet_lightning
 
 
@@ -46,6 +46,25 @@ class Scored:
         """Of Positive, shape (n,): calibrated ones where there are any, else the scores."""
         column = "calibrated" if self.decided.calibrated else "score"
         return self.predictions[column].to_numpy(dtype="float64")
+
+    def without(self, known: pd.Series[str]) -> Scored:
+        """Without the images that are ``film`` or ``patient`` of the training; logged are then no metrics."""
+        kept = known[self.predictions.index] == ""
+        return self if kept.all() else replace(self, predictions=self.predictions[kept], logged={})
+
+    def result(self) -> str:
+        """``31 of 44 right (0.705 [0.558, 0.818]), AUROC 0.71 [0.55, 0.84]``."""
+        if not len(self.predictions):
+            return "none is left"
+        found = self.summary()
+        (tn, _), (_, tp) = found["confusion_matrix"]
+        accuracy, auroc = found["accuracy"], found["auroc"]
+        said = (
+            f"{tn + tp} of {found['n']} right ({accuracy['value']:.3f} [{accuracy['low']:.3f}, {accuracy['high']:.3f}])"
+        )
+        if auroc["value"] is None:
+            return f"{said}, AUROC undefined"
+        return f"{said}, AUROC {auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}]"
 
     def under(self, decided: Decided) -> Scored:
         """The same scores under a decision."""
@@ -177,23 +196,36 @@ def loss_warnings(history: list[dict[str, float]]) -> list[str]:
     return [f"{found}, and answering 0.5 to every image costs 0.69; begin a new run with a lower optimizer.lr"]
 
 
-def overlap_warnings(model: LoadedModel, predictions: pd.DataFrame) -> list[str]:
-    """Whether images or patients that were evaluated had been trained on."""
-    manifest = model.path.parent.parent / "manifest.csv"
-    if not manifest.is_file():
+def overlap_warnings(known: Known, name: str, results: str = "") -> list[str]:
+    """Which evaluated images the model knows from its training.
+
+    Args:
+        known: Of all images.
+        name: Of the checkpoint's file.
+        results: With and without them, and whether they are left out, where there are some.
+    """
+    if known.shared is None:
         return [
-            f"whether {model.path.name} was trained on these images is NOT CHECKED: its run's manifest.csv is not there"
+            (
+                f"whether {name} was trained on these images or patients is NOT CHECKED: its run's manifest.csv is not "
+                "there (trained_on=… names it, or its run folder)"
+            )
         ]
-    trained = mf.read(manifest).query("split == 'train'")
-    files = int(predictions["sha256"].isin(trained["sha256"]).sum())
-    known = predictions["patient_id"] != ""
-    people = int((known & predictions["patient_id"].isin(trained["patient_id"])).sum())
-    found = []
-    if files:
-        found.append(f"{files} of {len(predictions)} evaluated images are files that the model was trained on")
-    if people:
-        found.append(f"{people} of {len(predictions)} evaluated images are of patients that the model was trained on")
-    return found
+    found = known.shared
+    lines = []
+    if found.images:
+        films = int((known.how == "film").sum())
+        lines.append(
+            f"{found.images} of {len(found.kept)} evaluated images are known to the model: {films} show films that it "
+            f"was trained or validated on (found by content: also re-encoded, cropped or renamed), "
+            f"{found.images - films} are others of its patients{results}"
+        )
+    if found.unread:
+        lines.append(
+            f"re-encoded, cropped or renamed copies of {found.unread} training images are NOT CHECKED: they cannot be "
+            "read any more (equal files and patient ids were looked for)"
+        )
+    return lines
 
 
 def write(

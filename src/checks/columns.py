@@ -1,0 +1,243 @@
+"""The columns of a manifest, compared between the labels: whatever tells them apart, a network can use.
+
+One set of tests for an audit and for the cautions above a run's result.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cxrlab.checks.counting import LABELS, p_value, tally
+from cxrlab.datamodules.manifest import COLUMNS, ages, people
+from cxrlab.evaluation.association import ONE_VALUE, Association, of_categories, of_numbers, smallest_found
+from cxrlab.evaluation.paired import holm
+
+ADULT = 18
+"""Age in years from which a patient counts as an adult."""
+
+FEWEST = 5
+"""Patients of either group below which nothing is tested."""
+
+STRONG = 0.5
+"""Cramér's V, or an AUROC's distance from 0.5 times two, from which an association of the labels is a FAIL."""
+
+ALPHA = 0.05
+CATEGORIES = ("collection", "population", "view", "sex", "device", "licence", "location")
+RECORDED = ("view", "sex", "device", "licence", "location", "age")  # as the source has them; the others are derived
+BETWEEN = ("Negative", "Positive")
+
+_OURS = {*COLUMNS, *CATEGORIES, "age", "study_id", "sha256", "film", "known", "own_label"}
+_OURS |= {"score", "calibrated", "uncalibrated", "called"}  # a table of predictions may be audited
+_NAMED = 4  # values of a property in a line of evidence
+_FEW = 8  # numbers or dates of up to so many values are categories
+_DATES = ("%Y-%m-%d", "%Y%m%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S")
+
+
+@dataclass(frozen=True)
+class Test:
+    """One test of association; ``p_holm`` is filled in when all are known.
+
+    Attributes:
+        what: The column.
+        asked: ``value``, or ``known``: whether it is recorded at all.
+        between: The two groups, in words.
+        found: Effect and p value.
+        detail: The values of either group, in words.
+        smallest: Strength that so many patients show in four of five such sets, about.
+        p_holm: The p value, corrected for all tests.
+    """
+
+    what: str
+    asked: str
+    between: str
+    found: Association
+    detail: str
+    smallest: float
+    p_holm: float = 1.0
+
+    @property
+    def clear(self) -> bool:
+        """Whether it is beyond chance."""
+        return self.p_holm < ALPHA
+
+    def numbers(self) -> str:
+        """Effect, corrected p value and n, in words."""
+        found = self.found
+        return f"{found.measure} = {found.effect:.2f}, {p_value(self.p_holm)} (Holm), n = {found.n} patients"
+
+
+class Properties:
+    """What is known of every image beside its pixels and its label.
+
+    Args:
+        manifest: With the columns of a manifest and any others.
+        seed: Of Monte Carlo draws.
+        header: What the files' headers say: ``device`` and ``view``, in the manifest's order; ``None`` if unread.
+    """
+
+    def __init__(self, manifest: pd.DataFrame, seed: int, header: pd.DataFrame | None = None) -> None:
+        self.manifest, self.seed, self.header = manifest, seed, header
+        self.people = people(manifest)
+        self.positive = manifest["label"] == 1
+        self.further = {
+            str(name): values
+            for name in manifest.columns
+            if name not in _OURS and (values := _comparable(as_text(manifest[name]), self.people)) is not None
+        }
+        """Columns that the project does not know by name and that can be compared: text (categories) or numbers."""
+
+    def values(self, column: str) -> pd.Series[Any]:
+        """A property of every image: a number, NaN where unknown; or text, empty where unknown.
+
+        A device or view that the manifest lacks is taken from the file's header; a population from the age.
+        """
+        if column == "age":
+            return ages(self.manifest)
+        if column in self.further:
+            return self.further[column]
+        manifest = self.manifest
+        found = as_text(manifest[column]) if column in manifest else pd.Series("", manifest.index, dtype=object)
+        if column in ("device", "view") and self.header is not None:
+            header = pd.Series(self.header[column].to_numpy(), index=manifest.index).fillna("").astype(str)
+            return found.where(found != "", header)
+        if column == "population":
+            years = ages(manifest)
+            by_age = np.where(years.isna(), "", np.where(years < ADULT, "child", "adult"))
+            return found.where(found != "", pd.Series(by_age, index=manifest.index))
+        return found.where(found != "", manifest["source"]) if column == "collection" else found
+
+    def known(self, column: str) -> pd.Series[bool]:
+        """Where it is known, shape (rows,)."""
+        values = self.values(column)
+        return values.notna() if values.dtype.kind == "f" else values != ""
+
+    def label_tests(self) -> Iterator[Test]:
+        """Compares every property between the labels."""
+        for column in (*CATEGORIES, "age", *self.further):
+            if column == "collection" and self.values(column).nunique() < 2:
+                continue
+            if (test := self.value_test(column, self.positive | True, self.positive, BETWEEN)) is not None:
+                yield test
+
+    def known_tests(self) -> Iterator[Test]:
+        """Compares between the labels whether a property is recorded at all."""
+        for column in RECORDED:
+            known = self.known(column)
+            if not known.any() or known.all():
+                continue
+            table = pd.DataFrame({"who": self.people, "positive": self.positive, "known": known})
+            table = table.groupby(["who", "positive"])["known"].any().reset_index()
+            inside = table["positive"].to_numpy(bool)
+            if min(inside.sum(), (~inside).sum()) < FEWEST:
+                continue
+            found = of_categories(inside, np.where(table["known"], "known", "unknown"), self.seed)
+            counts = [
+                f"{int(table['known'][mask].sum())} of {int(mask.sum())} {name}"
+                for name, mask in _sides(BETWEEN, inside)
+            ]
+            detail = " and ".join(counts) + " patients"
+            yield Test(column, "known", "Positive / Negative", found, detail, smallest_found(inside, found.measure))
+
+    def split_tests(self) -> Iterator[Test]:
+        """Compares every property that the project knows between test and training, within either label."""
+        test = self.manifest["split"] == "test"
+        for label, name in LABELS.items():
+            rows = self.manifest["label"] == label
+            for column in (*CATEGORIES, "age"):
+                found = self.value_test(column, rows, test, (f"{name} training", f"{name} test"))
+                if found is not None and found.found.method != ONE_VALUE:
+                    yield found
+
+    def value_test(
+        self, column: str, rows: pd.Series[bool], group: pd.Series[bool], names: tuple[str, str]
+    ) -> Test | None:
+        """Compares a property between two groups of patients; ``None`` where one of them is too small.
+
+        Args:
+            column: The property.
+            rows: Which images take part.
+            group: Whether each is in the group.
+            names: Of those outside and of those inside it.
+        """
+        table = self._per_patient(column, group.where(rows))
+        inside = table["group"].astype(bool).to_numpy()
+        if min(inside.sum(), (~inside).sum()) < FEWEST:
+            return None
+        numbers = table["value"].dtype.kind == "f"
+        if numbers:
+            found = of_numbers(inside, table["value"].to_numpy(np.float64))
+            spread = [_quartiles(name, table["value"][mask], column) for name, mask in _sides(names, inside)]
+        else:
+            found = of_categories(inside, table["value"].to_numpy(str), self.seed)
+            spread = [f"{name}: {tally(table['value'][mask], _NAMED)}" for name, mask in _sides(names, inside)]
+        smallest = smallest_found(inside, found.measure)
+        return Test(column, "value", f"{names[1]} / {names[0]}", found, "; ".join(spread), smallest)
+
+    def _per_patient(self, column: str, groups: pd.Series[Any]) -> pd.DataFrame:
+        """One row per patient and group, ``group`` and ``value``: the commonest value, the median of numbers."""
+        values = self.values(column)
+        table = pd.DataFrame({"who": self.people, "group": groups, "value": values})[self.known(column)]
+        if values.dtype.kind == "f":
+            return table.groupby(["who", "group"], sort=True)["value"].median().reset_index()
+        counts = table.groupby(["who", "group", "value"], sort=True).size().reset_index(name="count")
+        return (
+            counts.sort_values("count", ascending=False, kind="stable").drop_duplicates(["who", "group"]).sort_index()
+        )
+
+
+def corrected(tests: Sequence[Test]) -> list[Test]:
+    """All tests, their p values corrected for as many of them as could have shown a difference (Holm)."""
+    found = holm([None if test.found.method == ONE_VALUE else test.found.p for test in tests])
+    return [replace(test, p_holm=1.0 if p is None else p) for test, p in zip(tests, found, strict=True)]
+
+
+def as_text(values: pd.Series[Any]) -> pd.Series[Any]:
+    """A column as text, empty where unknown."""
+    return values.astype(object).where(values.notna(), "").astype(str).str.strip()
+
+
+def _comparable(values: pd.Series[Any], who: pd.Series[Any]) -> pd.Series[Any] | None:
+    """A column as categories (text) or as numbers; ``None`` where it holds one value, or names and texts."""
+    known = values != ""
+    distinct, patients = values[known].nunique(), who[known].nunique()
+    if distinct < 2:
+        return None
+    if distinct > _FEW:
+        numbers = pd.to_numeric(values[known], errors="coerce")
+        whole = numbers.notna().all() and (numbers % 1 == 0).all()
+        if (dates := _dates(values[known])) is not None:
+            numbers = dates
+        elif whole and distinct == int(known.sum()):
+            return None  # running numbers of images
+        if numbers.notna().all() and np.isfinite(numbers).all():
+            return numbers.reindex(values.index).astype(float)
+    return values if distinct <= max(2, patients / 2) else None
+
+
+def _dates(values: pd.Series[Any]) -> pd.Series[float] | None:
+    """Days since 1970, where all values are dates of one format."""
+    if not values.map(lambda text: bool(re.match(r"\d", text))).all():
+        return None
+    for form in _DATES:
+        found = pd.to_datetime(values, format=form, errors="coerce")
+        if found.notna().all() and found.dt.year.between(1900, 2100).all():
+            return (found - pd.Timestamp(1970, 1, 1)) / pd.Timedelta(days=1)
+    return None
+
+
+def _sides(names: tuple[str, str], inside: npt.NDArray[np.bool_]) -> list[tuple[str, Any]]:
+    return [(names[1], inside), (names[0], ~inside)]
+
+
+def _quartiles(name: str, numbers: pd.Series[float], column: str) -> str:
+    low, middle, high = numbers.quantile([0.25, 0.5, 0.75])
+    if column == "age":
+        return f"{name}: median {middle:.0f} years (quartiles {low:.0f} to {high:.0f}), {len(numbers)} patients"
+    return f"{name}: median {middle:.6g} (quartiles {low:.6g} to {high:.6g}), {len(numbers)} patients"
