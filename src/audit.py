@@ -47,8 +47,8 @@ def audit(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     folder = Path(config.output_dir)
     if (folder / "audit.json").exists():
         raise ConfigError(f"{folder}: holds an audit already; hydra.run.dir=… chooses another folder")
-    datamodule = assemble_audit(config)
-    case = open_case(datamodule, config.seed)
+    datamodule, gate = assemble_audit(config)
+    case = open_case(datamodule, config.seed, gate)
     _record(folder, config, overrides, case)
     sections = examine(case)
     again = command("audit", *overrides)

@@ -61,7 +61,13 @@ def evaluate(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[st
         "status": "finished",
         "epochs": 0,
         "synthetic": datamodule.source.synthetic,
-        "warnings": [*overlap, *place.warnings, *datamodule.warnings, *decided.warnings()],
+        "warnings": [
+            *overlap,
+            *place.warnings,
+            *results.unread_warnings(datamodule),
+            *datamodule.warnings,
+            *decided.warnings(),
+        ],
         "weights": f"{model.metadata.get('weights', 'unfinished run')} of {model.path}",
         "evaluation": place.facts(datamodule),
     }

@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cxrlab.datamodules.flow import Flow
+from cxrlab.datamodules.manifest import COLUMNS
 from cxrlab.datamodules.measurements import Measurements
 
 
@@ -104,6 +105,9 @@ class Case:
         problems: Why images could not be read, by path.
         notes: What the source and the splitting have to say.
         seed: Of every draw.
+        lost: The listed rows that could not be read, with the columns of the manifest that the source knows.
+        judged: What a gate says of every image, in the manifest's order, columns ``verdict`` (accept, warn, refuse) and
+            ``kind``; ``None`` without a gate.
         cache: Folder in which what was worked out from image files is kept; ``None`` keeps nothing.
     """
 
@@ -120,3 +124,5 @@ class Case:
     notes: Sequence[str]
     seed: int
     cache: Path | None = None
+    lost: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*COLUMNS]))
+    judged: pd.DataFrame | None = None

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 import pandas as pd
+from scipy.stats import fisher_exact
 
 from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.manifest import people
@@ -50,6 +51,28 @@ def sizes(manifest: pd.DataFrame) -> list[dict[str, Any]]:
     return found
 
 
+def uneven_loss(kept: pd.DataFrame, lost: pd.DataFrame) -> tuple[float, str]:
+    """Whether images are missing more often under one label than under the other.
+
+    Args:
+        kept: Manifest of the images that are used.
+        lost: Of those that could not be read.
+
+    Returns:
+        p of Fisher's exact test, a patient being lost who has no image left; and the counts, in words.
+    """
+    table = pd.concat([kept.assign(lost=False), lost.assign(lost=True)], ignore_index=True).astype({"lost": bool})
+    who = table["patient_id"].where(table["patient_id"] != "", "image:" + table["path"])
+    patients = table.groupby([table["label"], who])["lost"].all()
+    counts, said = [], []
+    for label, name in LABELS.items():
+        images, persons = table.loc[table["label"] == label, "lost"], patients.loc[[label]]
+        counts.append([int(persons.sum()), int((~persons).sum())])
+        said.append(f"{images.sum()} of {len(images)} {name} images ({persons.sum()} of {len(persons)} patients)")
+    p = float(fisher_exact(counts).pvalue)
+    return p, f"{' and '.join(said)}; Fisher's exact test by patient, {p_value(p)}"
+
+
 def part(count: int, whole: int) -> str:
     """``4 of 20 (20 %)``."""
     return f"{count} of {whole} ({100 * count / whole:.0f} %)" if whole else "0 of 0"
@@ -68,6 +91,11 @@ def tally(values: Iterable[object], most: int = MOST) -> str:
     shown = [f"{_quoted(str(value))} {count}" for value, count in ordered[:most]]
     rest = ordered[most:]
     return ", ".join(shown + ([f"{len(rest)} others {sum(count for _, count in rest)}"] if rest else []))
+
+
+def several(findings: pd.Series[Any]) -> pd.Series[Any]:
+    """Each of the findings of an image on a row of its own, ``Effusion|Mass`` being two; the index repeats."""
+    return findings.astype(str).str.split("|").explode().str.strip()
 
 
 def _quoted(value: str) -> str:

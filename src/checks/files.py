@@ -26,7 +26,7 @@ from rich.progress import track
 from scipy.stats import fisher_exact
 
 from cxrlab.checks.base import Case, Finding, Picture, Section, Table, Verdict
-from cxrlab.checks.counting import LABELS, MOST, file_name, listed, p_value, part, plural, splits, tally
+from cxrlab.checks.counting import LABELS, MOST, file_name, listed, p_value, part, plural, splits, tally, uneven_loss
 from cxrlab.datamodules.cache.shelf import Shelf, key_of, version_of
 from cxrlab.datamodules.manifest import people
 from cxrlab.datamodules.pixels import BLANK
@@ -125,11 +125,16 @@ def check(case: Case) -> Section:
     values = _compared(case)
     odd = _odd(case, looks)
     suspects = sorted(row for row, look in looks.items() if len(look.boxes))
-    findings = [_unreadable(case), *_headers(case), *_kinds(case, values), _odd_images(case, odd)]
+    findings = [*_unreadable(case), _not_films(case), *_headers(case), *_kinds(case, values), _odd_images(case, odd)]
     findings.append(_letters(case, looks, suspects))
     tables = [_overview(case), *_header_tables(case)]
     if case.problems:
         tables.append(_problem_table(case))
+    if case.judged is not None and (case.judged["verdict"] != "accept").any():
+        rows = [(_name(case, row), *case.judged[["verdict", "kind"]].iloc[row]) for row in range(len(case.judged))]
+        rows = sorted((row for row in rows if row[1] != "accept"), key=lambda row: row[1:])
+        caption = _first("What the gate doubts", rows[:MOST], len(rows))
+        tables.append(Table(caption, ("file", "verdict", "looks like"), rows[:MOST]))
     if odd:
         tables.append(_odd_table(case, odd))
     pictures = [_suspect_sheet(case, looks, suspects)] if suspects else []
@@ -147,13 +152,36 @@ def check(case: Case) -> Section:
 # Files that cannot be read ------------------------------------------------------------------------------------------
 
 
-def _unreadable(case: Case) -> Finding:
+def _unreadable(case: Case) -> Iterator[Finding]:
     listed_images = len(case.manifest) + len(case.problems)
     if not case.problems:
-        return Finding("unreadable files", Verdict.PASS, f"all {plural(listed_images, 'image')} could be read")
+        yield Finding("unreadable files", Verdict.PASS, f"all {plural(listed_images, 'image')} could be read")
+        return
     names = [file_name(path) for path in case.problems]
     evidence = f"{part(len(names), listed_images)} images could not be read and are left out: {listed(names, 3)}"
-    return Finding("unreadable files", Verdict.WARN, evidence, len(names) / listed_images)
+    yield Finding("unreadable files", Verdict.WARN, evidence, len(names) / listed_images)
+    if len(case.lost) and pd.concat([case.manifest["label"], case.lost["label"]]).nunique() == 2:
+        p, counts = uneven_loss(case.manifest, case.lost)
+        verdict = Verdict.WARN if p < ALPHA else Verdict.PASS
+        yield Finding("unreadable files and label", verdict, counts, len(names) / listed_images)
+
+
+def _not_films(case: Case) -> Finding:
+    """Pictures that a gate takes for something else than a frontal chest film."""
+    name, judged = "pictures that are no frontal chest films", case.judged
+    if judged is None:
+        how = "no gate looked: gate=runs/gate names one (`experiment=gate` trains it), or a model that has one"
+        return Finding(name, Verdict.NOT_CHECKED, how)
+    refused = (judged["verdict"] == "refuse").to_numpy()
+    doubt = plural(int((judged["verdict"] == "warn").sum()), "further image")
+    if not refused.any():
+        return Finding(
+            name, Verdict.PASS, f"the gate refuses none of {plural(len(judged), 'image')}, and doubts {doubt}"
+        )
+    of_each = (f"{int(refused[case.manifest['label'] == label].sum())} {title}" for label, title in LABELS.items())
+    names = [f"{_name(case, row)} ({judged['kind'].iloc[row]})" for row in np.flatnonzero(refused)]
+    evidence = f"the gate refuses {part(len(names), len(judged))} images ({', '.join(of_each)}) and doubts {doubt}"
+    return Finding(name, Verdict.WARN, f"{evidence}: {listed(names)}", float(refused.mean()))
 
 
 def _problem_table(case: Case) -> Table:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from cxrlab.checks.base import Case, Finding, Section, Table, Verdict
 from cxrlab.checks.columns import ALPHA, CATEGORIES, FEWEST, STRONG, Properties, Test, as_text, corrected
-from cxrlab.checks.counting import LABELS, listed, p_value, part, plural, splits, tally
+from cxrlab.checks.counting import LABELS, listed, p_value, part, plural, several, splits, tally
 from cxrlab.datamodules.manifest import ages, people
 from cxrlab.evaluation.association import ONE_VALUE
 
@@ -152,7 +152,8 @@ def _both_labels(manifest: pd.DataFrame) -> Iterator[Finding]:
     if known.groupby("label")["finding"].size().size < 2:
         yield Finding("findings under both labels", Verdict.NOT_CHECKED, "findings are not known for both labels")
         return
-    counts = pd.crosstab(known["finding"], known["label"])
+    single = several(known["finding"])
+    counts = pd.crosstab(single, known["label"].loc[single.index]).reindex(columns=[0, 1], fill_value=0)
     shared = counts[(counts[0] > 0) & (counts[1] > 0)]
     if shared.empty:
         evidence = f"none of {plural(len(counts), 'different finding')} is under both labels"
@@ -173,12 +174,13 @@ def _test_only(manifest: pd.DataFrame, *, drawn: bool) -> Iterator[Finding]:
     worst, sentences = 0.0, []
     for label, name in LABELS.items():
         here = manifest["label"] == label
-        tested = manifest.loc[here & test, "finding"]
-        trained = manifest.loc[here & ~test & known, "finding"]
+        tested = several(manifest.loc[here & test, "finding"])
+        trained = several(manifest.loc[here & ~test & known, "finding"])
         new = tested[(tested != "") & ~tested.isin(trained)]
         if len(new) and len(trained):
-            sentences.append(f"{name}: {tally(new)}; together {part(len(new), len(tested))} test images")
-            worst = max(worst, len(new) / len(tested))
+            count, whole = new.index.nunique(), tested.index.nunique()
+            sentences.append(f"{name}: {tally(new)}; together {part(count, whole)} test images")
+            worst = max(worst, count / whole)
     if not sentences:
         yield Finding(check_name, Verdict.PASS, "every finding of a test image is in training under the same label")
         return
@@ -225,13 +227,13 @@ def _people(manifest: pd.DataFrame) -> Iterator[Finding]:
     """Patients and ages that cannot be."""
     if "sex" in manifest:
         known = manifest.assign(sex=as_text(manifest["sex"])).query("sex != '' and patient_id != ''")
-        several = known.groupby("patient_id")["sex"].nunique() > 1
-        names = [str(name) for name in several.index[several]]
+        both = known.groupby("patient_id")["sex"].nunique() > 1
+        names = [str(name) for name in both.index[both]]
         if names:
-            evidence = f"{part(len(names), len(several))} patients are listed with two sexes: {listed(names)}"
-            yield Finding("patients of two sexes", Verdict.WARN, evidence, len(names) / len(several))
-        elif len(several):
-            yield Finding("patients of two sexes", Verdict.PASS, f"none of {plural(len(several), 'patient')}")
+            evidence = f"{part(len(names), len(both))} patients are listed with two sexes: {listed(names)}"
+            yield Finding("patients of two sexes", Verdict.WARN, evidence, len(names) / len(both))
+        elif len(both):
+            yield Finding("patients of two sexes", Verdict.PASS, f"none of {plural(len(both), 'patient')}")
     if "age" in manifest:
         text = as_text(manifest["age"])
         given = manifest[text != ""]
@@ -338,9 +340,7 @@ def _tables(case: Case, tests: list[Test]) -> list[Table]:
 
 def _finding_table(case: Case) -> Table:
     manifest = case.manifest
-    table = pd.DataFrame(
-        {"label": manifest["label"], "finding": manifest["finding"], "split": manifest["split"]}
-    ).assign(who=people(manifest))
+    table = manifest[["label", "split"]].assign(who=people(manifest)).join(several(manifest["finding"]))
     present = splits(manifest)
     grouped = table.groupby(["label", "finding"])
     images = table.groupby(["label", "finding", "split"]).size().unstack(fill_value=0).reindex(columns=present)
@@ -352,7 +352,7 @@ def _finding_table(case: Case) -> Table:
         rows.append([LABELS[label], finding or "unknown", *counts, sum(counts), int(patients[(label, finding)])])
     return _short(
         Table(
-            "Findings behind the labels: images of each split, and patients",
+            "Findings behind the labels (an image may show several): images of each split, and patients",
             ["label", "finding", *present, "all", "patients"],
             rows,
         )
@@ -398,7 +398,7 @@ def _facts(case: Case, known: Properties, tests: list[Test]) -> dict[str, Any]:
     for label, name in LABELS.items():
         for split in splits(manifest):
             here = manifest[(manifest["label"] == label) & (manifest["split"] == split)]
-            counts = here["finding"].replace("", "unknown").value_counts()
+            counts = several(here["finding"]).replace("", "unknown").value_counts()
             findings.setdefault(name, {})[split] = {str(finding): int(count) for finding, count in counts.items()}
     collections = pd.crosstab(known.values("collection"), manifest["label"])
     return {

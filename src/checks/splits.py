@@ -106,9 +106,10 @@ def _patients(manifest: pd.DataFrame) -> Iterator[Finding]:
         for name in ("patients in several splits", "patients under both labels"):
             yield Finding(name, Verdict.NOT_CHECKED, f"the patients of all {len(manifest)} images are unknown")
         return
-    count = known["patient_id"].nunique()
-    yield _across(known, "patient_id", "split", "patients in several splits", f"{count:,} known patients", Verdict.FAIL)
-    yield _across(known, "patient_id", "label", "patients under both labels", f"{count:,} known patients", Verdict.WARN)
+    among = f"{known['patient_id'].nunique():,} known patients"
+    persons = manifest.assign(person=people(manifest))  # ids that share a film are one person
+    yield _across(persons, "person", "split", "patients in several splits", among, Verdict.FAIL)
+    yield _across(persons, "person", "label", "patients under both labels", among, Verdict.WARN)
     unknown = len(manifest) - len(known)
     if unknown:
         evidence = f"{part(unknown, len(manifest))} images: a patient of theirs on both sides would not be noticed"
@@ -136,11 +137,12 @@ def _across(table: pd.DataFrame, key: str, column: str, name: str, among: str, v
     for value, rows in found.groupby(key, sort=False):
         first = rows.drop_duplicates(column)
         where = [f"{_named(row, column)} ({file_name(row['path'])})" for _, row in first.iterrows()]
-        sentences.append((f"{value} in " if key == "patient_id" else "") + " and ".join(where))
+        named = f"{value} in " if key == "person" and not str(value).startswith("image:") else ""
+        sentences.append(named + " and ".join(where))
         if len(sentences) == 4:
             break
     whole = found[key].nunique()
-    what = {"patient_id": "patient", "sha256": "file", "film": "film"}[key]
+    what = {"person": "patient", "sha256": "file", "film": "film"}[key]
     test = table["split"] == "test"
     concerned = (several & test).sum() / test.sum() if column == "split" and test.any() else several.mean()
     count = plural(whole, what)

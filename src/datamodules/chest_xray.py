@@ -107,6 +107,7 @@ class ChestXRayDataModule(pl.LightningDataModule):
 
     Attributes:
         segment: Finds lungs; has to be set before :meth:`setup` where :attr:`needs_lungs`.
+        lost: The listed rows that could not be read.
         lungs: What it found, bool of shape (rows of the manifest, height, width); ``None`` where it was not used.
 
     Raises:
@@ -184,6 +185,7 @@ class ChestXRayDataModule(pl.LightningDataModule):
         self.seed = seed
         self.manifest = pd.DataFrame(columns=[*mf.COLUMNS, "sha256", "film"])
         self.flow = Flow(source.name)
+        self.lost = pd.DataFrame(columns=list(mf.COLUMNS))
         self.warnings: list[str] = []
         self._images = ImageRows.of(np.zeros((0, 0, 0, 0), np.uint8))
         self._resident: torch.Tensor | None = None
@@ -299,6 +301,7 @@ class ChestXRayDataModule(pl.LightningDataModule):
         manifest = listed.assign(sha256=list(sha256), film=film_keys(sha256, pairs))
         if problems:
             readable = pd.Series(~manifest.index.isin(list(problems)), manifest.index)
+            self.lost = manifest[~readable]
             manifest = self.flow.keep(manifest, readable, "could not be read (data.on_error=skip)")
         if manifest.empty:
             raise DataError(describe_problems(problems, len(listed)))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
+from scipy.stats import norm
 
 from cxrlab.errors import check_range
 from cxrlab.evaluation.figures import BLUE, DPI, GREY, ORANGE
@@ -44,7 +45,10 @@ def decision_curve(
 
     Returns:
         Plain values: ``prevalence`` (share of Positive images), ``method``, and lists as long as :data:`THRESHOLDS`:
-        ``thresholds``, ``model``, ``low``, ``high``, ``treat_all``. Treating nobody has a net benefit of 0.
+        ``thresholds``, ``model``, ``low``, ``high``, ``treat_all``. Treating nobody has a net benefit of 0. ``better``
+        says whether the model beats treating everybody and treating nobody, at this coverage for all thresholds
+        together: both differences have a band as wide as the bootstrap's largest absolute t, whose standard errors are
+        at least what one wrong patient would change.
 
     Raises:
         ValueError: Names the argument that is wrong, what was expected and what was found.
@@ -54,8 +58,16 @@ def decision_curve(
     odds = THRESHOLDS / (1 - THRESHOLDS)
     # What calling an image Positive at each threshold adds: 1 if it is, minus the odds if not; shape (n, thresholds).
     gain = np.where(s[:, None] >= THRESHOLDS, np.where(y[:, None], 1.0, -odds), 0.0)
-    draws = [w @ gain / w.sum(axis=1, keepdims=True) for w in patient_weights(y, ids, resamples, seed)]
-    low, high = np.quantile(np.concatenate(draws), [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    all_treated = np.where(y[:, None], 1.0, -odds)
+    weights = [w / w.sum(axis=1, keepdims=True) for w in patient_weights(y, ids, resamples, seed)]
+    draws = np.concatenate([w @ gain for w in weights])
+    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    against = np.concatenate([draws, draws - np.concatenate([w @ all_treated for w in weights])], axis=1)
+    found = np.concatenate([gain.mean(axis=0), (gain - all_treated).mean(axis=0)])
+    least = np.tile(np.maximum(1.0, odds), 2) / np.unique(ids).size
+    error = np.maximum(against.std(axis=0), least)
+    width = np.quantile((np.abs(against - found) / error).max(axis=1), confidence)
+    above = (found - max(width, norm.ppf((1 + confidence) / 2)) * error > 0).reshape(2, -1).all(axis=0)
     prevalence = float(y.mean())
     return {
         "prevalence": prevalence,
@@ -65,23 +77,22 @@ def decision_curve(
         "low": low.tolist(),
         "high": high.tolist(),
         "treat_all": (prevalence - (1 - prevalence) * odds).tolist(),
+        "better": above.tolist(),
     }
 
 
-def useful_range(curve: Mapping[str, Any]) -> tuple[float, float] | None:
-    """The thresholds at which the lower end of the band is above treating everybody and treating nobody.
+def useful_thresholds(curve: Mapping[str, Any]) -> list[float] | None:
+    """The thresholds at which the model beats treating everybody and treating nobody, whichever else were looked at.
 
     Args:
         curve: As :func:`decision_curve` gives it.
 
     Returns:
-        Lowest and highest of them; between them there may be others at which it is not. ``None`` if there is none.
+        In rising order; ``None`` where an older run did not record it.
     """
-    better = np.array(curve["low"]) > np.maximum(np.array(curve["treat_all"]), 0)
-    if not better.any():
+    if "better" not in curve:
         return None
-    inside = np.array(curve["thresholds"])[better]
-    return float(inside[0]), float(inside[-1])
+    return [at for at, better in zip(curve["thresholds"], curve["better"], strict=True) if better]
 
 
 def figure(curve: Mapping[str, Any], threshold: float, title: str) -> Figure:
@@ -98,7 +109,9 @@ def figure(curve: Mapping[str, Any], threshold: float, title: str) -> Figure:
     at = curve["thresholds"]
     axes.axhline(0, color="black", linewidth=1.2, label="treat nobody")
     axes.plot(at, curve["treat_all"], color=GREY, linestyle=":", linewidth=1.6, label="treat everybody")
-    axes.fill_between(at, curve["low"], curve["high"], color=BLUE, alpha=0.2, linewidth=0, label="95 %, by patient")
+    axes.fill_between(
+        at, curve["low"], curve["high"], color=BLUE, alpha=0.2, linewidth=0, label="95 % at each, by patient"
+    )
     axes.plot(at, curve["model"], color=BLUE, linewidth=2, label="act on the score")
     axes.axvline(threshold, color=ORANGE, linestyle="--", linewidth=1.2, label=f"threshold {threshold:.3g}")
     top = max(curve["prevalence"], *curve["high"])

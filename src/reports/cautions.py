@@ -7,10 +7,13 @@ from typing import Any
 
 import pandas as pd
 
+from cxrlab.checks.columns import CATEGORIES, STRONG, Properties, Test, corrected
+from cxrlab.checks.counting import several
 from cxrlab.reports.markdown import LABELS, MOST, count, tally
 from cxrlab.reports.record import EVALUATED, RunRecord, mapping
 
 SPLITS = ("train", "val", "test")
+_APART = "it cannot be told apart from the disease."
 
 
 def warnings(record: RunRecord) -> list[str]:
@@ -37,6 +40,12 @@ def one_answer(section: Mapping[str, Any]) -> str:
         f"ONE ANSWER FOR EVERYBODY: the network calls all {section['n']} images {called} (threshold "
         f"{section['threshold']:.3g}), the {section['n_positive']} Positive and the {section['n_negative']} Negative"
     )
+
+
+def label_is_not_the_disease(record: RunRecord) -> bool:
+    """Whether the run's labels stand for something else as well, or instead: a collection, an age, another finding."""
+    permuted = mapping(record.config.get("data")).get("permute_labels") is not None
+    return bool(record.labels_are_collections or permuted or _of_findings(record) or _of_confounding(record))
 
 
 def shared(manifest: pd.DataFrame, column: str) -> list[str]:
@@ -82,31 +91,49 @@ def _of_findings(record: RunRecord) -> list[str]:
         train, test = (
             part.loc[part["label"] == label, "finding"] for part in (record.rows("train"), record.rows("test"))
         )
-        new = test[~test.isin(set(train)) & (test != "")]
+        single = several(test)
+        single = single[~single.isin(set(several(train))) & (single != "")]
+        new = test[test.index.isin(single.index)]
         if len(train) and len(new):
             found.append(
                 f"{len(new)} of {len(test)} {name} test images show a finding that no {name} training image has "
-                f"({tally(new)}): the label does not mean the same in training and test."
+                f"({tally(single)}): the label does not mean the same in training and test."
             )
     return found
 
 
 def _of_confounding(record: RunRecord) -> list[str]:
-    """Says where the source or the view alone gives the label away."""
-    found = []
-    for column in ("source", "view"):
-        if column not in record.manifest:
-            continue
-        known = record.manifest[record.manifest[column] != ""]
-        few = known[column].nunique() <= MOST  # a value of its own for every image gives nothing away
-        if few and known["label"].nunique() == 2 and (known.groupby(column)["label"].nunique() == 1).all():
-            sides = "; ".join(
-                f"{name}: {tally(known.loc[known['label'] == key, column])}" for key, name in LABELS.items()
-            )
-            found.append(
-                f"The {column} alone gives the label away ({sides}): it cannot be told apart from the disease."
-            )
-    return found
+    """Says which properties alone tell the labels of the run's images apart, or nearly; as an audit finds them."""
+    rows = record.manifest[record.manifest["split"].isin(EVALUATED if record.evaluation else SPLITS)]
+    if rows["label"].nunique() < 2:
+        return []
+    known = Properties(rows.reset_index(drop=True), seed=0)
+    tests = {test.what: test for test in corrected(list(known.label_tests()))}
+    found = {column: text for column in (*CATEGORIES, *known.further) if (text := _alone(known, column, tests))}
+    for column, test in tests.items():
+        if column not in found and test.clear and test.found.strength >= STRONG:
+            found[column] = f"The {column} nearly gives the label away ({test.detail}; {test.numbers()}): {_APART}"
+    if "population" in found:  # it is made of the age
+        found.pop("age", None)
+    return list(found.values())
+
+
+def _alone(known: Properties, column: str, tests: Mapping[str, Test]) -> str:
+    """Says that every value of a property stands under one label only; empty where it does not, or by chance."""
+    test = tests.get(column)
+    values = known.values(column)
+    there = known.known(column)
+    labels, values = known.manifest["label"][there], values[there]
+    if values.dtype.kind == "f" or values.nunique() > MOST or labels.nunique() < 2:
+        return ""
+    by_chance = not test.clear if test is not None else column not in ("collection", "view")
+    if by_chance or (labels.groupby(values).nunique() > 1).any():
+        return ""
+    sides = "; ".join(f"{name}: {tally(values[labels == key])}" for key, name in LABELS.items())
+    named = column in known.manifest and (known.manifest[column] != "").any()
+    return (
+        f"The {column if named or column != 'collection' else 'source'} alone gives the label away ({sides}): {_APART}"
+    )
 
 
 def _of_mismatch(record: RunRecord) -> list[str]:

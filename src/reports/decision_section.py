@@ -10,6 +10,7 @@ import numpy as np
 from cxrlab.errors import CheckpointError
 from cxrlab.evaluation import decision_curve, figures
 from cxrlab.evaluation.decision import Decided
+from cxrlab.reports.cautions import label_is_not_the_disease
 from cxrlab.reports.markdown import count, interval, markdown_table, plain
 from cxrlab.reports.record import EVALUATED, RunRecord, mapping
 
@@ -106,13 +107,17 @@ def _curve(record: RunRecord, decided: Decided, found: Mapping[str, Any], split:
     title = f"{'SYNTHETIC ' if record.synthetic else ''}{_SPLITS[split]}: decision curve"
     path = f"figures/{split}_decision_curve.png"
     figures.save(decision_curve.figure(curve, decided.threshold, title), record.folder / path)
-    useful = decision_curve.useful_range(curve)
+    useful = decision_curve.useful_thresholds(curve)
     if useful is None:
-        said = "At no threshold is acting on the score better, beyond chance, than treating everybody or nobody"
+        said = "Whether acting on the score is better than treating everybody or nobody was not recorded"
+    elif not useful:
+        said = "At no threshold is acting on the score shown to be better than treating everybody or nobody"
     else:
-        low, high = useful
-        where = f"from {low:.2f} to {high:.2f}" if high > low else f"of {low:.2f}"
-        said = f"At thresholds {where} acting on the score is better, beyond chance, than treating everybody or nobody"
+        where = f"{useful[0]:.2f} to {useful[-1]:.2f}" if len(useful) > 1 else f"{useful[0]:.2f}"
+        said = (
+            f"At {len(useful)} of {count(len(curve['thresholds']), 'threshold')} ({where}) acting on the score is better "
+            "than treating everybody or nobody, by a 95 % band that holds for all thresholds together"
+        )
     method = (
         f"net benefit (Vickers and Elkin 2006) at these images' {curve['prevalence']:.0%} Positive; "
         f"{plain(curve['method'])}"
@@ -120,4 +125,6 @@ def _curve(record: RunRecord, decided: Decided, found: Mapping[str, Any], split:
     trust = (
         "" if decided.calibrated else " The scores are not calibrated: a threshold is then no probability of disease."
     )
+    if label_is_not_the_disease(record):
+        trust += " The benefit is that of telling these labels apart: the label is not the disease, see the warnings."
     return f"{said} ({method}).{trust}\n\n![{title}]({path})"

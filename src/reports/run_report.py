@@ -6,7 +6,7 @@ What could make a number look better than it is stands above the first number. P
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,8 @@ def write_report(run_dir: Path, images: ImageRows | None = None) -> Path:
         CheckpointError: If a required file is missing or a file cannot be read; names file and folder.
     """
     record = read_run(Path(run_dir))
-    parts = [_head(record), _headline(record)]
+    found = warnings(record)
+    parts = [_head(record, found), _headline(record, found)]
     if record.of_the_paper:
         parts += [paper.beside_the_paper(record), paper.true_findings(record)]
     parts += [_baselines(record, images), _metrics(record), decision_section.section(record), _mistakes(record)]
@@ -96,13 +97,12 @@ def _mark(record: RunRecord) -> str:
     return "SYNTHETIC " if record.synthetic else ""
 
 
-def _head(record: RunRecord) -> str:
+def _head(record: RunRecord, found: Sequence[str]) -> str:
     lines = [f"# {plain(_title(record))}"]
     if record.synthetic:
         lines.append("**SYNTHETIC: the images were drawn by a program. Nothing below says anything about patients.**")
     if record.unfinished:
         lines.append(f"**{plain(record.unfinished)}**")
-    found = warnings(record)
     if found:
         lines.append("\n".join(f"- **WARNING:** {plain(warning)}" for warning in found))
     lines.append(DISCLAIMER)
@@ -112,7 +112,7 @@ def _head(record: RunRecord) -> str:
 # ------------------------------------------------------------------------------------------------------- the numbers
 
 
-def _headline(record: RunRecord) -> str:
+def _headline(record: RunRecord, found: Sequence[str]) -> str:
     split = next((name for name in EVALUATED if record.section(name)), None)
     if split is None:
         return "## Result\n\nNo split was evaluated: there is no result to report."
@@ -132,7 +132,6 @@ def _headline(record: RunRecord) -> str:
     )
     same = one_answer(section)
     lines = [*([f"**{same}.**"] if same else []), right, wrong, ranked]
-    found = warnings(record)
     if found:
         lines.append(f"Read this with the {count(len(found), 'warning')} above.")
     if split == "val":

@@ -75,7 +75,7 @@ EVALUATION_KEYS = (
     "model",
 )
 """The keys of ``conf/evaluate.yaml``, and ``model``, which comes out of the checkpoint."""
-AUDIT_KEYS = ("data", "seed", "strict", "output_dir")
+AUDIT_KEYS = ("data", "gate", "seed", "strict", "output_dir")
 """The keys of ``conf/audit.yaml``."""
 _ACCELERATORS = ("auto", "cpu", "gpu", "mps")
 _PRECISIONS = (AUTO, *PRECISIONS)
@@ -247,8 +247,8 @@ def assemble_evaluation(
     return config, model, datamodule
 
 
-def assemble_audit(config: DictConfig) -> ChestXRayDataModule:
-    """Builds the data to be audited; no image is touched.
+def assemble_audit(config: DictConfig) -> tuple[ChestXRayDataModule, Gate | None]:
+    """Builds the data to be audited, and the gate that looks at them; no image is touched.
 
     Args:
         config: As composed from ``conf/audit.yaml``.
@@ -266,9 +266,10 @@ def assemble_audit(config: DictConfig) -> ChestXRayDataModule:
     datamodule = problems.build(config, "data")
     if isinstance(datamodule, ChestXRayDataModule) and datamodule.partition.test == "all":
         problems.add("data.test", "all leaves no split to audit; leave it out")
+    gate = _load_gate(config, problems)
     problems.raise_if_any()
     assert isinstance(datamodule, ChestXRayDataModule)
-    return datamodule
+    return datamodule, gate
 
 
 def _check_same_lungs(config: DictConfig, model: LoadedModel, datamodule: ChestXRayDataModule) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
+import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from cxrlab.checks import Case, Section, checklist, confounders, files, pictures, provenance, size, splits
@@ -12,6 +14,10 @@ from cxrlab.console import say
 from cxrlab.datamodules import ChestXRayDataModule
 from cxrlab.datamodules.films import find_pairs
 from cxrlab.datamodules.measurements import measure
+from cxrlab.datamodules.parallel import for_each
+from cxrlab.errors import DataError
+from cxrlab.models.gate import Gate
+from cxrlab.reading.image import read_image
 
 CHECKS: tuple[Callable[[Case], Section], ...] = (
     provenance.check,
@@ -24,12 +30,13 @@ CHECKS: tuple[Callable[[Case], Section], ...] = (
 """In the order of the page; the checklist, which is filled in from all of them, comes last."""
 
 
-def open_case(datamodule: ChestXRayDataModule, seed: int) -> Case:
+def open_case(datamodule: ChestXRayDataModule, seed: int, gate: Gate | None = None) -> Case:
     """Lists, measures and splits the images; what is unreadable or leaks is kept for the record.
 
     Args:
         datamodule: Not set up.
         seed: Of every draw of the checks.
+        gate: Judges whether images are frontal chest films; ``None``: that is not checked.
 
     Raises:
         DataError: There is no image, or a class or split without any.
@@ -62,7 +69,22 @@ def open_case(datamodule: ChestXRayDataModule, seed: int) -> Case:
         ],
         seed=seed,
         cache=datamodule.cache,
+        lost=datamodule.lost,
+        judged=None if gate is None else _judged(gate, list(arranged.manifest["path"])),
     )
+
+
+def _judged(gate: Gate, paths: list[str]) -> pd.DataFrame:
+    """What the gate says of every image, columns ``verdict`` and ``kind``; images are read once more, one at a time."""
+    found = [("", "")] * len(paths)
+
+    def judge(row: int) -> None:
+        with suppress(DataError):  # it changed since it was measured; then it stays without a verdict
+            judgement = gate([read_image(paths[row]).pixels])[0]
+            found[row] = judgement.verdict, judgement.kind
+
+    for_each(judge, range(len(paths)), "looking for pictures that are no frontal films")
+    return pd.DataFrame(found, columns=["verdict", "kind"])
 
 
 def examine(case: Case) -> list[Section]:

@@ -12,6 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from cxrlab.callbacks.figures import add_score_figures
+from cxrlab.checks.columns import ALPHA
+from cxrlab.checks.counting import uneven_loss
 from cxrlab.datamodules import ChestXRayDataModule
 from cxrlab.datamodules import manifest as mf
 from cxrlab.errors import DivergedError
@@ -176,7 +178,7 @@ def decision_warnings(scored: dict[str, Scored]) -> list[str]:
 
 def training_warnings(datamodule: ChestXRayDataModule, weights: str) -> list[str]:
     """What a reader has to know before the first number of a training."""
-    found = list(datamodule.warnings)
+    found = [*unread_warnings(datamodule), *datamodule.warnings]
     if weights == "best" and datamodule.partition.val_is_test:
         found.append(
             "the epoch whose weights are evaluated was chosen on the test images (weights=best, data.val=test)"
@@ -194,6 +196,16 @@ def loss_warnings(history: list[dict[str, float]]) -> list[str]:
         return []
     found = f"the training diverged: the mean loss of epoch {len(history)} is {loss:.3g}"
     return [f"{found}, and answering 0.5 to every image costs 0.69; begin a new run with a lower optimizer.lr"]
+
+
+def unread_warnings(datamodule: ChestXRayDataModule) -> list[str]:
+    """Whether images that could not be read are of one label rather than the other."""
+    lost, kept = datamodule.lost, datamodule.manifest
+    if lost.empty or pd.concat([kept["label"], lost["label"]]).nunique() < 2:
+        return []
+    p, counts = uneven_loss(kept, lost)
+    said = f"images could not be read more often under one label, so that what is left is a selection: {counts}"
+    return [said] if p < ALPHA else []
 
 
 def overlap_warnings(known: Known, name: str, results: str = "") -> list[str]:
