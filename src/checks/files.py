@@ -179,7 +179,7 @@ def _not_films(case: Case) -> Finding:
             name, Verdict.PASS, f"the gate refuses none of {plural(len(judged), 'image')}, and doubts {doubt}"
         )
     of_each = (f"{int(refused[case.manifest['label'] == label].sum())} {title}" for label, title in LABELS.items())
-    names = [f"{_name(case, row)} ({judged['kind'].iloc[row]})" for row in np.flatnonzero(refused)]
+    names = [f"{_name(case, row)} ({judged['kind'].iloc[row]})" for row in np.flatnonzero(refused).tolist()]
     evidence = f"the gate refuses {part(len(names), len(judged))} images ({', '.join(of_each)}) and doubts {doubt}"
     return Finding(name, Verdict.WARN, f"{evidence}: {listed(names)}", float(refused.mean()))
 

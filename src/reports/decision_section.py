@@ -115,8 +115,8 @@ def _curve(record: RunRecord, decided: Decided, found: Mapping[str, Any], split:
     else:
         where = f"{useful[0]:.2f} to {useful[-1]:.2f}" if len(useful) > 1 else f"{useful[0]:.2f}"
         said = (
-            f"At {len(useful)} of {count(len(curve['thresholds']), 'threshold')} ({where}) acting on the score is better "
-            "than treating everybody or nobody, by a 95 % band that holds for all thresholds together"
+            f"At {len(useful)} of {count(len(curve['thresholds']), 'threshold')} ({where}) acting on the score is "
+            "better than treating everybody or nobody, by a 95 % band that holds for all thresholds together"
         )
     method = (
         f"net benefit (Vickers and Elkin 2006) at these images' {curve['prevalence']:.0%} Positive; "

@@ -52,6 +52,8 @@ class MakeCase(Protocol):
         problems: Mapping[str, str] | None = None,
         notes: Sequence[str] = (),
         folder: Path | None = None,
+        lost: pd.DataFrame | None = None,
+        judged: pd.DataFrame | None = None,
     ) -> Case:
         """See :func:`make_case`."""
         ...
@@ -83,6 +85,8 @@ def make_case() -> MakeCase:
         problems: Mapping[str, str] | None = None,
         notes: Sequence[str] = (),
         folder: Path | None = None,
+        lost: pd.DataFrame | None = None,
+        judged: pd.DataFrame | None = None,
     ) -> Case:
         count = len(columns["label"])
         if grey is None:
@@ -104,6 +108,8 @@ def make_case() -> MakeCase:
             problems=dict(problems or {}),
             notes=notes,
             seed=0,
+            lost=manifest[:0] if lost is None else lost,
+            judged=judged,
         )
 
     return make

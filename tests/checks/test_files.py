@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
@@ -170,3 +171,62 @@ def test_the_papers_test_images(folder: str, suspects: int, paper_root: Path) ->
     images = [read_image(path).pixels for path in sorted((paper_root / "test" / folder).iterdir())]
     greys = [np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8) for pixels in images]
     assert (sum(len(text_boxes(grey)) > 0 for grey in greys), len(greys)) == (suspects, 20)
+
+
+def unreadable(counts: dict[int, int]) -> tuple[dict[str, str], pd.DataFrame]:
+    """So many lost images of each label, each of a patient of its own."""
+    rows = [(f"/films/gone_{label}_{n}.png", label, "") for label, count in counts.items() for n in range(count)]
+    table = pd.DataFrame(rows, columns=["path", "label", "patient_id"])
+    return dict.fromkeys(table["path"], "no such file"), table
+
+
+@pytest.mark.parametrize(
+    ("kept", "lost", "verdict"),
+    [
+        ({1: 18, 0: 26}, {1: 109, 0: 32}, Verdict.WARN),
+        ({1: 20, 0: 20}, {1: 10, 0: 10}, Verdict.PASS),
+        ({1: 40, 0: 40}, {1: 12, 0: 0}, Verdict.WARN),
+        ({1: 40, 0: 40}, {1: 2, 0: 0}, Verdict.PASS),
+    ],
+)
+def test_unreadable_files_are_compared_between_the_labels(
+    kept: dict[int, int], lost: dict[int, int], verdict: Verdict, make_case: Any
+) -> None:
+    problems, gone = unreadable(lost)
+    case = make_case({"label": [1] * kept[1] + [0] * kept[0]}, problems=problems, lost=gone)
+    finding = found(files.check(case), "unreadable files and label")
+    assert finding.verdict == verdict
+    assert f"{lost[1]} of {lost[1] + kept[1]} Positive images ({lost[1]} of {lost[1] + kept[1]} patients)" in (
+        finding.evidence
+    )
+
+
+def test_a_patient_is_lost_with_all_images_only(make_case: Any) -> None:
+    problems, gone = unreadable({1: 10})
+    gone["patient_id"] = "patient-0"
+    case = make_case({"label": [1] * 10 + [0] * 10}, problems=problems, lost=gone)
+    finding = found(files.check(case), "unreadable files and label")
+    assert finding.verdict == Verdict.PASS
+    assert "10 of 20 Positive images (0 of 10 patients) and 0 of 10 Negative images (0 of 10 patients)" in (
+        finding.evidence
+    )
+
+
+def test_what_a_gate_refuses_is_listed(make_case: Any) -> None:
+    name = "pictures that are no frontal chest films"
+    assert found(files.check(make_case({"label": [1, 0] * 3})), name).verdict == Verdict.NOT_CHECKED
+    judged = pd.DataFrame({"verdict": ["accept"] * 6, "kind": ["frontal"] * 6})
+    sound = found(files.check(make_case({"label": [1, 0] * 3}, judged=judged)), name)
+    assert (sound.verdict, sound.evidence) == (
+        Verdict.PASS,
+        "the gate refuses none of 6 images, and doubts 0 further images",
+    )
+    judged.loc[0], judged.loc[2], judged.loc[3] = ("refuse", "lateral"), ("refuse", "ct"), ("warn", "frontal")
+    section = files.check(make_case({"label": [1, 0] * 3}, judged=judged))
+    assert found(section, name).verdict == Verdict.WARN
+    assert found(section, name).evidence == (
+        "the gate refuses 2 of 6 (33 %) images (2 Positive, 0 Negative) and doubts 1 further image: "
+        "image_000.png (lateral), image_002.png (ct)"
+    )
+    (table,) = [table for table in section.tables if table.caption.startswith("What the gate doubts")]
+    assert [row[0] for row in table.rows] == ["image_002.png", "image_000.png", "image_003.png"]

@@ -180,3 +180,67 @@ def test_the_papers_positives_are_what_their_files_say(paper_root: Path, make_ca
     assert collections.verdict == Verdict.FAIL
     assert "Positive: cohen 94; Negative: kermany 94 images" in collections.evidence
     assert found(section, "children and adults").verdict == Verdict.FAIL
+
+
+def test_every_further_column_that_tells_the_label_is_named(make_case: Any) -> None:
+    days = [f"2020-{month:02d}-{day:02d}" for month in (1, 2) for day in range(1, 21)]
+    table = columns(
+        reader=["R1"] * 20 + ["R2"] * 20,
+        hospital=(["A"] * 18 + ["B"] * 2) + ["B"] * 20,
+        study_date=days,
+        kvp=[float(110 + row % 7) for row in range(20)] + [float(80 + row % 7) for row in range(20)],
+        ward=["x", "y"] * 20,
+        image_id=list(range(40)),
+        remark=[f"text {row}" for row in range(40)],
+    )
+    section = provenance.check(make_case(table))
+    for name in ("reader", "hospital", "study_date", "kvp"):
+        assert found(section, f"{name} and label").verdict == Verdict.WARN, name
+    assert "Positive: R1 20; Negative: R2 20; V = 1.00" in found(section, "reader and label").evidence
+    assert "AUROC = 0.00" in found(section, "study_date and label").evidence
+    assert found(section, "further columns and label").evidence.startswith("ward: smallest p = 1")
+    assert "remark" not in " ".join(finding.check + finding.evidence for finding in section.findings)
+    assert "image_id" not in " ".join(finding.check + finding.evidence for finding in section.findings)
+    json.dumps(section.facts, allow_nan=False)
+
+
+def test_further_columns_that_say_nothing_warn_no_more_often_than_stated(make_case: Any) -> None:
+    rng, warned = np.random.default_rng(0), 0
+    for _ in range(40):
+        table = columns(**{f"c{number}": rng.choice(["a", "b", "c"], 40) for number in range(10)})
+        verdicts = [f.verdict for f in provenance.check(make_case(table)).findings if f.check.endswith("and label")]
+        warned += Verdict.WARN in verdicts or Verdict.FAIL in verdicts
+    assert warned <= 5  # 5 % of 40 sets, of ten columns each: 2 expected
+
+
+def test_a_pass_on_few_patients_is_none(make_case: Any) -> None:
+    labels = [1] * 40 + [0] * 5
+    section = provenance.check(make_case({"label": labels, "sex": ["M", "F"] * 22 + ["M"]}))
+    sex = found(section, "sex and label")
+    assert sex.verdict == Verdict.NOT_CHECKED
+    assert "so few patients would show a difference in shares of 0.66 four times in five" in sex.evidence
+    enough = provenance.check(make_case({"label": [1] * 100 + [0] * 100, "sex": ["M", "F"] * 100}))
+    assert found(enough, "sex and label").verdict == Verdict.PASS
+    assert "a difference in shares of 0.20" in found(enough, "sex and label").evidence
+
+
+def test_one_patient_has_one_sex_and_ages_are_possible(make_case: Any) -> None:
+    who = [f"p{row // 2}" for row in range(40)]
+    sexes = ["M", "F"] + ["F", "F"] * 19
+    section = provenance.check(make_case(columns(patient_id=who, sex=sexes, age=[155, -3] + [50] * 38)))
+    assert found(section, "patients of two sexes").verdict == Verdict.WARN
+    assert found(section, "patients of two sexes").evidence == "1 of 20 (5 %) patients are listed with two sexes: p0"
+    ages = found(section, "impossible ages")
+    assert ages.verdict == Verdict.WARN
+    assert ages.evidence.startswith("2 of 40 (5 %) ages")
+    assert "155 1" in ages.evidence
+    sound = provenance.check(make_case(columns(patient_id=who, sex=["M", "M"] * 20, age=[0, 99] * 20)))
+    assert found(sound, "patients of two sexes").verdict == found(sound, "impossible ages").verdict == Verdict.PASS
+
+
+def test_findings_joined_by_a_bar_are_several(make_case: Any) -> None:
+    finding = ["Effusion|Mass"] * 10 + ["Effusion"] * 10 + ["Mass|Nodule"] * 5 + ["No Finding"] * 15
+    section = provenance.check(make_case(columns(finding=finding), claim="Effusion"))
+    assert found(section, "findings under both labels").evidence == "Mass (Positive 10, Negative 5)"
+    assert section.facts["findings"]["Positive"]["train"] == {"Effusion": 15, "Mass": 10}
+    assert found(section, "Negative is not Effusion").verdict == Verdict.PASS

@@ -230,3 +230,12 @@ def test_films_in_several_sources_warn_and_are_all_listed(make_case: Any) -> Non
     apart = splits.check(make_case(columns, pairs=[(0, 1)]))
     assert found(apart, "the same film in several sources").verdict == Verdict.PASS
     assert section.facts["shared_films"] == [list(row) for row in table.rows]
+
+
+def test_ids_that_share_a_film_are_one_patient(make_case: Any) -> None:
+    table = {"label": [1, 0, 1, 0], "split": ["train", "test", "train", "train"], "patient_id": ["a", "b", "c", ""]}
+    section = splits.check(make_case(table, pairs=[(0, 1), (2, 3)]))
+    verdicts = {finding.check: finding.verdict for finding in section.findings}
+    assert verdicts["the same film under both labels"] == Verdict.FAIL
+    assert verdicts["patients under both labels"] == Verdict.WARN
+    assert verdicts["patients in several splits"] == Verdict.FAIL

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from cxrlab.evaluation.decision_curve import decision_curve, figure, useful_range
+from cxrlab.evaluation.decision_curve import decision_curve, figure, useful_thresholds
 
 IDS = [f"p{i}" for i in range(200)]
 
@@ -34,7 +34,7 @@ def test_a_perfect_score_has_the_prevalence_as_its_net_benefit() -> None:
     labels = np.arange(200) % 2
     curve = decision_curve(labels, labels.astype(float), IDS)
     assert curve["model"] == pytest.approx([0.5] * 99)
-    assert useful_range(curve) == (0.01, 0.99)
+    assert useful_thresholds(curve) == (0.01, 0.99)
 
 
 def test_the_band_holds_the_curve_and_is_plain() -> None:
@@ -48,10 +48,29 @@ def test_the_band_holds_the_curve_and_is_plain() -> None:
 
 
 def test_only_an_informative_score_is_of_use() -> None:
-    useful = useful_range(decision_curve(*drawn(1, informative=True), IDS))
-    assert useful is not None
-    assert useful[0] < 0.5 < useful[1]
-    assert useful_range(decision_curve(*drawn(1, informative=False), IDS)) is None
+    useful = useful_thresholds(decision_curve(*drawn(1, informative=True), IDS))
+    assert useful
+    assert useful[0] < 0.5 < useful[-1]
+    assert useful_thresholds(decision_curve(*drawn(1, informative=False), IDS)) == []
+    assert useful_thresholds({"thresholds": [0.5]}) is None
+
+
+def test_looking_at_99_thresholds_finds_no_more_by_chance_than_looking_at_one() -> None:
+    found = pointwise = 0
+    for seed in range(60):
+        curve = decision_curve(*drawn(100 + seed, informative=False), IDS, resamples=200)
+        found += bool(useful_thresholds(curve))
+        low, others = np.array(curve["low"]), np.maximum(np.array(curve["treat_all"]), 0)
+        pointwise += bool((low > others).any())
+    assert found <= 3  # 5 % of 60
+    assert pointwise > found
+
+
+def test_a_perfect_score_of_few_patients_is_no_proof() -> None:
+    few = decision_curve([0, 1], [0.1, 0.9], ["a", "b"])
+    assert useful_thresholds(few) == []
+    many = decision_curve([0, 1] * 40, [0.1, 0.9] * 40, list(map(str, range(80))))
+    assert 0.5 in (useful_thresholds(many) or [])
 
 
 def test_one_class_is_no_crash() -> None:
