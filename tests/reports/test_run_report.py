@@ -17,6 +17,7 @@ from cxrlab.errors import CheckpointError
 from cxrlab.evaluation import figures, summarise
 from cxrlab.files import write_text
 from cxrlab.reports import write_report
+from cxrlab.reports.cautions import one_answer
 
 
 def paper_like_manifest() -> pd.DataFrame:
@@ -309,6 +310,48 @@ def test_page_holds_every_figure(folder: Folder) -> None:
     assert page.count("<img ") == len(links(text)) == 6
     assert page.count('src="data:image/png;base64,') == 6
     assert page.count('<li class="warning">') == 2
+
+
+def test_whatever_separates_the_labels_is_said_before_the_result(folder: Folder) -> None:
+    positive = folder.manifest["label"] == 1
+    rows = np.arange(len(folder.manifest))
+    folder.manifest["collection"] = positive.map({True: "cohen", False: "kermany"})
+    folder.manifest["age"] = np.where(positive, 40 + rows % 30, 1 + rows % 5)
+    folder.manifest["device"] = np.where(rows % 2, "a", "b")
+    folder.manifest["hospital"] = np.where(positive, "H1", np.where(rows % 10, "H2", "H1"))
+    first = head(folder.write())
+    assert "The collection alone gives the label away (Positive: cohen 94; Negative: kermany 94)" in first
+    assert "The population alone gives the label away (Positive: adult 94; Negative: child 94)" in first
+    assert "The hospital nearly gives the label away (Positive: H1 " in first
+    assert "The age" not in first  # the population says it
+    assert "device" not in first
+    folder.manifest["split"] = "train"
+    folder.manifest["label"] = 1
+    assert "gives the label away" not in head(folder.write())
+
+
+def test_one_answer_for_everybody_is_the_first_line(folder: Folder) -> None:
+    section = folder.metrics["test"]
+    section["confusion_matrix"] = [[0, section["n_negative"]], [0, section["n_positive"]]]
+    text = folder.write()
+    said = f"ONE ANSWER FOR EVERYBODY: the network calls all {section['n']} images Positive"
+    first = next(line for line in text.splitlines() if line.startswith("- **WARNING:**"))
+    assert said in first
+    result = text[text.index("## Result") :].splitlines()[2]
+    assert said in result
+    section["confusion_matrix"] = [[section["n_negative"], 0], [section["n_positive"] - 1, 1]]
+    assert "ONE ANSWER" not in folder.write()
+
+
+def test_one_answer_needs_both_labels() -> None:
+    def section(matrix: list[list[int]]) -> dict[str, Any]:
+        (tn, fp), (fn, tp) = matrix
+        n = {"n": tn + fp + fn + tp, "n_positive": fn + tp, "n_negative": tn + fp, "threshold": 0.5}
+        return {"confusion_matrix": matrix, **n}
+
+    assert "calls all 12 images Negative" in one_answer(section([[5, 0], [7, 0]]))
+    assert one_answer(section([[0, 0], [0, 7]])) == ""
+    assert one_answer(section([[5, 0], [0, 7]])) == ""
 
 
 def test_many_values_are_counted_together(folder: Folder) -> None:
