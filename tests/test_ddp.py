@@ -115,3 +115,10 @@ def test_whatever_ends_a_run_ends_all_of_its_processes(how: signal.Signals, tmp_
         process.send_signal(how)
         finish(process, status=-how)
     # Had a process outlived the first, reading what they print would not have come to an end.
+
+
+def test_two_processes_diverge_with_one_sentence(tmp_path: Path) -> None:
+    output = finish(start(tmp_path / "two", *TWO, "optimizer.lr=1e38", "logger=none"), status=1)
+    assert output.count("the training diverged: ") == 1
+    assert "Traceback" not in output
+    assert RunFolder(tmp_path / "two").status() == "diverged"

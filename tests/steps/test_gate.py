@@ -17,11 +17,12 @@ import torch
 from cxrlab.audit import audit
 from cxrlab.config import compose
 from cxrlab.datamodules import SyntheticSource
-from cxrlab.errors import CheckpointError, ConfigError
+from cxrlab.errors import CheckpointError, ConfigError, DivergedError
 from cxrlab.evaluate import evaluate
 from cxrlab.models.gate import ACCEPT, KINDS, REFUSE, VERDICTS
 from cxrlab.reading.image import read_image
 from cxrlab.runs.auxiliary import load_gate
+from cxrlab.runs.folder import GATE
 from cxrlab.train import train
 
 QUICK = [
@@ -133,6 +134,13 @@ def test_photographs_are_refused_and_phantoms_are_not(tmp_path: Path) -> None:
         first, second = objects["gate"]([colour, grey])
         assert first.verdict == REFUSE
         assert second.verdict != ACCEPT
+
+
+def test_a_training_that_diverges_leaves_no_gate(tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match=r"the training diverged: .* epoch 1.*; begin a new run with a lower rate"):
+        run_training(tmp_path / "run", "optimizer.lr=1e30")
+    assert not (tmp_path / "run" / GATE).exists()
+    assert not (tmp_path / "run" / "metrics.json").exists()
 
 
 def test_the_newest_finished_run_of_a_folder(finished: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cxrlab.config import compose
-from cxrlab.errors import ConfigError
+from cxrlab.errors import ConfigError, DivergedError
 from cxrlab.files import write_json, write_text
 from cxrlab.runs import RunFolder
 from cxrlab.sweeps import job
@@ -49,6 +49,24 @@ def config_in(folder: Path, *overrides: str) -> DictConfig:
     with open_dict(config):
         config.output_dir = str(folder)
     return config
+
+
+@pytest.mark.parametrize(("mode", "worst"), [("min", math.inf), ("max", -math.inf)])
+def test_a_search_goes_on_after_a_training_that_diverged(
+    mode: str, worst: float, hydra: DictConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = config_in(tmp_path, f"monitor_mode={mode}", "data.val=0.15")
+
+    def diverging(config: DictConfig, overrides: Any) -> Any:
+        write_json(tmp_path / "metrics.json", {"status": "diverged"})
+        raise DivergedError("the training diverged")
+
+    with pytest.raises(DivergedError):  # a job of a sweep fails, and Hydra goes on with the others
+        job.run_job(config, [], diverging)
+    hydra.sweeper = {"n_trials": 3}
+    assert job.run_job(config, [], diverging) == ({"status": "diverged"}, worst)
+    assert "job 3: the training diverged; the search takes this for the worst value" in capsys.readouterr().out
+    assert (tmp_path / FAILED).read_text(encoding="utf-8") == "the training diverged\n"
 
 
 def test_a_finished_job_is_taken_over(hydra: DictConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
