@@ -18,7 +18,8 @@ class Prediction:
         file: Path or name, as it was given.
         sha256: Of the file's bytes; empty where they could not be read.
         verdict: The gate's, ``accept``, ``warn`` or ``refuse``; ``off`` where it was switched off.
-        kind: What it looks like (``frontal``, ``lateral``, ``photograph``, …); ``unreadable`` where it is no image.
+        kind: What it looks like (``frontal``, ``lateral``, ``photograph``, …); ``unreadable`` where it is no image,
+            ``no_radiograph`` where a DICOM header says so.
         reason: Why it is not simply accepted, in words; empty where it is.
         score: The network's, in [0, 1]; ``None`` where the file was refused.
         probability: The score after calibration, in [0, 1]; the score itself where nothing was calibrated.

@@ -352,11 +352,12 @@ def _with_doubts(judgement: Judgement, doubts: str) -> Judgement:
     """What the gate says, with what the header says: that it is no radiograph refuses it, unless the gate is off."""
     if not doubts:
         return judgement
-    reason = "; ".join(filter(None, [f"its header says: {doubts}", judgement.reason]))
-    verdict, kind = judgement.verdict, judgement.kind
-    if verdict not in (NOT_JUDGED, REFUSE):
-        verdict, kind = (REFUSE, "no_radiograph") if NO_RADIOGRAPH in doubts else (WARN, kind)
-    return replace(judgement, verdict=verdict, kind=kind, reason=reason)
+    said = f"its header says: {doubts}"
+    judged = judgement.verdict not in (NOT_JUDGED, REFUSE)
+    if judged and NO_RADIOGRAPH in doubts:
+        return Judgement(REFUSE, "no_radiograph", f"{said}; leave it out, or gate=none scores it all the same")
+    reason = "; ".join(filter(None, [said, judgement.reason]))
+    return replace(judgement, verdict=WARN if judged else judgement.verdict, reason=reason)
 
 
 def _without_name(error: DataError, name: str) -> str:

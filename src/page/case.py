@@ -346,7 +346,8 @@ def _threshold(decided: Decided, said: Prediction) -> Iterator[str]:
 def _gate(opinion: Opinion) -> str:
     gate, said = opinion.predictor.gate, opinion.prediction
     if gate is None or said.verdict == NOT_JUDGED:
-        return "The gate is off: nothing checked whether this is a frontal chest X-ray."
+        said_by_header = f" {_sentence(said.reason)}" if said.reason else ""
+        return f"The gate is off: nothing checked whether this is a frontal chest X-ray.{said_by_header}"
     if said.verdict == WARN:
         return "Gate: scored with doubt, see above."
     if not gate.fingerprint:
