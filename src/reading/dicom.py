@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.datadict import keyword_dict, keyword_for_tag, tag_for_keyword
+from pydicom.datadict import dictionary_VR, keyword_dict, keyword_for_tag, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.pixels.processing import apply_color_lut
@@ -117,8 +117,8 @@ def read_dicom(path: str | Path, data: bytes, max_pixels: int) -> DicomImage:
     doubts = _convert(path, dataset)
     _check(path, dataset, max_pixels)
     meaning = str(dataset.PhotometricInterpretation)
-    stored, bits = stored_values(path, dataset)
     try:
+        stored, bits = stored_values(path, dataset)
         if meaning in _GREY:
             pixels, shown = _display(path, dataset, stored, bits)
             doubts += shown
@@ -295,7 +295,7 @@ def _check(path: str | Path, dataset: Dataset, max_pixels: int) -> None:
 
 
 def _whole(path: str | Path, dataset: Dataset, keyword: str, absent: int | None = None) -> int:
-    """One whole number."""
+    """One whole number, which takes the place of what stood there: pydicom needs it as the standard has it."""
     value = dataset.get(keyword)
     if value in (None, "") and absent is not None:
         return absent
@@ -305,6 +305,7 @@ def _whole(path: str | Path, dataset: Dataset, keyword: str, absent: int | None 
         number = math.nan
     if not number.is_integer():
         raise DataError(f"{path}: its {keyword} is not one whole number; export it again")
+    dataset.add_new(keyword, dictionary_VR(keyword), int(number))
     return int(number)
 
 
@@ -362,6 +363,8 @@ def _display(
         shown, how = _through_window(modality, *window), f"window (centre {window[0]:g}, width {window[1]:g})"
     else:
         shown = _whole_range(modality[(counts > 0) & ~padding], modality)
+        alone = [each for each in ("WindowCenter", "WindowWidth") if _first(path, dataset, each) is not None]
+        doubts += [f"{each} (alone, so left aside)" for each in alone]
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         shown = 1 - shown
     # A hair above the half, so that rounding errors never decide a tie, and an inverted twin is equal to the bit.

@@ -150,7 +150,7 @@ def stored_values(path: str | Path, dataset: Dataset) -> tuple[NDArray[Any], int
 
 
 def _syntax(dataset: Dataset) -> UID:
-    if "TransferSyntaxUID" not in dataset.file_meta:
+    if not str(dataset.file_meta.get("TransferSyntaxUID") or "").strip("\0 "):
         implicit, little = dataset.original_encoding
         native = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else native

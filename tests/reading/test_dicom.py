@@ -226,6 +226,55 @@ def test_damaged_attributes_are_named(
             assert read(dataset).pixels.shape == (20, 30, 3)
 
 
+ROWS = b"\x28\0\x10\0US\x02\0\x14\0"  # 20
+DEVICE = b"\x08\0\x70\0LO"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param(ROWS, b"\x28\0\x10\0UL\x04\0\x14\0\0\0", id="rows-in-4-bytes"),
+        pytest.param(ROWS, b"\x28\0\x10\0DS\x02\x0020", id="rows-as-text"),
+        pytest.param(ROWS, b"\x28\0\x10\0UN\0\0\x02\0\0\0\x14\0", id="rows-unknown"),
+        pytest.param(ROWS, b"\x28\0\0\0UL\x04\0\x07\0\0\0" + ROWS, id="wrong-length-of-a-group"),
+        pytest.param(b"MONOCHROME2 ", b"MONOCHROME2\0", id="ends-with-nul"),
+        pytest.param(b"CS\x0c\0MONOCHROME2 ", b"CS\x0b\0MONOCHROME2", id="odd-length"),
+        pytest.param(b"1.2.840.10008.1.2.1\0", b"\0" * 20, id="empty-transfer-syntax"),
+        pytest.param(DEVICE, b"\x08\0\x05\0CS\x08\0NOT-ISO " + DEVICE, id="unknown-character-set"),
+        pytest.param(DEVICE, b"\x08\0\x20\0DA\x0a\x002024-02-31\x08\0\x30\0TM\x04\0noon" + DEVICE, id="no-date"),
+    ],
+)
+def test_headers_that_are_odd_but_clear_are_read(read: Read, old: bytes, new: bytes) -> None:
+    data = saved(film(NOISE, bits=12))
+    assert data.count(old) == 1
+    image = read(data.replace(old, new))
+    np.testing.assert_array_equal(image.pixels, read(data).pixels)
+    assert image.facts.doubts == ""
+
+
+@pytest.mark.parametrize("length", [0, 4, 5000, 2**32 - 1])
+def test_a_wrong_length_of_the_file_meta_information_does_not_matter(read: Read, length: int) -> None:
+    data = saved(film(NOISE, bits=12))
+    wrong = data[:140] + length.to_bytes(4, "little") + data[144:]
+    np.testing.assert_array_equal(read(wrong).pixels, read(data).pixels)
+
+
+def test_the_standard_before_dicom(read: Read, refused: Callable[..., str]) -> None:
+    """ACR-NEMA 2.0: no preamble, no file meta information, no VR, a length of the group first."""
+    data = saved(film(NOISE, bits=12), ImplicitVRLittleEndian)
+    body = data[132 + 12 + int.from_bytes(data[140:144], "little") :]
+    begin = b"\x08\0\0\0\x04\0\0\0\x64\0\0\0\x08\0\x10\0\x0c\0\0\0ACR-NEMA 2.0"
+    np.testing.assert_array_equal(read(begin + body).pixels, read(data).pixels)
+    without = body.replace(b"\x28\0\x04\0\x0c\0\0\0MONOCHROME2 ", b"")
+    assert refused(begin + without).startswith("a damaged DICOM file: its header lacks PhotometricInterpretation")
+
+
+def test_half_a_window_is_left_aside_and_told(read: Read) -> None:
+    image = read(film(NOISE, bits=12, WindowCenter=5))
+    assert image.facts.doubts == "WindowCenter (alone, so left aside)"
+    np.testing.assert_array_equal(image.pixels, read(film(NOISE, bits=12)).pixels)
+
+
 def test_nested_sequences_without_an_end_are_refused(refused: Callable[..., str]) -> None:
     start = b"\x08\0\x15\x11SQ\0\0\xff\xff\xff\xff\xfe\xff\0\xe0\xff\xff\xff\xff"
     data = saved(film(NOISE))
