@@ -28,6 +28,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from cxrlab.datamodules import spellings
 from cxrlab.errors import DataError
 from cxrlab.files import from_csv, write_csv
 from cxrlab.untrusted import read_table
@@ -133,10 +134,10 @@ def deal_labels(manifest: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def ages(manifest: pd.DataFrame) -> pd.Series[float]:
-    """Years, shape (rows,), NaN where unknown; a manifest that was read from a file holds them as text."""
+    """Years, shape (rows,), NaN where unknown or impossible; see :func:`cxrlab.datamodules.spellings.ages`."""
     if "age" not in manifest.columns:
         return pd.Series(np.nan, manifest.index, float)
-    return pd.to_numeric(manifest["age"], errors="coerce").astype(float)
+    return spellings.ages(manifest["age"])
 
 
 def leaks(manifest: pd.DataFrame) -> list[str]:

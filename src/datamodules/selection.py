@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cxrlab.datamodules import manifest as mf
+from cxrlab.datamodules import spellings
 from cxrlab.datamodules.flow import Flow
 from cxrlab.errors import DataError, check_choice, check_range, did_you_mean
 
@@ -18,9 +19,9 @@ class Selection:
     """Filters, in the order in which they are applied.
 
     Attributes:
-        views: Views that are kept, as the source writes them (``PA``); ``None`` keeps all. An image of unknown view is
-            kept only by ``None``.
-        min_age: Years, at least 0; an image whose patient's age is unknown is kept.
+        views: Views that are kept (``PA``), in any usual spelling; ``None`` keeps all. An image of unknown view is kept
+            only by ``None``.
+        min_age: Years, at least 0; an image whose patient's age is unknown is kept, one with an impossible age not.
         limit_per_patient: Up to so many images of a patient, at least 1, the first in the manifest's order.
         balance: Whether images of the larger class are left out until both classes have equally many, in every split
             that the source has; images that are not a patient's first go first, at random among these.
@@ -72,21 +73,29 @@ class Selection:
 
 
 def _of_views(manifest: pd.DataFrame, wanted: Sequence[str], flow: Flow) -> pd.DataFrame:
-    known = manifest.loc[manifest["view"] != "", "view"].value_counts()
+    views = spellings.each(manifest["view"], spellings.view)
+    known = views[views != ""].value_counts()
     for view in wanted:
-        if view not in known.index:
+        if spellings.view(view) not in known.index:
             there = ", ".join(f"{name} ({count})" for name, count in known.items()) or "none: no view is known"
             raise DataError(
                 f"data.views=[{','.join(wanted)}]: no image of {flow.source} has the view {view!r}; there are {there}"
                 + did_you_mean(view, known.index)
             )
-    return flow.keep(manifest, manifest["view"].isin(list(wanted)), f"view is not {' or '.join(wanted)}")
+    unknown = int((views == "").sum())
+    reason = f"view is not {' or '.join(wanted)}" + (f" ({unknown} of them of unknown view)" if unknown else "")
+    return flow.keep(manifest, views.isin([spellings.view(view) for view in wanted]), reason)
 
 
 def _of_age(manifest: pd.DataFrame, least: float, flow: Flow) -> pd.DataFrame:
-    ages = mf.ages(manifest)
-    if ages.isna().all():
+    if mf.ages(manifest).isna().all():
         raise DataError(f"data.min_age={least}: {flow.source} knows no age; leave data.min_age out")
+    wrong = spellings.no_ages(manifest["age"])
+    if len(wrong):  # it may be a child's, so that it does not stay as an unknown age does
+        told = ", ".join(spellings.shown(wrong))
+        kept = pd.Series(~manifest.index.isin(wrong.index), manifest.index)
+        manifest = flow.keep(manifest, kept, f"age is none that a person can have: {told}")
+    ages = mf.ages(manifest)
     reason = f"younger than {least:g} years ({int(ages.isna().sum())} of unknown age stay)"
     return flow.keep(manifest, ~(ages < least), reason)
 

@@ -56,15 +56,23 @@ def test_views() -> None:
     assert selected(listed(), views=["PA", "AP"])[1] == [("view is not PA or AP", 0)]
 
 
-def test_an_unknown_view_is_left_out_by_any_choice_of_views() -> None:
-    kept, _ = selected(listed(view=["PA", ""] * 4), views=["PA"])
+def test_an_unknown_view_is_left_out_by_any_choice_of_views_and_counted_apart() -> None:
+    kept, steps = selected(listed(view=["PA", "", "L", "PA"] * 2), views=["PA"])
     assert len(kept) == 4
+    assert steps == [("view is not PA (2 of them of unknown view)", 4)]
+
+
+def test_views_are_found_in_any_usual_spelling() -> None:
+    table = listed(view=["PA", "pa", "postero-anterior", "P.A.", "AP", "LL", "Lateral", "nan"])
+    assert len(selected(table, views=["pa"])[0]) == 4
+    assert len(selected(table, views=["L"])[0]) == 2
+    assert selected(table, views=["PA", "AP"])[1] == [("view is not PA or AP (1 of them of unknown view)", 3)]
 
 
 def test_a_view_that_no_image_has_is_refused_with_those_there_are() -> None:
-    message = refused(listed(), views=["PA", "ap"])
-    assert "data.views=[PA,ap]: no image of x has the view 'ap'" in message
-    assert "there are PA (4), AP (4); did you mean 'AP'?" in message
+    message = refused(listed(), views=["PA", "AP Supin"])
+    assert "data.views=[PA,AP Supin]: no image of x has the view 'AP Supin'" in message
+    assert "there are PA (4), AP (4)" in message
     assert "none: no view is known" in refused(listed(view=""), views=["PA"])
 
 
@@ -72,6 +80,20 @@ def test_min_age_keeps_the_unknown_and_counts_them() -> None:
     kept, steps = selected(listed(age=[3, 17.9, 18, 40, np.nan, 80, "", "12"]), min_age=18)
     assert kept["path"].tolist() == ["/d/2.png", "/d/3.png", "/d/4.png", "/d/5.png", "/d/6.png"]
     assert steps == [("younger than 18 years (2 of unknown age stay)", 3)]
+
+
+def test_min_age_understands_the_ages_of_scanners_and_spreadsheets() -> None:
+    ages = ["060Y", "018M", "012W", "12 years", "45,5", ">89", "017Y", "nan"]
+    kept, steps = selected(listed(age=ages), min_age=18)
+    assert kept["age"].tolist() == ["060Y", "45,5", ">89", "nan"]
+    assert steps == [("younger than 18 years (1 of unknown age stay)", 4)]
+
+
+def test_an_age_that_nobody_has_is_no_adults() -> None:
+    kept, steps = selected(listed(age=["40", "411Y", "155", "155", "-1", "adult", "", "12"]), min_age=18)
+    assert kept["age"].tolist() == ["40", ""]
+    reason = "age is none that a person can have: '155' (2), '411Y' (1), '-1' (1), 'adult' (1)"
+    assert steps == [(reason, 5), ("younger than 18 years (1 of unknown age stay)", 1)]
 
 
 def test_min_age_of_a_source_without_ages_is_refused() -> None:

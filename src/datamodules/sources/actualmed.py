@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from cxrlab.datamodules import spellings
 from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.manifest import COLUMNS
 from cxrlab.datamodules.sources.metadata import (
@@ -16,8 +17,6 @@ from cxrlab.datamodules.sources.metadata import (
     locate,
     populations,
     read_table,
-    sexes,
-    years,
 )
 from cxrlab.errors import DataError
 
@@ -102,8 +101,8 @@ def _read(table: Path, remedy: str) -> pd.DataFrame:
     rows = read_table(table, _NEEDED, remedy)
     rows = rows.reindex(columns=list(dict.fromkeys([*rows.columns, *_MORE])), fill_value="")
     rows["patient_id"] = ("actualmed-" + rows["patientid"]).where(rows["patientid"] != "", "")
-    rows["age"] = years(rows["age"])
-    rows["sex"] = sexes(rows["sex"])
+    rows["age"] = spellings.ages(rows["age"])
+    rows["sex"] = spellings.each(rows["sex"], spellings.sex)
     rows["population"] = populations(rows["age"])
     device = rows["imagename"].str.extract(_DEVICE)
     rows["device"] = (device[0] + " " + device[1]).fillna("")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from cxrlab.datamodules import spellings
 from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.manifest import COLUMNS
 from cxrlab.datamodules.sources.metadata import (
@@ -18,8 +19,6 @@ from cxrlab.datamodules.sources.metadata import (
     locate,
     populations,
     read_table,
-    sexes,
-    years,
 )
 from cxrlab.errors import DataError, check_choice, did_you_mean
 
@@ -168,8 +167,8 @@ def read_metadata(table: Path, merge: Sequence[Sequence[int | str]], remedy: str
     rows = read_table(table, _NEEDED, remedy)
     rows = rows.reindex(columns=list(dict.fromkeys([*rows.columns, *_MORE])), fill_value="")
     rows = rows.rename(columns={"filename": "file", "license": "licence"})
-    rows["age"] = years(rows["age"])
-    rows["sex"] = sexes(rows["sex"])
+    rows["age"] = spellings.ages(rows["age"])
+    rows["sex"] = spellings.each(rows["sex"], spellings.sex)
     rows["population"] = populations(rows["age"])
     listed_twice = rows[rows["file"] != ""].groupby("file")["patientid"].unique()
     first = _first_ids([*_groups(merge), *listed_twice[listed_twice.str.len() > 1]])

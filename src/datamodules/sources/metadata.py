@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 
 from cxrlab.console import command
 from cxrlab.datamodules.flow import Flow
+from cxrlab.datamodules.sources.sheet import read_sheet
 from cxrlab.errors import DataError, did_you_mean
 
 ADULT = 18
@@ -32,14 +33,10 @@ def is_list(value: object) -> bool:
 
 
 def read_table(path: Path, columns: Iterable[str], remedy: str) -> pd.DataFrame:
-    """Reads a CSV file as it is written: every cell is text, and an empty cell is an empty text.
-
-    Blanks around cells are taken away, names of columns are in lower case, columns without a name are left out (a
-    trailing comma makes one) and so are empty lines. A row may be shorter than the header, its last cells are then
-    empty; quoted cells may hold commas and line breaks.
+    """Reads a table by :func:`~cxrlab.datamodules.sources.sheet.read_sheet`; names of columns are in lower case.
 
     Args:
-        path: The file, UTF-8 with or without a byte order mark.
+        path: The file.
         columns: What has to be there, in lower case.
         remedy: What to type where the file is missing or something else.
 
@@ -47,43 +44,21 @@ def read_table(path: Path, columns: Iterable[str], remedy: str) -> pd.DataFrame:
         One row per line of the table, index 0 to n - 1, at least one row.
 
     Raises:
-        DataError: Names the file and what is wrong with it: missing, unreadable, not UTF-8, no such table.
+        DataError: Names the file and what is wrong with it: missing, unreadable, no such table.
     """
-    header, rows = _cells(path, remedy)
+    try:
+        sheet = read_sheet(path, columns, remedy)
+    except DataError as error:
+        raise (error if remedy in str(error) else DataError(f"{error}; or: {remedy}")) from None
+    header = [name.lower() for name in sheet.header]
     missing = [column for column in columns if column not in header]
     if missing:
         found = ", ".join(name for name in header if name) or "none"
         meant = did_you_mean(missing[0], [name for name in header if name])
         raise DataError(f"{path}: the column(s) {', '.join(missing)} are missing; found {found}{meant}; {remedy}")
-    if not rows:
+    if not sheet.cells:
         raise DataError(f"{path}: a header and no rows; {remedy}")
-    places = {name: place for place, name in reversed(list(enumerate(header))) if name}
-    names = [name for name in header if name]
-    table = {name: [cells[place] if place < len(cells) else "" for cells in rows] for name, place in places.items()}
-    return pd.DataFrame(table, columns=list(dict.fromkeys(names)))
-
-
-def _cells(path: Path, remedy: str) -> tuple[list[str], list[list[str]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = csv.reader(file, strict=True)
-            header = [name.strip().lower() for name in next(lines, [])]
-            rows = [[cell.strip() for cell in cells] for cells in lines if cells]
-    except FileNotFoundError:
-        raise DataError(f"{path.absolute()}: no such file; {remedy}") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8, or: {remedy}") from None
-    except csv.Error as error:
-        raise DataError(f"{path}: not a CSV file ({error}, line {lines.line_num}); {remedy}") from None
-    for number, cells in enumerate(rows, start=2):
-        if any(cells[len(header) :]):
-            raise DataError(
-                f"{path}: row {number} has {len(cells)} cells where the header (row 1) has {len(header)}; put a cell "
-                f"that holds commas into double quotes, or: {remedy}"
-            )
-    return header, rows
+    return replace(sheet, header=header).frame()
 
 
 def locate(folder: Path, names: Sequence[str], table: Path, remedy: str) -> tuple[list[str], int]:
@@ -144,17 +119,6 @@ def both_labels_note(source: str, manifest: pd.DataFrame) -> list[str]:
     known = manifest[manifest["patient_id"] != ""]
     both = int((known.groupby("patient_id")["label"].nunique() > 1).sum())
     return [f"{source}: {both} patient(s) have Negative and Positive images"] if both else []
-
-
-def years(ages: pd.Series[Any]) -> pd.Series[float]:
-    """Ages as numbers; NaN where the text is none, or none that a person reaches."""
-    numbers = pd.to_numeric(ages, errors="coerce").astype(float)
-    return numbers.where(numbers.between(0, 130))
-
-
-def sexes(sexes: pd.Series[Any]) -> pd.Series[Any]:
-    """``M``, ``F``, or empty where the text says anything else."""
-    return sexes.str.upper().map({"M": "M", "MALE": "M", "F": "F", "FEMALE": "F"}).fillna("").astype(str)
 
 
 def populations(ages: pd.Series[float]) -> pd.Series[Any]:

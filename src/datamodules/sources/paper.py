@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from cxrlab.console import command
+from cxrlab.datamodules import spellings
 from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.sources.folder import FolderSource
-from cxrlab.datamodules.sources.metadata import populations, years
+from cxrlab.datamodules.sources.metadata import populations
 
 
 class PaperSource:
@@ -58,7 +59,7 @@ class PaperSource:
         names = files["path"].map(lambda path: Path(path).name)
         for column in known.columns:
             files[column] = names.map(known[column]).fillna("")
-        files["age"] = years(files["age"])
+        files["age"] = spellings.ages(files["age"])
         files["population"] = populations(files["age"]).mask(files["collection"] == "kermany", "child")
         self.flow = Flow(self.name)
         self.notes = [*self._folder.notes, *self._notes(files["patient_id"], names, known)]
