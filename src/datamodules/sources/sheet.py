@@ -24,6 +24,7 @@ from typing import Any
 import pandas as pd
 
 from cxrlab.errors import DataError
+from cxrlab.files import from_csv
 
 MOST_BYTES = 256 * 2**20  # PadChest's table, the largest of a public set, has about 100 million
 MOST_CELLS = 20_000_000  # PadChest's has 6 million
@@ -77,7 +78,8 @@ class Sheet:
         """The columns that have a name, as text, the first of those with the same one; index 0 to n - 1."""
         places = {name: place for place, name in reversed(list(enumerate(self.header))) if name}
         order = sorted(places, key=lambda name: places[name])
-        return pd.DataFrame({name: [cells[places[name]] for cells in self.cells] for name in order}, dtype=str)
+        table = pd.DataFrame({name: [cells[places[name]] for cells in self.cells] for name in order}, dtype=str)
+        return from_csv(table)  # a manifest that this program wrote has guarded cells
 
 
 def read_sheet(path: Path, needed: Iterable[str], remedy: str, names: Sequence[str] | None = None) -> Sheet:

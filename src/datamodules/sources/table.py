@@ -1,45 +1,42 @@
-"""A CSV file that lists images: the user's own, or the ``manifest.csv`` of a run."""
+"""A table that lists images: the user's own, a public set's, or the ``manifest.csv`` of a run."""
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from cxrlab.console import literal
+from cxrlab.datamodules import spellings
 from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.manifest import COLUMNS, LABELS, SPLITS
+from cxrlab.datamodules.sources import where
 from cxrlab.datamodules.sources.folder import GET_ANY
+from cxrlab.datamodules.sources.metadata import is_list
+from cxrlab.datamodules.sources.sheet import Sheet, read_sheet, refuse
 from cxrlab.datamodules.sources.synthetic import SyntheticSource
-from cxrlab.errors import DataError, did_you_mean
-from cxrlab.files import from_csv
+from cxrlab.errors import DataError, check_choice, did_you_mean
+from cxrlab.reading.image import SUFFIXES
 
 NEEDED = ("path", "label")
-"""The columns that a file must have; the others of a manifest may be missing."""
-_DELIMITERS = (",", ";", "\t")
-_LABELS = {str(label): label for label in LABELS.values()} | {name.lower(): label for name, label in LABELS.items()}
-_SHOWN = 20  # wrong rows; the rest are counted
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """A header and its records, every one with the number that a spreadsheet shows beside it (the header is row 1)."""
-
-    header: list[str]
-    numbers: list[int]
-    cells: list[list[str]]
+"""The columns that a table must have; the others of a manifest may be missing."""
+_MEANT = {
+    "path": ("path", "file", "image", "dicom", "name"),
+    "label": ("label", "diagnos", "finding", "class", "target", "categor"),
+}
+_MANY = 10  # films of one patient: from so many on, and three times as many as any other's, it is asked about
 
 
 class ManifestSource:
-    """Any CSV file with a row per image; separated by commas, semicolons or tabs, in UTF-8.
+    """Any table with a row per image: CSV in any dialect, perhaps compressed by gzip, or an Excel workbook.
 
-    ``path`` and ``label`` are needed: a path is relative to the file's folder (or to ``root``), a label is 0, 1,
-    ``Negative`` or ``Positive`` in any case. ``patient_id``, ``split``, ``source``, ``finding`` and ``view`` may be
-    missing or empty. All other columns are kept, as text: an id such as ``007`` stays what it is.
+    ``path`` and ``label`` are needed, in columns of these names or of those in ``columns``: a path is relative to the
+    file's folder (or to ``root``), a label is 0, 1, ``Negative``, ``Positive`` or another usual word for these, or what
+    ``labels`` says. ``patient_id``, ``split``, ``source``, ``finding`` and ``view`` may be missing or empty; words such
+    as ``nan`` and ``unknown`` count as empty. All other columns are kept, as text: ``007`` stays what it is.
 
     Args:
         path: The file; ``~`` is expanded.
@@ -48,16 +45,57 @@ class ManifestSource:
         claim: What Positive is said to mean, as a piece of text that a finding then contains; empty where nothing is
             claimed.
         synthetic: Whether a program drew the images; always so where the file is the manifest of ``data=synthetic``.
+        columns: The manifest's columns by the file's own names, for example ``{path: Image Index, label: diagnosis}``.
+        labels: What the cells of the label column mean, for example ``{covid: 1, normal: 0}``, in any letter case; a
+            key ``null`` is what is empty or unknown. A cell with several findings, joined by ``|``, is what those of
+            them that are named mean, if they agree. The cells' own words become the findings where there are none.
+        others: Rows whose label none of these says: ``error``, or ``drop`` as a step of the flow.
+        header: The names of the columns, in order, where the file has no row of names.
+        strip_prefix: A text that is taken away where a path begins with it.
+        duplicates: A file that is listed several times, once for each box or reader: ``error``, or merged to one row,
+            Positive if ``any`` row says so or if the ``majority`` does (a tie is then left out, as a step of the flow).
+
+    Raises:
+        ValueError: Names the argument that is none of these.
     """
 
     def __init__(
-        self, path: str, root: str | None = None, name: str = "manifest", claim: str = "", synthetic: bool = False
+        self,
+        path: str,
+        root: str | None = None,
+        name: str = "manifest",
+        claim: str = "",
+        synthetic: bool = False,
+        columns: Mapping[str, str] | None = None,
+        labels: Mapping[str | int, int] | None = None,
+        others: str = "error",
+        header: Sequence[str] | None = None,
+        strip_prefix: str | None = None,
+        duplicates: str = "error",
     ) -> None:
+        if columns is not None and not (isinstance(columns, Mapping) and all(columns.values())):
+            raise ValueError(f"columns must map columns of the manifest onto the file's own, got {columns!r}")
+        if labels is not None and not (isinstance(labels, Mapping) and labels and set(labels.values()) <= {0, 1}):
+            raise ValueError(f"labels must map words onto 0 (Negative) and 1 (Positive), got {labels!r}")
+        if header is not None and not (is_list(header) and header):
+            raise ValueError(f"header must be a list of names such as [path, label], got {header!r}")
+        check_choice("others", others, ("error", "drop"))
+        check_choice("duplicates", duplicates, ("error", "any", "majority"))
         self.path = Path(str(path)).expanduser()
         self.root = None if root is None else Path(str(root)).expanduser()
         self.name = name
         self.claim = claim
         self.synthetic = synthetic
+        self.columns = {str(column): str(own) for column, own in (columns or {}).items()}
+        self.labels = (
+            None
+            if labels is None
+            else {"" if word is None else spellings.key(word): int(labels[word]) for word in labels}
+        )
+        self.others = others
+        self.header = None if header is None else [str(column) for column in header]
+        self.strip_prefix = where.slashes(str(strip_prefix or ""))
+        self.duplicates = duplicates
         self.notes: list[str] = []
         self.flow = Flow(name)
 
@@ -68,120 +106,203 @@ class ManifestSource:
             DataError: The file is missing, is no such table, lists no image that is there, or has wrong rows; these are
                 listed with their numbers, of which the header is 1, as in a spreadsheet.
         """
-        self.notes = []
-        rows = self._read()
-        table = from_csv(pd.DataFrame(rows.cells, columns=rows.header, dtype=str))
-        table = self._without_nameless(table)
+        self.notes, self.flow = [], Flow(self.name)
+        table = self._named(self._read())
+        given = table["path"]
         for column in COLUMNS:
-            table[column] = table[column].str.strip() if column in table else ""
+            if column not in table:
+                table[column] = ""
+        self._normalise(table)
         root = (self.root or self.path.parent).absolute()
-        table["path"] = [os.path.normpath(root / path) if path else "" for path in table["path"]]
-        self._check(table, rows.numbers)
-        self._check_root(table["path"], root)
-        table["label"] = table["label"].str.lower().map(_LABELS).astype(int)
+        table["path"] = [self._place(path, root) for path in given]
+        table = self._labelled(self.flow.start(table, f"rows of {self.path.name}"))
+        self._check_root(table["path"], given, root)
+        table = self._merged(table).reset_index(drop=True)
+        table["label"] = table["label"].astype(int)
         table["source"] = table["source"].replace("", self.name)
         self.synthetic = self.synthetic or SyntheticSource.name in set(table["source"])
-        self.flow = Flow(self.name)
-        self.flow.start(table, f"rows of {self.path.name}")
         self.notes += self._unknown(table)
         return table[[*COLUMNS, *(column for column in table.columns if column not in COLUMNS)]]
 
-    def _read(self) -> _Rows:
-        text = self._text()
-        headers = {delimiter: _header(text, delimiter) for delimiter in _DELIMITERS}
-        for delimiter, header in headers.items():
-            if all(column in header for column in NEEDED):
-                return self._parsed(text, delimiter)
-        header = max(headers.values(), key=len)
-        missing = [column for column in NEEDED if column not in header]
-        hints = "".join(did_you_mean(column, header) for column in missing)
-        found = ", ".join(header) or "nothing"
-        raise DataError(
-            f"{self.path}: row 1 must name the columns {' and '.join(NEEDED)} (separated by commas, semicolons or "
-            f"tabs); found {found}{f'{hints} Rename it there' if hints else '; name them there'}"
-        )
+    def _read(self) -> Sheet:
+        if self.path.is_dir():
+            hint = "data.source.path=… must name a CSV file (data=folder takes folders)"
+            raise DataError(f"{self.path}: a folder; {hint}")
+        needed = [self.columns.get(column, column) for column in NEEDED]
+        remedy = f"data.source.path=/path/to/images.csv names another; {GET_ANY}"
+        sheet = read_sheet(self.path, needed, remedy, self.header)
+        self._check_header(sheet)
+        self.notes += [f"{self.name}: {note}" for note in sheet.notes]
+        nameless = sheet.header.count("")
+        if nameless:
+            self.notes.append(f"{self.name}: {nameless} column(s) of {self.path.name} without a name were left out")
+        return sheet
 
-    def _text(self) -> str:
-        try:
-            data = self.path.read_bytes()
-        except FileNotFoundError:
-            hint = f"data.source.path=/path/to/images.csv names another; {GET_ANY}"
-            raise DataError(f"{self.path.absolute()}: no such file; {hint}") from None
-        except IsADirectoryError:
+    def _check_header(self, sheet: Sheet) -> None:
+        """Whether the columns are there; what to type where they have other names, or none."""
+        header = [name for name in sheet.header if name]
+        for column, own in self.columns.items():
+            if own not in header:
+                near = did_you_mean(own, header)
+                found = ", ".join(header)
+                raise DataError(f"{self.path}: data.source.columns takes {column} from {own!r}; found {found}{near}")
+        missing = [column for column in NEEDED if column not in self.columns and column not in header]
+        if missing:
             raise DataError(
-                f"{self.path}: a folder; data.source.path=… must name a CSV file (data=folder takes folders)"
-            ) from None
-        except OSError as error:
-            raise DataError(
-                f"{self.path}: cannot be read ({error.strerror}); `chmod u+r` it, or ask its owner"
-            ) from None
-        try:
-            return data.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            row = data[: error.start].count(b"\n") + 1
-            raise DataError(
-                f"{self.path}: not UTF-8 (byte 0x{data[error.start]:02x} in line {row}); save it as 'CSV UTF-8'"
-            ) from None
-
-    def _parsed(self, text: str, delimiter: str) -> _Rows:
-        rows = _Rows(_header(text, delimiter), [], [])
-        number = 0
-        try:
-            for number, record in enumerate(_records(text, delimiter), 1):
-                if number > 1 and any(record):  # an empty row is none, but counts where rows are numbered
-                    rows.numbers.append(number)
-                    rows.cells.append(record)
-        except csv.Error as error:
-            raise DataError(f"{self.path}: no table from row {number + 1} on ({error}); mend the row there") from None
-        self._check_header(rows)
-        return rows
-
-    def _check_header(self, rows: _Rows) -> None:
-        named = [name for name in rows.header if name]
-        twice = sorted({name for name in named if named.count(name) > 1})
+                f"{self.path}: row 1 must name the columns {' and '.join(NEEDED)} (separated by commas, semicolons, "
+                f"tabs or blanks); found {', '.join(header) or 'nothing'}{self._other_names(header, missing)}"
+            )
+        twice = sorted({name for name in header if header.count(name) > 1})
         if twice:
             raise DataError(f"{self.path}: row 1 names the column(s) {', '.join(twice)} more than once; rename one")
-        if not rows.cells:
+        if not sheet.cells:
             raise DataError(f"{self.path}: lists no image; add a row for each below the header")
-        width = len(rows.header)
-        wrong = [
-            f"row {number}: {len(cells)} cell(s), but row 1 names {width} column(s); quote cells that hold a separator"
-            for number, cells in zip(rows.numbers, rows.cells, strict=True)
-            if len(cells) != width
-        ]
-        self._raise(wrong)
 
-    def _without_nameless(self, table: pd.DataFrame) -> pd.DataFrame:
-        nameless = [position for position, name in enumerate(table.columns) if not name]
-        if nameless:
-            self.notes.append(
-                f"{self.name}: {len(nameless)} column(s) of {self.path.name} without a name were left out"
+    def _other_names(self, header: list[str], missing: list[str]) -> str:
+        """What to type where the needed columns are missing: names for columns without any, or the file's own names."""
+        if any(Path(name).suffix.lower() in SUFFIXES for name in header):
+            named = ["path" if Path(name).suffix.lower() in SUFFIXES else "…" for name in header]
+            return (
+                f". That looks like a row of data, without a header: type data.source.header='[{', '.join(named)}]' "
+                "with a name for each column (path, label, patient_id, …)"
             )
-        return table[[name for name in table.columns if name]].copy() if nameless else table
+        close = {column: next(iter(_alike(column, header)), "…") for column in missing}
+        pairs = ", ".join(f"{column}: {literal(own)}" for column, own in {**self.columns, **close}.items())
+        return f"; type {shlex.quote(f'data.source.columns={{{pairs}}}')}, or name them there"
 
-    def _check(self, table: pd.DataFrame, numbers: Sequence[int]) -> None:
-        wrong: list[str] = []
-        first: dict[str, int] = {}
-        columns = (table["path"], table["label"], table["split"])
-        for number, path, label, split in zip(numbers, *columns, strict=True):
-            wrong += [f"row {number}: {what}" for what in _mistakes(path, label, split)]
-            if path and first.setdefault(path, number) != number:
-                wrong.append(f"row {number}: lists {path} a second time (first in row {first[path]}); leave one out")
-        self._raise(wrong)
+    def _named(self, sheet: Sheet) -> pd.DataFrame:
+        """The table with the manifest's names of columns; index: the numbers of the rows."""
+        table = sheet.frame().set_axis(sheet.numbers)
+        hidden = [column for column in self.columns if column in table and self.columns[column] != column]
+        if hidden:
+            self.notes.append(f"{self.name}: data.source.columns is used for {', '.join(hidden)}, not the file's own")
+        taken = {column: table[own] for column, own in self.columns.items()}
+        return table.drop(columns=[*hidden, *set(self.columns.values())]).assign(**taken)
 
-    def _raise(self, wrong: list[str]) -> None:
-        if wrong:
-            more = [f"… and {len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []
-            head = f"{self.path}: {len(wrong)} mistake(s), rows counted as in a spreadsheet (the header is row 1):"
-            raise DataError("\n  ".join([head, *wrong[:_SHOWN], *more]))
+    def _normalise(self, table: pd.DataFrame) -> None:
+        """Splits, views, sexes and ids in their usual spelling, see :mod:`cxrlab.datamodules.spellings`."""
+        table["patient_id"] = self._people(spellings.patients(table["patient_id"]))
+        table["view"] = spellings.each(table["view"], spellings.view)
+        if "sex" in table:
+            table["sex"] = spellings.each(table["sex"], spellings.sex)
+        for column in ("split", "source", "finding"):
+            table[column] = table[column].where(~spellings.each(table[column], spellings.is_unknown).astype(bool), "")
+        splits = spellings.each(table["split"], lambda text: spellings.split(text) or text)
+        read = {f"{own!r} as {split}" for own, split in zip(table["split"], splits, strict=True) if own != split}
+        if read:
+            self.notes.append(f"{self.name}: column split: {', '.join(sorted(read))}")
+        table["split"] = splits
 
-    def _check_root(self, paths: pd.Series, root: Path) -> None:
+    def _people(self, ids: pd.Series) -> pd.Series:
+        """The ids; asks about one that stands on so many images that it may mean "unknown", which a 0 then does."""
+        counts = ids[ids != ""].value_counts()
+        if counts.empty or counts.iloc[0] < max(_MANY, 3 * counts.iloc[1:2].sum()):
+            return ids
+        who = str(counts.index[0])
+        said = f"{self.name}: {counts.iloc[0]} of {len(ids)} images are of the patient {who!r}"
+        if who.strip("0"):
+            self.notes.append(
+                f"{said}, who counts as one person; if it means that the patient is unknown, leave it empty"
+            )
+            return ids
+        self.notes.append(f"{said}, which is taken for unknown")
+        return ids.replace(who, "")
+
+    def _place(self, path: str, root: Path) -> str:
+        """The absolute path; backslashes are separators where no file is called so."""
+        if "\\" in path and not os.path.lexists(root / path):
+            path = where.slashes(path)
+        path = path.removeprefix(self.strip_prefix)
+        return os.path.normpath(root / os.path.expanduser(path)) if path else ""  # noqa: PTH111 - may hold zero bytes
+
+    def _labelled(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows with 0 or 1 for their labels; names every wrong row, or drops those of other labels."""
+        words = table["label"]
+        found = spellings.each(words, self._label)
+        if self.labels is not None and (table["finding"] == "").all():
+            table = table.assign(finding=words)
+        told = ", ".join(spellings.shown(words[found.isna()]))
+        if self.others == "drop" and told:
+            table = self.flow.keep(table, found.notna(), f"label is none of data.source.labels: {told}")
+            if table.empty:
+                raise DataError(f"{self.path}: no row has a label of data.source.labels; found {told}")
+        wrong = [
+            f"row {number}: {what}"
+            for number, path, label, split in zip(
+                table.index, *(table[name] for name in (*NEEDED, "split")), strict=True
+            )
+            for what in self._mistakes(path, label, split)
+        ]
+        hint = (
+            f"Without a known label are {told}: data.source.labels='{{word: 1, another: 0}}' says what words mean "
+            "(null: what is empty or unknown); data.source.others=drop leaves such rows out"
+        )
+        refuse(self.path, wrong, [hint] if told and self.others == "error" else [])
+        return table.assign(label=found[table.index])
+
+    def _label(self, text: object) -> int | None:
+        if self.labels is None:
+            return spellings.label(text)
+        if (word := spellings.key(text)) in self.labels:
+            return self.labels[word]
+        if spellings.is_unknown(text):
+            return self.labels.get("")
+        parts = {self.labels[part] for part in map(spellings.key, str(text).split("|")) if part in self.labels}
+        return parts.pop() if len(parts) == 1 else None
+
+    def _mistakes(self, path: str, label: str, split: str) -> Iterator[str]:
+        """What is wrong with one row; in most cases nothing."""
+        if not path:
+            yield "path is empty, expected the path of an image file"
+        elif "\0" in path:
+            yield f"path is {path!r}, which no file can be called"
+        if self._label(label) is None:
+            known = list(self.labels or LABELS)
+            expected = ", ".join(word or "null" for word in known) if self.labels else f"0, 1, {' or '.join(known)}"
+            yield f"label is {label!r}, expected {expected}{did_you_mean(label, known) if label else ''}"
+        if split not in (*SPLITS, ""):
+            yield f"split is {split!r}, expected {', '.join(SPLITS)} or nothing{did_you_mean(split, SPLITS)}"
+
+    def _check_root(self, paths: pd.Series, given: pd.Series, root: Path) -> None:
         """One file that is there is enough: others are missing when they are read, where they can be skipped."""
         if not any(os.path.lexists(path) for path in paths):
             raise DataError(
                 f"{self.path}: none of its {len(paths)} images is there, the first would be {paths.iloc[0]}; relative "
-                f"paths begin at {root}: data.source.root=/path/to/images names another folder"
+                f"paths begin at {root}"
+                + (where.hint(given[paths.index], root) or ": data.source.root=/path/to/images names another folder")
             )
+
+    def _merged(self, table: pd.DataFrame) -> pd.DataFrame:
+        """One row per file, where files are listed several times."""
+        again = table["path"].duplicated()
+        if not again.any():
+            return table
+        groups = table.groupby("path", sort=False)
+        share = groups["label"].transform("mean")
+        files, both = (
+            int(table.loc[again, "path"].nunique()),
+            int(table.loc[(share > 0) & (share < 1), "path"].nunique()),
+        )
+        told = f"{files} file(s) are listed several times, {both} of them with both labels"
+        wrong = list(_disagreements(table, self.duplicates == "error"))
+        if wrong:
+            hint = (
+                f"{told}: data.source.duplicates=any makes one row of each, Positive if one of its rows is, "
+                "data.source.duplicates=majority asks them all"
+            )
+            refuse(self.path, wrong, [hint] if self.duplicates == "error" else [])
+        several = table[table["path"].duplicated(keep=False)].groupby("path", sort=False)["finding"]
+        findings = several.transform(lambda words: "|".join(dict.fromkeys(word for word in words if word)))
+        label = (share > (0 if self.duplicates == "any" else 0.5)).astype(int)
+        tie = (share == 0.5) & (self.duplicates == "majority")
+        reason = f"further rows of one file (data.source.duplicates={self.duplicates}: {told})"
+        merged = self.flow.keep(
+            table.assign(finding=findings.reindex(table.index).fillna(table["finding"]), label=label), ~again, reason
+        )
+        if tie.any():
+            merged = self.flow.keep(merged, ~tie[merged.index], "as many rows of the file say Positive as Negative")
+        self.notes.append(f"{self.name}: {told}; of their other columns the first row counts")
+        return merged
 
     def _unknown(self, table: pd.DataFrame) -> Iterator[str]:
         total = len(table)
@@ -191,6 +312,7 @@ class ManifestSource:
                 f"{self.name}: the patient of {patients} of {total} images is unknown, so that patients in more than "
                 "one split are NOT CHECKED for those (column patient_id)"
             )
+        yield from self._doubtful(table)
         if findings and self.claim:
             yield (
                 f"{self.name}: the finding of {findings} of {total} images is unknown, so that Positive meaning "
@@ -199,26 +321,38 @@ class ManifestSource:
         if 0 < splits < total:
             yield f"{self.name}: {splits} of {total} images name no split and are taken as training images"
 
+    def _doubtful(self, table: pd.DataFrame) -> Iterator[str]:
+        """Ages that nobody has, ids that several people may share."""
+        ages = spellings.no_ages(table["age"]) if "age" in table else table["path"].head(0)
+        if len(ages):
+            told = ", ".join(spellings.shown(ages))
+            yield f"{self.name}: {len(ages)} age(s) are none that a person can have and count as unknown: {told}"
+        rounded = int(table["patient_id"].str.fullmatch(r"\d[.,]\d+E\+\d+").sum())
+        if rounded:
+            yield (
+                f"{self.name}: {rounded} patient id(s) such as 1.23E+11 were rounded by a spreadsheet, so that people "
+                "may share one; export the table again with that column as text"
+            )
 
-def _records(text: str, delimiter: str) -> Iterator[list[str]]:
-    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+
+def _alike(column: str, header: Sequence[str]) -> Iterator[str]:
+    """Names that mean the column, the likeliest first."""
+    yield from (name for name in header if name.casefold() == column)
+    yield from (name for word in _MEANT[column] for name in header if word in name.casefold())
 
 
-def _header(text: str, delimiter: str) -> list[str]:
-    """The names in row 1; none where this delimiter makes no sense of them."""
-    try:
-        return [name.strip() for name in next(_records(text, delimiter), [])]
-    except csv.Error:
-        return []
-
-
-def _mistakes(path: str, label: str, split: str) -> Iterator[str]:
-    """What is wrong with one row; in most cases nothing."""
-    if not path:
-        yield "path is empty, expected the path of an image file"
-    elif "\0" in path:
-        yield f"path is {path!r}, which no file can be called"
-    if label.lower() not in _LABELS:
-        yield f"label is {label!r}, expected 0, 1, {' or '.join(LABELS)}{did_you_mean(label, LABELS) if label else ''}"
-    if split not in (*SPLITS, ""):
-        yield f"split is {split!r}, expected {', '.join(SPLITS)} or nothing{did_you_mean(split, SPLITS)}"
+def _disagreements(table: pd.DataFrame, every: bool) -> Iterator[str]:
+    """Rows that contradict the first row of their file about split or patient; with ``every`` all further rows."""
+    facts = ["split", "patient_id", "label"]
+    firsts = table.assign(number=table.index).groupby("path", sort=False)[["number", *facts]].transform("first")
+    again = table["path"].duplicated()
+    rows = zip(table.index[again], table[again].itertuples(), firsts[again].itertuples(), strict=True)
+    for number, row, first in rows:
+        for column in facts[:-1]:
+            own, other = str(getattr(row, column)), str(getattr(first, column))
+            if own != other:
+                yield f"row {number}: {column} is {own!r}, but row {first.number} says {other!r} for {row.path}"
+        if every:
+            said = "the same label" if str(row.label) == str(first.label) else f"another label, {row.label}"
+            where_first = f"(first in row {first.number})"
+            yield f"row {number}: lists {row.path} a second time {where_first} with {said}; leave one out"
