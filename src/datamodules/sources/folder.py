@@ -2,27 +2,58 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
 import pandas as pd
 
+from cxrlab.datamodules import spellings
 from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.manifest import COLUMNS, LABELS, SPLITS
+from cxrlab.datamodules.sources.metadata import is_list
 from cxrlab.errors import DataError, did_you_mean
-from cxrlab.reading.folders import walk
 from cxrlab.reading.image import SUFFIXES
 
 GET_ANY = "data=synthetic needs no files at all"
 _ANOTHER_ROOT = "data.source.root=/path/to/images names another folder"
 _ARCHIVERS_LEFTOVERS = "__MACOSX"  # macOS packs a twin of every file into it, with an image's name and no image inside
+_TEXTS = """.txt .csv .tsv .json .xml .md .rst .xlsx .xls .ods .html .htm .pdf .ini .db .log .yaml .yml .url
+.sha256 .md5 readme license licence citation"""
+_SIDECARS = frozenset(_TEXTS.split())
+"""Endings and names of files that come with images and are none; any other is asked about."""
+_NO_FILM = re.compile(
+    r"(^|[\W_])(\w*masks?|masked|segs?|segmentations?|segmented|annotations?|annotated|overlays?|heatmaps?|contours?|"
+    r"ground[\W_]?truths?|gt|rois?|bbox(es)?|thumbnails?|thumbs?)([\W_]|\d|$)",
+    re.IGNORECASE,
+)
+"""Names of folders, and parts of files' names, that say that these are no films."""
+_IMAGES = frozenset({"image", "images", "img", "imgs", "png", "jpg", "jpeg", "dcm", "dicom", "films", "xrays", "cxr"})
+_PARALLEL = 12  # so many folders, called the same below every class, are kinds of images; more are patients
+
+
+@dataclass
+class _Found:
+    """What lies below one folder of a class: its images, and the names of what is no image."""
+
+    split: str
+    name: str
+    folder: Path
+    images: list[Path] = field(default_factory=list)
+    others: list[Path] = field(default_factory=list)
+    counted: bool = False  # only listed to be counted: all of it is left out
 
 
 class FolderSource:
     r"""``root/<class>/…`` or ``root/<train|val|test>/<class>/…``, at any depth below the class folder.
+
+    Splits may have any usual name (``Train``, ``valid``, ``testing`` …). What may be no film (masks, an unknown folder,
+    archives) is an error that names it, until ``include`` or ``exclude`` says what it is.
 
     Args:
         root: The folder; ``~`` is expanded.
@@ -35,9 +66,15 @@ class FolderSource:
         claim: What Positive is said to mean, as a piece of text that a finding then contains; empty where nothing is
             claimed.
         synthetic: Whether a program drew the images; every result on them is then marked SYNTHETIC.
+        include: Patterns of which an image has to match one: ``["*/images/*"]``. In a pattern ``*`` stands for any text
+            and ``?`` for one letter. With a slash it is compared with the path below the root, or that of a folder in
+            it; without one with the names of the file and of each folder above it.
+        exclude: Patterns of files and folders that are left out, each a step of the flow: ``[masks, "*_mask.png"]``.
+        label_pattern: A regular expression with one group, searched for in a file's name, whose group stands in for the
+            class folder: ``_([01])\.png$`` with the labels ``{0: 0, 1: 1}``, for images in one folder.
 
     Raises:
-        ValueError: ``labels`` is no map onto both 0 and 1, or ``patient_pattern`` is no such expression.
+        ValueError: ``labels`` is no map onto 0 and 1, a pattern is no such expression, or no list of texts.
     """
 
     def __init__(
@@ -49,31 +86,36 @@ class FolderSource:
         how_to_get: str = "",
         claim: str = "",
         synthetic: bool = False,
+        include: Sequence[str] | None = None,
+        exclude: Sequence[str] | None = None,
+        label_pattern: str | None = None,
     ) -> None:
         meanings = list(labels.values()) if isinstance(labels, Mapping) else []
-        known = list(LABELS.values())
-        if any(label not in meanings for label in known) or any(label not in known for label in meanings):
-            raise ValueError(f"labels must map class folders onto 0 (Negative) and 1 (Positive), both, got {labels!r}")
+        if not meanings or any(label not in LABELS.values() for label in meanings):
+            raise ValueError(f"labels must map class folders onto 0 (Negative) and 1 (Positive), got {labels!r}")
         self.root = Path(str(root)).expanduser()
-        self.labels = {str(folder): label for folder, label in labels.items()}
-        self.patient_pattern = _compile(patient_pattern)
+        self.labels = {str(folder): int(label) for folder, label in labels.items()}
+        self.patient_pattern = _compile("patient_pattern", "the patient", patient_pattern)
+        self.label_pattern = _compile("label_pattern", "the class", label_pattern)
+        self.include = None if include is None else _globs("include", include)
+        self.exclude = _globs("exclude", exclude or [])
         self.name = name
         self.how_to_get = how_to_get
         self.claim = claim
         self.synthetic = synthetic
         self.notes: list[str] = []
         self.flow = Flow(name)
+        self._used: set[str] = set()
+        self._hidden: list[str] = []
 
     def manifest(self) -> pd.DataFrame:
         """Lists the images of every class folder.
 
         Raises:
-            DataError: The root is missing, a class folder is missing, unknown or empty, a folder cannot be listed, or a
-                file's name does not fit.
+            DataError: The root is missing, a class folder is missing, unknown or empty, a folder cannot be listed, a
+                file's name does not fit, or something may be no film.
         """
         manifest = self.files()
-        self.flow = Flow(self.name)
-        self.flow.start(manifest, "image files listed")
         unknown = int((manifest["patient_id"] == "").sum())
         if unknown:
             self.notes.append(
@@ -83,38 +125,83 @@ class FolderSource:
         return manifest
 
     def files(self) -> pd.DataFrame:
-        """Lists what :meth:`manifest` does, without flow and note on patients: for sources that know more of them."""
-        self.notes = []
+        """Lists what :meth:`manifest` does, without the note on patients: for sources that know more of them."""
+        self.notes, self.flow, self._used, self._hidden = [], Flow(self.name), set(), []
         if not self.root.is_dir():
             raise DataError(f"{self.root.absolute()}: no such folder; {self.how_to_get or _ANOTHER_ROOT}; {GET_ANY}")
-        splits = [split for split in SPLITS if (self.root / split).is_dir()]
-        unused = sorted(set(_folders(self.root)) - set(splits)) if splits else []
-        if unused:
-            used = ", ".join(splits)
-            self.notes.append(f"{self.root}: beside {used}, the folder(s) {', '.join(unused)} were not used")
-        rows = [row for split in splits or [""] for row in self._rows(split)]
-        return pd.DataFrame(rows, columns=list(COLUMNS))
+        found = list(self._tops())
+        reasons = [self._why_not(image) for each in found for image in each.images]
+        rows = pd.DataFrame([row for each in found for row in self._rows(each)], columns=list(COLUMNS))
+        left = self.flow.start(rows, "image files listed")
+        for reason in dict.fromkeys(filter(None, reasons)):
+            left = self.flow.keep(left, pd.Series(reasons)[left.index] != reason, reason)
+        self._check([each for each in found if not each.counted])
+        if self._hidden:
+            self.notes.append(f"{self.root}: hidden folder(s) were not entered: {', '.join(self._hidden)}")
+        return left.reset_index(drop=True)
 
-    def _rows(self, split: str) -> Iterator[dict[str, object]]:
-        folder = self.root / split
-        classes = _folders(folder)
+    def _tops(self) -> Iterator[_Found]:
+        """The folders of the classes, walked, and what is left out beside them."""
+        folders = self._folders(self.root)
+        splits = {name: spellings.split(name) for name in folders if name not in self.labels}
+        if not any(splits.values()):
+            yield from self._classes("", self.root)
+            return
+        beside = [name for name in folders if splits.get(name) is None]
+        if beside:
+            there = ", ".join(name for name in folders if splits.get(name))
+            raise DataError(
+                f"{self.root}: beside the splits {there} there are the folder(s) {', '.join(beside)}"
+                f"{did_you_mean(beside[0], SPLITS)}; rename or move them, or leave them out: "
+                f"data.source.exclude='[{', '.join(beside)}]'"
+            )
+        for split, count in Counter(splits.values()).items():
+            if count > 1:
+                both = " and ".join(name for name in folders if splits[name] == split)
+                raise DataError(f"{self.root}: the folders {both} both mean the {split} split; make one folder of them")
+        yield from self._left_out(self.root)
+        for name in sorted(folders, key=lambda name: SPLITS.index(str(splits[name]))):
+            if name != splits[name]:
+                self.notes.append(f"{self.root}: the folder {name} is taken for the {splits[name]} split")
+            yield from self._classes(str(splits[name]), self.root / name)
+
+    def _classes(self, split: str, folder: Path) -> Iterator[_Found]:
+        if self.label_pattern is not None:
+            yield self._walked(_Found(split, "", folder))
+            return
+        classes = self._folders(folder)
+        images = self._images_in(folder)
+        if images and not classes and not self.how_to_get:
+            raise DataError(
+                f"{folder}: no class folder, but {len(images)} images, the first {images[0].name}; where the label "
+                "stands in their names, type data.source.label_pattern='_([01])[.]' data.source.labels='{0: 0, 1: 1}'; "
+                "where a table has it, use that: data=manifest data.source.path=…"
+            )
         for unknown in sorted(set(classes) - set(self.labels)):
             raise DataError(f"{folder / unknown}: {self._unlabelled(unknown, classes)}")
         for missing in sorted(set(self.labels) - set(classes)):
             found = ", ".join(classes) or "no folder"
             hint = self.how_to_get or "add it, or change data.source.labels"
             raise DataError(f"{folder}: the class folder {missing!r} is missing; found {found}; {hint}")
-        for name in classes:
-            files = self._images(folder / name)
-            if not files:
-                kinds = ", ".join(sorted(SUFFIXES))
-                raise DataError(
-                    f"{folder / name}: an empty class, no image in it ({kinds}); {self.how_to_get or 'add some'}"
-                )
-            for file in files:
-                patient = self._patient(file)
-                values = (str(file.absolute()), self.labels[name], patient, split, self.name, name, "")
-                yield dict(zip(COLUMNS, values, strict=True))
+        yield from self._left_out(folder)
+        yield from (self._walked(_Found(split, name, folder / name)) for name in classes)
+
+    def _images_in(self, folder: Path) -> list[Path]:
+        return [folder / name for name in self._names(folder)[1] if Path(name).suffix.lower() in SUFFIXES]
+
+    def _left_out(self, folder: Path) -> Iterator[_Found]:
+        """What ``exclude`` takes away directly in a folder; images beside the folders of classes have no label."""
+        images = self._images_in(folder)
+        stray = [image for image in images if not self._excluded(image)]
+        if stray:
+            raise DataError(
+                f"{folder}: {len(stray)} image(s) lie beside the folders, the first {stray[0].name}; move them into "
+                f"one, or leave them out: data.source.exclude='[{stray[0].name}]' (a pattern such as '*.png' takes all)"
+            )
+        yield _Found("", "", folder, images, counted=True)
+        for name in self._names(folder)[0]:
+            if self._excluded(folder / name):
+                yield self._walked(_Found("", "", folder / name, counted=True))
 
     def _unlabelled(self, unknown: str, classes: list[str]) -> str:
         """What to do with an unknown folder: labels that fit, since what is typed is to follow what lies on disk."""
@@ -125,32 +212,49 @@ class FolderSource:
         what = f"no label for this class folder; data.source.labels knows {known}"
         absent = [label for label in self.labels if label not in classes]
         meant = next((label for label in absent if did_you_mean(unknown, [label])), None)
+        leave = f"leave it out: data.source.exclude='[{unknown}]'"
+        if meant is None and _NO_FILM.search(unknown):
+            return f"a folder called so may hold no films; {leave}"
         if meant is None:
-            return f"{what}; add {unknown!r} to them as 0 or 1, or move the folder elsewhere"
+            return f"{what}; add {unknown!r} to them as 0 or 1, or {leave}"
         mended = ", ".join(f"{unknown if label == meant else label}: {self.labels[label]}" for label in self.labels)
         return f"{what}; did you mean '{{{mended}}}'? Otherwise rename the folder to {meant!r}"
 
-    def _images(self, folder: Path) -> list[Path]:
-        """Every image below a folder by its suffix; follows links to folders, but never up or twice into the same."""
-        seen = {str(above) for above in Path(os.path.realpath(folder)).parents}
-        images: list[Path] = []
-        ignored = 0
-        for parent, folders, names in walk(folder, _refuse, followlinks=True):
+    def _walked(self, found: _Found) -> _Found:
+        """Every file below a folder; follows links to folders, but never up or twice into the same."""
+        seen = {str(above) for above in Path(os.path.realpath(found.folder)).parents}
+        waiting = [found.folder]  # a stack of our own: Python's walk fails on folders a thousand deep
+        while waiting:
+            parent = waiting.pop()
             real = os.path.realpath(parent)
             if real in seen:
-                folders.clear()
                 self.notes.append(f"{parent}: leads to a folder above it or listed already and was not entered")
                 continue
             seen.add(real)
-            folders[:] = sorted(name for name in folders if _is_wanted(name))
-            for name in sorted(name for name in names if not name.startswith(".")):
-                if Path(name).suffix.lower() in SUFFIXES:
-                    images.append(_writable(Path(parent, name)))
-                else:
-                    ignored += 1
-        if ignored:
-            self.notes.append(f"{folder}: {ignored} file(s) whose names are no image's were not used")
-        return images
+            folders, files = self._names(parent)
+            waiting += [parent / name for name in reversed(folders)]
+            for name in files:
+                kind = found.images if Path(name).suffix.lower() in SUFFIXES else found.others
+                kind.append(_writable(parent / name))
+        return found
+
+    def _rows(self, found: _Found) -> Iterator[tuple[object, ...]]:
+        for file in found.images:
+            skipped = self._why_not(file)
+            name = found.name if self.label_pattern is None or skipped else self._class(file)
+            patient = "" if skipped else self._patient(file)
+            yield (str(file.absolute()), self.labels.get(name, 0), patient, found.split, self.name, name, "")
+
+    def _class(self, file: Path) -> str:
+        assert self.label_pattern is not None
+        match = self.label_pattern.search(file.name)
+        name = str(match[1]) if match else None
+        if name not in self.labels:
+            what = "finds no class in this name" if name is None else f"finds {name!r}, which data.source.labels lacks"
+            pattern = self.label_pattern.pattern
+            hint = f"data.source.exclude='[{file.name}]' leaves it out"
+            raise DataError(f"{file}: data.source.label_pattern={pattern!r} {what}; {hint}")
+        return str(name)
 
     def _patient(self, file: Path) -> str:
         if self.patient_pattern is None:
@@ -161,21 +265,93 @@ class FolderSource:
             raise DataError(f"{file}: data.source.patient_pattern={pattern!r} finds no patient in this name")
         return str(found[1])
 
+    def _check(self, found: list[_Found]) -> None:
+        """Misspelt patterns, empty classes, files of unknown kinds, and what may be no film."""
+        for each in found:
+            others = [file for file in each.others if not self._excluded(file)]
+            for file in others:
+                if not {file.suffix.lower(), file.name.lower()} & _SIDECARS:
+                    self._ask(
+                        f"{file}: neither an image by its ending nor a text beside one; unpack an archive, give a "
+                        "DICOM file the ending .dcm, save other formats as PNG",
+                        f"*{file.suffix}" if file.suffix else file.name,
+                    )
+            if others:
+                self.notes.append(f"{each.folder}: {len(others)} file(s) whose names are no image's were not used")
+            each.images = [image for image in each.images if not self._why_not(image)]
+            if not each.images:
+                kinds = ", ".join(sorted(SUFFIXES))
+                hint = self.how_to_get or "add some"
+                raise DataError(f"{each.folder}: an empty class, no image in it ({kinds}); {hint}")
+        for glob in {**self.exclude, **(self.include or {})}:
+            if glob not in self._used:
+                raise DataError(f"{self.root}: no file or folder matches {glob!r} of data.source.include or exclude")
+        if self.include is None and not self.how_to_get:
+            self._check_films(found)
 
-def _folders(folder: Path) -> list[str]:
-    try:
-        return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and _is_wanted(entry.name))
-    except OSError as error:
-        _refuse(error)
+    def _check_films(self, found: list[_Found]) -> None:
+        """Asks about masks, and about classes whose films lie in several folders."""
+        kinds: dict[Path, set[str]] = {}
+        for each in found:
+            for image in each.images:
+                inner = image.relative_to(each.folder).parts
+                for name in (*inner[:-1], image.stem):
+                    if told := _NO_FILM.search(name):
+                        pattern = name if name in inner else f"*{told[0]}*"
+                        self._ask(f"{image}: by its name this may be no film, but a mask or a drawing", pattern)
+                if len(inner) > 1:
+                    kinds.setdefault(each.folder, set()).add(inner[0])
+        alike = len(kinds) == len(found) > 1 and len(set(map(frozenset, kinds.values()))) == 1
+        for folder, names in kinds.items():
+            listed = sorted(names)
+            if any(map(spellings.split, names)):
+                raise DataError(f"{folder}: {', '.join(listed)} look like splits; put splits above the classes")
+            if 1 < len(names) <= _PARALLEL and (alike or {name.lower() for name in names} & _IMAGES):
+                raise DataError(
+                    f"{folder}: films lie below {', '.join(listed)}, which may be several kinds of images; "
+                    f"""data.source.include='["*/{listed[0]}/*"]' takes one, data.source.include='["*"]' all"""
+                )
 
+    def _ask(self, what: str, pattern: str) -> NoReturn:
+        leave = f"""data.source.exclude='["{pattern}"]' leaves such files out, data.source.include='["*"]' takes all"""
+        raise DataError(f"{what}; {self.how_to_get or leave}")
 
-def _is_wanted(folder: str) -> bool:
-    return not folder.startswith(".") and folder != _ARCHIVERS_LEFTOVERS
+    def _folders(self, folder: Path) -> list[str]:
+        return [name for name in self._names(folder)[0] if not self._excluded(folder / name)]
 
+    def _names(self, folder: Path) -> tuple[list[str], list[str]]:
+        """The folders and the files in a folder, in alphabetical order, without hidden ones."""
+        try:
+            with os.scandir(folder) as entries:
+                kinds = {entry.name: entry.is_dir() for entry in entries}
+        except OSError as error:
+            what = f"the folder cannot be listed ({error.strerror})"
+            raise DataError(f"{folder}: {what}; `chmod u+rx` it, or ask its owner") from None
+        hidden = {name for name in kinds if name.startswith(".") or name == _ARCHIVERS_LEFTOVERS}
+        self._hidden += [str(folder / name) for name in sorted(hidden - {_ARCHIVERS_LEFTOVERS}) if kinds[name]]
+        names = sorted(set(kinds) - hidden)
+        return [name for name in names if kinds[name]], [name for name in names if not kinds[name]]
 
-def _refuse(error: OSError) -> NoReturn:
-    what = f"the folder cannot be listed ({error.strerror})"
-    raise DataError(f"{error.filename}: {what}; `chmod u+rx` it, or ask its owner") from None
+    def _excluded(self, path: Path) -> str:
+        """The first pattern of ``exclude`` that a file or folder matches, empty where none does."""
+        globs = [glob for glob, regex in self.exclude.items() if self._matches(path, glob, regex)]
+        self._used.update(globs)
+        return globs[0] if globs else ""
+
+    def _why_not(self, image: Path) -> str:
+        """Why an image is left out, empty where it is not."""
+        if glob := self._excluded(image):
+            return f"data.source.exclude: {glob}"
+        if self.include is None:
+            return ""
+        globs = [glob for glob, regex in self.include.items() if self._matches(image, glob, regex)]
+        self._used.update(globs)
+        return "" if globs else f"not in data.source.include: {', '.join(self.include)}"
+
+    def _matches(self, path: Path, glob: str, regex: re.Pattern[str]) -> bool:
+        parts = path.relative_to(self.root).parts
+        tried = parts if "/" not in glob else ["/".join(parts[:end]) for end in range(1, len(parts) + 1)]
+        return any(regex.match(each) for each in tried)
 
 
 def _writable(file: Path) -> Path:
@@ -186,13 +362,20 @@ def _writable(file: Path) -> Path:
     return file
 
 
-def _compile(pattern: str | None) -> re.Pattern[str] | None:
+def _compile(name: str, what: str, pattern: str | None) -> re.Pattern[str] | None:
     if pattern is None:
         return None
     try:
         compiled = re.compile(pattern)
     except (re.error, TypeError) as error:
-        raise ValueError(f"patient_pattern must be a regular expression, got {pattern!r} ({error})") from None
+        raise ValueError(f"{name} must be a regular expression, got {pattern!r} ({error})") from None
     if compiled.groups != 1:
-        raise ValueError(f"patient_pattern must have one (group), which is the patient, got {pattern!r}")
+        raise ValueError(f"{name} must have one (group), which is {what}, got {pattern!r}")
     return compiled
+
+
+def _globs(name: str, patterns: Sequence[str]) -> dict[str, re.Pattern[str]]:
+    """Patterns by what was typed; a leading ``**/`` says no more than ``*/`` does, since ``*`` crosses folders."""
+    if not is_list(patterns) or not all(isinstance(glob, str) and glob.strip("/") for glob in patterns):
+        raise ValueError(f"{name} must be a list of patterns such as [masks, '*_mask.png'], got {patterns!r}")
+    return {glob: re.compile(fnmatch.translate(glob.strip("/"))) for glob in patterns}

@@ -57,7 +57,9 @@ class KermanySource:
             f"`{command('download', 'data=kermany')}` gets the set, data.source.root=/path/to/it names a copy "
             "elsewhere (the folder that holds train/ and test/)"
         )
-        folder = FolderSource(str(self._folder()), LABELS, name=self.name, how_to_get=how_to_get)
+        root = self._folder()
+        copy = [_NESTED] if (root / _NESTED).is_dir() else []
+        folder = FolderSource(str(root), LABELS, name=self.name, how_to_get=how_to_get, exclude=copy)
         table = folder.files()
         told = [_told_by(Path(path).stem) for path in table["path"]]
         folders = table["finding"].map({"NORMAL": "Normal", "PNEUMONIA": "pneumonia"})
@@ -66,7 +68,8 @@ class KermanySource:
         table = table.assign(view="AP", collection="kermany", population="child", licence="CC BY 4.0")
         self.flow = Flow(self.name)
         self.flow.start(table, "image files listed")
-        self.notes = [*folder.notes, *_notes(table["patient_id"])]
+        unused = [f"kermany: the second copy in {root / _NESTED} was not used"] if copy else []
+        self.notes = [*unused, *folder.notes, *_notes(table["patient_id"])]
         return table
 
     def _folder(self) -> Path:

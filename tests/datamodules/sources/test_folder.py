@@ -26,6 +26,16 @@ def names(root: Path, **options: Any) -> list[str]:
     return [str(Path(path).relative_to(root)) for path in source(root, **options).manifest()["path"]]
 
 
+def refused(root: Path, **options: Any) -> str:
+    return refused_for(root, LABELS, **options)
+
+
+def refused_for(root: Path, labels: Mapping[Any, Any], **options: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        source(root, labels, **options).manifest()
+    return str(caught.value)
+
+
 @pytest.fixture
 def plain(class_folders: ClassFolders) -> Path:
     """Two classes without splits, two images each."""
@@ -58,11 +68,138 @@ def test_with_splits(class_folders: ClassFolders, splits: tuple[str, ...]) -> No
     )
 
 
-def test_folders_beside_the_splits_are_noted(class_folders: ClassFolders) -> None:
-    root = class_folders({f"{split}/{name}": 1 for split in ("train", "valid") for name in LABELS})
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [
+        ("train", "valid", "test"),
+        ("Train", "Val", "Test"),
+        ("TRAINING", "validation", "testing"),
+        ("training_set", "dev", "test-data"),
+    ],
+)
+def test_splits_may_have_any_usual_name(class_folders: ClassFolders, train: str, val: str, test: str) -> None:
+    counts = {train: 3, val: 1, test: 2}
+    root = class_folders({f"{split}/{name}": count for split, count in counts.items() for name in LABELS})
     asked = source(root)
+    assert asked.manifest().groupby("split").size().to_dict() == {"train": 6, "val": 2, "test": 4}
+    assert f"{root}: the folder {val} is taken for the val split" in asked.notes
+
+
+def test_a_folder_beside_the_splits_is_asked_about(class_folders: ClassFolders) -> None:
+    root = class_folders({f"{split}/{name}": 1 for split in ("train", "tset", "extra") for name in LABELS})
+    message = refused(root)
+    assert message.startswith(f"{root}: beside the splits train there are the folder(s) extra, tset")
+    assert message.endswith("data.source.exclude='[extra, tset]'")
+    assert "did you mean 'test'" in refused(root, exclude=["extra"])
+    asked = source(root, exclude=["extra", "tset"])
     assert len(asked.manifest()) == 2
-    assert f"{root}: beside train, the folder(s) valid were not used" in asked.notes
+    assert [(step.step, step.removed) for step in asked.flow.steps] == [
+        ("image files listed", 0),
+        ("data.source.exclude: extra", 2),
+        ("data.source.exclude: tset", 2),
+    ]
+
+
+def test_a_class_folder_beside_the_splits_is_asked_about(class_folders: ClassFolders) -> None:
+    root = class_folders({"train/NORMAL": 1, "train/PNEUMONIA": 1, "NORMAL": 1})
+    assert "beside the splits train there are the folder(s) NORMAL" in refused(root)
+
+
+def test_two_folders_of_one_split_are_refused(class_folders: ClassFolders) -> None:
+    root = class_folders({f"{split}/{name}": 1 for split in ("train", "val", "valid") for name in LABELS})
+    assert "the folders val and valid both mean the val split" in refused(root)
+
+
+@pytest.mark.parametrize("masks", ["masks", "lung masks", "Mask", "ManualMask/leftMask", "segmentation", "annotations"])
+def test_masks_beside_films_are_asked_about(class_folders: ClassFolders, masks: str) -> None:
+    root = class_folders({f"{name}/{inner}": 2 for name in LABELS for inner in ("images", masks)})
+    message = refused(root)
+    assert "by its name this may be no film" in message
+    first = masks.split("/")[0]
+    assert f"""data.source.exclude='["{first}"]' leaves such files out""" in message
+    asked = source(root, exclude=[first])
+    assert {Path(path).parent.name for path in asked.manifest()["path"]} == {"images"}
+    assert asked.flow.steps[1].removed == 4
+    assert len(source(root, include=["*"]).manifest()) == 8
+    assert len(source(root, include=["*/images/*"]).manifest()) == 4
+
+
+@pytest.mark.parametrize("name", ["{}_mask", "mask_{}", "{}-seg", "{} overlay", "{}_lungmask"])
+def test_masks_beside_films_in_one_folder_are_asked_about(plain: Path, name: str) -> None:
+    film = plain / "NORMAL/NORMAL_000.png"
+    shutil.copy(film, film.with_stem(name.format(film.stem)))
+    assert "may be no film, but a mask" in refused(plain)
+    assert len(source(plain, exclude=[f"{name.format('*')}.png"]).manifest()) == 4
+
+
+@pytest.mark.parametrize("pair", [("images", "more"), ("raw", "enhanced"), ("PNG", "JPG")])
+def test_several_folders_below_every_class_are_asked_about(class_folders: ClassFolders, pair: tuple[str, str]) -> None:
+    root = class_folders({f"{name}/{inner}": 1 for name in LABELS for inner in pair})
+    message = refused(root)
+    assert "which may be several kinds of images" in message
+    first = min(pair)
+    assert f"""data.source.include='["*/{first}/*"]'""" in message
+    assert len(source(root, include=[f"*/{first}/*"]).manifest()) == 2
+
+
+def test_patients_below_a_class_are_no_kinds_of_images(class_folders: ClassFolders) -> None:
+    root = class_folders({"NORMAL/p1": 1, "NORMAL/p2": 2, "PNEUMONIA/p3": 1, "PNEUMONIA/p4/study1": 1})
+    assert len(source(root).manifest()) == 5
+
+
+def test_splits_below_the_classes_are_refused(class_folders: ClassFolders) -> None:
+    root = class_folders({f"{name}/{split}": 1 for name in LABELS for split in ("train", "test")})
+    assert "test, train look like splits; put splits above the classes" in refused(root)
+
+
+@pytest.mark.parametrize("where", ["", "train"])
+def test_images_beside_the_folders_are_asked_about(class_folders: ClassFolders, where: str) -> None:
+    root = class_folders({f"train/{name}": 1 for name in LABELS})
+    shutil.copy(root / "train/NORMAL/NORMAL_000.png", root / where / "x.png")
+    assert f"{root / where}: 1 image(s) lie beside the folders, the first x.png" in refused(root)
+    asked = source(root, exclude=["x.png"])
+    assert len(asked.manifest()) == 2
+    assert asked.flow.steps[1].removed == 1
+
+
+@pytest.mark.parametrize("name", ["films.zip", "IM0001", "a.gif", "scan.nii.gz", "film.dcm.part"])
+def test_a_file_that_may_hold_films_is_asked_about(plain: Path, name: str) -> None:
+    (plain / "NORMAL" / name).touch()
+    assert f"{plain / 'NORMAL' / name}: neither an image by its ending nor a text" in refused(plain)
+    assert len(source(plain, exclude=[name]).manifest()) == 4
+
+
+def test_a_pattern_that_matches_nothing_is_misspelt(plain: Path) -> None:
+    assert "no file or folder matches 'msks' of data.source.include or exclude" in refused(plain, exclude=["msks"])
+    with pytest.raises(ValueError, match="exclude must be a list of patterns"):
+        source(plain, exclude="masks")
+
+
+def test_a_folder_that_is_left_out_needs_no_label(class_folders: ClassFolders) -> None:
+    root = class_folders({"NORMAL": 2, "PNEUMONIA": 2, "other": 3})
+    assert "leave it out: data.source.exclude='[other]'" in refused(root)
+    asked = source(root, exclude=["other"])
+    assert len(asked.manifest()) == 4
+    assert asked.flow.table()[["removed", "images"]].to_numpy().tolist() == [[0, 7], [3, 4]]
+
+
+def test_labels_in_names_of_one_folder(class_folders: ClassFolders) -> None:
+    root = class_folders({"CXR_png": 4})
+    for number, file in enumerate(sorted(root.rglob("*.png"))):
+        file.rename(root / f"CHNCXR_{number:04d}_{number % 2}.png")
+    (root / "CXR_png").rmdir()
+    assert "data.source.label_pattern='_([01])[.]'" in refused(root)
+    table = source(root, {0: 0, 1: 1}, label_pattern="_([01])[.]", patient_pattern=r"_(\d+)_").manifest()
+    assert table["label"].tolist() == [0, 1, 0, 1]
+    assert table["patient_id"].tolist() == ["0000", "0001", "0002", "0003"]
+    message = refused_for(root, {"n": 0, "t": 1}, label_pattern="_([01])[.]")
+    assert "finds '0', which data.source.labels lacks" in message
+    assert "finds no class in this name" in refused_for(root, {0: 0, 1: 1}, label_pattern="_([x])[.]")
+
+
+def test_a_set_of_one_class_can_be_listed(class_folders: ClassFolders) -> None:
+    root = class_folders({"COVID": 3})
+    assert source(root, {"COVID": 1}).manifest()["label"].tolist() == [1, 1, 1]
 
 
 def test_classes_may_share_a_label(class_folders: ClassFolders) -> None:
@@ -101,8 +238,8 @@ def test_hidden_files_and_folders_are_left_out(plain: Path) -> None:
     assert len(source(plain).manifest()) == 4
 
 
-def test_files_that_are_no_images_are_noted(plain: Path) -> None:
-    for name in ("notes.txt", "film.dcm.part", "png"):
+def test_texts_beside_images_are_noted(plain: Path) -> None:
+    for name in ("notes.txt", "README", "metadata.xlsx"):
         (plain / "NORMAL" / name).touch()
     asked = source(plain)
     assert len(asked.manifest()) == 4
@@ -133,12 +270,6 @@ def test_what_is_claimed_and_who_drew_it_is_for_the_user_to_say(plain: Path) -> 
     assert (phantoms.claim, phantoms.synthetic) == ("opacities", True)
 
 
-def refused(root: Path, **options: Any) -> str:
-    with pytest.raises(DataError) as caught:
-        source(root, **options).manifest()
-    return str(caught.value)
-
-
 def test_a_missing_root_says_what_to_type(tmp_path: Path) -> None:
     message = refused(tmp_path / "none", how_to_get="write to us")
     assert message == f"{tmp_path / 'none'}: no such folder; write to us; data=synthetic needs no files at all"
@@ -157,7 +288,8 @@ def test_an_unknown_class_folder_gets_labels_that_fit_it(plain: Path) -> None:
 def test_one_class_folder_too_many_is_not_taken_for_another(plain: Path) -> None:
     shutil.copytree(plain / "PNEUMONIA", plain / "Pneumonia")  # PNEUMONIA is there, so it cannot be meant
     assert refused(plain).endswith(
-        "data.source.labels knows NORMAL, PNEUMONIA; add 'Pneumonia' to them as 0 or 1, or move the folder elsewhere"
+        "data.source.labels knows NORMAL, PNEUMONIA; add 'Pneumonia' to them as 0 or 1, or leave it out: "
+        "data.source.exclude='[Pneumonia]'"
     )
 
 
@@ -211,7 +343,6 @@ def test_bad_patterns_are_named(tmp_path: Path, pattern: Any, message: str) -> N
     "labels",
     [
         {},
-        {"A": 0},
         {"A": 0, "B": 2},
         {"A": "0", "B": "1"},
         {"A": [0], "B": 1},
@@ -222,9 +353,7 @@ def test_bad_patterns_are_named(tmp_path: Path, pattern: Any, message: str) -> N
     ids=str,
 )
 def test_bad_labels_are_named(tmp_path: Path, labels: Any) -> None:
-    with pytest.raises(
-        ValueError, match=r"^labels must map class folders onto 0 \(Negative\) and 1 \(Positive\), both"
-    ):
+    with pytest.raises(ValueError, match=r"^labels must map class folders onto 0 \(Negative\) and 1 \(Positive\), got"):
         source(tmp_path, labels)
 
 
