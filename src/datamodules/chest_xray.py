@@ -199,11 +199,13 @@ class ChestXRayDataModule(pl.LightningDataModule):
         if len(self.manifest):
             return
         listed = self.list_images()
+        self.partition.refuse_one_class(listed, self.source.name)
         pixels = self._read(list(listed["path"]))
         if pixels.problems and self.on_error == "raise":
             raise DataError(describe_problems(pixels.problems, len(listed)))
         pairs, notes = self._films(listed, pixels)
         arranged = self.arrange(listed, pixels.sha256, pixels.problems, pairs)
+        self.partition.refuse_one_class(arranged.manifest, self.source.name)
         self.partition.refuse_shared(arranged.manifest)
         if not self.allow_leak:
             refuse_leaks(arranged.leaks, self.source.name)
@@ -284,7 +286,7 @@ class ChestXRayDataModule(pl.LightningDataModule):
         problems: dict[int, str],
         pairs: pd.DataFrame,
         *,
-        val: bool = True,
+        train: bool = True,
     ) -> Arrangement:
         """Leaves out what could not be read, tells films apart, and draws the splits.
 
@@ -293,10 +295,10 @@ class ChestXRayDataModule(pl.LightningDataModule):
             sha256: One per row.
             problems: ``{row: why it could not be read}``.
             pairs: Rows that are one film, see :func:`cxrlab.datamodules.films.find_pairs`.
-            val: Whether validation images are drawn where the source has none.
+            train: Whether a training follows, see :meth:`Partition.draw`.
 
         Raises:
-            DataError: A class or split is without images.
+            DataError: No image is left; or a class or split is without images, and a training follows.
         """
         manifest = listed.assign(sha256=list(sha256), film=film_keys(sha256, pairs))
         if problems:
@@ -309,7 +311,7 @@ class ChestXRayDataModule(pl.LightningDataModule):
         rows = manifest.index.to_numpy(np.int64)
         manifest = manifest.reset_index(drop=True)
         own = manifest["split"]
-        manifest = self.partition.draw(manifest, self.source.name, val=val)
+        manifest = self.partition.draw(manifest, self.source.name, train=train)
         return Arrangement(manifest, rows, own, mf.leaks(manifest))
 
     def rows(self, split: str) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -106,17 +106,43 @@ class Partition:
             head = f"{len(lines)} film(s) are in more than one source:"
             raise DataError("\n  ".join([head, *_first(lines), hint]))
 
-    def draw(self, manifest: pd.DataFrame, name: str, *, val: bool = True) -> pd.DataFrame:
+    def refuse_one_class(self, manifest: pd.DataFrame, name: str) -> None:
+        """Ends a training whose images are all Negative or all Positive; an audit goes on, as does an evaluation.
+
+        Raises:
+            DataError: They are.
+        """
+        labels = manifest["label"].unique()
+        if len(labels) == 1 and self.test != "all":
+            raise DataError(
+                f"{name}: all {len(manifest)} images are {mf.NAMES[labels[0]]}, and a training needs both: add "
+                "images, or look at data.source.labels and at the filters; `cxrlab-audit` with the same options takes "
+                "them as they are"
+            )
+
+    def draw(self, manifest: pd.DataFrame, name: str, *, train: bool = True) -> pd.DataFrame:
         """Returns a copy with a split on every row.
 
         Args:
             manifest: Of the images that are there, with the source's own splits.
             name: Of the source, for errors.
-            val: Whether validation images are drawn where the source has none.
+            train: Whether a training follows: validation images are drawn where the source has none, and every split
+                needs both labels. Otherwise a test split that cannot be drawn is left out.
 
         Raises:
-            DataError: A label has too few patients for a draw, or a split lacks a label.
+            DataError: A label has too few patients for the folds; or for a draw, or a split lacks a label, and a
+                training follows.
         """
+        if train:
+            return self._drawn(manifest, name, val=not self.val_is_test)
+        try:
+            return self._drawn(manifest, name, val=False)
+        except DataError:
+            if self.folds is not None:
+                raise
+            return manifest.assign(split="train" if self.resplit else manifest["split"].replace("", "train"))
+
+    def _drawn(self, manifest: pd.DataFrame, name: str, *, val: bool) -> pd.DataFrame:
         manifest = manifest.copy()
         if self.test == "all":
             return manifest.assign(split="test")
@@ -129,9 +155,9 @@ class Partition:
         manifest["split"] = manifest["split"].replace("", "train")
         if not (manifest["split"] == "test").any():
             manifest = hold_out(manifest, float(self.test), self.seed, "test", f"data.test={self.test}")
-        if val and not self.val_is_test and not (manifest["split"] == "val").any():
+        if val and not (manifest["split"] == "val").any():
             manifest = hold_out(manifest, float(self.val), self.seed, "val", f"data.val={self.val}", remedy)
-        self._check_labels(manifest, name, mf.SPLITS if val and not self.val_is_test else ("train", "test"))
+        self._check_labels(manifest, name, mf.SPLITS if val else ("train", "test"))
         return manifest
 
     def drawn(self, own: pd.Series) -> bool:

@@ -39,14 +39,14 @@ def open_case(datamodule: ChestXRayDataModule, seed: int, gate: Gate | None = No
         gate: Judges whether images are frontal chest films; ``None``: that is not checked.
 
     Raises:
-        DataError: There is no image, or a class or split without any.
+        DataError: There is no image.
     """
     listed = datamodule.list_images()
     say(f"auditing {datamodule.source.name}: {len(listed)} images")
     measured = measure(list(listed["path"]), datamodule.cache)
     pairs = find_pairs(measured.hashes, measured.features, measured.sha256)
     # Validation images are a part of the training images that another seed would draw otherwise: no matter of the set.
-    arranged = datamodule.arrange(listed, measured.sha256, measured.problems, pairs, val=False)
+    arranged = datamodule.arrange(listed, measured.sha256, measured.problems, pairs, train=False)
     place = np.full(len(listed), -1)
     place[arranged.rows] = np.arange(len(arranged.rows))
     pairs = pairs.assign(first=place[pairs["first"]], second=place[pairs["second"]])

@@ -90,6 +90,28 @@ def test_a_film_under_both_labels_is_told() -> None:
     ]
 
 
+def test_one_class_ends_a_training_but_no_audit_and_no_evaluation() -> None:
+    positive = films(label=1, split=["train"] * 12 + ["test"] * 4)
+    with pytest.raises(DataError) as caught:
+        Partition().refuse_one_class(positive, "x")
+    assert str(caught.value).startswith("x: all 16 images are Positive, and a training needs both: add images")
+    assert "`cxrlab-audit`" in str(caught.value)
+    Partition(test="all").refuse_one_class(positive, "x")
+    Partition().refuse_one_class(films(), "x")
+    assert Partition().draw(positive, "x", train=False)["split"].tolist() == ["train"] * 12 + ["test"] * 4
+    undrawn = Partition().draw(positive.assign(split=""), "x", train=False)
+    assert set(undrawn["split"]) == {"train"}
+
+
+def test_an_audit_goes_on_where_a_split_lacks_a_label() -> None:
+    lacking = films(split=["test" if label else "train" for label in films()["label"]])
+    with pytest.raises(DataError):
+        Partition(val="test").draw(lacking, "x")
+    assert Partition(val="test").draw(lacking, "x", train=False)["split"].tolist() == lacking["split"].tolist()
+    with pytest.raises(DataError, match=r"data\.folds=9 is too many"):
+        Partition(folds=9, fold=0).draw(lacking, "x", train=False)
+
+
 def test_leaks_end_a_training_and_say_what_to_do() -> None:
     refuse_leaks([], "x")
     with pytest.raises(DataError) as caught:
