@@ -860,7 +860,12 @@ ROWS = [
         ("data.source.labels=[neg,pos]",),
         ("data.source.labels", "0 (Negative)", "1 (Positive)", "['neg', 'pos']"),
     ),
-    Row(DATA, "labels of one class", ("data.source.labels={neg: 0}",), ("data.source.labels", "both")),
+    Row(
+        DATA,
+        "labels of one class",
+        ("data.source.labels={neg: 0}",),
+        ("films/train/pos", "data.source.labels knows neg"),
+    ),
     Row(
         DATA,
         "class folder misspelt",
@@ -964,7 +969,7 @@ ROWS = [
         (
             "films.csv",
             "row 1",
-            "did you mean 'lable'? Rename it there",
+            "data.source.columns={label: lable}",
         ),
         films_csv(("label,patient_id", "lable,patient_id")),
         bare=True,
@@ -1107,9 +1112,8 @@ ROWS = [
         "a filter that leaves one class",
         (*LISTED, "data.views=[PA]"),
         (
-            "data.val=0.25",
-            "only 0 training patient(s) are Negative",
-            "loosen a filter",
+            "images are Positive, and a training needs both",
+            "filters",
         ),
         films_csv(*((f",0,p00{number},train,PA", f",0,p00{number},train,L") for number in (0, 2, 4))),
         bare=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import NoReturn
 
 import pandas as pd
 
+from cxrlab.console import literal
 from cxrlab.datamodules import spellings
 from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.manifest import COLUMNS, LABELS, SPLITS
@@ -153,7 +155,7 @@ class FolderSource:
             raise DataError(
                 f"{self.root}: beside the splits {there} there are the folder(s) {', '.join(beside)}"
                 f"{did_you_mean(beside[0], SPLITS)}; rename or move them, or leave them out: "
-                f"data.source.exclude='[{', '.join(beside)}]'"
+                f"{_typed('exclude', *beside)}"
             )
         for split, count in Counter(splits.values()).items():
             if count > 1:
@@ -173,8 +175,9 @@ class FolderSource:
         images = self._images_in(folder)
         if images and not classes and not self.how_to_get:
             raise DataError(
-                f"{folder}: no class folder, but {len(images)} images, the first {images[0].name}; where the label "
-                "stands in their names, type data.source.label_pattern='_([01])[.]' data.source.labels='{0: 0, 1: 1}'; "
+                f"{folder}: no class folder, but {len(images)} images, the first {images[0].name}; where the "
+                "label stands in their names, type 'data.source.label_pattern=\"_([01])[.]\"' "
+                "'data.source.labels={0: 0, 1: 1}'; "
                 "where a table has it, use that: data=manifest data.source.path=…"
             )
         for unknown in sorted(set(classes) - set(self.labels)):
@@ -196,7 +199,7 @@ class FolderSource:
         if stray:
             raise DataError(
                 f"{folder}: {len(stray)} image(s) lie beside the folders, the first {stray[0].name}; move them into "
-                f"one, or leave them out: data.source.exclude='[{stray[0].name}]' (a pattern such as '*.png' takes all)"
+                f"one, or leave them out: {_typed('exclude', stray[0].name)} (a pattern such as '*.png' takes all)"
             )
         yield _Found("", "", folder, images, counted=True)
         for name in self._names(folder)[0]:
@@ -212,7 +215,7 @@ class FolderSource:
         what = f"no label for this class folder; data.source.labels knows {known}"
         absent = [label for label in self.labels if label not in classes]
         meant = next((label for label in absent if did_you_mean(unknown, [label])), None)
-        leave = f"leave it out: data.source.exclude='[{unknown}]'"
+        leave = f"leave it out: {_typed('exclude', unknown)}"
         if meant is None and _NO_FILM.search(unknown):
             return f"a folder called so may hold no films; {leave}"
         if meant is None:
@@ -252,7 +255,7 @@ class FolderSource:
         if name not in self.labels:
             what = "finds no class in this name" if name is None else f"finds {name!r}, which data.source.labels lacks"
             pattern = self.label_pattern.pattern
-            hint = f"data.source.exclude='[{file.name}]' leaves it out"
+            hint = f"{_typed('exclude', file.name)} leaves it out"
             raise DataError(f"{file}: data.source.label_pattern={pattern!r} {what}; {hint}")
         return str(name)
 
@@ -309,11 +312,11 @@ class FolderSource:
             if 1 < len(names) <= _PARALLEL and (alike or {name.lower() for name in names} & _IMAGES):
                 raise DataError(
                     f"{folder}: films lie below {', '.join(listed)}, which may be several kinds of images; "
-                    f"""data.source.include='["*/{listed[0]}/*"]' takes one, data.source.include='["*"]' all"""
+                    f"{_typed('include', f'*/{listed[0]}/*')} takes one, {_typed('include', '*')} all"
                 )
 
     def _ask(self, what: str, pattern: str) -> NoReturn:
-        leave = f"""data.source.exclude='["{pattern}"]' leaves such files out, data.source.include='["*"]' takes all"""
+        leave = f"{_typed('exclude', pattern)} leaves such files out, {_typed('include', '*')} takes all"
         raise DataError(f"{what}; {self.how_to_get or leave}")
 
     def _folders(self, folder: Path) -> list[str]:
@@ -352,6 +355,11 @@ class FolderSource:
         parts = path.relative_to(self.root).parts
         tried = parts if "/" not in glob else ["/".join(parts[:end]) for end in range(1, len(parts) + 1)]
         return any(regex.match(each) for each in tried)
+
+
+def _typed(option: str, *patterns: str) -> str:
+    """An option that can be pasted."""
+    return shlex.quote(f"data.source.{option}=[{', '.join(map(literal, patterns))}]")
 
 
 def _writable(file: Path) -> Path:

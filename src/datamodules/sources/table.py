@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -46,9 +48,9 @@ class ManifestSource:
             claimed.
         synthetic: Whether a program drew the images; always so where the file is the manifest of ``data=synthetic``.
         columns: The manifest's columns by the file's own names, for example ``{path: Image Index, label: diagnosis}``.
-        labels: What the cells of the label column mean, for example ``{covid: 1, normal: 0}``, in any letter case; a
-            key ``null`` is what is empty or unknown. A cell with several findings, joined by ``|``, is what those of
-            them that are named mean, if they agree. The cells' own words become the findings where there are none.
+        labels: What the cells of the label column mean, for example ``{covid: 1, normal: 0}``, in any letter case; the
+            key ``unknown`` is whatever is empty or says so. A cell with several findings, joined by ``|``, means what
+            those of them mean that are named, if they agree. The words become the findings where there are none.
         others: Rows whose label none of these says: ``error``, or ``drop`` as a step of the flow.
         header: The names of the columns, in order, where the file has no row of names.
         strip_prefix: A text that is taken away where a path begins with it.
@@ -67,7 +69,7 @@ class ManifestSource:
         claim: str = "",
         synthetic: bool = False,
         columns: Mapping[str, str] | None = None,
-        labels: Mapping[str | int, int] | None = None,
+        labels: Mapping[Any, int] | None = None,
         others: str = "error",
         header: Sequence[str] | None = None,
         strip_prefix: str | None = None,
@@ -87,11 +89,7 @@ class ManifestSource:
         self.claim = claim
         self.synthetic = synthetic
         self.columns = {str(column): str(own) for column, own in (columns or {}).items()}
-        self.labels = (
-            None
-            if labels is None
-            else {"" if word is None else spellings.key(word): int(labels[word]) for word in labels}
-        )
+        self.labels = None if labels is None else {_word(word): int(label) for word, label in labels.items()}
         self.others = others
         self.header = None if header is None else [str(column) for column in header]
         self.strip_prefix = where.slashes(str(strip_prefix or ""))
@@ -235,7 +233,7 @@ class ManifestSource:
         ]
         hint = (
             f"Without a known label are {told}: data.source.labels='{{word: 1, another: 0}}' says what words mean "
-            "(null: what is empty or unknown); data.source.others=drop leaves such rows out"
+            "(unknown: empty, nan, …); data.source.others=drop leaves such rows out"
         )
         refuse(self.path, wrong, [hint] if told and self.others == "error" else [])
         return table.assign(label=found[table.index])
@@ -258,7 +256,7 @@ class ManifestSource:
             yield f"path is {path!r}, which no file can be called"
         if self._label(label) is None:
             known = list(self.labels or LABELS)
-            expected = ", ".join(word or "null" for word in known) if self.labels else f"0, 1, {' or '.join(known)}"
+            expected = ", ".join(word or "unknown" for word in known) if self.labels else f"0, 1, {' or '.join(known)}"
             yield f"label is {label!r}, expected {expected}{did_you_mean(label, known) if label else ''}"
         if split not in (*SPLITS, ""):
             yield f"split is {split!r}, expected {', '.join(SPLITS)} or nothing{did_you_mean(split, SPLITS)}"
@@ -335,9 +333,16 @@ class ManifestSource:
             )
 
 
+def _word(text: object) -> str:
+    """A key of ``labels`` for comparing: empty for ``unknown``, which stands for every word of that kind."""
+    word = "" if text is None else spellings.key(text)
+    return "" if word == "unknown" else word
+
+
 def _alike(column: str, header: Sequence[str]) -> Iterator[str]:
     """Names that mean the column, the likeliest first."""
     yield from (name for name in header if name.casefold() == column)
+    yield from difflib.get_close_matches(column, header)
     yield from (name for word in _MEANT[column] for name in header if word in name.casefold())
 
 

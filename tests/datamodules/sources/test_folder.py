@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cxrlab.console import literal
 from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.sources import FolderSource
 from cxrlab.errors import DataError
@@ -89,7 +90,7 @@ def test_a_folder_beside_the_splits_is_asked_about(class_folders: ClassFolders) 
     root = class_folders({f"{split}/{name}": 1 for split in ("train", "tset", "extra") for name in LABELS})
     message = refused(root)
     assert message.startswith(f"{root}: beside the splits train there are the folder(s) extra, tset")
-    assert message.endswith("data.source.exclude='[extra, tset]'")
+    assert message.endswith("'data.source.exclude=[extra, tset]'")
     assert "did you mean 'test'" in refused(root, exclude=["extra"])
     asked = source(root, exclude=["extra", "tset"])
     assert len(asked.manifest()) == 2
@@ -116,7 +117,7 @@ def test_masks_beside_films_are_asked_about(class_folders: ClassFolders, masks: 
     message = refused(root)
     assert "by its name this may be no film" in message
     first = masks.split("/")[0]
-    assert f"""data.source.exclude='["{first}"]' leaves such files out""" in message
+    assert f"""'data.source.exclude=[{literal(first)}]' leaves such files out""" in message
     asked = source(root, exclude=[first])
     assert {Path(path).parent.name for path in asked.manifest()["path"]} == {"images"}
     assert asked.flow.steps[1].removed == 4
@@ -138,7 +139,7 @@ def test_several_folders_below_every_class_are_asked_about(class_folders: ClassF
     message = refused(root)
     assert "which may be several kinds of images" in message
     first = min(pair)
-    assert f"""data.source.include='["*/{first}/*"]'""" in message
+    assert f"""'data.source.include=["*/{first}/*"]'""" in message
     assert len(source(root, include=[f"*/{first}/*"]).manifest()) == 2
 
 
@@ -177,7 +178,7 @@ def test_a_pattern_that_matches_nothing_is_misspelt(plain: Path) -> None:
 
 def test_a_folder_that_is_left_out_needs_no_label(class_folders: ClassFolders) -> None:
     root = class_folders({"NORMAL": 2, "PNEUMONIA": 2, "other": 3})
-    assert "leave it out: data.source.exclude='[other]'" in refused(root)
+    assert "leave it out: 'data.source.exclude=[other]'" in refused(root)
     asked = source(root, exclude=["other"])
     assert len(asked.manifest()) == 4
     assert asked.flow.table()[["removed", "images"]].to_numpy().tolist() == [[0, 7], [3, 4]]
@@ -188,7 +189,7 @@ def test_labels_in_names_of_one_folder(class_folders: ClassFolders) -> None:
     for number, file in enumerate(sorted(root.rglob("*.png"))):
         file.rename(root / f"CHNCXR_{number:04d}_{number % 2}.png")
     (root / "CXR_png").rmdir()
-    assert "data.source.label_pattern='_([01])[.]'" in refused(root)
+    assert """'data.source.label_pattern="_([01])[.]"'""" in refused(root)
     table = source(root, {0: 0, 1: 1}, label_pattern="_([01])[.]", patient_pattern=r"_(\d+)_").manifest()
     assert table["label"].tolist() == [0, 1, 0, 1]
     assert table["patient_id"].tolist() == ["0000", "0001", "0002", "0003"]
@@ -289,7 +290,7 @@ def test_one_class_folder_too_many_is_not_taken_for_another(plain: Path) -> None
     shutil.copytree(plain / "PNEUMONIA", plain / "Pneumonia")  # PNEUMONIA is there, so it cannot be meant
     assert refused(plain).endswith(
         "data.source.labels knows NORMAL, PNEUMONIA; add 'Pneumonia' to them as 0 or 1, or leave it out: "
-        "data.source.exclude='[Pneumonia]'"
+        "'data.source.exclude=[Pneumonia]'"
     )
 
 

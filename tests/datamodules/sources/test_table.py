@@ -15,8 +15,8 @@ from cxrlab.errors import DataError
 
 Write = Callable[..., Path]
 LEFT_OUT = (
-    "  Without a known label are {}: data.source.labels='{{word: 1, another: 0}}' says what words mean (null: what is "
-    "empty or unknown); data.source.others=drop leaves such rows out"
+    "  Without a known label are {}: data.source.labels='{{word: 1, another: 0}}' says what words mean (unknown: "
+    "empty, nan, …); data.source.others=drop leaves such rows out"
 )
 GOOD = "path,label\na.png,0\nb.png,1\n"
 
@@ -252,7 +252,7 @@ def test_labels_of_several_findings_that_disagree_are_none(write: Write) -> None
 
 def test_empty_and_uncertain_labels_can_be_given_a_meaning(write: Write) -> None:
     file = write("path,label\na.png,1.0\nb.png,\nc.png,-1.0\nd.png,0.0\ne.png,nan\n")
-    assert listed(file, labels={1: 1, 0: 0, -1: 1, None: 0})["label"].tolist() == [1, 0, 1, 0, 0]
+    assert listed(file, labels={1: 1, 0: 0, -1: 1, "unknown": 0})["label"].tolist() == [1, 0, 1, 0, 0]
 
 
 def test_a_file_without_a_header(write: Write) -> None:
