@@ -20,6 +20,7 @@ from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.manifest import COLUMNS, LABELS, SPLITS
 from cxrlab.datamodules.sources.metadata import is_list
 from cxrlab.errors import DataError, did_you_mean
+from cxrlab.reading.folders import walk
 from cxrlab.reading.image import SUFFIXES
 
 GET_ANY = "data=synthetic needs no files at all"
@@ -108,7 +109,7 @@ class FolderSource:
         self.notes: list[str] = []
         self.flow = Flow(name)
         self._used: set[str] = set()
-        self._hidden: list[str] = []
+        self._hidden: set[str] = set()
 
     def manifest(self) -> pd.DataFrame:
         """Lists the images of every class folder.
@@ -128,7 +129,7 @@ class FolderSource:
 
     def files(self) -> pd.DataFrame:
         """Lists what :meth:`manifest` does, without the note on patients: for sources that know more of them."""
-        self.notes, self.flow, self._used, self._hidden = [], Flow(self.name), set(), []
+        self.notes, self.flow, self._used, self._hidden = [], Flow(self.name), set(), set()
         if not self.root.is_dir():
             raise DataError(f"{self.root.absolute()}: no such folder; {self.how_to_get or _ANOTHER_ROOT}; {GET_ANY}")
         found = list(self._tops())
@@ -139,7 +140,7 @@ class FolderSource:
             left = self.flow.keep(left, pd.Series(reasons)[left.index] != reason, reason)
         self._check([each for each in found if not each.counted])
         if self._hidden:
-            self.notes.append(f"{self.root}: hidden folder(s) were not entered: {', '.join(self._hidden)}")
+            self.notes.append(f"{self.root}: hidden folder(s) were not entered: {', '.join(sorted(self._hidden))}")
         return left.reset_index(drop=True)
 
     def _tops(self) -> Iterator[_Found]:
@@ -226,19 +227,17 @@ class FolderSource:
     def _walked(self, found: _Found) -> _Found:
         """Every file below a folder; follows links to folders, but never up or twice into the same."""
         seen = {str(above) for above in Path(os.path.realpath(found.folder)).parents}
-        waiting = [found.folder]  # a stack of our own: Python's walk fails on folders a thousand deep
-        while waiting:
-            parent = waiting.pop()
+        for parent, folders, names in walk(found.folder, _refuse, followlinks=True):
             real = os.path.realpath(parent)
             if real in seen:
+                folders.clear()
                 self.notes.append(f"{parent}: leads to a folder above it or listed already and was not entered")
                 continue
             seen.add(real)
-            folders, files = self._names(parent)
-            waiting += [parent / name for name in reversed(folders)]
+            folders[:], files = self._visible(parent, folders, names)
             for name in files:
                 kind = found.images if Path(name).suffix.lower() in SUFFIXES else found.others
-                kind.append(_writable(parent / name))
+                kind.append(_writable(Path(parent, name)))
         return found
 
     def _rows(self, found: _Found) -> Iterator[tuple[object, ...]]:
@@ -324,16 +323,12 @@ class FolderSource:
 
     def _names(self, folder: Path) -> tuple[list[str], list[str]]:
         """The folders and the files in a folder, in alphabetical order, without hidden ones."""
-        try:
-            with os.scandir(folder) as entries:
-                kinds = {entry.name: entry.is_dir() for entry in entries}
-        except OSError as error:
-            what = f"the folder cannot be listed ({error.strerror})"
-            raise DataError(f"{folder}: {what}; `chmod u+rx` it, or ask its owner") from None
-        hidden = {name for name in kinds if name.startswith(".") or name == _ARCHIVERS_LEFTOVERS}
-        self._hidden += [str(folder / name) for name in sorted(hidden - {_ARCHIVERS_LEFTOVERS}) if kinds[name]]
-        names = sorted(set(kinds) - hidden)
-        return [name for name in names if kinds[name]], [name for name in names if not kinds[name]]
+        return self._visible(*next(walk(folder, _refuse)))
+
+    def _visible(self, parent: str, folders: list[str], names: list[str]) -> tuple[list[str], list[str]]:
+        self._hidden.update(os.path.join(parent, name) for name in folders if name.startswith("."))  # noqa: PTH118
+        kept = [name for name in folders if not name.startswith(".") and name != _ARCHIVERS_LEFTOVERS]
+        return kept, [name for name in names if not name.startswith(".")]
 
     def _excluded(self, path: Path) -> str:
         """The first pattern of ``exclude`` that a file or folder matches, empty where none does."""
@@ -360,6 +355,11 @@ class FolderSource:
 def _typed(option: str, *patterns: str) -> str:
     """An option that can be pasted."""
     return shlex.quote(f"data.source.{option}=[{', '.join(map(literal, patterns))}]")
+
+
+def _refuse(error: OSError) -> NoReturn:
+    what = f"the folder cannot be listed ({error.strerror})"
+    raise DataError(f"{error.filename}: {what}; `chmod u+rx` it, or ask its owner") from None
 
 
 def _writable(file: Path) -> Path:
