@@ -125,7 +125,8 @@ def check(case: Case) -> Section:
     values = _compared(case)
     odd = _odd(case, looks)
     suspects = sorted(row for row, look in looks.items() if len(look.boxes))
-    findings = [*_unreadable(case), _not_films(case), *_headers(case), *_kinds(case, values), _odd_images(case, odd)]
+    findings = [*_unreadable(case), _not_films(case), *_headers(case), *_kinds(case, values), *_scaling(case)]
+    findings.append(_odd_images(case, odd))
     findings.append(_letters(case, looks, suspects))
     tables = [_overview(case), *_header_tables(case)]
     if case.problems:
@@ -309,6 +310,25 @@ def _no_difference(own: Sequence[_Value], shown: pd.Series[Any]) -> str:
         return f"{different}, none of them shared by {_FEWEST} patients"
     smallest = p_value(min(value.p for value in own))
     return f"{different}, {len(own)} tested by patient: no clear difference, smallest {smallest} (Holm)"
+
+
+def _scaling(case: Case) -> Iterator[Finding]:
+    """Whether 16-bit files that declare no depth were scaled alike; nothing where there are none."""
+    guessed = case.measured.facts["guessed"].to_numpy(bool)
+    bits, labels = case.measured.facts["bits"][guessed], case.manifest["label"][guessed]
+    parts = [
+        f"{int((bits == depth).sum())} as {depth} bits ("
+        + ", ".join(f"{int((labels[bits == depth] == label).sum())} {name}" for label, name in LABELS.items())
+        + ")"
+        for depth in sorted(bits.unique())
+    ]
+    if parts:
+        evidence = f"16-bit files that declare no depth were scaled by the largest value in each: {'; '.join(parts)}"
+        fix = ". Declare it (PNG: sBIT, TIFF: MaxSampleValue), or save all as 8-bit PNG in one way"
+        alike = len(parts) == 1
+        yield Finding(
+            "scaling of 16-bit files", *((Verdict.PASS, evidence) if alike else (Verdict.WARN, evidence + fix))
+        )
 
 
 # Odd images, letters, colours ---------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.image_rows import ImageRows
 from cxrlab.datamodules.measurements import measure
 from cxrlab.datamodules.partition import Partition, refuse_leaks
-from cxrlab.datamodules.pixels import Pixels, describe_problems, read_all
+from cxrlab.datamodules.pixels import SCALED, Pixels, describe_problems, read_all
 from cxrlab.datamodules.preprocessing import Preprocessing
 from cxrlab.datamodules.selection import Selection
 from cxrlab.datamodules.sources import Source
@@ -386,6 +386,9 @@ def _doubted(manifest: pd.DataFrame, doubts: Sequence[str]) -> list[str]:
     for row, found in enumerate(doubts):
         for doubt in found.split(BETWEEN) if found else ():
             named.setdefault(doubt, []).append(row)
+    depths = [doubt for doubt in named if doubt.startswith(SCALED)]
+    if len(depths) == 1:
+        del named[depths[0]]  # all alike: no film is brighter than another for it
     lines = []
     for doubt, rows in sorted(named.items(), key=lambda each: -len(each[1])):
         labels = manifest["label"].iloc[rows]

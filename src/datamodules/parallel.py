@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from rich import get_console
 from rich.progress import track
@@ -25,13 +26,21 @@ def for_each(work: Callable[[Item], object], items: Sequence[Item], doing: str) 
         items: In the order in which they are begun.
         doing: What is being done, for the progress bar.
     """
+    futures: list[Future[object]] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
-            done = pool.map(work, items)
+            futures = [pool.submit(work, item) for item in items]
             quiet = len(items) < _SHOW_PROGRESS_FROM or not get_console().is_terminal
-            for _ in track(done, doing, len(items), disable=quiet, transient=True):
-                pass
+            for future in track(futures, doing, len(items), disable=quiet, transient=True):
+                future.result()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # whoever presses Ctrl-C waits neither for all images,
-            POOL.give_up()  # nor for one that takes long
+            end(pool, futures)
             raise
+
+
+def end(pool: ThreadPoolExecutor, futures: Iterable[Future[Any]]) -> None:
+    """Ends work on images: whoever presses Ctrl-C waits neither for all of them, nor for one that takes long."""
+    pool.shutdown(wait=False, cancel_futures=True)
+    while any(future.running() for future in futures):
+        POOL.give_up()
+        time.sleep(0.02)

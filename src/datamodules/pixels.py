@@ -21,6 +21,10 @@ _LISTED = 20  # an error lists this many bad files and counts the rest
 _GRID = 64  # rows and columns, or somewhat more, by which blankness is told
 
 
+SCALED = "16-bit values of undeclared depth (PNG: sBIT, TIFF: MaxSampleValue) scaled as "
+"""How the doubt about a guessed depth begins; where all films have the same, it is none."""
+
+
 @dataclass(frozen=True)
 class Pixels:
     """Every image of a manifest, read and resized once.
@@ -68,10 +72,11 @@ def read_all(paths: Sequence[str], preprocessing: Preprocessing) -> Pixels:
 
 
 def doubts_of(image: ReadImage) -> str:
-    """What speaks against training on an image: what a DICOM header says, and whether it is nearly blank."""
+    """What speaks against training on an image: what a DICOM header says, that it is nearly blank, a guessed depth."""
     step = max(1, min(image.pixels.shape[:2]) // _GRID)
     blank = np.ptp(np.percentile(image.pixels[::step, ::step], (5, 95))) < BLANK
-    return BETWEEN.join([*filter(None, [image.facts.doubts]), *(["nearly blank"] if blank else [])])
+    depth = [f"{SCALED}{image.facts.bits} bits by its largest value"] if image.facts.guessed else []
+    return BETWEEN.join([*filter(None, [image.facts.doubts]), *(["nearly blank"] if blank else []), *depth])
 
 
 def describe_problems(problems: dict[int, str], total: int) -> str:

@@ -23,6 +23,7 @@ from cxrlab.console import command
 from cxrlab.datamodules import Preprocessing
 from cxrlab.datamodules.alterations import Alteration
 from cxrlab.datamodules.manifest import NAMES
+from cxrlab.datamodules.parallel import end
 from cxrlab.errors import CheckpointError, DataError, check_range
 from cxrlab.evaluation.decision import Decided
 from cxrlab.evaluation.statistics import Floats
@@ -40,7 +41,6 @@ from cxrlab.reading.image import (
     read_image,
     read_image_bytes,
 )
-from cxrlab.reading.worker import POOL
 from cxrlab.runs.checkpoint import read_decided
 
 Image = NDArray[np.uint8]
@@ -224,9 +224,7 @@ class Predictor:
                         batch = []
                 yield from self._scored(batch)
             finally:
-                pool.shutdown(wait=False, cancel_futures=True)  # whoever presses Ctrl-C waits neither for all images,
-                if any(not future.done() for future in waiting):
-                    POOL.give_up()  # nor for one that takes long
+                end(pool, waiting)
 
     def _see(self, name: str, read: Callable[[], ReadImage], *, keep: bool = False) -> _Seen:
         try:

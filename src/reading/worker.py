@@ -60,8 +60,11 @@ class Pool:
             DataError: The child took too long, or crashed.
             UserError: No child can be started.
         """
+        begun = self._given_up
         child = self._take()
         try:
+            if begun != self._given_up:  # while the child was started
+                raise EOFError
             answer, in_time = child.ask(message, data, seconds)
         except (OSError, EOFError, ValueError):  # of a pipe that has ended, or of an answer that is none
             self._end(child)
@@ -80,6 +83,7 @@ class Pool:
     def give_up(self) -> None:
         """Kills all children: whoever waits for one gets a DataError at once. Later questions start new ones."""
         with self._lock:
+            self._given_up += 1
             children = list(self._all)
         for child in children:
             self._end(child)
@@ -106,6 +110,7 @@ class Pool:
 
     def _start_again(self) -> None:
         self._lock = threading.Lock()
+        self._given_up = 0
         self._idle: list[_Child] = []
         self._all: set[_Child] = set()
 
@@ -122,7 +127,7 @@ class _Child:
     def __init__(self) -> None:
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _BOOT, json.dumps(sys.path)],
+                [sys.executable, "-P", "-c", _BOOT, json.dumps(sys.path)],
                 bufsize=0,  # a forked process must have nothing to flush
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -137,6 +142,8 @@ class _Child:
                     fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, 2**20)
             receive(self._stdout)  # that it is ready
         except (OSError, EOFError, ValueError) as error:
+            if hasattr(self, "_process"):
+                self.end()
             reason = getattr(error, "strerror", None) or "it ended at once"
             raise UserError(
                 f"a process that decodes images could not be started ({reason}); free memory, allow more processes "

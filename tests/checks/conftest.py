@@ -29,6 +29,7 @@ FACTS: dict[str, Any] = {
     "jpeg_quality": 0,
     "device": "",
     "view": "",
+    "guessed": False,
     "doubts": "",
 }
 

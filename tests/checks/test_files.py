@@ -116,6 +116,22 @@ def test_unreadable_files_are_listed_with_the_reason(make_case: Any) -> None:
     assert len(section.facts["unreadable"]) == 10
 
 
+@pytest.mark.parametrize(
+    ("bits", "verdict", "evidence"),
+    [
+        ([12, 12, 12, 14, 14, 14], Verdict.WARN, "3 as 12 bits (3 Positive, 0 Negative); 3 as 14 bits (0 Positive, 3"),
+        ([12] * 6, Verdict.PASS, "6 as 12 bits (3 Positive, 3 Negative)"),
+    ],
+)
+def test_16_bit_files_that_were_scaled_differently(
+    make_case: Any, bits: list[int], verdict: Verdict, evidence: str
+) -> None:
+    section = files.check(make_case({"label": [1, 1, 1, 0, 0, 0]}, facts={"bits": bits, "guessed": [True] * 6}))
+    finding = found(section, "scaling of 16-bit files")
+    assert finding.verdict == verdict
+    assert evidence in finding.evidence
+
+
 def test_odd_images(make_case: Any, tmp_path: Path) -> None:
     grey = smooth(6)
     grey[2] = 7
