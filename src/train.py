@@ -31,7 +31,7 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
     with quick_imports():  # not above: they take seconds, and --help or a misspelt option needs none of them
         from cxrlab.reports import write_model_card, write_report
         from cxrlab.runs import RunFolder, environment
-        from cxrlab.runs.checkpoint import final_checkpoint, load_checkpoint, metadata
+        from cxrlab.runs.checkpoint import check_weights, final_checkpoint, load_checkpoint, metadata
         from cxrlab.steps import banner, results, saliency
         from cxrlab.steps.assembly import assemble
         from cxrlab.steps.fit import fit
@@ -72,7 +72,9 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
     weights = parts.checkpoints.path()
     scored = {}
     if weights is not None:
-        parts.module.load_state_dict(load_checkpoint(weights)["state_dict"])
+        state = load_checkpoint(weights)["state_dict"]
+        check_weights(weights, state, parts.module.state_dict())
+        parts.module.load_state_dict(state)
         scored = results.score(parts.module, parts.datamodule, config.trainer.accelerator, config.trainer.precision)
         scored = results.decide(parts.decision, scored, finished=not interrupted, seed=config.seed)
         parts.module.metadata |= scored["test"].decided.as_dict()

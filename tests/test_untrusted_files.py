@@ -280,6 +280,52 @@ def test_what_is_typed_again_is_trusted_and_what_is_written_stays_here(run: Path
     assert "/theirs" not in OmegaConf.to_yaml(moved)
 
 
+LAST: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "nothing but weights": lambda found: {"state_dict": found["state_dict"]},
+    "no weights": lambda found: found | {"state_dict": {}},
+    "weights of another size": lambda found: (
+        found | {"state_dict": {name: torch.zeros(3, 3) for name in found["state_dict"]}}
+    ),
+    "an optimizer of text": lambda found: found | {"optimizer_states": ["adam"]},
+    "an optimizer of nothing": lambda found: found | {"optimizer_states": [{"state": {}, "param_groups": []}]},
+    "loops of nothing": lambda found: found | {"loops": {"fit_loop": {"state_dict": 1}}},
+    "callbacks in a list": lambda found: found | {"callbacks": [1]},
+    "a list": lambda found: [found],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", LAST)
+def test_a_state_of_training_that_no_training_wrote_ends_in_a_sentence(
+    what: str, unfinished: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(unfinished, tmp_path / "evil"))
+    last = run / "checkpoints" / "last.ckpt"
+    torch.save(LAST[what](torch.load(last, weights_only=True)), last)
+    command = [*QUICK, f"ckpt_path={run}", "trainer.max_epochs=2"]
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: .*"):
+        train.train(compose("train", command, run), command)
+
+
+@pytest.mark.slow
+def test_the_state_itself_is_gone_on_with(unfinished: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(unfinished, tmp_path / "run"))
+    command = [*QUICK, f"ckpt_path={run}", "trainer.max_epochs=2"]
+    assert train.train(compose("train", command, run), command)[0]["epochs"] == 2
+
+
+@pytest.fixture(scope="module")
+def unfinished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was killed after its first epoch."""
+    folder = tmp_path_factory.mktemp("unfinished") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "drop_training_state", lambda run: None)
+        train.train(compose("train", QUICK, folder), QUICK)
+    (folder / "metrics.json").unlink()
+    assert (folder / "checkpoints" / "last.ckpt").is_file()
+    return folder
+
+
 # ------------------------------------------------------------------------------------------ damaged and hostile files
 
 DEEP = 100_000

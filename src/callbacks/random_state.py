@@ -21,10 +21,14 @@ class RandomState(pl.Callback):
 
     Args:
         seed: Of the run.
+
+    Attributes:
+        restored: Whether training has begun, with everything that a checkpoint holds in its place.
     """
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
+        self.restored = False
         self._loaded: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -44,17 +48,20 @@ class RandomState(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restores the states."""
-        if self._loaded is None:
-            return
-        version, words, gauss_next = self._loaded["python"]
+        if self._loaded is not None:
+            self._restore(self._loaded)
+        self._loaded, self.restored = None, True
+
+    @staticmethod
+    def _restore(loaded: dict[str, Any]) -> None:
+        version, words, gauss_next = loaded["python"]
         random.setstate((version, tuple(words), gauss_next))
-        keys, position, has_gauss, gauss = self._loaded["numpy"]
+        keys, position, has_gauss, gauss = loaded["numpy"]
         state = ("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, gauss)
         np.random.set_state(state)  # noqa: NPY002
-        torch.set_rng_state(self._loaded["torch"])
-        if torch.cuda.is_available() and len(self._loaded["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(self._loaded["cuda"])
-        self._loaded = None
+        torch.set_rng_state(loaded["torch"])
+        if torch.cuda.is_available() and len(loaded["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(loaded["cuda"])
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Gives every process but the first its numbers of this epoch."""

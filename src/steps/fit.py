@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.trainer.states import TrainerStatus
 
-from cxrlab.errors import DivergedError
+from cxrlab.callbacks import RandomState
+from cxrlab.errors import CheckpointError, DivergedError
 from cxrlab.runs.folder import RunFolder
 from cxrlab.steps.assembly import Parts, assemble
 from cxrlab.steps.processes import other_processes
@@ -64,8 +66,26 @@ def fit(parts: Parts, run: RunFolder, config: DictConfig) -> Ending:
 
 
 def _fit(parts: Parts, run: RunFolder) -> None:
-    with quiet_lightning():
-        parts.trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=run.last_checkpoint(), weights_only=True)
+    last = run.last_checkpoint()
+    try:
+        with quiet_lightning():
+            parts.trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=last, weights_only=True)
+    except _UNFIT as error:
+        states = next(each for each in parts.trainer.callbacks if isinstance(each, RandomState))  # type: ignore[attr-defined]
+        if last is None or states.restored:
+            raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise CheckpointError(
+            f"{last}: cannot be gone on with ({reason}): damaged, or of another run; restore it, or begin a new run "
+            "without ckpt_path"
+        ) from None
+
+
+_UNFIT = (
+    *(LookupError, TypeError, ValueError, RuntimeError, AttributeError, AssertionError),
+    MisconfigurationException,
+)
+"""What Lightning and PyTorch raise on a state of training that does not fit."""
 
 
 def _take_part(plain: dict[str, Any], ready: Callable[[], None]) -> None:

@@ -8,6 +8,7 @@ import importlib
 import io
 import json
 import re
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -321,7 +322,67 @@ def unconnected(found: Any) -> None:
     found.graph.node[0].op_type = "Gemm"
 
 
+def operator(name: str) -> Change:
+    """One more operator, whose work its shapes do not tell, or which reads text, pictures or chance."""
+    return lambda found: found.graph.node.insert(0, helper.make_node(name, ["image"], ["more"]))
+
+
+def work(found: Any) -> None:
+    """Two matrices that fit into the memory, and whose product takes hours."""
+    shape = numpy_helper.from_array(np.array([18_000, 18_000], np.int64), "square")
+    found.graph.initializer.append(shape)
+    found.graph.node.insert(0, helper.make_node("MatMul", ["ones", "ones"], ["product"]))
+    found.graph.node.insert(0, helper.make_node("ConstantOfShape", ["square"], ["ones"]))
+
+
+def sums_over_everything(found: Any) -> None:
+    """A product of many small axes."""
+    letters = "abcdefghij"
+    found.graph.initializer.extend(
+        numpy_helper.from_array(np.ones(20, np.float32), f"axis_{letter}") for letter in letters
+    )
+    inputs = [f"axis_{letter}" for letter in letters]
+    found.graph.node.insert(0, helper.make_node("Einsum", inputs, ["total"], equation=f"{','.join(letters)}->"))
+
+
+def operators_without_end(found: Any) -> None:
+    found.graph.node.extend(helper.make_node("Identity", ["image"], [f"more{n}"]) for n in range(50_000))
+
+
+def weights_of(value: float) -> Change:
+    def change(found: Any) -> None:
+        tensor = next(each for each in found.graph.initializer if np.prod(each.dims) > 4 and each.data_type == 1)
+        numbers = numpy_helper.to_array(tensor).copy()
+        numbers.flat[3] = value
+        tensor.CopyFrom(numpy_helper.from_array(numbers, tensor.name))
+
+    return change
+
+
+def weights_of_text(found: Any) -> None:
+    found.graph.initializer.append(helper.make_tensor("text", TensorProto.STRING, [2], [b"a", b"b"]))
+
+
 HOSTILE: dict[str, tuple[Change, str]] = {
+    **{
+        name: (operator(name), f"'{name}' is an operator that no file of this project has")
+        for name in (
+            *("RegexFullMatch", "TfIdfVectorizer", "ImageDecoder", "StringSplit", "RandomNormalLike", "Multinomial"),
+            *("RoiAlign", "NonMaxSuppression", "LSTM", "DFT", "STFT", "Unique", "SequenceConstruct", "GridSample"),
+        )
+    },
+    "a product that takes hours": (work, "it makes 5,8.* multiplications of one image"),
+    "sums over everything": (sums_over_everything, "it makes 10,240,.* multiplications of one image"),
+    "operators without end": (operators_without_end, "it has 50,0.* operators, and 50,000 are the most"),
+    "weights that are nan": (weights_of(np.nan), "are not all finite numbers"),
+    "weights that are infinite": (weights_of(np.inf), "are not all finite numbers"),
+    "weights of text": (weights_of_text, "weights 'text' say to be"),
+    "metadata without end": (with_text(METADATA_KEY, "[" * 100_000), "its metadata are no JSON .*nested deeper"),
+    "metadata with nan": (with_text(METADATA_KEY, '{"threshold": NaN}'), "NaN is no number of JSON"),
+    "metadata with a long number": (with_text(METADATA_KEY, "9" * 5000), "its metadata are no JSON"),
+    "metadata with a huge number": (with_text(METADATA_KEY, '{"threshold": 1e999}'), "too large a number"),
+    "metadata with a long text": (saying(threshold_rule="x" * 2_000_000), "a text of 2,000,000 characters"),
+    "an unknown precision": (saying(config={"trainer": {"precision": "x"}}), "its precision must be one of"),
     "another file": (external("weights.bin"), r"lie in another file \('weights\.bin'\)"),
     "a file above": (external("../../secret"), r"lie in another file \('\.\./\.\./secret'\)"),
     "an absolute path": (external("/etc/passwd"), r"lie in another file \('/etc/passwd'\)"),
@@ -444,3 +505,27 @@ def test_damaged_files_are_refused_and_never_crash(good: Path, tmp_path: Path) -
             reasons.append(str(error))
     assert len(reasons) > 190
     assert all(reason.startswith(f"{path}: ") for reason in reasons)
+
+
+def test_a_graph_that_takes_too_long_is_given_up(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = OnnxScorer(good)
+    monkeypatch.setattr("cxrlab.inference.onnx_file.MAX_SECONDS", 0.0)
+    timer = threading.Timer
+    monkeypatch.setattr(threading, "Timer", lambda seconds, call, args: _At(timer, seconds, call, args))
+    with pytest.raises(CheckpointError, match=r"good\.onnx: its graph took more than 0 s for an image"):
+        scorer(pictures(1))
+
+
+class _At:
+    """A timer that is over before the graph begins."""
+
+    def __init__(self, timer: Any, seconds: float, call: Any, args: Any) -> None:
+        assert seconds == 0.0
+        self.daemon, self.work = False, timer(seconds, call, args)
+
+    def start(self) -> None:
+        self.work.start()
+        self.work.join()
+
+    def cancel(self) -> None:
+        self.work.cancel()
