@@ -360,7 +360,7 @@ def weights_of(value: float) -> Change:
 
 
 def weights_of_text(found: Any) -> None:
-    found.graph.initializer.append(helper.make_tensor("text", TensorProto.STRING, [2], [b"a", b"b"]))
+    found.graph.initializer.append(helper.make_tensor("text", TensorProto.STRING, [2], [b"a", b"b"]))  # type: ignore[list-item]
 
 
 HOSTILE: dict[str, tuple[Change, str]] = {
