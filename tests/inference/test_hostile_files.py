@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import struct
 import sys
+import time
 import tracemalloc
 import warnings
 import zlib
@@ -18,8 +20,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 
+from cxrlab.errors import DataError
 from cxrlab.inference import Predictor, load
+from cxrlab.reading.image import read_image_bytes
 
 MakeModel = Callable[..., Path]
 Encode = Callable[..., bytes]
@@ -94,6 +99,57 @@ def test_two_thousand_damaged_files_are_rows_and_never_a_crash(
     printed = "".join(capfd.readouterr()) + caplog.text
     assert "Traceback" not in printed
     assert not any(name in printed for name in PATIENT)
+
+
+MANY = 5000
+SLOWEST = 20.0  # seconds
+
+
+@pytest.mark.slow
+def test_five_thousand_hostile_images_are_answered_in_time(
+    films: Films, png: Encode, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Files whose pixels are damaged, or put together from several; each is an image or has a reason."""
+    small = cv2.resize(films[0], (96, 96))
+    whole = [png(small), png(small.astype(np.uint16) << 4)]
+    kinds: list[tuple[str, dict[str, Any]]] = [
+        *(("JPEG", {"progressive": progressive, "quality": 80}) for progressive in (False, True)),
+        *(("TIFF", {"compression": name}) for name in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg")),
+        *(("WEBP", {"lossless": lossless}) for lossless in (False, True)),
+        *((name, {}) for name in ("BMP", "GIF", "PPM", "JPEG2000")),
+    ]
+    for kind, options in kinds:
+        buffer = io.BytesIO()
+        Image.fromarray(small).save(buffer, kind, **options)
+        whole.append(buffer.getvalue())
+    generator = np.random.default_rng(0)
+    read = 0
+    for _ in range(MANY):
+        data = bytearray(whole[generator.integers(len(whole))])
+        for _ in range(generator.integers(1, 5)):
+            at, length = int(generator.integers(len(data))), int(generator.integers(1, 300))
+            kind_of_damage = generator.integers(4)
+            if kind_of_damage == 0:
+                data[at : at + length] = generator.bytes(length)
+            elif kind_of_damage == 1:
+                data[at : at + length] = bytes(length)
+            elif kind_of_damage == 2:
+                data[at:at] = data[at : at + length] * int(generator.integers(1, 30))
+            else:
+                other = whole[generator.integers(len(whole))]
+                data[at:] = other[int(generator.integers(len(other))) :]
+            data = data or bytearray(b"x")
+        began = time.monotonic()
+        try:
+            pixels = read_image_bytes("some.png", bytes(data), 10_000_000).pixels
+        except DataError as error:
+            assert str(error).startswith("some.png: ")  # noqa: PT017 - either outcome is right
+        else:
+            read += 1
+            assert pixels.shape[2] == 3
+        assert time.monotonic() - began < SLOWEST + 10
+    assert MANY / 50 < read < MANY * 0.9
+    assert capfd.readouterr() == ("", "")
 
 
 def png_bomb(width: int, height: int) -> bytes:
