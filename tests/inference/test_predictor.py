@@ -263,3 +263,21 @@ def test_a_gate_from_a_stranger_is_looked_through(make_model: MakeModel, lenient
 def test_a_gate_that_is_not_there(make_model: MakeModel) -> None:
     with pytest.raises(CheckpointError, match=r"gate=nowhere: no such file or folder; .*experiment=gate"):
         load(make_model(), gate="nowhere")
+
+
+def test_an_automatic_precision_is_measured_forward_only_and_told_beside_json(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Any] = []
+
+    def fastest(network: Any, images: Any, accelerator: str, *, training: bool) -> tuple[str, str]:
+        asked.append((images, accelerator, training))
+        return "bf16-mixed", "bf16-mixed, 1 s against 2 s"
+
+    monkeypatch.setattr("cxrlab.inference.loading.fastest", fastest)
+    predictor = load(make_model(), accelerator="cpu", precision="auto")
+    assert asked == [((64, 3, 32, 32), "cpu", False)]
+    assert predictor.model.scorer.words["precision"] == "bf16-mixed"
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "precision=auto: bf16-mixed, 1 s against 2 s\n"
