@@ -14,7 +14,6 @@ and of a report. Status 200: the file was looked at, also where it was refused; 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import logging
 import re
@@ -29,7 +28,7 @@ from cxrlab.errors import check_range
 from cxrlab.page.case import answer, card, report, style
 from cxrlab.page.desk import Desk
 from cxrlab.page.guard import CLOSE, Receive, Scope, Send, reply
-from cxrlab.page.limits import Limits
+from cxrlab.page.limits import Limits, is_this_machine
 from cxrlab.page.worth import Worth
 from cxrlab.reading.worker import POOL
 
@@ -119,7 +118,7 @@ class Api:
         if len(waiting) >= self._max_waiting:
             return f"{len(waiting)} files wait already; send it again in a few seconds"
         own = sum(each == address for each, _ in waiting)
-        if own >= max(1, self._max_waiting // 2) and not _is_this_machine(address):
+        if own >= max(1, self._max_waiting // 2) and not is_this_machine(address):
             return f"{own} files of {address} wait already, half of what may wait; send it again in a few seconds"
         return ""
 
@@ -207,11 +206,3 @@ class Api:
 def _file_name(headers: dict[bytes, bytes]) -> str:
     text = headers.get(FILE_NAME, b"")[:_LONGEST_HEADER].decode("latin-1")
     return unquote(re.sub(r"%[0-9a-fA-F]?$", "", text), errors="replace")
-
-
-def _is_this_machine(address: str) -> bool:
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    return (getattr(found, "ipv4_mapped", None) or found).is_loopback

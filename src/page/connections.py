@@ -17,9 +17,11 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cxrlab.page.guard import App
-from cxrlab.page.limits import Limits
+from cxrlab.page.limits import Limits, is_this_machine
 
 _LONGEST_HEAD = 16_384  # bytes
+_ACCEPTED = 4  # connections at a time, between which those that are there are read
+_BACKLOG = 1024  # connections that the system may hold until they are accepted
 
 
 class Connection(H11Protocol):
@@ -41,7 +43,8 @@ class Connection(H11Protocol):
         """Makes room where there are too many: the connection goes that has waited longest for its client."""
         super().connection_made(transport)
         every = [each for each in self.connections if isinstance(each, Connection) and not each._dropped]
-        alike = [each for each in every if each.client and self.client and each.client[0] == self.client[0]]
+        address = (self.client or ("",))[0]
+        alike = [each for each in every if each.client and each.client[0] == address and not is_this_machine(address)]
         for found, most in ((alike, self._limits.per_address), (every, self._limits.connections)):
             if len(found) > most and not self._dropped:
                 waiting = [each for each in found if each is not self and each._waits_for()]
@@ -91,6 +94,7 @@ class Server(uvicorn.Server):
             server_header=False,
             ws="none",
             timeout_graceful_shutdown=1,
+            backlog=_ACCEPTED,
         )
         super().__init__(settings)
         self._ready = ready
@@ -98,6 +102,8 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begins to listen."""
         await super().startup(sockets)
+        for listening in sockets or ():
+            listening.listen(_BACKLOG)
         self._ready()
 
     async def on_tick(self, counter: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, fields
 
 from cxrlab.errors import check_range
@@ -17,7 +18,7 @@ class Limits:
         upload: Seconds that an upload may take in all.
         answer: Seconds in which an answer has to be taken.
         connections: At a time.
-        per_address: At a time, of one address. All programs on this machine are one address, and so is a proxy.
+        per_address: At a time, of an address of another machine; this one's own is that of all programs, a proxy too.
 
     Raises:
         ValueError: A limit is out of its range.
@@ -34,3 +35,12 @@ class Limits:
         for field in fields(self):
             whole = field.name in ("connections", "per_address")
             check_range(field.name, getattr(self, field.name), 1 if whole else 0, low_open=not whole, integer=whole)
+
+
+def is_this_machine(address: str) -> bool:
+    """Whether an address that connected is one of this machine's own: 127.0.0.1, ::1 and the like."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    return (getattr(found, "ipv4_mapped", None) or found).is_loopback

@@ -51,7 +51,7 @@ def test_png_and_dicom_of_the_same_pixels_have_the_same_score(site: Address, fil
 def test_files_that_cannot_be_used_are_rows_with_a_reason(site: Address, huge: bytes, photograph: bytes) -> None:
     for data, kind, reason in (
         (b"", "unreadable", "the file is empty (0 bytes)"),
-        (b"GIF89a", "unreadable", "not an image by its content"),
+        (b"GIF89a", "unreadable", "a GIF, which is not read"),
         (huge, "unreadable", "10000x10000 pixels by its header, over the limit of 50,000,000"),
         (photograph, "photograph", ""),
     ):

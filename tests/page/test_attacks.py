@@ -25,6 +25,7 @@ from cxrlab.page import Desk
 from cxrlab.page.api import Api
 from cxrlab.page.guard import Guard
 from cxrlab.page.limits import Limits
+from cxrlab.reading.image import ReadImage, UnreadableError, read_image_bytes
 
 LIMITS = Limits(head=0.4, pause=0.4, upload=1, answer=0.5, connections=24, per_address=12)
 PLACES = 3
@@ -161,9 +162,10 @@ def test_slow_uploads_hold_no_place_and_end(page: Address) -> None:
 
 @pytest.mark.usefixtures("honest")
 def test_one_address_has_so_many_connections_and_its_longest_waiting_goes(page: Address) -> None:
-    held = [connected(page) for _ in range(2 * LIMITS.per_address)]
-    held[-1].sendall(STATE)
-    assert held[-1].recv(100).startswith(b"HTTP/1.1 200 ")
+    with mock.patch("cxrlab.page.connections.is_this_machine", return_value=False):
+        held = [connected(page) for _ in range(2 * LIMITS.per_address)]
+        held[-1].sendall(STATE)
+        assert held[-1].recv(100).startswith(b"HTTP/1.1 200 ")
     assert sum(is_open(each) for each in held) <= LIMITS.per_address
     assert not any(is_open(each) for each in held[: LIMITS.per_address // 2])
 
@@ -178,6 +180,23 @@ def test_all_addresses_together_have_so_many(page: Address) -> None:
         time.sleep(0.2)
         assert sum(is_open(each) for each in held) <= LIMITS.connections
         assert is_open(held[-1])
+
+
+def test_a_flood_of_connections_keeps_nobody_out(serve: Serve, predictor: Predictor, film: bytes) -> None:
+    over = threading.Event()
+
+    def flood(page: Address) -> None:
+        while not over.is_set():
+            connected(page)
+            if len(_OPEN) > 300:
+                _OPEN.pop(0).close()
+
+    with serve(Desk([predictor])) as page, ThreadPoolExecutor(1) as attacker:
+        attacker.submit(flood, page)
+        try:
+            assert [page.ask("POST", "/api/examine", film)[0] for _ in range(5)] == [200] * 5
+        finally:
+            over.set()
 
 
 @pytest.mark.usefixtures("honest")
@@ -393,10 +412,9 @@ def test_what_fails_inside_is_a_sentence_without_a_traceback(caplog: pytest.LogC
     assert "Doe" not in caplog.text + sent[1]["body"].decode()
 
 
-def test_a_file_that_takes_long_to_decode_is_refused_and_others_are_not(
-    serve: Serve, predictor: Predictor, film: bytes
-) -> None:
-    """A progressive JPEG of which one scan is repeated: 40 kB, and minutes of work."""
+@pytest.mark.usefixtures("honest")
+def test_a_jpeg_of_many_scans_is_refused(page: Address) -> None:
+    """A progressive JPEG of which one scan is repeated: some kB, and minutes of work."""
     written = io.BytesIO()
     Image.new("L", (4096, 4096), 128).save(written, "JPEG", progressive=True, quality=50)
     data = written.getvalue()
@@ -404,14 +422,33 @@ def test_a_file_that_takes_long_to_decode_is_refused_and_others_are_not(
     end = re.compile(rb"\xff[^\0]").search(data, begin + 10)
     assert end
     bomb = data[: end.start()] + data[begin : end.start()] * 1000 + data[end.start() :]
-    with serve(Desk([predictor], seconds=3)) as page, ThreadPoolExecutor(2) as visitors:
-        bombs = [visitors.submit(page.ask, "POST", "/api/examine", bomb) for _ in range(2)]
-        time.sleep(0.2)
+    said = json.loads(page.ask("POST", "/api/examine", bomb)[2])["predictions"][0]
+    assert (said["verdict"], said["kind"], said["score"]) == ("refuse", "unreadable", None)
+
+
+def test_a_file_that_takes_long_to_decode_keeps_nobody_waiting(serve: Serve, predictor: Predictor, film: bytes) -> None:
+    asked, over = [], threading.Event()
+
+    def read(name: str, data: bytes, max_pixels: int, seconds: float) -> ReadImage:
+        if data != b"slow":
+            return read_image_bytes(name, data, max_pixels, seconds)
+        asked.append(seconds)
+        over.wait(20)
+        raise UnreadableError(f"{name}: took longer than {seconds:g} s to decode", "")
+
+    with (
+        mock.patch("cxrlab.page.desk.read_image_bytes", read),
+        serve(Desk([predictor], seconds=3)) as page,
+        ThreadPoolExecutor(2) as visitors,
+    ):
+        slow = [visitors.submit(page.ask, "POST", "/api/examine", b"slow") for _ in range(2)]
+        while len(asked) < 2:
+            time.sleep(0.01)
         assert page.ask("POST", "/api/examine", film)[0] == 200
-        assert not all(each.done() for each in bombs)
-        said = [json.loads(each.result()[2])["predictions"][0] for each in bombs]
-    assert {each["verdict"] for each in said} == {"refuse"}
-    assert "took longer than 3 s to decode" in said[0]["reason"]
+        over.set()
+        said = [json.loads(each.result()[2])["predictions"][0] for each in slow]
+    assert [each["verdict"] for each in said] == ["refuse", "refuse"]
+    assert said[0]["reason"] == "took longer than 3 s to decode"
 
 
 @pytest.mark.parametrize("wrong", [{"head": 0}, {"answer": -1}, {"connections": 0}, {"per_address": 1.5}])
