@@ -181,6 +181,7 @@ def _frame(path: str | Path, dataset: Dataset, syntax: UID) -> bytes:
         if next(islice(generate_fragments(dataset.PixelData), _MOST_FRAGMENTS, None), None) is not None:
             raise DataError(f"{path}: its pixels are in more than {_MOST_FRAGMENTS:,} fragments; {EXPORT}")
         frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+        frame = frame[_codestream(frame) or 0 :]  # no boxes of a JP2 file (PS3.5 A.4.4): decoders may loop in them
     except (ValueError, struct.error, IndexError, EOFError):
         raise DataError(f"{path}: damaged: its compressed pixels are no fragments (PS3.5 A.4); copy it again") from None
     rows, columns, samples = (int(dataset[each].value) for each in ("Rows", "Columns", "SamplesPerPixel"))

@@ -41,7 +41,7 @@ from tests.reading.conftest import TESTED_WITH, Read, film, saved
 from cxrlab.errors import DataError
 from cxrlab.reading import dicom_frames
 from cxrlab.reading.dicom_frames import _packets, encoded_layout
-from cxrlab.reading.image import read_image
+from cxrlab.reading.image import SECONDS, read_image
 
 SHIPPED = TESTED_WITH / "test_files"
 WINDOW: dict[str, Any] = {"WindowCenter": 2048, "WindowWidth": 4096}
@@ -407,5 +407,5 @@ def test_thousands_of_damaged_files_end_in_an_image_or_a_reason(tmp_path: Path, 
             outcomes[1] += 1
             assert pixels.dtype == np.uint8
             assert pixels.ndim == 3
-        assert time.monotonic() - start < 20
+        assert time.monotonic() - start < SECONDS + 10  # of a damaged JPEG 2000 image in a few hundred
     assert all(outcomes)
