@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from cxrlab.checks.base import Verdict
 from cxrlab.checks.counting import LABELS, p_value, tally
 from cxrlab.datamodules.manifest import COLUMNS, ages, people
 from cxrlab.evaluation.association import ONE_VALUE, Association, of_categories, of_numbers, smallest_found
@@ -50,7 +51,7 @@ class Test:
         between: The two groups, in words.
         found: Effect and p value.
         detail: The values of either group, in words.
-        smallest: Strength that so many patients show in four of five such sets, about.
+        patients: Of either group.
         p_holm: The p value, corrected for all tests.
     """
 
@@ -59,7 +60,7 @@ class Test:
     between: str
     found: Association
     detail: str
-    smallest: float
+    patients: tuple[int, int]
     p_holm: float = 1.0
 
     @property
@@ -143,7 +144,7 @@ class Properties:
                 for name, mask in _sides(BETWEEN, inside)
             ]
             detail = " and ".join(counts) + " patients"
-            yield Test(column, "known", "Positive / Negative", found, detail, smallest_found(inside, found.measure))
+            yield Test(column, "known", "Positive / Negative", found, detail, _sizes(inside))
 
     def split_tests(self) -> Iterator[Test]:
         """Compares every property that the project knows between test and training, within either label."""
@@ -177,8 +178,7 @@ class Properties:
         else:
             found = of_categories(inside, table["value"].to_numpy(str), self.seed)
             spread = [f"{name}: {tally(table['value'][mask], _NAMED)}" for name, mask in _sides(names, inside)]
-        smallest = smallest_found(inside, found.measure)
-        return Test(column, "value", f"{names[1]} / {names[0]}", found, "; ".join(spread), smallest)
+        return Test(column, "value", f"{names[1]} / {names[0]}", found, "; ".join(spread), _sizes(inside))
 
     def _per_patient(self, column: str, groups: pd.Series[Any]) -> pd.DataFrame:
         """One row per patient and group, ``group`` and ``value``: the commonest value, the median of numbers."""
@@ -196,6 +196,25 @@ def corrected(tests: Sequence[Test]) -> list[Test]:
     """All tests, their p values corrected for as many of them as could have shown a difference (Holm)."""
     found = holm([None if test.found.method == ONE_VALUE else test.found.p for test in tests])
     return [replace(test, p_holm=1.0 if p is None else p) for test, p in zip(tests, found, strict=True)]
+
+
+def pass_of(patients: Sequence[int], evidence: str, measure: str = "V") -> tuple[Verdict, str]:
+    """What it is worth that nothing was found: PASS, or NOT CHECKED where even a strong association would be missed.
+
+    Args:
+        patients: Of either group.
+        evidence: What was looked at.
+        measure: See :func:`cxrlab.evaluation.association.smallest_found`.
+
+    Returns:
+        The verdict, and the evidence with the effect that so many patients would show.
+    """
+    smallest = smallest_found(np.repeat([True, False], patients), measure)
+    effect = (
+        f"an AUROC of {0.5 + smallest / 2:.2f}" if measure == "AUROC" else f"a difference in shares of {smallest:.2f}"
+    )
+    said = f"{evidence}; so many patients would show {effect} four times in five"
+    return Verdict.NOT_CHECKED if smallest > STRONG else Verdict.PASS, said
 
 
 def as_text(values: pd.Series[Any]) -> pd.Series[Any]:
@@ -230,6 +249,10 @@ def _dates(values: pd.Series[Any]) -> pd.Series[float] | None:
         if found.notna().all() and found.dt.year.between(1900, 2100).all():
             return (found - pd.Timestamp(1970, 1, 1)) / pd.Timedelta(days=1)
     return None
+
+
+def _sizes(inside: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    return int(inside.sum()), int((~inside).sum())
 
 
 def _sides(names: tuple[str, str], inside: npt.NDArray[np.bool_]) -> list[tuple[str, Any]]:

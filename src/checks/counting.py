@@ -51,7 +51,7 @@ def sizes(manifest: pd.DataFrame) -> list[dict[str, Any]]:
     return found
 
 
-def uneven_loss(kept: pd.DataFrame, lost: pd.DataFrame) -> tuple[float, str]:
+def uneven_loss(kept: pd.DataFrame, lost: pd.DataFrame) -> tuple[float, str, list[int]]:
     """Whether images are missing more often under one label than under the other.
 
     Args:
@@ -59,7 +59,8 @@ def uneven_loss(kept: pd.DataFrame, lost: pd.DataFrame) -> tuple[float, str]:
         lost: Of those that could not be read.
 
     Returns:
-        p of Fisher's exact test, a patient being lost who has no image left; and the counts, in words.
+        p of Fisher's exact test, a patient being lost who has no image left; the counts, in
+        words; and the patients of either label.
     """
     table = pd.concat([kept.assign(lost=False), lost.assign(lost=True)], ignore_index=True).astype({"lost": bool})
     who = table["patient_id"].where(table["patient_id"] != "", "image:" + table["path"])
@@ -70,7 +71,7 @@ def uneven_loss(kept: pd.DataFrame, lost: pd.DataFrame) -> tuple[float, str]:
         counts.append([int(persons.sum()), int((~persons).sum())])
         said.append(f"{images.sum()} of {len(images)} {name} images ({persons.sum()} of {len(persons)} patients)")
     p = float(fisher_exact(counts).pvalue)
-    return p, f"{' and '.join(said)}; Fisher's exact test by patient, {p_value(p)}"
+    return p, f"{' and '.join(said)}; Fisher's exact test by patient, {p_value(p)}", [sum(each) for each in counts]
 
 
 def part(count: int, whole: int) -> str:

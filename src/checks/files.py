@@ -26,6 +26,7 @@ from rich.progress import track
 from scipy.stats import fisher_exact
 
 from cxrlab.checks.base import Case, Finding, Picture, Section, Table, Verdict
+from cxrlab.checks.columns import pass_of
 from cxrlab.checks.counting import LABELS, MOST, file_name, listed, p_value, part, plural, splits, tally, uneven_loss
 from cxrlab.datamodules.cache.shelf import Shelf, key_of, version_of
 from cxrlab.datamodules.manifest import people
@@ -162,9 +163,9 @@ def _unreadable(case: Case) -> Iterator[Finding]:
     evidence = f"{part(len(names), listed_images)} images could not be read and are left out: {listed(names, 3)}"
     yield Finding("unreadable files", Verdict.WARN, evidence, len(names) / listed_images)
     if len(case.lost) and pd.concat([case.manifest["label"], case.lost["label"]]).nunique() == 2:
-        p, counts = uneven_loss(case.manifest, case.lost)
-        verdict = Verdict.WARN if p < ALPHA else Verdict.PASS
-        yield Finding("unreadable files and label", verdict, counts, len(names) / listed_images)
+        p, counts, of_patients = uneven_loss(case.manifest, case.lost)
+        verdict, said = (Verdict.WARN, counts) if p < ALPHA else pass_of(of_patients, counts)
+        yield Finding("unreadable files and label", verdict, said, len(names) / listed_images)
 
 
 def _not_films(case: Case) -> Finding:
@@ -296,7 +297,7 @@ def _kinds(case: Case, values: Sequence[_Value]) -> Iterator[Finding]:
             those = "" if len(shown) == len(texts) else " of known value"
             yield Finding(name, Verdict.PASS, f"{shown.iloc[0]} for all {plural(len(shown), 'image')}{those}")
         else:
-            yield Finding(name, Verdict.PASS, _no_difference(own, shown))
+            yield Finding(name, *_no_difference(case, own, shown))
 
 
 def _only(value: _Value) -> bool:
@@ -304,12 +305,13 @@ def _only(value: _Value) -> bool:
     return high >= _ONLY[0] and low <= _ONLY[1]
 
 
-def _no_difference(own: Sequence[_Value], shown: pd.Series[Any]) -> str:
+def _no_difference(case: Case, own: Sequence[_Value], shown: pd.Series[Any]) -> tuple[Verdict, str]:
     different = plural(shown.nunique(), "different value")
     if not own:
-        return f"{different}, none of them shared by {_FEWEST} patients"
+        return Verdict.PASS, f"{different}, none of them shared by {_FEWEST} patients"
     smallest = p_value(min(value.p for value in own))
-    return f"{different}, {len(own)} tested by patient: no clear difference, smallest {smallest} (Holm)"
+    said = f"{different}, {len(own)} tested by patient: no clear difference, smallest {smallest} (Holm)"
+    return pass_of(own[0].of_patients, said)
 
 
 def _scaling(case: Case) -> Iterator[Finding]:
@@ -464,7 +466,8 @@ def _letters(case: Case, looks: dict[int, _Look], suspects: Sequence[int]) -> Fi
     if not has.any():
         return Finding(name, Verdict.PASS, f"none in {plural(len(seen), 'image')} that were read again")
     evidence = found.evidence.removesuffix(" (Holm)")
-    return Finding(name, Verdict.WARN if found.p < ALPHA else Verdict.PASS, evidence, found.apart)
+    verdict, said = (Verdict.WARN, evidence) if found.p < ALPHA else pass_of(found.of_patients, evidence)
+    return Finding(name, verdict, said, found.apart)
 
 
 def _about_letters(case: Case, looks: dict[int, _Look], unread: int) -> str:

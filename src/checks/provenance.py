@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from cxrlab.checks.base import Case, Finding, Section, Table, Verdict
-from cxrlab.checks.columns import ALPHA, CATEGORIES, FEWEST, STRONG, Properties, Test, as_text, corrected
+from cxrlab.checks.columns import ALPHA, CATEGORIES, FEWEST, STRONG, Properties, Test, as_text, corrected, pass_of
 from cxrlab.checks.counting import LABELS, listed, p_value, part, plural, several, splits, tally
 from cxrlab.datamodules.manifest import ages, people
 from cxrlab.evaluation.association import ONE_VALUE
@@ -73,8 +73,10 @@ def _text(case: Case) -> list[str]:
             f"these tests is at most {100 * ALPHA:.0f} %. A difference between the labels is FAIL from V = {STRONG:g} "
             f"(AUROC {0.5 - STRONG / 2:g} or {0.5 + STRONG / 2:g}), otherwise WARN; labels that share no collection "
             "are always FAIL. A difference in licences or locations (no pixel shows them, they mark the origin), in "
-            "what is recorded, or between test and training is WARN. Fewer than "
-            f"{FEWEST} patients of known value in a group: NOT CHECKED."
+            "what is recorded, in a column that this program does not know by name (another hospital, or another word "
+            "for the label), or between test and training is WARN. Fewer than "
+            f"{FEWEST} patients of known value in a group, or so few that V = {STRONG:g} would be missed one time in "
+            "five: NOT CHECKED."
         ),
     ]
     if case.claim:
@@ -206,7 +208,7 @@ def _associations(case: Case, known: Properties, tests: list[Test]) -> Iterator[
             may_fail = column not in (*_ORIGIN, *known.further)
             yield Finding(name, *_judged(test, f"{test.detail}; {test.numbers()}", may_fail), test.found.strength)
     if alike:
-        weakest = max(alike, key=lambda test: test.smallest)
+        weakest = min(alike, key=lambda test: min(test.patients))
         evidence = f"{listed([test.what for test in alike])}: smallest {p_value(min(t.p_holm for t in alike))} (Holm)"
         yield Finding("further columns and label", *_judged(weakest, evidence, may_fail=False))
 
@@ -217,10 +219,7 @@ def _judged(test: Test, evidence: str, may_fail: bool = True) -> tuple[Verdict, 
         return Verdict.FAIL if may_fail and test.found.strength >= STRONG else Verdict.WARN, evidence
     if test.found.method == ONE_VALUE:
         return Verdict.PASS, evidence
-    effect = "an AUROC" if test.found.measure == "AUROC" else "a difference in shares"
-    size = 0.5 + test.smallest / 2 if test.found.measure == "AUROC" else test.smallest
-    said = f"{evidence}; so few patients would show {effect} of {size:.2f} four times in five"
-    return Verdict.NOT_CHECKED if test.smallest > STRONG else Verdict.PASS, said
+    return pass_of(test.patients, evidence, test.found.measure)
 
 
 def _people(manifest: pd.DataFrame) -> Iterator[Finding]:

@@ -113,9 +113,9 @@ def _of_confounding(record: RunRecord) -> list[str]:
     for column, test in tests.items():
         if column not in found and test.clear and test.found.strength >= STRONG:
             found[column] = f"The {column} nearly gives the label away ({test.detail}; {test.numbers()}): {_APART}"
-    if "population" in found:  # it is made of the age
-        found.pop("age", None)
-    return list(found.values())
+    said = {"population": ("age",), "collection": ("licence", "location")}  # what follows from another
+    gone = {each for column, those in said.items() if column in found for each in those}
+    return [text for column, text in found.items() if column not in gone]
 
 
 def _alone(known: Properties, column: str, tests: Mapping[str, Test]) -> str:

@@ -87,7 +87,7 @@ class Place:
         sources = self.model.metadata["data"].get("sources")
         train = None if self.run is None else int((self.run["split"] == "train").sum())
         return {
-            "trained_on": "+".join(map(str, sources)) if isinstance(sources, list) else "",
+            "trained_on": "+".join(map(str, sources)) if isinstance(sources, list) and sources else "unknown sets",
             "evaluated_on": datamodule.source.name,
             "whole": self.whole,
             "training_images": train,

@@ -203,7 +203,7 @@ def unread_warnings(datamodule: ChestXRayDataModule) -> list[str]:
     lost, kept = datamodule.lost, datamodule.manifest
     if lost.empty or pd.concat([kept["label"], lost["label"]]).nunique() < 2:
         return []
-    p, counts = uneven_loss(kept, lost)
+    p, counts, _ = uneven_loss(kept, lost)
     said = f"images could not be read more often under one label, so that what is left is a selection: {counts}"
     return [said] if p < ALPHA else []
 

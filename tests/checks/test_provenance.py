@@ -218,7 +218,7 @@ def test_a_pass_on_few_patients_is_none(make_case: Any) -> None:
     section = provenance.check(make_case({"label": labels, "sex": ["M", "F"] * 22 + ["M"]}))
     sex = found(section, "sex and label")
     assert sex.verdict == Verdict.NOT_CHECKED
-    assert "so few patients would show a difference in shares of 0.66 four times in five" in sex.evidence
+    assert "so many patients would show a difference in shares of 0.66 four times in five" in sex.evidence
     enough = provenance.check(make_case({"label": [1] * 100 + [0] * 100, "sex": ["M", "F"] * 100}))
     assert found(enough, "sex and label").verdict == Verdict.PASS
     assert "a difference in shares of 0.20" in found(enough, "sex and label").evidence
