@@ -15,6 +15,7 @@ import pandas as pd
 from cxrlab.checks.base import Case, Finding, Section, Table, Verdict
 from cxrlab.checks.columns import ALPHA, CATEGORIES, FEWEST, STRONG, Properties, Test, as_text, corrected, pass_of
 from cxrlab.checks.counting import LABELS, listed, p_value, part, plural, several, splits, tally
+from cxrlab.datamodules import spellings
 from cxrlab.datamodules.manifest import ages, people
 from cxrlab.evaluation.association import ONE_VALUE
 
@@ -22,9 +23,6 @@ CLEAR_LABEL = 0.9  # share of Positive images that must show what is claimed: be
 UNTRAINED = 0.25  # share of a label's test images with a finding that training never shows: above it FAIL
 
 _ORIGIN = ("licence", "location")  # no pixel shows them, but they mark where an image is from: WARN at most
-OLDEST = 130
-"""Years: an age above it is a mistake."""
-
 _ROWS = 30  # of a table
 
 
@@ -234,15 +232,13 @@ def _people(manifest: pd.DataFrame) -> Iterator[Finding]:
         elif len(both):
             yield Finding("patients of two sexes", Verdict.PASS, f"none of {plural(len(both), 'patient')}")
     if "age" in manifest:
-        text = as_text(manifest["age"])
-        given = manifest[text != ""]
-        years = ages(given)
-        wrong = text[text != ""][years.isna() | ~years.between(0, OLDEST)]
+        years, wrong = ages(manifest), spellings.no_ages(manifest["age"])
+        given = int(years.notna().sum()) + len(wrong)
         if len(wrong):
-            evidence = f"{part(len(wrong), len(given))} ages are no number of years from 0 to {OLDEST}: {tally(wrong)}"
-            yield Finding("impossible ages", Verdict.WARN, evidence, len(wrong) / len(given))
-        elif len(given):
-            evidence = f"{plural(len(given), 'age')} from {years.min():g} to {years.max():g} years"
+            evidence = f"{part(len(wrong), given)} ages are none that a person can have: {tally(wrong)}"
+            yield Finding("impossible ages", Verdict.WARN, evidence, len(wrong) / given)
+        elif given:
+            evidence = f"{plural(given, 'age')} from {years.min():g} to {years.max():g} years"
             yield Finding("impossible ages", Verdict.PASS, evidence)
 
 
