@@ -153,7 +153,8 @@ def _both_labels(manifest: pd.DataFrame) -> Iterator[Finding]:
         yield Finding("findings under both labels", Verdict.NOT_CHECKED, "findings are not known for both labels")
         return
     single = several(known["finding"])
-    counts = pd.crosstab(single, known["label"].loc[single.index]).reindex(columns=[0, 1], fill_value=0)
+    labels = known["label"].loc[single.index]  # the index repeats, which crosstab would multiply
+    counts = pd.crosstab(single.to_numpy(), labels.to_numpy()).reindex(columns=[0, 1], fill_value=0)
     shared = counts[(counts[0] > 0) & (counts[1] > 0)]
     if shared.empty:
         evidence = f"none of {plural(len(counts), 'different finding')} is under both labels"
