@@ -324,7 +324,7 @@ def test_whatever_separates_the_labels_is_said_before_the_result(folder: Folder)
     assert "The population alone gives the label away (Positive: adult 94; Negative: child 94)" in first
     assert "The hospital nearly gives the label away (Positive: H1 " in first
     assert "The age" not in first  # the population says it
-    assert "device" not in first
+    assert "The device" not in first
     folder.manifest["split"] = "train"
     folder.manifest["label"] = 1
     assert "gives the label away" not in head(folder.write())
