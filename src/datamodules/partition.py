@@ -116,7 +116,7 @@ class Partition:
         if len(labels) == 1 and self.test != "all":
             raise DataError(
                 f"{name}: all {len(manifest)} images are {mf.NAMES[labels[0]]}, and a training needs both: add "
-                "images, or look at data.source.labels and at the filters; `{command('audit')}` with the same options "
+                f"images, or look at data.source.labels and at the filters; `{command('audit')}` with the same options "
                 "takes them as they are"
             )
 
