@@ -26,7 +26,8 @@ def film(seed: int, positive: bool, size: int = 160) -> np.ndarray[Any, np.dtype
     y, x = np.mgrid[0:size, 0:size] / size
     image = 90 + 60 * np.exp(-(((x - 0.5) / 0.12) ** 2)) + 40 * y + (25 if positive else 0)
     image += cv2.resize(g.normal(0, 20, (24, 24)), (size, size)) + g.normal(0, 3, (size, size))
-    return np.clip(image, 0, 255).astype(np.uint8)
+    clipped: np.ndarray[Any, np.dtype[np.uint8]] = np.clip(image, 0, 255).astype(np.uint8)
+    return clipped
 
 
 def write(folder: Path, films: dict[str, np.ndarray[Any, Any]]) -> None:
@@ -62,7 +63,11 @@ def away(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(root, drawn(100, 10))
     cropped = film(2, positive=False)[8:152, 8:152]
     large = cv2.resize(film(3, positive=True), (320, 320), interpolation=cv2.INTER_CUBIC)
-    copies = {"neg/a.png": film(0, positive=False), "pos/b.jpg": film(1, positive=True), "neg/c.png": cropped}
+    copies: dict[str, np.ndarray[Any, Any]] = {
+        "neg/a.png": film(0, positive=False),
+        "pos/b.jpg": film(1, positive=True),
+        "neg/c.png": cropped,
+    }
     copies |= {"pos/d.jpg": large, "neg/e.jpg": film(4, positive=False), "pos/f.jpg": film(5, positive=True)[4:156, 4:]}
     write(root, copies)
     return root
