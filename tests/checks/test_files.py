@@ -33,13 +33,14 @@ def smooth(count: int, level: int = 120) -> NDArray[np.uint8]:
 
 
 def test_files_that_are_alike_pass(make_case: Any, tmp_path: Path) -> None:
-    section = files.check(make_case({"label": [0, 1] * 6}, grey=smooth(12), folder=tmp_path))
-    assert {finding.verdict for finding in section.findings} == {Verdict.PASS}
-    assert found(section, "file format of the classes").evidence == "PNG for all 12 images"
-    assert found(section, "unreadable files").evidence == "all 12 images could be read"
-    assert found(section, "burned-in text (suspects)").evidence == "none in 12 images that were read again"
+    section = files.check(make_case({"label": HALF}, grey=smooth(60), folder=tmp_path))
+    not_passed = {finding.check for finding in section.findings if finding.verdict != Verdict.PASS}
+    assert not_passed == {"pictures that are no frontal chest films"}  # which only a gate tells
+    assert found(section, "file format of the classes").evidence == "PNG for all 60 images"
+    assert found(section, "unreadable files").evidence == "all 60 images could be read"
+    assert found(section, "burned-in text (suspects)").evidence == "none in 60 images that were read again"
     assert not [finding for finding in section.findings if finding.check.startswith("JPEG")]  # there is none
-    assert section.facts["read_again"] == 12
+    assert section.facts["read_again"] == 60
     assert json.loads(json.dumps(section.facts, allow_nan=False))
     assert not section.pictures
 
@@ -168,7 +169,9 @@ def test_letters_in_one_class(make_case: Any, tmp_path: Path) -> None:
     assert "7 of 7 images. 1: image_000.png (Positive), 2:" in sheet.caption
     grey[12:19] = grey[:7]
     section = files.check(make_case({"label": label}, grey=grey, folder=tmp_path))
-    assert found(section, "burned-in text (suspects)").verdict == Verdict.PASS
+    finding = found(section, "burned-in text (suspects)")
+    assert finding.verdict == Verdict.NOT_CHECKED  # as many in either class, but of 12 patients a strong one can be missed
+    assert "7 of 12 Negative" in finding.evidence
     assert len(section.facts["text_suspects"]) == 14
 
 
@@ -220,10 +223,10 @@ def test_unreadable_files_are_compared_between_the_labels(
 def test_a_patient_is_lost_with_all_images_only(make_case: Any) -> None:
     problems, gone = unreadable({1: 10})
     gone["patient_id"] = "patient-0"
-    case = make_case({"label": [1] * 10 + [0] * 10}, problems=problems, lost=gone)
+    case = make_case({"label": HALF}, problems=problems, lost=gone)
     finding = found(files.check(case), "unreadable files and label")
     assert finding.verdict == Verdict.PASS
-    assert "10 of 20 Positive images (0 of 10 patients) and 0 of 10 Negative images (0 of 10 patients)" in (
+    assert "10 of 40 Positive images (0 of 30 patients) and 0 of 30 Negative images (0 of 30 patients)" in (
         finding.evidence
     )
 
