@@ -115,4 +115,4 @@ def test_one_word_is_a_sweep(tmp_path: Path) -> None:
     rates = [(0, 0, 0), (0.25, 0.25, 0), (0, 0, 0.5), (0.25, 0.25, 0.5)]
     assert found == set(itertools.product(rates, (0, 1)))
     assert folders[0].name.startswith("0_dropout-0-0-0_seed-0_")
-    assert f"compare  python src/compare.py runs=runs/ablation_dropout/{folders[0].parent.name}" in done.stdout
+    assert f"compare  python {ROOT}/src/compare.py runs=runs/ablation_dropout/{folders[0].parent.name}" in done.stdout

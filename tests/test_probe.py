@@ -110,7 +110,7 @@ def test_a_probe_is_not_written_over(page: tuple[Path, dict[str, Any]], marked: 
 def test_training_images_are_warned_about(marked: Path, tmp_path: Path) -> None:
     found = probed(tmp_path / "p", f"ckpt_path={marked}", "split=all", "alterations=[centre_black_90]", "lungs=null")
     assert found["images"] == 100
-    assert any("files that the model was trained on" in warning for warning in found["warnings"])
+    assert any("evaluated images are known to the model" in warning for warning in found["warnings"])
 
 
 @pytest.mark.parametrize(

@@ -49,10 +49,6 @@ OF_FRONTAL = ("inverted", *TURNS)
 
 _VIEWS = {"PA": "frontal", "AP": "frontal", "AP Supine": "frontal", "AP Erect": "frontal", "L": "lateral"}
 _COLUMNS = ("path", "kind", "patient_id", "source", "collection", "finding", "view")
-_REMEDY = (
-    f"`{command('download', 'data=cohen')}` gets the collection, data.root=/path/to/it names a copy elsewhere; "
-    "data.cohen=false data.phantoms=200 trains on drawn phantoms only"
-)
 _PHOTOGRAPHS = (
     *("astronaut.png", "brick.png", "camera.png", "cell.png", "chelsea.png", "clock_motion.png", "coffee.png"),
     *("coins.png", "color.png", "grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png"),
@@ -246,8 +242,8 @@ class GateImagesDataModule(FoldedDataModule):
     def _cohen(self) -> pd.DataFrame:
         """The images of the collection whose view is recorded: frontal, lateral, CT slices."""
         if not self.root.is_dir():
-            raise DataError(f"{self.root.absolute()}: no such folder; {_REMEDY}")
-        known = read_metadata(self.root / "metadata.csv", SAME_PERSON, _REMEDY)
+            raise DataError(f"{self.root.absolute()}: no such folder; {_remedy()}")
+        known = read_metadata(self.root / "metadata.csv", SAME_PERSON, _remedy())
         known["kind"] = known["view"].map(_VIEWS).where(known["modality"] == "X-ray", "ct").fillna("")
         known["path"] = [str((self.root / "images" / file).absolute()) for file in known["file"]]
         flow = Flow("cohen")
@@ -259,7 +255,7 @@ class GateImagesDataModule(FoldedDataModule):
         table = flow.keep(table, there, "the file is not there")
         self.flow.steps += flow.steps
         if table.empty:
-            raise DataError(f"{self.root.absolute()}: no image that metadata.csv names is in images/; {_REMEDY}")
+            raise DataError(f"{self.root.absolute()}: no image that metadata.csv names is in images/; {_remedy()}")
         return table[list(_COLUMNS)]
 
     def _set(self, name: str, root: str) -> pd.DataFrame:
@@ -460,3 +456,10 @@ def _again_and_again(rows: NDArray[np.int64], count: int, rng: np.random.Generat
     rounds = -(-count // len(rows))
     again: NDArray[np.int64] = np.concatenate([rng.permutation(rows) for _ in range(rounds)])
     return again[:count]
+
+
+def _remedy() -> str:
+    return (
+        f"`{command('download', 'data=cohen')}` gets the collection, data.root=/path/to/it names a copy elsewhere; "
+        "data.cohen=false data.phantoms=200 trains on drawn phantoms only"
+    )

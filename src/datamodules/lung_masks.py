@@ -32,10 +32,6 @@ radiologist."""
 
 _SUFFIX = "_mask"
 _NOT_RECORDED = "not in metadata.csv"
-_REMEDY = (
-    f"`{command('download', 'data=cohen')}` gets the collection with its masks, data.root=/path/to/it names a copy "
-    "elsewhere; data.cohen=false data.phantoms=200 trains on drawn phantoms only"
-)
 
 
 class LungMasksDataModule(FoldedDataModule):
@@ -154,7 +150,7 @@ class LungMasksDataModule(FoldedDataModule):
 
     def _cohen(self) -> pd.DataFrame:
         """The films of the collection that have a mask; a CT's scout view is left out."""
-        folder, remedy = self.root / MASKS, _REMEDY
+        folder, remedy = self.root / MASKS, _remedy()
         if not folder.is_dir():
             raise DataError(f"{folder.absolute()}: no such folder; {remedy}")
         masks = sorted(folder.glob(f"*{_SUFFIX}.png"))
@@ -299,3 +295,10 @@ def _square(image: NDArray[Any], size: int) -> NDArray[Any]:
     shrinks = size < min(image.shape[:2])
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image, (size, size), interpolation=interpolation))
+
+
+def _remedy() -> str:
+    return (
+        f"`{command('download', 'data=cohen')}` gets the collection with its masks, data.root=/path/to/it names a "
+        "copy elsewhere; data.cohen=false data.phantoms=200 trains on drawn phantoms only"
+    )

@@ -51,7 +51,6 @@ OPERATORS = frozenset((*_ELEMENTWISE, *_SUMMARIES, *_SHAPES, *_POOLS, *_PRODUCTS
 """What a graph may be made of: operators whose work follows from the shapes of what goes in and comes out."""
 _STRING = 8  # TensorProto.STRING
 _SMALL = 1024  # elements; the shapes that reshaping and slicing ask for are shorter
-_AGAIN = f"export the checkpoint again with `{command('export')}`"
 
 
 def check(path: Path, model: Any, size: int) -> None:
@@ -274,4 +273,5 @@ def _listed(found: Iterable[tuple[Any, ...]]) -> str:
 
 
 def _refused(path: Path, reason: str) -> CheckpointError:
-    return CheckpointError(f"{path}: refused: {reason}; {_AGAIN}, or ask its author for the checkpoint")
+    again = f"export the checkpoint again with `{command('export')}`"
+    return CheckpointError(f"{path}: refused: {reason}; {again}, or ask its author for the checkpoint")

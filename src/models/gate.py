@@ -52,7 +52,6 @@ NAMES = {
 """What people call each kind."""
 FORMAT = 1
 """Version of the entry ``gate`` of a checkpoint."""
-HOW = f"`{command('train', 'experiment=gate')}` trains one, gate=runs/gate then names it"
 
 SMALLEST = 64
 """Pixels of the shorter side below which an image is too small; the smallest of 1,398 public films had 104."""
@@ -74,7 +73,11 @@ _REASONS = {
     FRONTAL: "does not look enough like a frontal chest film; look at it, and export it again if it is one",
 }
 _COLOUR_REASON = "looks like a colour photograph and not like an X-ray; use the film itself, as its viewer exports it"
-_UNCHECKED = f"nothing checked whether this is a frontal chest film: there is no trained gate; {HOW}"
+
+
+def how_to_train() -> str:
+    """The command that trains a gate, as the one of this process was typed."""
+    return f"`{command('train', 'experiment=gate')}` trains one, gate=runs/gate then names it"
 
 
 @dataclass(frozen=True)
@@ -203,7 +206,11 @@ class Gate:
     def judge(self, scores: NDArray[np.float64]) -> Judgement:
         """The judgement that follows from the probabilities (10,) of one image which no rule refused."""
         if self.limits is None:
-            return Judgement(WARN, "unknown", _UNCHECKED)
+            return Judgement(
+                WARN,
+                "unknown",
+                f"nothing checked whether this is a frontal chest film: there is no trained gate; {how_to_train()}",
+            )
         return judged(scores, self.limits)
 
     @property
@@ -248,10 +255,10 @@ class Gate:
         try:
             return cls._rebuilt(entry)
         except KeyError as error:
-            raise ValueError(f"gate: {error.args[0]!r} is missing; {HOW}") from None
+            raise ValueError(f"gate: {error.args[0]!r} is missing; {how_to_train()}") from None
         except (ValueError, TypeError, AttributeError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise ValueError(f"gate: cannot be used ({reason}); {HOW}") from None
+            raise ValueError(f"gate: cannot be used ({reason}); {how_to_train()}") from None
 
     @classmethod
     def _rebuilt(cls, entry: Mapping[str, Any]) -> Gate:

@@ -13,8 +13,8 @@ import torch
 from cxrlab.console import command
 from cxrlab.errors import CheckpointError, check_range
 from cxrlab.models import LungUnet
-from cxrlab.models.gate import HOW as HOW_TO_GATE
 from cxrlab.models.gate import Gate
+from cxrlab.models.gate import how_to_train as how_to_train_gate
 from cxrlab.models.segmenter import Segmenter
 from cxrlab.runs.checkpoint import GATE as GATE_ENTRY
 from cxrlab.runs.checkpoint import check_weights, load_checkpoint, read_gate
@@ -25,10 +25,11 @@ NO_GATE = "none"
 LUNGS_FORMAT = 1
 """Version of the entry ``lungs`` of a checkpoint."""
 LUNGS_ENTRY = "lungs"
-_HOW_TO_LUNGS = (
-    f"`{command('train', 'experiment=lungs')}` trains one, "
-    "`… data.cohen=false data.phantoms=200` on drawn phantoms only"
-)
+
+
+def _how_to_train_lungs() -> str:
+    how = command("train", "experiment=lungs")
+    return f"`{how}` trains one, `… data.cohen=false data.phantoms=200` on drawn phantoms only"
 
 
 def load_segmenter(lungs: str) -> Segmenter:
@@ -40,11 +41,13 @@ def load_segmenter(lungs: str) -> Segmenter:
     Raises:
         CheckpointError: There is none, or the file cannot be used.
     """
-    path = _locate("lungs", lungs, LUNGS, _HOW_TO_LUNGS)
+    path = _locate("lungs", lungs, LUNGS, _how_to_train_lungs())
     checkpoint = load_checkpoint(path)
     entry = checkpoint.get(LUNGS_ENTRY)
     if not isinstance(entry, dict) or entry.get("format") != LUNGS_FORMAT:
-        raise CheckpointError(f"{path}: holds nothing that finds lungs (format {LUNGS_FORMAT}); {_HOW_TO_LUNGS}")
+        raise CheckpointError(
+            f"{path}: holds nothing that finds lungs (format {LUNGS_FORMAT}); {_how_to_train_lungs()}"
+        )
     try:
         entry = plain(entry)
         check_range("image_size", entry["image_size"], 32, 1024, integer=True)
@@ -58,7 +61,7 @@ def load_segmenter(lungs: str) -> Segmenter:
         return Segmenter(network, entry["image_size"], path, trained_on)
     except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{path}: its weights cannot be used ({reason}); {_HOW_TO_LUNGS}") from None
+        raise CheckpointError(f"{path}: its weights cannot be used ({reason}); {_how_to_train_lungs()}") from None
 
 
 def load_gate(gate: str) -> Gate:
@@ -70,10 +73,10 @@ def load_gate(gate: str) -> Gate:
     Raises:
         CheckpointError: There is none, or the file cannot be used.
     """
-    path = _locate("gate", gate, GATE, HOW_TO_GATE)
+    path = _locate("gate", gate, GATE, how_to_train_gate())
     entry = load_checkpoint(path).get(GATE_ENTRY)
     if not isinstance(entry, dict) or not entry:
-        raise CheckpointError(f"{path}: holds no trained gate; {HOW_TO_GATE}")
+        raise CheckpointError(f"{path}: holds no trained gate; {how_to_train_gate()}")
     return read_gate(entry, path) or Gate()
 
 

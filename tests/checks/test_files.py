@@ -170,7 +170,9 @@ def test_letters_in_one_class(make_case: Any, tmp_path: Path) -> None:
     grey[12:19] = grey[:7]
     section = files.check(make_case({"label": label}, grey=grey, folder=tmp_path))
     finding = found(section, "burned-in text (suspects)")
-    assert finding.verdict == Verdict.NOT_CHECKED  # as many in either class, but of 12 patients a strong one can be missed
+    assert (
+        finding.verdict == Verdict.NOT_CHECKED
+    )  # as many in either class, but of 12 patients a strong one can be missed
     assert "7 of 12 Negative" in finding.evidence
     assert len(section.facts["text_suspects"]) == 14
 

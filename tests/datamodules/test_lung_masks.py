@@ -123,7 +123,9 @@ def test_training_sees_what_the_segmenter_will_see(collection: MakeSet, cache: P
 
 
 def test_what_is_missing_is_told(collection: MakeSet, cache: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"lungVAE-masks: no such folder; .*download.py data=cohen.*data.cohen=false"):
+    with pytest.raises(
+        DataError, match=r"lungVAE-masks: no such folder; .*cxrlab-download data=cohen.*data.cohen=false"
+    ):
         LungMasksDataModule(str(tmp_path / "nowhere"), str(cache)).setup()
     with pytest.raises(DataError, match=r"cohen: masks of 5 people; data.folds=6"):
         LungMasksDataModule(str(collection()), str(cache), phantoms=0, folds=6).setup()

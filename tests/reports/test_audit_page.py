@@ -54,7 +54,7 @@ def case_of(folder: Path, name: str = "made up", synthetic: bool = False) -> Cas
     manifest = mf.check(manifest, "made up")
     pairs = pd.DataFrame({"first": [0], "second": [11], "same_file": [False], "distance": [7], "inliers": [99]})
     facts = {"format": "PNG", "width": 256, "height": 256, "mode": "grey", "bits": 8, "bytes": 50_000}
-    table = pd.DataFrame([{**facts, "jpeg_quality": 0, "device": "", "view": "", "guessed": False}] * 12)
+    table = pd.DataFrame([{**facts, "jpeg_quality": 0, "device": "", "view": "", "guessed": False, "doubts": ""}] * 12)
     hashes = np.zeros((12, 32), np.uint8)
     measured = Measurements(grey, list(manifest["sha256"]), hashes, Features.empty(12), table, {})
     flow = Flow("made up")
