@@ -59,10 +59,12 @@ def decision_curve(
     # What calling an image Positive at each threshold adds: 1 if it is, minus the odds if not; shape (n, thresholds).
     gain = np.where(s[:, None] >= THRESHOLDS, np.where(y[:, None], 1.0, -odds), 0.0)
     all_treated = np.where(y[:, None], 1.0, -odds)
-    weights = [w / w.sum(axis=1, keepdims=True) for w in patient_weights(y, ids, resamples, seed)]
-    draws = np.concatenate([w @ gain for w in weights])
+    weights = [*patient_weights(y, ids, resamples, seed)]
+    draws, everybody = (
+        np.concatenate([w @ each / w.sum(axis=1, keepdims=True) for w in weights]) for each in (gain, all_treated)
+    )
     low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
-    against = np.concatenate([draws, draws - np.concatenate([w @ all_treated for w in weights])], axis=1)
+    against = np.concatenate([draws, draws - everybody], axis=1)
     found = np.concatenate([gain.mean(axis=0), (gain - all_treated).mean(axis=0)])
     least = np.tile(np.maximum(1.0, odds), 2) / np.unique(ids).size
     error = np.maximum(against.std(axis=0), least)
