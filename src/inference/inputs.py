@@ -1,10 +1,9 @@
-"""Which files ``input=…`` means: a file, a folder, a pattern, or a CSV that lists some."""
+"""Which files ``input=…`` means: a file, a folder, a pattern, or a table that lists some."""
 
 from __future__ import annotations
 
 import fnmatch
 import glob
-import io
 import itertools
 import os
 from collections import Counter
@@ -13,16 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
-
+from cxrlab.datamodules.sources.sheet import read_sheet
 from cxrlab.errors import DataError, did_you_mean
-from cxrlab.files import from_csv
 from cxrlab.reading.folders import walk
-from cxrlab.reading.image import SUFFIXES, read_bytes
+from cxrlab.reading.image import SUFFIXES
 
 PATH = "path"
-"""The column of a CSV that holds paths, as in a manifest."""
-_SEPARATORS = (",", ";", "\t")
+"""The column of a table that holds paths, as in a manifest."""
+_TABLES = (".csv", ".csv.gz", ".tsv", ".xlsx")
 _HOW = "input=… takes an image file, a folder, a pattern in quotes ('scans/*.dcm') or a CSV with a column `path`"
 
 
@@ -47,11 +44,12 @@ def list_inputs(given: str | Sequence[str]) -> Listed:
     stands in the list as well, so that nothing is left out without a word.
 
     Args:
-        given: One or several of: an image file, a folder, a pattern (``**`` goes into folders), a ``.csv`` file with a
-            column ``path``, whose relative paths begin at its own folder. ``~`` is expanded.
+        given: One or several of: an image file, a folder, a pattern (``**`` goes into folders), a table (``.csv``,
+            ``.csv.gz``, ``.tsv``, ``.xlsx``) with a column ``path``, whose relative paths begin at its own folder.
+            ``~`` is expanded.
 
     Raises:
-        DataError: There is nothing, or a CSV is no such table; says what was expected.
+        DataError: There is nothing, or a table has no such column; says what was expected.
     """
     if isinstance(given, str):
         given = [given]
@@ -71,7 +69,7 @@ def _one(given: str, left_out: Counter[str]) -> list[str]:
     if os.path.isdir(text):  # noqa: PTH112
         return _in_folder(path, left_out)
     if os.path.exists(text):  # noqa: PTH110
-        return _in_csv(path) if path.suffix.lower() == ".csv" and path.is_file() else [text]
+        return _in_table(path) if path.name.lower().endswith(_TABLES) and path.is_file() else [text]
     if not glob.has_magic(given):
         what = "a link to a file that is not there" if os.path.islink(text) else "no such file or folder"  # noqa: PTH114
         raise DataError(f"{given}: {what}{did_you_mean(path.name, _neighbours(path))}; {_HOW}")
@@ -141,19 +139,12 @@ def _in_folder(folder: Path, left_out: Counter[str]) -> list[str]:
     return found
 
 
-def _in_csv(path: Path) -> list[str]:
-    try:
-        text = read_bytes(path).decode("utf-8-sig")
-        head = text.partition("\n")[0]
-        separator = max(_SEPARATORS, key=head.count)  # pandas would guess, and take any letter of a lone column
-        table = from_csv(pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, sep=separator))
-    except (OSError, ValueError, pd.errors.ParserError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path}: not a readable CSV ({reason}); {_HOW}") from None
+def _in_table(path: Path) -> list[str]:
+    table = read_sheet(path, (PATH,), _HOW).frame()
     if PATH not in table.columns:
         near = did_you_mean(PATH, table.columns)
-        raise DataError(f"{path}: no column `{PATH}` (there are: {', '.join(map(str, table.columns))}){near}; {_HOW}")
-    return [str(path.parent / Path(each).expanduser()) for each in table[PATH].str.strip() if each]
+        raise DataError(f"{path}: no column `{PATH}` (there are: {', '.join(table.columns)[:200]}){near}; {_HOW}")
+    return [str(path.parent / Path(each).expanduser()) for each in table[PATH] if each]
 
 
 def tally(left_out: Mapping[str, int]) -> str:

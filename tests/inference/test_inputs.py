@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +54,13 @@ def test_a_csv_lists_paths_relative_to_its_own_folder(separator: str, scans: Pat
     lines = [f"path{separator}note", f"sub/c.dcm{separator}first", f'"{absolute}"{separator}second', f"{separator}none"]
     (scans / "list.csv").write_text("\ufeff" + "\n".join(lines), encoding="utf-8")
     assert list_inputs(str(scans / "list.csv")).paths == [str(scans / "sub/c.dcm"), absolute]
+
+
+@pytest.mark.parametrize("suffix", [".csv.gz", ".tsv", ".CSV"])
+def test_a_table_may_be_packed_or_of_tabs(suffix: str, scans: Path) -> None:
+    data = b"path\tnote\nsub/c.dcm\tfirst\n"
+    (scans / f"list{suffix}").write_bytes(gzip.compress(data) if suffix.endswith("gz") else data)
+    assert list_inputs(str(scans / f"list{suffix}")).paths == [str(scans / "sub/c.dcm")]
 
 
 @pytest.fixture
@@ -131,7 +139,7 @@ def test_a_link_that_leads_in_circles_ends(scans: Path) -> None:
         ("empty", "no image file there"),
         ("only_text", r"no image file there \(1 \.txt left out\)"),
         ("wrong.csv", r"no column `path` \(there are: file, x\)"),
-        ("binary.csv", "not a readable CSV"),
+        ("binary.csv", "no column `path`"),
         ("gone", "a link to a file that is not there"),
         ("a\0b", "no such file or folder"),
     ],
