@@ -234,4 +234,4 @@ def test_the_command_ends_with_the_table(done: tuple[Path, Path, dict[str, Any]]
     assert "SYNTHETIC" in ended.stdout
     page = tmp_path / ended.stdout.splitlines()[-1].split(maxsplit=1)[1]
     assert page.name == "matrix.html"
-    assert json.loads(page.with_suffix(".json").read_text())["command"].startswith("cxrlab-matrix ")
+    assert "src/matrix.py 'train=[a,b]'" in json.loads(page.with_suffix(".json").read_text())["command"]
