@@ -16,6 +16,7 @@ from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from markdown_it.utils import OptionsDict
 
+from cxrlab.console import one_line
 from cxrlab.files import write_text
 
 _TOGETHER = re.compile(r"[\d.]+ \[[\d.?]+, [\d.?]+\]|\d+ of \d+")
@@ -111,7 +112,7 @@ def render(markdown: str, folder: Path, title: str) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+        f"<title>{html.escape(one_line(title))}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
         f"{body[:start]}{f'<nav>{links}</nav>' if links else ''}\n{body[start:]}</body>\n</html>\n"
     )
 
