@@ -31,7 +31,8 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
     with quick_imports():  # not above: they take seconds, and --help or a misspelt option needs none of them
         from cxrlab.reports import write_model_card, write_report
         from cxrlab.runs import RunFolder, environment
-        from cxrlab.runs.checkpoint import check_weights, final_checkpoint, load_checkpoint, metadata
+        from cxrlab.runs.checkpoint import final_checkpoint, load_checkpoint, metadata
+        from cxrlab.runs.weights import check_weights
         from cxrlab.steps import banner, results, saliency
         from cxrlab.steps.assembly import assemble
         from cxrlab.steps.fit import fit

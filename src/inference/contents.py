@@ -17,7 +17,8 @@ from cxrlab.console import DISCLAIMER, command
 from cxrlab.datamodules import Preprocessing
 from cxrlab.errors import CheckpointError
 from cxrlab.models.gate import Gate
-from cxrlab.runs.checkpoint import LoadedModel, load_tensors, read_gate, read_metadata
+from cxrlab.runs.checkpoint import LoadedModel, read_gate, read_metadata
+from cxrlab.runs.weights import load_tensors
 from cxrlab.untrusted import parse_json
 
 METADATA_KEY = "cxrlab"

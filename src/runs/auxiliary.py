@@ -17,8 +17,9 @@ from cxrlab.models.gate import Gate
 from cxrlab.models.gate import how_to_train as how_to_train_gate
 from cxrlab.models.segmenter import Segmenter
 from cxrlab.runs.checkpoint import GATE as GATE_ENTRY
-from cxrlab.runs.checkpoint import check_weights, load_checkpoint, read_gate
+from cxrlab.runs.checkpoint import load_checkpoint, read_gate
 from cxrlab.runs.folder import GATE, LUNGS
+from cxrlab.runs.weights import check_weights
 from cxrlab.untrusted import plain, read_mapping
 
 NO_GATE = "none"

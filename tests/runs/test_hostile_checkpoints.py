@@ -25,7 +25,8 @@ from cxrlab.models.gate import KINDS, Gate, Limits
 from cxrlab.models.gate_net import GateNet
 from cxrlab.runs import AtomicCheckpointIO, load_model
 from cxrlab.runs.auxiliary import load_gate, load_segmenter
-from cxrlab.runs.checkpoint import FORMAT, final_checkpoint, load_tensors, read_gate
+from cxrlab.runs.checkpoint import FORMAT, final_checkpoint, read_gate
+from cxrlab.runs.weights import load_tensors
 
 SMALL: dict[str, Any] = {"image_size": 16, "filters": [2, 3, 4], "dense_units": 5}
 NET: dict[str, Any] = {"_target_": "cxrlab.models.PaperCNN", **SMALL}
