@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,37 @@ PATIENT = "Doe^Jane"
 DIGITAL_X_RAY = "1.2.840.10008.5.1.4.1.1.1.1"
 TESTED_WITH = Path(str(pydicom.data.__file__)).parent
 Read = Callable[..., ReadImage]
+
+
+def outcomes_of_damage(files: Sequence[bytes], file: Path, trials: int, header: int) -> list[bool]:
+    """Damages files at random and reads each: whether an image came of it; whatever else than a DataError is raised.
+
+    Args:
+        files: Whole ones, taken in turn.
+        file: Where the damaged ones are written.
+        trials: How many; every second one is damaged in its first ``header`` bytes only, every seventh cut off, too.
+        header: Bytes.
+    """
+    generator = np.random.default_rng(0)
+    outcomes = []
+    for trial in range(trials):
+        data = bytearray(files[trial % len(files)])
+        reach = len(data) if trial % 2 else min(len(data), header)
+        for position in generator.integers(0, reach, generator.integers(1, 6)):
+            data[position] = generator.integers(256)
+        if trial % 7 == 0:
+            del data[generator.integers(1, len(data)) :]
+        file.write_bytes(data)
+        try:
+            pixels = read_image(file).pixels
+        except DataError as error:
+            assert str(error).startswith(f"{file}: ")  # noqa: PT017 - either outcome is right
+            outcomes.append(False)
+        else:
+            assert pixels.dtype == np.uint8
+            assert pixels.shape[2] == 3
+            outcomes.append(True)
+    return outcomes
 
 
 def film(values: NDArray[Any], meaning: str = "MONOCHROME2", bits: int | None = None, **attributes: Any) -> Dataset:

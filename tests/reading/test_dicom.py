@@ -28,7 +28,7 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
     RLELossless,
 )
-from tests.reading.conftest import PATIENT, TESTED_WITH, Read, film, lut, row, saved
+from tests.reading.conftest import PATIENT, TESTED_WITH, Read, film, lut, outcomes_of_damage, row, saved
 
 from cxrlab.errors import DataError
 from cxrlab.reading import dicom, dicom_frames
@@ -675,24 +675,5 @@ def test_random_damage_ends_in_an_image_or_a_reason(tmp_path: Path, capfd: pytes
         saved(jpeg, JPEGBaseline8Bit),
         *((TESTED_WITH / "test_files" / name).read_bytes() for name in ("MR_small_RLE.dcm", "JPEG2000.dcm")),
     ]
-    generator = np.random.default_rng(0)
-    outcomes = {True: 0, False: 0}
-    file = tmp_path / "file"
-    for trial in range(600):
-        data = bytearray(files[trial % len(files)])
-        reach = len(data) if trial % 2 else min(len(data), 1500)  # every second time only the header
-        for position in generator.integers(0, reach, generator.integers(1, 6)):
-            data[position] = generator.integers(256)
-        if trial % 7 == 0:
-            del data[generator.integers(1, len(data)) :]
-        file.write_bytes(data)
-        try:
-            pixels = read_image(file).pixels
-        except DataError as error:
-            assert str(error).startswith(f"{file}: ")  # noqa: PT017 - either outcome is right
-            outcomes[False] += 1
-        else:
-            assert pixels.dtype == np.uint8
-            assert pixels.shape[2] == 3
-            outcomes[True] += 1
-    assert min(outcomes.values()) > 100
+    outcomes = outcomes_of_damage(files, tmp_path / "file", 600, header=1500)
+    assert min(outcomes.count(True), outcomes.count(False)) > 100

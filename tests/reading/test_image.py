@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
+from tests.reading.conftest import outcomes_of_damage
 
 from cxrlab.errors import DataError
 from cxrlab.reading.image import MAX_PIXELS, ImageFacts, read_bytes, read_image, read_image_bytes
@@ -732,22 +733,5 @@ def test_impossible_names_are_refused(name: str, why: str) -> None:
 
 
 def test_random_damage_ends_in_an_image_or_a_reason(tmp_path: Path) -> None:
-    generator = np.random.default_rng(0)
-    outcomes = {True: 0, False: 0}
-    file = tmp_path / "file"
-    for trial in range(300):
-        data = bytearray(list(ONE_PICTURE.values())[trial % len(ONE_PICTURE)])
-        reach = len(data) if trial % 2 else min(len(data), 120)  # every second time only the header
-        for position in generator.integers(0, reach, generator.integers(1, 6)):
-            data[position] = generator.integers(256)
-        file.write_bytes(data)
-        try:
-            pixels = read_image(file).pixels
-        except DataError as error:
-            assert str(error).startswith(f"{file}: ")  # noqa: PT017 - either outcome is right
-            outcomes[False] += 1
-        else:
-            assert pixels.dtype == np.uint8
-            assert pixels.shape[2] == 3
-            outcomes[True] += 1
-    assert min(outcomes.values()) > 20
+    outcomes = outcomes_of_damage(list(ONE_PICTURE.values()), tmp_path / "file", 300, header=120)
+    assert min(outcomes.count(True), outcomes.count(False)) > 20
