@@ -13,6 +13,7 @@ import shlex
 import sys
 import traceback
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -146,9 +147,16 @@ def command(program: str, *words: str, **values: object) -> str:
         program = f"python {quoted(short(script or Path(__file__).parent / f'{program}.py'))}"
     else:
         program = f"cxrlab-{program}"
-    return " ".join(
-        [program, *(quoted(f"{key}={literal(value)}") for key, value in values.items()), *map(quoted, words)]
-    )
+    return " ".join([program, *(override(key, value) for key, value in values.items()), *map(quoted, words)])
+
+
+def override(key: str, value: object) -> str:
+    """An option as it is typed: a text taken literally, a list of texts, or a mapping onto texts."""
+    if isinstance(value, Mapping):
+        text = f"{{{', '.join(f'{name}: {literal(each)}' for name, each in value.items())}}}"
+    else:
+        text = f"[{', '.join(map(literal, value))}]" if isinstance(value, list | tuple) else literal(value)
+    return quoted(f"{key}={text}")
 
 
 def typed() -> str:

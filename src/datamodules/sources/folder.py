@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from typing import NoReturn
 
 import pandas as pd
 
-from cxrlab.console import literal
+from cxrlab.console import override
 from cxrlab.datamodules import spellings
 from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.manifest import COLUMNS, LABELS, SPLITS
@@ -24,6 +23,7 @@ from cxrlab.reading.folders import walk
 from cxrlab.reading.image import SUFFIXES
 
 GET_ANY = "data=synthetic needs no files at all"
+_EXCLUDE, _INCLUDE = "data.source.exclude", "data.source.include"
 _ANOTHER_ROOT = "data.source.root=/path/to/images names another folder"
 _ARCHIVERS_LEFTOVERS = "__MACOSX"  # macOS packs a twin of every file into it, with an image's name and no image inside
 _TEXTS = """.txt .csv .tsv .json .xml .md .rst .xlsx .xls .ods .html .htm .pdf .ini .db .log .yaml .yml .url
@@ -156,7 +156,7 @@ class FolderSource:
             raise DataError(
                 f"{self.root}: beside the splits {there} there are the folder(s) {', '.join(beside)}"
                 f"{did_you_mean(beside[0], SPLITS)}; rename or move them, or leave them out: "
-                f"{_typed('exclude', *beside)}"
+                f"{override(_EXCLUDE, [*beside])}"
             )
         for split, count in Counter(splits.values()).items():
             if count > 1:
@@ -200,7 +200,7 @@ class FolderSource:
         if stray:
             raise DataError(
                 f"{folder}: {len(stray)} image(s) lie beside the folders, the first {stray[0].name}; move them into "
-                f"one, or leave them out: {_typed('exclude', stray[0].name)} (a pattern such as '*.png' takes all)"
+                f"one, or leave them out: {override(_EXCLUDE, [stray[0].name])} (a pattern such as '*.png' takes all)"
             )
         yield _Found("", "", folder, images, counted=True)
         for name in self._names(folder)[0]:
@@ -216,7 +216,7 @@ class FolderSource:
         what = f"no label for this class folder; data.source.labels knows {known}"
         absent = [label for label in self.labels if label not in classes]
         meant = next((label for label in absent if did_you_mean(unknown, [label])), None)
-        leave = f"leave it out: {_typed('exclude', unknown)}"
+        leave = f"leave it out: {override(_EXCLUDE, [unknown])}"
         if meant is None and _NO_FILM.search(unknown):
             return f"a folder called so may hold no films; {leave}"
         if meant is None:
@@ -254,7 +254,7 @@ class FolderSource:
         if name not in self.labels:
             what = "finds no class in this name" if name is None else f"finds {name!r}, which data.source.labels lacks"
             pattern = self.label_pattern.pattern
-            hint = f"{_typed('exclude', file.name)} leaves it out"
+            hint = f"{override(_EXCLUDE, [file.name])} leaves it out"
             raise DataError(f"{file}: data.source.label_pattern={pattern!r} {what}; {hint}")
         return str(name)
 
@@ -311,11 +311,11 @@ class FolderSource:
             if 1 < len(names) <= _PARALLEL and (alike or {name.lower() for name in names} & _IMAGES):
                 raise DataError(
                     f"{folder}: films lie below {', '.join(listed)}, which may be several kinds of images; "
-                    f"{_typed('include', f'*/{listed[0]}/*')} takes one, {_typed('include', '*')} all"
+                    f"{override(_INCLUDE, [f'*/{listed[0]}/*'])} takes one, {override(_INCLUDE, ['*'])} all"
                 )
 
     def _ask(self, what: str, pattern: str) -> NoReturn:
-        leave = f"{_typed('exclude', pattern)} leaves such files out, {_typed('include', '*')} takes all"
+        leave = f"{override(_EXCLUDE, [pattern])} leaves such files out, {override(_INCLUDE, ['*'])} takes all"
         raise DataError(f"{what}; {self.how_to_get or leave}")
 
     def _folders(self, folder: Path) -> list[str]:
@@ -350,11 +350,6 @@ class FolderSource:
         parts = path.relative_to(self.root).parts
         tried = parts if "/" not in glob else ["/".join(parts[:end]) for end in range(1, len(parts) + 1)]
         return any(regex.match(each) for each in tried)
-
-
-def _typed(option: str, *patterns: str) -> str:
-    """An option that can be pasted."""
-    return shlex.quote(f"data.source.{option}=[{', '.join(map(literal, patterns))}]")
 
 
 def _refuse(error: OSError) -> NoReturn:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import difflib
 import os
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from cxrlab.console import literal
+from cxrlab.console import override
 from cxrlab.datamodules import spellings
 from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.manifest import COLUMNS, LABELS, SPLITS
@@ -165,8 +164,7 @@ class ManifestSource:
                 "with a name for each column (path, label, patient_id, …)"
             )
         close = {column: next(iter(_alike(column, header)), "…") for column in missing}
-        pairs = ", ".join(f"{column}: {literal(own)}" for column, own in {**self.columns, **close}.items())
-        return f"; type {shlex.quote(f'data.source.columns={{{pairs}}}')}, or name them there"
+        return f"; type {override('data.source.columns', {**self.columns, **close})}, or name them there"
 
     def _named(self, sheet: Sheet) -> pd.DataFrame:
         """The table with the manifest's names of columns; index: the numbers of the rows."""

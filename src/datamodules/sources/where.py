@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from urllib.parse import unquote
 
-from cxrlab.console import literal
+from cxrlab.console import override
 
 _TRIED = 5  # paths of the table: one that is found is enough to tell what the others lack
 _FOLDERS = 200  # below the root, each looked into once
@@ -51,19 +50,14 @@ def _told(given: str, parts: list[str], found: list[str], folder: Path, root: Pa
     prefix = slashes(given)[: slashes(given).rindex(rest)] if rest in slashes(given) else ""
     options = []
     if prefix:
-        options.append(_typed("data.source.strip_prefix", prefix))
+        options.append(override("data.source.strip_prefix", prefix))
     if folder != root:
-        options.append(_typed("data.source.root", str(folder)))
+        options.append(override("data.source.root", str(folder)))
     there = folder.joinpath(*found)
     if found == parts:
         return f"; but {there} is there: type {' '.join(options)}" if options else ""
     also = f", and type {' '.join(options)}" if options else ""
     return f"; but {there} is there, which the table calls {rest!r}: write paths as the files are called{also}"
-
-
-def _typed(option: str, value: str) -> str:
-    """An option that can be pasted."""
-    return shlex.quote(f"{option}={literal(value)}")
 
 
 def _folders(root: Path) -> Iterator[Path]:
