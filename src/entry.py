@@ -30,7 +30,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from cxrlab.config import plugins, resolvers
 from cxrlab.console import guard_terminal, tell
 from cxrlab.errors import UserError, did_you_mean
-from cxrlab.sweeps.lock import claimed
+from cxrlab.locks import claimed
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it: 128 + SIGINT."""

@@ -70,7 +70,7 @@ class _Raw(io.FileIO):
 def remove_leftovers(folder: Path) -> None:
     """Removes what :func:`write_atomically` left of unfinished files in a folder, and in those right below it.
 
-    Nobody may be writing there; see :func:`cxrlab.sweeps.lock.claimed`.
+    Nobody may be writing there; see :func:`cxrlab.locks.claimed`.
     """
     for depth in ("", "*/"):
         for leftover in folder.glob(f"{depth}.*.????????{_UNFINISHED}"):

@@ -17,7 +17,7 @@ from cxrlab.entry import command_line
 from cxrlab.errors import ConfigError
 from cxrlab.files import write_text
 from cxrlab.imports import quick_imports
-from cxrlab.sweeps.lock import claimed
+from cxrlab.locks import claimed
 
 if TYPE_CHECKING:
     from cxrlab.reports.probe_page import Probe

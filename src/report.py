@@ -13,7 +13,7 @@ from cxrlab.console import say
 from cxrlab.entry import command_line
 from cxrlab.errors import CheckpointError, UserError
 from cxrlab.imports import quick_imports
-from cxrlab.sweeps.lock import claimed
+from cxrlab.locks import claimed
 
 KEYS = ("run",)
 """The keys of ``conf/report.yaml``."""

@@ -9,12 +9,12 @@ from typing import Any
 import filelock
 import pytest
 
+from cxrlab import locks
 from cxrlab.errors import ConfigError
-from cxrlab.sweeps import lock
 
 HOLD = """
 import sys
-from cxrlab.sweeps.lock import claimed
+from cxrlab.locks import claimed
 with claimed(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
@@ -22,19 +22,19 @@ with claimed(sys.argv[1]):
 
 
 def test_a_run_belongs_to_one_process_until_it_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "_PATIENCE", 0.1)
+    monkeypatch.setattr(locks, "_PATIENCE", 0.1)
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        assert lock.is_claimed(tmp_path)
+        assert locks.is_claimed(tmp_path)
         whose = rf"process {other.pid} on .+, since \d{{4}}-\d\d-\d\d \d\d:\d\d, is at this run; wait until"
-        with pytest.raises(ConfigError, match=whose), lock.claimed(tmp_path):
+        with pytest.raises(ConfigError, match=whose), locks.claimed(tmp_path):
             pass
         other.kill()
         other.wait()
-    assert not lock.is_claimed(tmp_path)
-    with lock.claimed(tmp_path):
+    assert not locks.is_claimed(tmp_path)
+    with locks.claimed(tmp_path):
         pass
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
@@ -45,7 +45,7 @@ def test_who_claims_a_folder_removes_what_a_killed_process_left_and_nothing_else
     for name in (*left, *kept):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    with lock.claimed(tmp_path):
+    with locks.claimed(tmp_path):
         pass
     found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert found == {*kept, ".lock"}
@@ -60,15 +60,15 @@ def test_a_file_system_without_locks_is_refused(
 
     monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
     says = r"has no locks.*hydra\.run\.dir=… chooses one on another disk"
-    with pytest.raises(ConfigError, match=says), lock.claimed(tmp_path):
+    with pytest.raises(ConfigError, match=says), locks.claimed(tmp_path):
         pass
 
 
 def test_a_claim_of_whoever_is_unknown_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "_PATIENCE", 0.1)
+    monkeypatch.setattr(locks, "_PATIENCE", 0.1)
     with filelock.FileLock(tmp_path / ".lock"):
         (tmp_path / ".lock.holder").write_bytes(b"\x1b[2J\n" + b"x" * 10_000)
-        with pytest.raises(ConfigError) as caught, lock.claimed(tmp_path):
+        with pytest.raises(ConfigError) as caught, locks.claimed(tmp_path):
             pass
     assert len(str(caught.value)) < 500
     assert str(caught.value).isprintable()

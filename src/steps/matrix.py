@@ -29,6 +29,7 @@ from cxrlab.errors import ConfigError, DataError, UserError
 from cxrlab.evaluation import matrix as statistics
 from cxrlab.evaluation.matrix import Answers
 from cxrlab.files import file_sha256, write_csv
+from cxrlab.locks import claimed
 from cxrlab.models import ClassifierModule
 from cxrlab.reports.matrix_page import Cell, ColumnFacts, Matrix, RowFacts
 from cxrlab.runs import LoadedModel, RunFolder
@@ -37,7 +38,6 @@ from cxrlab.steps.assembly import assemble, assemble_evaluation
 from cxrlab.steps.edges import Edge, Edges
 from cxrlab.steps.matrix_plan import Column, Plan, Row
 from cxrlab.steps.overlap import Pool, Shared, chose_weights, images_of_run, pool, shared
-from cxrlab.sweeps.lock import claimed
 
 Failure = tuple[str, str]
 """What could not be done, and why."""

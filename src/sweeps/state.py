@@ -13,8 +13,8 @@ from typing import Any
 
 from cxrlab.errors import ConfigError
 from cxrlab.files import write_json
+from cxrlab.locks import is_claimed
 from cxrlab.runs.folder import RunFolder
-from cxrlab.sweeps.lock import is_claimed
 from cxrlab.untrusted import mapping, read_mapping, read_table, read_yaml
 
 NOTE = "sweep.json"

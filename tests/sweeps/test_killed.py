@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cxrlab.locks import is_claimed
 from cxrlab.runs import RunFolder
-from cxrlab.sweeps.lock import is_claimed
 from cxrlab.sweeps.state import Sweep
 
 JOBS = 6

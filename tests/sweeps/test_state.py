@@ -8,7 +8,7 @@ import pytest
 
 from cxrlab.errors import ConfigError
 from cxrlab.files import write_json, write_text
-from cxrlab.sweeps.lock import claimed
+from cxrlab.locks import claimed
 from cxrlab.sweeps.state import FAILED, Sweep, note_begin
 
 
