@@ -54,7 +54,7 @@ def claimed(folder: str | Path, *, wait: bool = False) -> Iterator[None]:
         ) from None
     try:
         remove_leftovers(folder)
-        with suppress(OSError):  # a full disk is told by what has to be written
+        with suppress(OSError):  # a full disk is reported by what has to be written
             here = f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M')},"
             (folder / _HOLDER).write_text(here, encoding="utf-8")
         yield

@@ -126,7 +126,7 @@ def check_texts(node: Any, place: str = "") -> None:
 def at_home(node: Any) -> Any:
     """A copy of a node of data whose folders for what is *written* are those of this machine, whatever the file says.
 
-    They are below ``$CXRLAB_CACHE``, as in ``conf/``: a stranger's file chooses no folder to write to.
+    They are below ``$CXRLAB_CACHE``, as in ``conf/``: an untrusted file chooses no folder to write to.
 
     Args:
         node: Plain values.

@@ -1,4 +1,4 @@
-"""Values of files that may come from a stranger, as fresh plain copies under limits; nothing in them is acted upon.
+"""Values of untrusted files, as fresh plain copies under limits; nothing in them is acted upon.
 
 Checkpoints, ONNX files and every file of a run folder pass through here before anything walks them. This module and
 :mod:`cxrlab.rebuild`, which makes objects of such values, import neither OmegaConf nor Hydra: a text such as

@@ -204,7 +204,7 @@ def test_no_command_resolves_or_leaks(
         (run / "metrics.json").write_text(json.dumps(found | {"warnings": [text], "weights": text}))
     torch.save(checkpoint, path)
     (run / "config.yaml").write_text(yaml.safe_dump(config))
-    if name == "train":  # unfinished, so that it is gone on with
+    if name == "train":  # unfinished, so that it is continued
         (run / "metrics.json").unlink()
     films = next(iter(read_manifest(run / "manifest.csv")["path"]))
     module, words = COMMANDS[name]

@@ -72,7 +72,7 @@ def fetch(url: str, part: Path, state: Path, timeout: float, by_hand: str) -> di
 
 
 def _begun(url: str, part: Path, state: Path) -> tuple[int, str]:
-    """Bytes of an earlier try and the server's mark of that version; 0 where it cannot be gone on with."""
+    """Bytes of an earlier try and the server's mark of that version; 0 if the download cannot be resumed."""
     facts = _remembered(state)
     validator = facts.get("etag") or facts.get("last_modified") or ""
     if facts.get("etag", "").startswith("W/"):  # weak: it may stay when bytes change, and If-Range wants a strong one

@@ -69,7 +69,7 @@ class Guard:
             await self._safely(scope, receive, _with_headers(send))
 
     async def _safely(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers, whatever fails inside; where it failed is told in the terminal, without what was asked for."""
+        """Answers, whatever fails inside; where it failed is reported in the terminal, without what was asked for."""
         begun = False
 
         async def sent(message: Message) -> None:
@@ -83,7 +83,7 @@ class Guard:
                 await reply(sent, status, {"error": sentence}, headers=CLOSE)
             else:
                 await self._answer(scope, receive, sent)
-        except Exception as error:  # noqa: BLE001 - no request may end in a traceback; where it failed is told here
+        except Exception as error:  # noqa: BLE001 - no request may end in a traceback; where it failed is reported here
             place = traceback.extract_tb(error.__traceback__)[-1]
             _log.error("a request failed: %s at %s:%s", type(error).__name__, place.filename, place.lineno)
             if not begun:

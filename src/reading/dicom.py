@@ -367,7 +367,7 @@ def _display(
         doubts += [f"{each} (alone, so left aside)" for each in alone]
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         shown = 1 - shown
-    # A hair above the half, so that rounding errors never decide a tie, and an inverted twin is equal to the bit.
+    # Slightly above one half, so that rounding errors never decide a tie, and an inverted twin is equal to the bit.
     grey = np.floor(shown.clip(0, 1) * 255 + 0.5 + 1e-9).astype(np.uint8)
     doubts += _blank(dataset, grey, np.where(padding, 0, counts), how)
     grey[padding] = 0

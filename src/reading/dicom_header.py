@@ -1,4 +1,4 @@
-"""What a DICOM header says against a frontal chest film, in a few words for each; its texts are a stranger's."""
+"""What a DICOM header says against a frontal chest film, in a few words for each; its texts are untrusted."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def read_image(path: str | Path) -> ReadImage:
     above.
 
     Args:
-        path: File; its type is told by its content, never by its name.
+        path: File; its type is recognised by its content, never by its name.
 
     Returns:
         Pixels of shape (height, width, 3), uint8, the file's SHA-256, and what it says about itself.
@@ -111,7 +111,7 @@ def read_image(path: str | Path) -> ReadImage:
 def read_image_bytes(
     name: str | Path, data: bytes, max_pixels: int = MAX_PIXELS, seconds: float = SECONDS
 ) -> ReadImage:
-    """Reads an image whose bytes are at hand, as :func:`read_image` does.
+    """Reads an image whose bytes are in memory, as :func:`read_image` does.
 
     Args:
         name: Only for messages: nothing of that name is opened.

@@ -29,7 +29,7 @@ _FILLING = 2  # bytes before the end of a JPEG that cameras are known to add
 _FIRST_OF_DICOM = (b"\2", b"\x08", b"\0")  # without the mark, see is_dicom
 _MAX_SIDE = 1_000_000  # libpng's as OpenCV uses it; OpenCV's own is little more
 _SIGNATURES = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
-_HEAD = 4096  # bytes by which another kind of file is told
+_HEAD = 4096  # bytes by which another kind of file is recognised
 _SAVE, _UNPACK = "save it as PNG", "unpack it, and name the images inside"
 _OTHERS = [
     (re.compile(pattern, re.DOTALL | re.IGNORECASE), kind, advice)

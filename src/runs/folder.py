@@ -188,7 +188,7 @@ class RunFolder:
         return saved
 
     def _checked_config(self, config: DictConfig) -> DictConfig:
-        """The run's own configuration, which may come from a stranger, as far as it may be built.
+        """The run's own configuration, which is untrusted, as far as it may be built.
 
         Each node names classes of this project only, or is, to the letter, what was typed today. Loggers are always
         today's, and what is written lies where today's configuration has it.

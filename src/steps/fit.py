@@ -76,7 +76,7 @@ def _fit(parts: Parts, run: RunFolder) -> None:
             raise
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise CheckpointError(
-            f"{last}: cannot be gone on with ({reason}): damaged, or of another run; restore it, or begin a new run "
+            f"{last}: cannot be continued ({reason}): damaged, or of another run; restore it, or begin a new run "
             "without ckpt_path"
         ) from None
 

@@ -1,6 +1,6 @@
 """Reading a table that somebody wrote: CSV in every dialect of spreadsheets, compressed by gzip, or an Excel workbook.
 
-The file may be a stranger's. Every cell is text, no formula is computed, and all of it is bounded: :data:`MOST_BYTES`
+The file is untrusted. Every cell is text, no formula is computed, and all of it is bounded: :data:`MOST_BYTES`
 as it lies on disk and unpacked, :data:`MOST_CELLS`, and :data:`LONGEST_CELL`.
 """
 
