@@ -73,7 +73,7 @@ def test_what_came_before_a_planted_nan_is_kept_and_said(
     weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planted(monkeypatch, lambda step, loss: loss * (float("nan") if step == 12 else 1))
-    monkeypatch.setattr(Checkpoints, "_is_due", lambda *_: True)  # on a slow disk epochs go by without a last.ckpt
+    monkeypatch.setattr(Checkpoints, "_is_due", lambda *_: True)  # else a slow disk skips some last.ckpt
     said, metrics = diverge(tmp_path / "run", f"weights={weights}", "optimizer.lr=0.001")
 
     assert "the loss of epoch 3, step 2 of 5, is nan" in said

@@ -36,7 +36,8 @@ class Visit:
         self.tab.on("request", lambda request: self.requested.append(request.url))
         self.tab.on("console", lambda line: self.complaints.append(line.text) if line.type == "error" else None)
         self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.tab.on("filechooser", lambda _: None)  # begun at the moment of the key, watching can come too late for it
+        # Playwright sees a file chooser only while somebody listens; a listener added with the key press can be late.
+        self.tab.on("filechooser", lambda _: None)
         self.tab.goto(url)
         self.tab.wait_for_selector(FILES, state="attached")
         self.tab.wait_for_load_state("networkidle")  # until then gradio may put the field there anew
