@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
 import yaml
@@ -24,10 +24,13 @@ from hydra.errors import (
     OverrideParseException,
 )
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from cxrlab.config import plugins, resolvers
+from cxrlab.config.hints import meant
+from cxrlab.config.new_folder import remove_unused
+from cxrlab.config.preflight import takes
 from cxrlab.console import guard_terminal, tell
 from cxrlab.errors import UserError, did_you_mean
 from cxrlab.locks import claimed
@@ -88,8 +91,21 @@ def command_line(config_name: str, job: Callable[[DictConfig, list[str]], object
 
     sys.argv[1:] = _overrides_first(sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors, and the words below are ours
+    HydraConfig.instance().cfg = None  # of an earlier command in this process
     try:
-        hydra.main(version_base="1.3", config_path="pkg://cxrlab.conf", config_name=config_name)(run)()
+        with _mistakes_as_sentences():
+            hydra.main(version_base="1.3", config_path="pkg://cxrlab.conf", config_name=config_name)(run)()
+    except SystemExit as end:
+        if end.code:
+            remove_unused()
+        raise
+
+
+@contextmanager
+def _mistakes_as_sentences() -> Iterator[None]:
+    """Turns what Hydra and OmegaConf raise before a job has begun, or between jobs, into sentences."""
+    try:
+        yield
     except BrokenPipeError:  # whoever read our output has gone, as in `… --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more when it closes
         raise SystemExit(1) from None
@@ -109,13 +125,21 @@ def command_line(config_name: str, job: Callable[[DictConfig, list[str]], object
 
 
 def _overrides_first(words: Sequence[str]) -> list[str]:
-    """A command line with all its overrides before its options: Hydra's parser refuses overrides in several pieces."""
+    """A command line with all its overrides before its options: Hydra's parser refuses overrides in several pieces.
+
+    Raises:
+        SystemExit: An option is none of Hydra's.
+    """
     known = {option: action for action in get_args_parser()._actions for option in action.option_strings}
     overrides: list[str] = []
     options: list[str] = []
     left = list(words)
     while left:
         word = left.pop(0)
+        name = word.partition("=")[0]
+        if name.startswith("--") and not any(option.startswith(name) for option in known):
+            tell(f"error: {word}: keys are typed without dashes, as {name[2:]}=…; --help lists them", error=True)
+            raise SystemExit(1)
         (options if word.startswith("-") else overrides).append(word)
         action = known.get(word)
         if action is not None and left and (action.nargs is None or left[0] in (action.choices or ())):
@@ -178,10 +202,10 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _unknown_option(error.missing_cfg_file, error.options or (), text)
     if isinstance(cause, (ConfigAttributeError, ConfigKeyError)) and cause.parent_node is not None:
-        hint = did_you_mean(str(cause.key), map(str, cause.parent_node))
-        addition = re.search(r"\+\S+$", text)
-        return f"{cause.full_key}: no such key{hint}" + (f" ({addition[0]} would add a new one)" if addition else "")
+        return f"{cause.full_key}: {_why_no_key(cause, text)}"
     if isinstance(error, OverrideParseException):
+        if "=" not in str(error.override):
+            return f"{error.override}: not of the form key=value"
         reason = text.partition("\nSee http")[0].rpartition("\n")[2]
         hint = "in a shell, quote brackets and blanks: 'key=[1, 2]'"
         return f"{error.override}: not of the form key=value ({reason}); {hint}"
@@ -190,6 +214,25 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}; hydra.run.dir=… chooses another folder"
     return f"{text} ({str(cause).partition(chr(10))[0]})" if isinstance(cause, OmegaConfBaseException) else text
+
+
+def _why_no_key(error: ConfigAttributeError | ConfigKeyError, text: str) -> str:
+    """What to type instead of a key that does not exist: a similar one, or the same with a plus where that is taken."""
+    root: Any = error.parent_node._get_root()
+    hint = meant(str(error.full_key), root)
+    addition = re.search(r"\+\S+$", text)
+    target = OmegaConf.select(error.parent_node, "_target_") if OmegaConf.is_dict(error.parent_node) else None
+    if hint or not addition or not isinstance(target, str):
+        return f"no such key{hint}"
+    if not takes(target, str(error.key)):
+        return f"no such key, and {target} has no such argument"
+    if target == "pytorch_lightning.Trainer":
+        from cxrlab.steps.trainer_keys import ARGUMENTS  # its library is imported by now
+
+        rule = ARGUMENTS.get(str(error.key))
+        if isinstance(rule, str):
+            return f"refused: {rule}"
+    return f"no such key yet; {addition[0]} adds it"
 
 
 def _unknown_option(file: str, options: Sequence[str], text: str) -> str:

@@ -12,6 +12,7 @@ import importlib
 import inspect
 import os
 import re
+import sys
 import types
 import typing
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -81,13 +82,13 @@ def rebuild(node: Any, group: str, trusted: Collection[str] = (), base: type = o
     return found(**arguments)
 
 
-def check_node(node: Any, group: str, trusted: Collection[str] = ()) -> None:
+def check_node(node: Any, group: str, trusted: Collection[str] | None = None) -> None:
     """Refuses a node that names anything but the classes of a group, or that OmegaConf or Hydra would act upon.
 
     Args:
         node: Plain values.
         group: Of :data:`CLASSES`; other groups may name no class.
-        trusted: Packages or modules whose classes may be named, too.
+        trusted: Packages or modules whose classes may be named, too; ``None`` where a user cannot name any.
 
     Raises:
         ConfigError: Names the place.
@@ -98,11 +99,20 @@ def check_node(node: Any, group: str, trusted: Collection[str] = ()) -> None:
         partial = group in ("optimizer", "scheduler") and value is True
         if name in _FORBIDDEN or (name == "_partial_" and not partial):
             raise ConfigError(f"{place} does not belong into a file")
-        if name == "_target_" and value not in known and not _is_under(value, trusted):
+        if name == "_target_" and value not in known and not _is_under(value, trusted or ()):
+            hint = _trust(value) if trusted is not None and group in ("model", "data") else ""
             raise ConfigError(
                 f"{place} {_cut(value)} is not allowed here; only these classes are: {', '.join(sorted(known))}"
-                f"{did_you_mean(str(value)[:200], known)}"
+                f"{did_you_mean(str(value)[:200], known)}{hint}"
             )
+
+
+def _trust(target: Any) -> str:
+    """How to allow a class of somebody's own package."""
+    package = target.partition(".")[0] if isinstance(target, str) else ""
+    if not package.isidentifier() or package in {*sys.stdlib_module_names, "cxrlab", "torch"}:
+        return ""
+    return f"; if {package[:80]} is your own package: trusted=[{package[:80]}]"
 
 
 def check_texts(node: Any, place: str = "") -> None:

@@ -33,7 +33,8 @@ def test_neither_omegaconf_nor_hydra_is_within_reach() -> None:
 def test_the_classes_are_those_of_conf() -> None:
     lines = [line.strip(" -") for path in CONF.rglob("*.yaml") for line in path.read_text().splitlines()]
     named = {line.split("#")[0].split()[-1] for line in lines if line.startswith("_target_:")}
-    assert named - {"cxrlab.sweeps.LiveView"} == set().union(*CLASSES.values())  # that one is Hydra's, of no run
+    of_hydra = {"cxrlab.sweeps.LiveView", "cxrlab.config.new_folder.NewFolder"}
+    assert named - of_hydra == set().union(*CLASSES.values())
 
 
 def test_it_builds_what_the_files_of_this_project_name() -> None:
@@ -102,8 +103,21 @@ def test_a_trusted_package_gives_classes_of_the_right_kind_only(monkeypatch: pyt
     for target in ("mine.Danger", "mine.linear", "mine.absent", "mine", "mine.Net.forward", "mined.Net"):
         with pytest.raises(ConfigError, match=r"not allowed here|cannot be imported"):
             rebuild({"_target_": target}, "model", ["mine"], nn.Module)
-    with pytest.raises(ConfigError, match="not allowed here"):
+    with pytest.raises(ConfigError, match=r"not allowed here.*trusted=\[mine\]"):
         rebuild({"_target_": "mine.Net"}, "model", [], nn.Module)
+
+
+@pytest.mark.parametrize("target", ["os.system", "torch.nn.Linear", "cxrlab.train.main", "a b.c", 3])
+def test_nobody_is_told_to_trust_what_is_no_package_of_theirs(target: object) -> None:
+    with pytest.raises(ConfigError) as caught:
+        rebuild({"_target_": target} if isinstance(target, str) else {"_target_": "os", "a": {"_target_": 3}}, "model")
+    assert "trusted" not in str(caught.value)
+
+
+def test_a_caller_without_trusted_does_not_name_it() -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_node({"_target_": "mine.Net"}, "model")
+    assert "trusted" not in str(caught.value)
 
 
 def test_a_run_may_name_what_conf_has_and_nothing_else() -> None:

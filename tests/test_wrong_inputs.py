@@ -617,7 +617,7 @@ BOTH = (
 KAGGLES = ("chest_xray/train/NORMAL/IM-0115-0001.jpeg", "chest_xray/test/PNEUMONIA/person1_virus_1.jpeg")
 
 ROWS = [
-    Row(KEYS, "misspelt key", ("model.dropot=0.1",), ("model.dropot", "did you mean 'dropout'?")),
+    Row(KEYS, "misspelt key", ("model.dropot=0.1",), ("model.dropot", "did you mean 'model.dropout'?")),
     Row(KEYS, "misspelt key at the top", ("sed=1",), ("sed", "did you mean 'seed'?")),
     Row(KEYS, "misspelt group", ("modle=paper_cnn",), ("modle", "did you mean 'model'?")),
     Row(

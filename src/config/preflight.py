@@ -30,6 +30,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
 from cxrlab.config.build import build
+from cxrlab.config.hints import all_keys, meant
 from cxrlab.errors import ConfigError, UserError, did_you_mean
 
 _Node: TypeAlias = DictConfig | ListConfig
@@ -157,7 +158,7 @@ def check_names(
     known = {*known_top_level, "hydra"}
     for key in cfg:
         if str(key) not in known:
-            problems.add(str(key), f"unknown key{did_you_mean(str(key), known)}")
+            problems.add(str(key), f"unknown key{meant(str(key), cfg) or did_you_mean(str(key), known)}")
     for section, allowed in (sections or {}).items():
         _check_section(cfg, section, allowed, problems)
     _Walk(cfg, problems, supplied or {}).check(cfg, "")
@@ -356,6 +357,15 @@ def _closest_target(target: str) -> str:
     return f": no package {parts[0]!r} is installed"
 
 
+def takes(target: str, name: str) -> bool:
+    """Whether a class or function takes an argument; ``False`` where it cannot be imported."""
+    try:
+        parameters = _parameters(_resolve(target)) or {}
+    except (ImportError, TypeError):
+        return False
+    return name in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+
+
 def _parameters(called: Any) -> Mapping[str, inspect.Parameter] | None:
     """The parameters of a callable; ``None`` where Python cannot tell (some compiled ones)."""
     try:
@@ -370,18 +380,7 @@ def _why_uninterpolated(error: OmegaConfBaseException, cfg: DictConfig) -> str:
     if not found:
         return re.sub(r"^\w+ raised while resolving interpolation: ", "", text).strip('"')
     wanted = found[1].lstrip(".")
-    return f"refers to ${{{found[1]}}}, which does not exist{did_you_mean(wanted, _all_keys(cfg))}"
-
-
-def _all_keys(cfg: DictConfig) -> list[str]:
-    def below(node: Any, path: str) -> Iterator[str]:
-        named = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-        for name, value in named:
-            key = f"{path}.{name}" if path else str(name)
-            yield key
-            yield from below(value, key)
-
-    return list(below(OmegaConf.to_container(cfg, resolve=False), ""))
+    return f"refers to ${{{found[1]}}}, which does not exist{did_you_mean(wanted, all_keys(cfg))}"
 
 
 def _root_cause(error: Exception) -> Exception:
@@ -402,7 +401,7 @@ def _full_key(error: Exception, key: str, cfg: DictConfig | None) -> str:
     told = re.findall(r"full_key: (\S+)", str(error)) if isinstance(error, InstantiationException) else []
     if not told or cfg is None:
         return key
-    below = [name for name in _all_keys(cfg) if name.startswith(f"{key}.")]
+    below = [name for name in all_keys(cfg) if name.startswith(f"{key}.")]
     # Hydra writes data.transforms0 or data.transforms[0] for what is typed as data.transforms.0
     return next((name for name in below if told[-1] in (name, *_as_hydra_tells(name))), key)
 

@@ -34,10 +34,9 @@ def run_name(choices: Mapping[str, str | None]) -> str:
 
 
 def run_dir(ckpt_path: str | None, fresh: str) -> str:
-    """The folder of the run that is continued, or else a fresh one."""
-    if not ckpt_path:
-        return fresh
-    return re.sub(r"/checkpoints/[^/]+\.ckpt$", "", str(ckpt_path))
+    """The folder of the run that is continued; a fresh one where ``ckpt_path`` is null, or names no run."""
+    folder = Path(re.sub(r"/checkpoints/[^/]+\.ckpt$", "", str(ckpt_path or ""))).expanduser()
+    return str(folder) if ckpt_path and (folder / "config.yaml").is_file() else fresh
 
 
 def predict_dir(overrides: Sequence[str]) -> str:

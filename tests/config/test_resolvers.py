@@ -13,10 +13,18 @@ def test_a_run_is_named_after_its_experiment_or_its_model() -> None:
     assert resolvers.run_name({"experiment": "paper", "model": "paper_cnn"}) == "paper"
 
 
-def test_a_continued_run_keeps_its_folder() -> None:
-    assert resolvers.run_dir(None, "runs/fresh") == "runs/fresh"
-    assert resolvers.run_dir("runs/x", "runs/fresh") == "runs/x"
-    assert resolvers.run_dir("runs/x/checkpoints/last.ckpt", "runs/fresh") == "runs/x"
+def test_a_continued_run_keeps_its_folder(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").touch()
+    assert resolvers.run_dir(None, "fresh") == "fresh"
+    assert resolvers.run_dir(str(run), "fresh") == str(run)
+    assert resolvers.run_dir(f"{run}/checkpoints/last.ckpt", "fresh") == str(run)
+
+
+def test_a_mistyped_checkpoint_names_no_folder_to_write_to(tmp_path: Path) -> None:
+    assert resolvers.run_dir(str(tmp_path / "rnu"), "fresh") == "fresh"
+    assert resolvers.run_dir(str(tmp_path), "fresh") == "fresh"
 
 
 def test_job_folders_are_short_and_safe() -> None:
