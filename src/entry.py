@@ -28,11 +28,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from cxrlab.config import plugins, resolvers
+from cxrlab.config.help import help_text
 from cxrlab.config.hints import meant
 from cxrlab.config.new_folder import remove_unused
 from cxrlab.config.preflight import takes
 from cxrlab.console import guard_terminal, tell
-from cxrlab.errors import UserError, did_you_mean
+from cxrlab.errors import ConfigError, UserError, did_you_mean
 from cxrlab.locks import claimed
 
 INTERRUPTED = 130
@@ -71,8 +72,13 @@ def command_line(config_name: str, job: Callable[[DictConfig, list[str]], object
         again: How to go on after Ctrl-C or with a disk that was full.
 
     Raises:
-        SystemExit: With 1 after a user's mistake, which was told on stderr; whatever else goes wrong passes through.
+        SystemExit: With 1 after a user's mistake, which was told on stderr, and 0 after ``--help``; whatever else goes
+            wrong passes through.
     """
+    sys.argv[1:] = _overrides_first(sys.argv[1:])
+    if any(word in ("--help", "-h") for word in sys.argv[1:]):
+        _tell_help(config_name)
+        raise SystemExit(0)
     plugins.register()
     surroundings = _Surroundings()
 
@@ -89,7 +95,6 @@ def command_line(config_name: str, job: Callable[[DictConfig, list[str]], object
             _log.exception("the job ended with an error")  # a launcher's process would take the traceback with it
             raise
 
-    sys.argv[1:] = _overrides_first(sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors, and the words below are ours
     HydraConfig.instance().cfg = None  # of an earlier command in this process
     try:
@@ -99,6 +104,18 @@ def command_line(config_name: str, job: Callable[[DictConfig, list[str]], object
         if end.code:
             remove_unused()
         raise
+
+
+def _tell_help(program: str) -> None:
+    """Prints what ``conf/`` says of a program's keys, instead of Hydra's help, which leaves the comments out."""
+    typed = get_args_parser().parse_args(sys.argv[1:])
+    try:
+        text = help_text(program, typed.overrides, [typed.config_dir] if typed.config_dir else [])
+    except ConfigError as error:
+        tell(f"error: {error}", error=True)
+        raise SystemExit(1) from None
+    with _mistakes_as_sentences():
+        print(text, flush=True)
 
 
 @contextmanager
