@@ -137,16 +137,16 @@ def command(program: str, *words: str, **values: object) -> str:
     """A command that can be pasted into the shell in which this one was typed.
 
     Args:
-        program: ``train``, ``predict`` …; the console script where one was typed, else the file in ``src/``.
+        program: ``train``, ``predict`` …, in the form that was typed: a verb, a console script, or a file.
         words: Overrides as they are typed, after those of ``values``.
         values: Overrides by key, of which the values are taken literally, quoted for Hydra and for the shell.
     """
     typed = Path(sys.argv[0] if sys.argv else "")
-    if typed.suffix == ".py" and (Path(__file__).parent / typed.name).is_file():
+    if typed.suffix == ".py" and typed.stem.isalpha() and (Path(__file__).parent / typed.name).is_file():
         script = Path(f"{program}.py") if program == "train" and Path("train.py").is_file() else None
         program = f"python {quoted(short(script or Path(__file__).parent / f'{program}.py'))}"
     else:
-        program = f"cxrlab-{program}"
+        program = f"cxrlab {program}" if typed.name.startswith("cxrlab ") else f"cxrlab-{program}"
     return " ".join([program, *(override(key, value) for key, value in values.items()), *map(quoted, words)])
 
 
@@ -162,7 +162,7 @@ def override(key: str, value: object) -> str:
 def typed() -> str:
     """The command of this process, as it can be typed again."""
     name = Path(sys.argv[0]).name
-    program = name.removeprefix("cxrlab-").removesuffix(".py")
+    program = name.removeprefix("cxrlab-").removeprefix("cxrlab ").removesuffix(".py")
     if program != name and (Path(__file__).parent / f"{program}.py").is_file():
         return command(program, *sys.argv[1:])
     return shlex.join(["python", name, *sys.argv[1:]])

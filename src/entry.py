@@ -115,7 +115,8 @@ def _tell_help(program: str) -> None:
         tell(f"error: {error}", error=True)
         raise SystemExit(1) from None
     with _mistakes_as_sentences():
-        print(text, flush=True)
+        for line in text.splitlines():
+            tell(line)
 
 
 @contextmanager

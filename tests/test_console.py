@@ -142,7 +142,11 @@ def test_a_printed_command_can_be_pasted(value: str) -> None:
 
 @pytest.mark.parametrize(
     ("typed", "prefix"),
-    [("/somewhere/bin/cxrlab-train", "cxrlab-predict"), ("src/train.py", "python src/predict.py")],
+    [
+        ("/somewhere/bin/cxrlab-train", "cxrlab-predict"),
+        ("cxrlab train", "cxrlab predict"),
+        ("src/train.py", "python src/predict.py"),
+    ],
 )
 def test_a_command_has_the_form_that_was_typed(typed: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", [typed])
