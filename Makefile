@@ -8,10 +8,10 @@ INSTALLED := $(VENV)/.installed
 IN_VENV := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test lint bench docs clean
+.PHONY: help install train test lint bench docs-site validity clean
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo '  Options: ARGS="..." is handed on, VENV=$(VENV), PYTHON=$(PYTHON)'
 
 install: $(INSTALLED) ## make the environment, or renew it after a change of dependencies
@@ -39,9 +39,16 @@ bench: $(INSTALLED) ## run every benchmark
 	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do \
 	    echo "== $$script"; $(IN_VENV) $$script $(ARGS); done
 
-docs: $(INSTALLED) ## run what docs/validity.md reports, what is finished left alone: hours at first
+docs-site: $(VENV)/.installed-docs ## build the documentation site into site/; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(IN_VENV) -m mkdocs build --strict
+
+$(VENV)/.installed-docs: pyproject.toml | $(INSTALLED)
+	$(IN_VENV) -m pip install --quiet --disable-pip-version-check -e ".[docs]"
+	@touch $@
+
+validity: $(INSTALLED) ## measure what docs/validity.md reports: hours at first; what is finished is left alone
 	$(IN_VENV) docs/validity.py $(ARGS)
 
 clean: ## remove caches and build leftovers; the environment, the data and the runs stay
-	rm -rf build dist *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build dist site *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Runs everything that docs/validity.md reports: ``make docs``. What is finished is not done again.
+"""Runs everything that docs/validity.md reports: ``make validity``. What is finished is not done again.
 
 Below ``runs/validity/`` each training has a folder of its own, so that a killed run of this file goes on where it was.
 The figures are copied to ``docs/figures/``; the text is written by people who have looked at them.

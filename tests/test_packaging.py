@@ -106,7 +106,7 @@ def test_every_requirement_of_a_user_has_two_bounds(project: dict[str, Any]) -> 
 def test_all_is_every_extra_for_users(project: dict[str, Any]) -> None:
     extras = project["project"]["optional-dependencies"]
     (everything,) = extras["all"]
-    assert everything == f"cxrlab[{','.join(sorted(set(extras) - {'all', 'bench', 'dev'}))}]"
+    assert everything == f"cxrlab[{','.join(sorted(set(extras) - {'all', 'bench', 'dev', 'docs'}))}]"
 
 
 def imported() -> set[str]:
@@ -150,7 +150,7 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_make_lists_its_targets() -> None:
     listed = make().stdout
-    for target in ("install", "train", "test", "lint", "bench", "clean"):
+    for target in ("install", "train", "test", "lint", "bench", "docs-site", "validity", "clean"):
         assert re.search(rf"^  make {target} +\w", listed, re.MULTILINE), target
 
 
