@@ -8,10 +8,12 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-from conf_comments import Described, Key, read
+import yaml
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+
+from cxrlab.config.help import Conf, Option
 
 REPOSITORY = Path(__file__).parents[2]
 CONF = REPOSITORY / "conf"
@@ -57,21 +59,36 @@ def _configuration() -> Iterator[str]:
     yield "# Configuration keys"
     yield ""
     yield "This page is made from the files of `conf/` and their comments when the site is built."
-    yield "Choose an option with `group=option`. Change a key with `group.key=value`."
+    yield "Choose an option with `group=option`. Change a key with `key=value`."
     yield "`python train.py --cfg job` prints the configuration that your command composes."
     yield "The keys of a program that belong to no group are on the page [Programs](programs.md)."
-    for group in _groups():
+    conf = Conf()
+    for group in _groups(conf):
         yield from ("", f"## {group}", "")
-        for file in sorted((CONF / group).glob("*.yaml"), key=lambda file: (not file.stem.startswith("_"), file.stem)):
-            text = file.read_text(encoding="utf-8")
-            shared = file.stem.startswith("_")
-            yield from (f"### Shared keys of {group}" if shared else f"### {group}={file.stem}", "")
-            yield from _described(read(text), "" if "@package _global_" in text else f"{group.replace('/', '.')}.")
+        known: set[tuple[str, str]] = set()
+        for file in sorted((CONF / group).glob("_*.yaml")):  # what the options of a group have in common
+            shared = conf.option(group, file.stem)
+            known |= {(key.name, key.default) for key in shared.keys}
+            yield from (f"### Shared keys of {group}", "")
+            yield from _described(shared, set())
+        for name in conf.options(group):
+            yield from (f"### {group}={name}", "")
+            yield from _described(conf.option(group, name), known)
+            yield from _sweep(CONF / group / f"{name}.yaml")
 
 
-def _groups() -> list[str]:
-    """Those of a training in the order of conf/train.yaml, each before the groups inside of it; then all others."""
-    first = [choice.split("=")[0] for choice in read((CONF / "train.yaml").read_text(encoding="utf-8")).chooses]
+def _sweep(file: Path) -> Iterator[str]:
+    """What an option that is a sweep varies."""
+    hydra = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("hydra") or {}
+    params = hydra.get("sweeper", {}).get("params", {})
+    if params:
+        varied = (f"`{key}={values}`" for key, values in params.items())
+        yield from (f"It is a sweep over {', '.join(varied)}.", "")
+
+
+def _groups(conf: Conf) -> list[str]:
+    """Those of a training in its order, each before the groups inside of it; then all others."""
+    first = list(conf.program("train").chosen)
     found = {file.parent.relative_to(CONF).as_posix() for file in CONF.rglob("*.yaml")} - {"."}
     wanted = (group for group in found if not group.startswith("hydra"))
     return sorted(wanted, key=lambda group: (first.index(top) if (top := group.split("/")[0]) in first else 99, group))
@@ -80,47 +97,41 @@ def _groups() -> list[str]:
 def _programs() -> Iterator[str]:
     yield "# Programs"
     yield ""
-    yield "Each program runs from a clone (`python src/audit.py …`) or from anywhere (`cxrlab-audit …`)."
+    yield "Each program runs from a clone (`python src/audit.py …`) or from anywhere (`cxrlab audit …`)."
     yield "`--help` prints its groups and keys. This page is made from `conf/` when the site is built."
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for script in project["scripts"]:
         name = script.removeprefix("cxrlab-")
-        file = CONF / f"{name}.yaml"
-        if not file.is_file():
-            continue
-        yield from ("", f"## {script}", "")
-        described = read(file.read_text(encoding="utf-8"))
-        if described.usage:
-            yield from ("```text", described.usage.removeprefix("cxrlab: "), "```", "")
-            described.about = ""
-        yield from _described(described, "")
+        if (CONF / f"{name}.yaml").is_file():
+            yield from ("", f"## {script}", "")
+            yield from _described(Conf().program(name), set())
 
 
-def _described(described: Described, prefix: str) -> Iterator[str]:
-    if described.about:
-        yield from (_escaped(described.about), "")
-    chosen = [f"`{choice}`" for choice in described.chooses if not choice.endswith("=null")]
-    empty = [f"`{choice.removesuffix('=null')}`" for choice in described.chooses if choice.endswith("=null")]
+def _described(option: Option, known: set[tuple[str, str]]) -> Iterator[str]:
+    """An option or program; ``known`` are names and defaults of keys that the page has already."""
+    if option.header:
+        yield from ("```text", option.header.removeprefix("cxrlab: ").rstrip(), "```", "")
+    elif option.comment:
+        yield from (_escaped(option.comment), "")
+    if option.target:
+        yield from (f"Builds `{option.target}`.", "")
+    chosen = [f"`{group}={name}`" for group, name in option.chosen.items() if name is not None]
+    empty = [f"`{group}`" for group, name in option.chosen.items() if name is None]
     if chosen:
         yield from (f"Chosen by default: {', '.join(chosen)}.", "")
     if empty:
         yield from (f"Takes these groups, too, and chooses nothing by default: {', '.join(empty)}.", "")
-    if described.varies:
-        varied = (f"`{key}={values}`" for key, values in described.varies.items())
-        yield from (f"Is a sweep over {', '.join(varied)}.", "")
-    for number, key in enumerate(described.keys):
-        if number == 0 or key.heading:
-            yield from ("", f"*{_escaped(key.heading)}*", "") if key.heading else ("",)
+    keys = [key for key in option.keys if (key.name, key.default) not in known]
+    section = None
+    for key in keys:
+        if key.section != section:
+            section = key.section
+            yield from ("", f"*{_escaped(section)}*", "") if section else ("",)
             yield from ("| key | default | meaning |", "|---|---|---|")
-        yield _row(key, prefix)
-    if described.keys:
-        yield ""
-
-
-def _row(key: Key, prefix: str) -> str:
-    default = key.default.replace("|", r"\|")
-    comment = _escaped(key.comment).replace("|", r"\|")
-    return f"| `{prefix}{key.name}` | {f'`{default}`' if default else ''} | {comment} |"
+        default = key.default.replace("|", r"\|")
+        comment = _escaped(key.comment).replace("|", r"\|")
+        yield f"| `{key.name}` | {f'`{default}`' if default else ''} | {comment} |"
+    yield ""
 
 
 def _escaped(text: str) -> str:
