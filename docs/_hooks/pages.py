@@ -22,6 +22,8 @@ FROM_THE_ROOT = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelo
 
 _LINK = re.compile(r"\]\((?P<target>[^)#:\s]+)(?P<anchor>#[^)\s]*)?\)")
 
+_FILE_NAME = re.compile(r"\[(?:docs/)?(?P<name>\w+)\.md\]\(")  # the text of a link; a reader of the site knows no files
+
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the pages that no file of ``docs/`` holds."""
@@ -42,7 +44,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         there = FROM_THE_ROOT.get(target, "index.md" if target == "README.md" else target.removeprefix("docs/"))
         return f"]({posixpath.relpath(there, posixpath.dirname(here) or '.')}{link['anchor'] or ''})"
 
-    return _LINK.sub(turned, markdown)
+    return _FILE_NAME.sub(lambda found: f"[{found['name'].replace('_', ' ')}](", _LINK.sub(turned, markdown))
 
 
 def configuration() -> str:
