@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from cxrlab.console import command, say, show
+from cxrlab.console import command, say, show, working
 from cxrlab.entry import command_line
 from cxrlab.errors import ConfigError
 from cxrlab.files import write_csv, write_text
@@ -42,17 +42,20 @@ def audit(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         from cxrlab.reports.audit_page import write_audit
         from cxrlab.reports.sections import terminal_table
         from cxrlab.steps.assembly import assemble_audit
-        from cxrlab.steps.examine import examine, open_case
+        from cxrlab.steps.examine import CHECKS, examine, open_case
 
     folder = Path(config.output_dir)
     if (folder / "audit.json").exists():
         raise ConfigError(f"{folder}: holds an audit already; hydra.run.dir=… chooses another folder")
     datamodule, gate = assemble_audit(config)
-    case = open_case(datamodule, config.seed, gate)
-    _record(folder, config, overrides, case)
-    sections = examine(case)
-    again = command("audit", *overrides)
-    page = write_audit(folder, case, sections, time.monotonic() - began, again)
+    say(f"auditing {datamodule.source.name}")
+    with working("audit", len(CHECKS) + 3) as step:
+        step("reading the images")
+        case = open_case(datamodule, config.seed, gate)
+        _record(folder, config, overrides, case)
+        sections = examine(case, step)
+        step("writing the page")
+        page = write_audit(folder, case, sections, time.monotonic() - began, command("audit", *overrides))
     show(terminal_table(sections, f"{'SYNTHETIC: ' if case.synthetic else ''}{case.name}"))
     say(f"audit    {page}")
     return {"case": case, "sections": sections, "page": page}

@@ -11,15 +11,20 @@ import os
 import re
 import shlex
 import sys
+import threading
+import time
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from rich import get_console
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.segment import Segment
 
 DISCLAIMER = "Research software, not a medical device."
@@ -31,6 +36,9 @@ _BARE = re.compile(r"[\w@%+=:,./…-]+")
 _PLAIN = re.compile(r"(?!(?:null|true|false|nan|inf)$)[A-Za-z_/.][\w/.@%+-]*", re.IGNORECASE | re.ASCII)
 """A text that Hydra reads as it is, without quotes."""
 
+_SILENCE = 5.0
+"""Seconds after which long work says where it is."""
+_HUSHED: ContextVar[bool] = ContextVar("hushed", default=False)
 _log = logging.getLogger("cxrlab")
 
 
@@ -63,17 +71,29 @@ def _cut(line: str) -> str:
     return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}… ({len(line)} characters)"
 
 
-def say(*lines: str, console: Console | None = None) -> None:
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Keeps what is said and shown in this block for the log: it is a part of something larger, which speaks for it."""
+    token = _HUSHED.set(True)
+    try:
+        yield
+    finally:
+        _HUSHED.reset(token)
+
+
+def say(*lines: str, console: Console | None = None, loud: bool = False) -> None:
     """Prints lines (no wrapping, no markup) above any progress bar, at once, and adds them to the log.
 
     Args:
         lines: Of the program; a line break within one of them is somebody's data, see :func:`as_lines`.
         console: Where to print, Rich's own by default.
+        loud: Whether to print them although they are :func:`hushed`.
     """
     console = console or get_console()
     text = "\n".join(map(as_lines, lines))
-    console.print(text, soft_wrap=True, highlight=False, markup=False, emoji=False)
-    console.file.flush()  # whoever follows a log file sees an epoch when it is over
+    if loud or not _HUSHED.get():
+        console.print(text, soft_wrap=True, highlight=False, markup=False, emoji=False)
+        console.file.flush()  # whoever follows a log file sees an epoch when it is over
     for line in text.splitlines():
         _log.info("%s", line)
 
@@ -85,7 +105,92 @@ def tell(text: str, *, error: bool = False) -> None:
 
 def show(renderable: RenderableType, console: Console | None = None) -> None:
     """Prints a table; what stands in square brackets in its cells is text, not Rich's markup."""
-    (console or get_console()).print(Clean(renderable), markup=False, emoji=False)
+    if not _HUSHED.get():
+        (console or get_console()).print(Clean(renderable), markup=False, emoji=False)
+
+
+def time_bar(total: float) -> Progress:
+    """A bar that is gone when it is over; its one task has a ``description``, ``completed`` and the text ``left``.
+
+    Args:
+        total: What ``completed`` is at the end.
+    """
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}", markup=False),
+    )
+    bar = Progress(*columns, console=get_console(), transient=True)
+    bar.add_task("", total=total, left="")
+    return bar
+
+
+@contextmanager
+def working(doing: str, steps: int) -> Iterator[Callable[[str], None]]:
+    """Says how far long work is: on a terminal with a bar that moves, elsewhere with a line where nothing was said.
+
+    Elsewhere a step is named again every five seconds, and after a minute every thirty, so that a log stays short.
+
+    Args:
+        doing: What is done, as the first word of each line.
+        steps: How many there are.
+
+    Yields:
+        Called with a step's name when it begins.
+    """
+    work = _Work(doing, steps)
+    console = get_console()
+    if console.is_terminal and not console.quiet:
+        with time_bar(steps) as bar:
+
+            def show_step(name: str) -> None:
+                work.begin(name)
+                words = f"{doing}: {one_line(name)}"
+                bar.update(bar.task_ids[0], description=words, completed=work.done, left=work.left())
+
+            yield show_step
+        return
+    over = threading.Event()
+    thread = threading.Thread(target=work.repeat, args=(over,), daemon=True)
+    thread.start()
+    try:
+        yield work.begin
+    finally:
+        over.set()
+        thread.join()
+
+
+class _Work:
+    """The clock of :func:`working`."""
+
+    def __init__(self, doing: str, steps: int) -> None:
+        self.doing, self.steps = doing, steps
+        self.name, self.done = "", -1
+        self.began = self.said = time.monotonic()
+
+    def begin(self, name: str) -> None:
+        self.name, self.done = name, min(self.done + 1, self.steps)
+
+    def left(self) -> str:
+        """By the pace so far; nothing before a step is over."""
+        seconds = time.monotonic() - self.began
+        return f"about {duration(seconds / self.done * (self.steps - self.done))} left" if self.done > 0 else ""
+
+    def repeat(self, over: threading.Event) -> None:
+        """Says the step again and again until the work is over."""
+        while not over.wait(_SILENCE if time.monotonic() - self.began < 12 * _SILENCE else 6 * _SILENCE):
+            parts = [f"{self.doing:<8} {self.name}", f"{max(0, self.done)} of {self.steps} steps done"]
+            say(", ".join([*parts, *filter(None, [self.left()])]), loud=True)
+
+
+def duration(seconds: float) -> str:
+    """``40 s``, ``25 min`` or ``3.5 h``."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 class Clean:

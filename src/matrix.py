@@ -35,7 +35,7 @@ def matrix(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[Matrix, d
     """
     began = time.monotonic()
     with quick_imports():  # not above: they take seconds, and --help or a misspelt option needs none of them
-        from cxrlab.console import say, show
+        from cxrlab.console import say, show, working
         from cxrlab.reports.matrix_page import terminal_matrix, write_matrix
         from cxrlab.steps.matrix import find_places, measure_matrix, plan_trainings, score_all, train_all
         from cxrlab.steps.matrix_plan import plan_matrix
@@ -44,11 +44,14 @@ def matrix(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[Matrix, d
     plan = plan_matrix(config)
     places = find_places(plan)
     trainings = plan_trainings(plan)
-    trained, failures = train_all(plan, trainings, train)
-    scores = score_all(plan, trained, places)
-    found = measure_matrix(plan, trained, places, scores, failures)
-    again = command("matrix", *overrides)
-    page = write_matrix(Path(config.output_dir), found, time.monotonic() - began, again)
+    models = len(trainings) + sum(len(row.checkpoints) for row in plan.rows)
+    with working("matrix", len(trainings) + models * len(places) + len(plan.rows) + 1) as step:
+        trained, failures = train_all(plan, trainings, train, step)
+        scores = score_all(plan, trained, places, step)
+        found = measure_matrix(plan, trained, places, scores, failures, step)
+        step("writing the page")
+        again = command("matrix", *overrides)
+        page = write_matrix(Path(config.output_dir), found, time.monotonic() - began, again)
     show(terminal_matrix(found))
     say(f"matrix   {page}")
     return found, {"page": page}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
-from cxrlab.console import command, say, show
+from cxrlab.console import command, say, show, working
 from cxrlab.entry import command_line
 from cxrlab.errors import ConfigError
 from cxrlab.files import write_text
@@ -40,7 +40,7 @@ def probe(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     with quick_imports():  # not above: they take seconds, and --help or a misspelt option needs none of them
         from cxrlab.reports.probe_page import sections
         from cxrlab.reports.sections import terminal_table
-        from cxrlab.steps.probe import check_plan, find_checkpoints
+        from cxrlab.steps.probe import check_plan, count_steps, find_checkpoints
 
     plan = check_plan(config)
     folder = Path(config.output_dir)
@@ -48,9 +48,10 @@ def probe(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         raise ConfigError(f"{folder}: holds a probe already; hydra.run.dir=… chooses another folder")
     checkpoints = find_checkpoints(config.ckpt_path)
     _record(folder, config, overrides)
-    if len(checkpoints) > 1:
-        return _probe_each(checkpoints, config, overrides, plan)
-    found, page = _probe_one(config, overrides, plan)
+    with working("probe", max(1, len(checkpoints)) * (count_steps(plan) + 2)) as step:
+        if len(checkpoints) > 1:
+            return _probe_each(checkpoints, config, overrides, plan, step)
+        found, page = _probe_one(config, overrides, plan, step)
     show(terminal_table(sections(found), f"{'SYNTHETIC: ' if found.synthetic else ''}{found.name}"))
     for warning in found.warnings:
         say(f"WARNING  {warning}")
@@ -58,7 +59,9 @@ def probe(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return {"probes": [found], "pages": [page]}
 
 
-def _probe_one(config: DictConfig, overrides: Sequence[str], plan: Plan) -> tuple[Probe, Path]:
+def _probe_one(
+    config: DictConfig, overrides: Sequence[str], plan: Plan, step: Callable[[str], None]
+) -> tuple[Probe, Path]:
     """Probes one model, or only collects runs, and writes the page."""
     from cxrlab.datamodules import manifest as mf
     from cxrlab.reports.model_card import is_trained, write_model_card
@@ -70,10 +73,12 @@ def _probe_one(config: DictConfig, overrides: Sequence[str], plan: Plan) -> tupl
     found, scores, run = None, None, None
     if config.ckpt_path:
         config.ckpt_path = find_checkpoints(config.ckpt_path)[0]
-        found, scores, model = probe_model(config, overrides, plan)
+        found, scores, model = probe_model(config, overrides, plan, step)
         mf.write(scores, folder / "scores.csv")
         run = run_folder_of(model.path)
+    step("reading other runs")
     found = add_retrained(config, found, scores)
+    step("writing the page")
     page = write_probe(folder, found, time.monotonic() - began, command("probe", *overrides))
     if run is not None:
         try:
@@ -86,7 +91,13 @@ def _probe_one(config: DictConfig, overrides: Sequence[str], plan: Plan) -> tupl
     return found, page
 
 
-def _probe_each(checkpoints: Sequence[str], config: DictConfig, overrides: Sequence[str], plan: Plan) -> dict[str, Any]:
+def _probe_each(
+    checkpoints: Sequence[str],
+    config: DictConfig,
+    overrides: Sequence[str],
+    plan: Plan,
+    step: Callable[[str], None],
+) -> dict[str, Any]:
     """Probes several models, each into a folder of its own, and puts them into one table."""
     from cxrlab.reports.probe_summary import summarise_probes, write_summary
 
@@ -97,7 +108,7 @@ def _probe_each(checkpoints: Sequence[str], config: DictConfig, overrides: Seque
         assert isinstance(own, DictConfig)
         own.ckpt_path = checkpoint
         own.output_dir = str(Path(config.output_dir) / f"{number}_{Path(checkpoint).name}")
-        one, page = _probe_one(own, [f"ckpt_path={checkpoint}", *rest], plan)
+        one, page = _probe_one(own, [f"ckpt_path={checkpoint}", *rest], plan, step)
         found.append(one)
         pages.append(page)
     by_folder = {str(page.parent): json.loads((page.parent / "probe.json").read_text()) for page in pages}

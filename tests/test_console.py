@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -160,3 +161,53 @@ def test_a_command_finds_the_programs_from_another_folder(monkeypatch: pytest.Mo
     script = shlex.split(console.command("cache"))[1]
     done = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_is_hushed_is_only_in_the_log(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level("INFO", logger="cxrlab")
+    with console.hushed():
+        console.say("an epoch")
+        console.say("the result", loud=True)
+        console.show(Table(title="a table"))
+    console.say("afterwards")
+    assert capsys.readouterr().out.split("\n") == ["the result", "afterwards", ""]
+    assert caplog.messages == ["an epoch", "the result", "afterwards"]
+
+
+def test_long_work_is_never_silent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(console, "_SILENCE", 0.05)
+    with console.working("audit", 4) as step:
+        step("reading")
+        time.sleep(0.12)
+        step("looking")
+        time.sleep(0.12)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "audit    reading, 0 of 4 steps done"
+    assert re.fullmatch(r"audit    looking, 1 of 4 steps done, about \d+ s left", lines[-1])
+    time.sleep(0.12)
+    assert capsys.readouterr().out == ""
+
+
+def test_quick_work_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.working("audit", 1) as step:
+        step("reading")
+    assert capsys.readouterr().out == ""
+
+
+def test_on_a_terminal_long_work_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Console(file=io.StringIO(), force_terminal=True, width=120)
+    monkeypatch.setattr(console, "get_console", lambda: screen)
+    with console.working("probe", 2) as step:
+        step("[red]images\x1b[2J")
+        step("page")
+    told = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert "probe: page" in told
+    assert "50%" in told
+    assert "\x1b[2Jimages" not in told
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.2, "1 s"), (89, "89 s"), (1500, "25 min"), (12600, "3.5 h")])
+def test_a_duration_is_short(seconds: float, words: str) -> None:
+    assert console.duration(seconds) == words

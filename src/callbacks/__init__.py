@@ -5,7 +5,7 @@ from cxrlab.callbacks.divergence import Divergence
 from cxrlab.callbacks.figures import TensorBoardFigures
 from cxrlab.callbacks.history import History
 from cxrlab.callbacks.keep_memory import KeepMemory
-from cxrlab.callbacks.progress import Progress
+from cxrlab.callbacks.progress import Progress, TrainingBar
 from cxrlab.callbacks.random_state import RandomState
 from cxrlab.callbacks.termination import Termination
 
@@ -18,4 +18,5 @@ __all__ = [
     "RandomState",
     "TensorBoardFigures",
     "Termination",
+    "TrainingBar",
 ]

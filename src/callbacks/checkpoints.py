@@ -63,7 +63,7 @@ class Checkpoints(Checkpoint):
             io.steady = frozenset(tensor.data_ptr() for tensor in _changed_by_steps(trainer, pl_module))
         self.epochs = trainer.current_epoch + 1
         self._should_stop = trainer.should_stop
-        if self.weights == "best" and self._is_better(float(trainer.callback_metrics[self.monitor])):
+        if self.is_best(trainer):
             self.best_score = float(trainer.callback_metrics[self.monitor])
             self.best_epoch = self.epochs
             trainer.save_checkpoint(self.folder / BEST, weights_only=True)
@@ -87,7 +87,9 @@ class Checkpoints(Checkpoint):
         took = io.seconds.get(path, 0.0) if isinstance(io, AtomicCheckpointIO) else 0.0
         return bool(trainer.strategy.broadcast(time.monotonic() - self._written_at >= took / self.time_share))
 
-    def _is_better(self, score: float) -> bool:
+    def is_best(self, trainer: pl.Trainer) -> bool:
+        """Whether the epoch that is over is better than all before it; never where the last one's weights are kept."""
+        score = float(trainer.callback_metrics[self.monitor]) if self.weights == "best" else math.nan
         if math.isnan(score):
             return False
         if self.best_score is None or math.isnan(self.best_score):  # of versions that took NaN for the best

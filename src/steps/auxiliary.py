@@ -11,12 +11,10 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf, open_dict
-from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.trainer.states import TrainerStatus
-from rich import get_console
 from torch import nn
 
-from cxrlab.callbacks import Divergence, History
+from cxrlab.callbacks import Divergence, History, TrainingBar
 from cxrlab.config import Problems, build, check_names
 from cxrlab.console import say
 from cxrlab.errors import ConfigError, check_range
@@ -156,10 +154,9 @@ def fit(
     datamodule.hold_out(fold)
     network: nn.Module = problems.build(config, "model")
     module = module_of(network, problems.build(config, "optimizer"), problems.build(config, "scheduler"))
-    bar = get_console().is_terminal
-    callbacks = [Divergence(), History(run.path / "history" / f"{name}.csv"), *([RichProgressBar()] if bar else [])]
+    callbacks = [Divergence(), History(run.path / "history" / f"{name}.csv"), TrainingBar()]
     with quiet_lightning():
-        extra: dict[str, Any] = {"enable_checkpointing": False, "enable_progress_bar": bar, "callbacks": callbacks}
+        extra: dict[str, Any] = {"enable_checkpointing": False, "callbacks": callbacks}
         extra |= {} if watch and fold is not None else {"limit_val_batches": 0}
         trainer = problems.build(config, "trainer", logger=_loggers(config, name), **extra)
         problems.raise_if_any()

@@ -13,12 +13,13 @@ from cxrlab.datamodules import manifest as mf
 from cxrlab.models.layer_table import LayerTable
 from cxrlab.reports.cautions import one_answer
 from cxrlab.runs.folder import RunFolder
+from cxrlab.sweeps import is_first_job, is_sweep
 
 
 def begin(
     run: RunFolder, config: DictConfig, datamodule: ChestXRayDataModule, table: LayerTable, facts: dict[str, Any]
 ) -> None:
-    """One screen: data, network, machine, folder."""
+    """One screen: data, network, machine, folder; of a sweep's jobs only the first fills one."""
     lines = ["SYNTHETIC data: these are drawn phantoms, no patients"] if datamodule.source.synthetic else []
     fingerprint = mf.fingerprint(datamodule.manifest)[:12]
     lines += [f"data     {datamodule.source.name}, {_shape(datamodule)}, fingerprint {fingerprint}"]
@@ -29,34 +30,49 @@ def begin(
     lines += [f"device   {facts['device']} ({device}), {facts['precision']}, seed {config.seed}"]
     last = run.last_checkpoint()
     lines += [f"run      {short(run.path)}" + (", continued" if last else "")]
-    say(*lines)
+    say(*lines, loud=is_first_job())
 
 
 def end(run: RunFolder, metrics: dict[str, Any], report: Path, card: Path | None = None) -> None:
-    """The result with its interval, and where everything is; ``card`` is the model card of a training."""
+    """The result in one sentence, which epoch it is of, what to open and what to type next.
+
+    Args:
+        run: Where it is.
+        metrics: As ``metrics.json`` has them.
+        report: That was written.
+        card: The model card of a training; ``None`` after an evaluation.
+    """
     test = metrics.get("test")
     if test:
-        (tn, _), (_, tp) = test["confusion_matrix"]
-        accuracy = test["accuracy"]
-        marked = "SYNTHETIC " if metrics["synthetic"] else ""
         if same := one_answer(test):
             say(same)
-        value = f"accuracy {accuracy['value']:.3f} [{accuracy['low']:.3f}, {accuracy['high']:.3f}]"
-        say(f"{marked}test: {tn + tp} of {test['n']} right, {value}, {accuracy['method']}")
+        say(_result(test, metrics["synthetic"]), loud=is_sweep())
     for warning in metrics["warnings"]:
         say(f"WARNING  {warning}")
     if metrics["status"] == "interrupted":
         how = command("train", ckpt_path=short(run.path))
         say(f"interrupted after epoch {metrics['epochs']}; to go on: {how}")
-    above = run.path.parent
-    say(f"report   {short(report.with_suffix('.html'))}")
-    if card:
-        say(f"card     {short(card)}")
     if card and metrics["weights"]:
-        say(f"use      {command('predict', 'input=…', ckpt_path=short(run.path))}")
-    say(f"curves   tensorboard --logdir {quoted(short(above))}")
-    if (above / "multirun.yaml").is_file():  # Hydra's mark of a sweep
-        say(f"compare  {command('compare', runs=short(above))}")
+        say(f"tested   {metrics['weights'].replace(' (', ' weights (', 1)}")
+    say(f"open     {short(report.with_suffix('.html'))}")
+    if card:
+        curves = f"tensorboard --logdir {quoted(short(run.path.parent))}"
+        say(f"next     {curves}  # the curves of every epoch")
+        if metrics["weights"]:
+            say(
+                f"         {command('predict', 'input=…', ckpt_path=short(run.path))}  # scores images of yours",
+                f"         {command('probe', ckpt_path=short(run.path))}  # what is left without the lungs",
+            )
+
+
+def _result(test: dict[str, Any], synthetic: bool) -> str:
+    """``result   33 of 40 test images are right: accuracy 0.825 [0.680, 0.913], …``."""
+    (tn, _), (_, tp) = test["confusion_matrix"]
+    accuracy, auroc = test["accuracy"], test["auroc"]
+    value = f"accuracy {accuracy['value']:.3f} [{accuracy['low']:.3f}, {accuracy['high']:.3f}], {accuracy['method']}"
+    if auroc["value"] is not None:
+        value = f"AUROC {auroc['value']:.3f}, {value}"
+    return f"result   {'SYNTHETIC: ' if synthetic else ''}{tn + tp} of {test['n']} test images are right: {value}"
 
 
 def already_finished(run: RunFolder, max_epochs: int) -> None:

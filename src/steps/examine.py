@@ -10,7 +10,6 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from cxrlab.checks import Case, Section, checklist, confounders, files, pictures, provenance, size, splits
-from cxrlab.console import say
 from cxrlab.datamodules import ChestXRayDataModule
 from cxrlab.datamodules.films import find_pairs
 from cxrlab.datamodules.measurements import measure
@@ -19,15 +18,15 @@ from cxrlab.errors import DataError
 from cxrlab.models.gate import Gate
 from cxrlab.reading.image import read_image
 
-CHECKS: tuple[Callable[[Case], Section], ...] = (
-    provenance.check,
-    splits.check,
-    confounders.check,
-    size.check,
-    files.check,
-    pictures.check,
-)
-"""In the order of the page; the checklist, which is filled in from all of them, comes last."""
+CHECKS: dict[str, Callable[[Case], Section]] = {
+    "where the images come from": provenance.check,
+    "how they are split": splits.check,
+    "what tells the labels apart without a lung": confounders.check,
+    "how much the set can show": size.check,
+    "the files": files.check,
+    "the pictures": pictures.check,
+}
+"""By what they look at, in the order of the page; the checklist, which is filled in from all of them, comes last."""
 
 
 def open_case(datamodule: ChestXRayDataModule, seed: int, gate: Gate | None = None) -> Case:
@@ -42,7 +41,6 @@ def open_case(datamodule: ChestXRayDataModule, seed: int, gate: Gate | None = No
         DataError: There is no image.
     """
     listed = datamodule.list_images()
-    say(f"auditing {datamodule.source.name}: {len(listed)} images")
     measured = measure(list(listed["path"]), datamodule.cache)
     pairs = find_pairs(measured.hashes, measured.features, measured.sha256)
     # Validation images are a part of the training images that another seed would draw otherwise: no matter of the set.
@@ -87,9 +85,18 @@ def _judged(gate: Gate, paths: list[str]) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["verdict", "kind"])
 
 
-def examine(case: Case) -> list[Section]:
-    """Every section of the audit, in the order of the page."""
+def examine(case: Case, step: Callable[[str], None] = lambda name: None) -> list[Section]:
+    """Every section of the audit, in the order of the page.
+
+    Args:
+        case: The data set under audit.
+        step: Is told which check begins.
+    """
     # The matrices are small: several threads on each would wait for one another most of the time.
     with threadpool_limits(limits=1, user_api="blas"):
-        sections = [check(case) for check in CHECKS]
+        sections = []
+        for name, check in CHECKS.items():
+            step(name)
+            sections.append(check(case))
+    step("filling in the check-list")
     return [*sections, checklist.check(case, sections)]

@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
-from rich import get_console
 from threadpoolctl import threadpool_limits
 
 from cxrlab import __version__
 from cxrlab.config import Problems, compose
-from cxrlab.console import say
+from cxrlab.console import hushed, say
 from cxrlab.datamodules import ChestXRayDataModule
 from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.cache.shelf import key_of
@@ -45,6 +44,14 @@ Train = Callable[[DictConfig, list[str]], tuple[dict[str, Any], dict[str, Any]]]
 """``cxrlab.train.train``."""
 
 _CHECKPOINT_SEED = "of the checkpoint"
+
+
+Step = Callable[[str], None]
+"""Is told what begins, see :func:`cxrlab.console.working`."""
+
+
+def _untold(name: str) -> None:
+    """Nobody wants to know."""
 
 
 @dataclass(frozen=True)
@@ -204,8 +211,16 @@ def _hash(*values: Any) -> str:
 # Training -------------------------------------------------------------------------------------------------------------
 
 
-def train_all(plan: Plan, trainings: Sequence[Training], train: Train) -> tuple[list[Trained], list[Failure]]:
+def train_all(
+    plan: Plan, trainings: Sequence[Training], train: Train, step: Step = _untold
+) -> tuple[list[Trained], list[Failure]]:
     """Trains what is not there, goes on with what was killed, and finds the checkpoints that were named.
+
+    Args:
+        plan: What was asked for.
+        trainings: Of the rows that are sets.
+        train: Runs, or continues, one of them.
+        step: Is told what begins.
 
     Returns:
         What can be tested, and why the rest cannot.
@@ -221,6 +236,7 @@ def train_all(plan: Plan, trainings: Sequence[Training], train: Train) -> tuple[
         for training in trainings:
             if training.row is row:
                 label = f"{row.name} seed {training.seed}"
+                step(f"training {label}")
                 _try(label, failures, partial(_train, training, train, done))
     return done, failures
 
@@ -251,7 +267,7 @@ def _train(training: Training, train: Train, done: list[Trained]) -> None:
             began = time.monotonic()
             goes_on = run.config.is_file()
             training.config.ckpt_path = str(run.path) if goes_on else None
-            with _silence():
+            with hushed():  # its own lines are in the log
                 metrics, _ = train(training.config, training.typed)
             if metrics["status"] == "interrupted":
                 raise KeyboardInterrupt
@@ -268,27 +284,24 @@ def _trained_on(run: RunFolder) -> pd.DataFrame | None:
     return None if manifest is None else chose_weights(manifest)
 
 
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Keeps a training's own lines off the screen; they are in the log."""
-    console = get_console()
-    before, console.quiet = console.quiet, True
-    try:
-        yield
-    finally:
-        console.quiet = before
-
-
 # Scoring --------------------------------------------------------------------------------------------------------------
 
 
-def score_all(plan: Plan, trained: Sequence[Trained], places: Sequence[Place]) -> Scores:
-    """Scores every place with every model; what was scored before is read."""
+def score_all(plan: Plan, trained: Sequence[Trained], places: Sequence[Place], step: Step = _untold) -> Scores:
+    """Scores every place with every model; what was scored before is read.
+
+    Args:
+        plan: What was asked for.
+        trained: What is tested.
+        places: What it is tested on.
+        step: Is told what begins.
+    """
     scores = Scores()
     for place in places:
         last: dict[str, ChestXRayDataModule | UserError] = {}  # images of one place are read once for all seeds
         for model in trained:
             label = f"{model.row} seed {model.seed} on {place.column.name}"
+            step(f"scoring {label}")
             _try(label, scores.failures, partial(_score, plan, model, place, last, scores))
     return scores
 
@@ -347,7 +360,12 @@ def _answers(loaded: LoadedModel, datamodule: ChestXRayDataModule, config: DictC
 
 
 def measure_matrix(
-    plan: Plan, trained: Sequence[Trained], places: Sequence[Place], scores: Scores, failures: Sequence[Failure]
+    plan: Plan,
+    trained: Sequence[Trained],
+    places: Sequence[Place],
+    scores: Scores,
+    failures: Sequence[Failure],
+    step: Step = _untold,
 ) -> Matrix:
     """Removes what was trained on from every cell, and counts.
 
@@ -357,6 +375,7 @@ def measure_matrix(
         places: What it was tested on.
         scores: Of each on each.
         failures: Of the trainings.
+        step: Is told what begins.
     """
     known = {row.name: _of_row(trained, row.name) for row in plan.rows}
     tables = [table for each in scores.tables.values() for table in each[:1]]
@@ -368,6 +387,7 @@ def measure_matrix(
         if images is not None:
             edges = Edges(images, plan.how)
             for row in plan.rows:
+                step(f"comparing {row.name}")
                 lung_free_models = edges.train(known[row.name])
                 for column in plan.columns:
                     pair = (row.name, column.name)

@@ -182,6 +182,7 @@ def try_alterations(
     threshold: float,
     resamples: int,
     seed: int,
+    step: Callable[[str], None] = lambda name: None,
 ) -> Trials:
     """Scores images under every alteration and says what became of the scores.
 
@@ -195,11 +196,16 @@ def try_alterations(
         threshold: An image is called Positive from this score on.
         resamples: Of every bootstrap.
         seed: Of every bootstrap.
+        step: Is told which alteration is scored.
     """
     known = lungs if isinstance(lungs, Lungs) else None
     possible = [each for each in alterations if known is not None or not each.needs_lungs]
     not_tried = {each.name: f"{lungs}" for each in alterations if each not in possible}
-    scores = {each.name: _altered_scores(score, images, known, each) for each in possible}
+    scores = {}
+    for each in possible:
+        step(f"scoring images: {each.words}")
+        scores[each.name] = _altered_scores(score, images, known, each)
+    step("what became of the scores")
     seen = {each.name: _visible(each, images, known) for each in possible}
     free = {each.name for each in possible if lung_free(each, seen[each.name])}
     options = {"resamples": resamples, "seed": seed}
@@ -397,13 +403,16 @@ def read_source_classifier(folder: str, *, resamples: int, seed: int) -> SourceC
 # From a configuration to what a page is made of --------------------------------------------------------------------
 
 
-def probe_model(config: DictConfig, overrides: Sequence[str], plan: Plan) -> tuple[Probe, pd.DataFrame, LoadedModel]:
+def probe_model(
+    config: DictConfig, overrides: Sequence[str], plan: Plan, step: Callable[[str], None] = lambda name: None
+) -> tuple[Probe, pd.DataFrame, LoadedModel]:
     """Tries one model on altered images.
 
     Args:
         config: As composed from ``conf/probe.yaml``, ``ckpt_path`` being one run or file.
         overrides: What was typed, to refuse a preprocessing other than the checkpoint's.
         plan: See :func:`check_plan`.
+        step: Is told what begins: :func:`count_steps` of them.
 
     Returns:
         What was found, the manifest's rows with one column of scores per alteration, and the model.
@@ -411,6 +420,7 @@ def probe_model(config: DictConfig, overrides: Sequence[str], plan: Plan) -> tup
     Raises:
         UserError: The checkpoint, the data or what finds lungs cannot be used.
     """
+    step("loading the model and the images")
     config, model, datamodule = assemble_evaluation(config, overrides, KEYS)
     if plan.saliency is not None:
         plan.saliency.check(model.network, datamodule.preprocessing.shape)
@@ -422,6 +432,7 @@ def probe_model(config: DictConfig, overrides: Sequence[str], plan: Plan) -> tup
     seen = known_to(datamodule.manifest, trained, False, "val" if config.split == "val" else "test", datamodule.cache)
     say(f"probing  {model.path}: {len(rows)} {config.split} images of {datamodule.source.name}")
     known = None if datamodule.lungs is None else datamodule.lungs[rows]
+    step("finding the lungs")
     lungs = find_lungs(images, known, config.lungs, plan.alterations, asked=plan.asked)
     network_score = TorchScorer(model.network, config.accelerator, config.precision)
 
@@ -429,12 +440,14 @@ def probe_model(config: DictConfig, overrides: Sequence[str], plan: Plan) -> tup
         return model.calibrate(network_score(images))
 
     options = {"threshold": model.threshold, "seed": config.seed}
-    trials = try_alterations(score, images, lungs, plan.alterations, labels, ids, resamples=config.resamples, **options)
+    of = (score, images, lungs, plan.alterations, labels, ids)
+    trials = try_alterations(*of, resamples=config.resamples, step=step, **options)
     saliency = None
     if plan.saliency is not None:
-        of = (labels, trials.scores["none"], ids)
+        step("measuring the saliency maps")
+        whose = (labels, trials.scores["none"], ids)
         most = config.saliency_images
-        saliency = measure_saliency(model, plan.saliency, images, lungs, *of, most=most, **options)
+        saliency = measure_saliency(model, plan.saliency, images, lungs, *whose, most=most, **options)
     found = Probe(
         name=datamodule.source.name,
         synthetic=datamodule.source.synthetic,
@@ -455,6 +468,11 @@ def probe_model(config: DictConfig, overrides: Sequence[str], plan: Plan) -> tup
     )
     named = {("intact" if name == "none" else name): scores for name, scores in trials.scores.items()}
     return found, table.assign(**named), model
+
+
+def count_steps(plan: Plan) -> int:
+    """How many steps :func:`probe_model` has, those of alterations included that need lungs where none are known."""
+    return 3 + len(plan.alterations) + (plan.saliency is not None)
 
 
 def add_retrained(config: DictConfig, found: Probe | None, rows: pd.DataFrame | None = None) -> Probe:

@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from cxrlab.console import short, tell
+from cxrlab.console import command, quoted, short, tell
 from cxrlab.errors import UserError
 from cxrlab.sweeps.state import Sweep, note_begin
 
@@ -41,13 +41,16 @@ def announce(config: DictConfig) -> None:
         tell(f"sweep    {short(folder)}, continued: {finished} of {jobs} are finished; {_ANEW}")
 
 
-def tell_best(config: DictConfig) -> None:
-    """Prints what a search has found, to be typed.
+def tell_end(config: DictConfig) -> None:
+    """Prints what a search has found, to be typed, and how to look at all runs together.
 
     Args:
-        config: As composed for the whole search, with Hydra's own node.
+        config: As composed for the whole sweep, with Hydra's own node.
     """
     sweep = Sweep.read(Path(config.hydra.sweep.dir))
+    tell(f"curves   tensorboard --logdir {quoted(short(sweep.folder))}")
+    if sweep.count("finished") > 1 and config.get("task") == "classify":
+        tell(f"compare  {command('compare', runs=short(sweep.folder))}")
     if is_search(config.hydra) and sweep.best is not None:
         tell(f"search   {sweep.summary()}; to type it: {shlex.join(sweep.settings(sweep.best))}")
 

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from rich import get_console
 
 from cxrlab.config.sweep_folder import comparable
-from cxrlab.console import short, tell
+from cxrlab.console import hushed, short, tell
 from cxrlab.errors import ConfigError, DivergedError
 from cxrlab.files import write_text
 from cxrlab.runs.folder import LAST, RunFolder
@@ -132,7 +132,8 @@ def _go_on(run: RunFolder, config: DictConfig, overrides: Sequence[str], train: 
         else:
             config.ckpt_path = str(run.path)
     _settle_in()
-    return train(config, overrides)[0]
+    with hushed():  # what all jobs have in common, and each epoch of them, stands in their logs
+        return train(config, overrides)[0]
 
 
 def _clear(run: RunFolder) -> None:

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cxrlab.console import duration
 from cxrlab.errors import ConfigError
 from cxrlab.files import write_json
 from cxrlab.locks import is_claimed
@@ -144,7 +145,7 @@ class Sweep:
             parts.append(f"best {self.best.monitor} {self.best.best:.4f} ({self.varied(self.best)}{remark})")
         left = self.seconds_left(time.time() if now is None else now)
         if left is not None:
-            parts.append(f"about {_duration(left)} left")
+            parts.append(f"about {duration(left)} left")
         return ", ".join(parts)
 
 
@@ -248,9 +249,3 @@ def _ended(run: RunFolder) -> float | None:
 
 def _plain(override: str) -> str:
     return "".join(override.split()).casefold()
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

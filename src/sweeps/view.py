@@ -19,6 +19,11 @@ def is_sweep() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
+def is_first_job() -> bool:
+    """Whether this process runs the first job of a sweep, which says what all of them have in common."""
+    return is_sweep() and HydraConfig.get().job.num == 0
+
+
 class LiveView(Callback):
     """Tells how far a sweep is. Launchers carry it to where the jobs run; it knows nothing but the sweep's files."""
 
@@ -30,10 +35,10 @@ class LiveView(Callback):
         announce(config)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Says what a search has found."""
-        from cxrlab.sweeps.announce import tell_best
+        """Says what a search has found, and how to compare the runs."""
+        from cxrlab.sweeps.announce import tell_end
 
-        tell_best(config)
+        tell_end(config)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Prints how many jobs are over, the best value so far and the time left."""

@@ -37,7 +37,7 @@ def test_every_check_takes_one_class(label: int, test: int, make_case: Any, tmp_
         "finding": ["COVID-19"] * 24,
     }
     case = make_case(table, claim="COVID-19", folder=tmp_path, drawn=True)
-    sections = [check(case) for check in CHECKS]
+    sections = [check(case) for check in CHECKS.values()]
     sections.append(checklist.check(case, sections))
     json.dumps([section.facts for section in sections], allow_nan=False)
     verdicts = {finding.check: finding.verdict for section in sections for finding in section.findings}
