@@ -137,7 +137,7 @@ def test_the_report_says_how_it_was_decided(calibrated: Run, fixed: Run) -> None
 
 
 def test_tensorboard_shows_the_decisions_own_accuracy(calibrated: Run) -> None:
-    events = EventAccumulator(str(calibrated[0].tensorboard))
+    events = EventAccumulator(str(calibrated[0].path))
     events.Reload()
     last = events.Scalars("test/accuracy")[-1].value
     assert last == pytest.approx(calibrated[1]["test"]["accuracy"]["value"])

@@ -14,7 +14,7 @@
 ``baselines.csv``   test rows with the scores of trivial baselines; written by the report
 ``model_card.md``   what the model is, and what it must not be used for; written by a training, and by ``report.py``
 ``checkpoints/``    ``last.ckpt`` (and ``best.ckpt``) while unfinished, ``model.ckpt`` afterwards
-``tensorboard/``    event files
+``events.out.…``    for TensorBoard
 ==================  =========================================================================
 """
 
@@ -73,7 +73,6 @@ class RunFolder:
         self.predictions = self.path / "predictions.csv"
         self.metrics = self.path / "metrics.json"
         self.checkpoints = self.path / "checkpoints"
-        self.tensorboard = self.path / "tensorboard"
 
     @classmethod
     def of(cls, path: str | Path) -> RunFolder:

@@ -22,6 +22,7 @@ from cxrlab.files import write_json
 from cxrlab.runs import RunFolder
 from cxrlab.steps.assembly import KEYS, settle_precision
 from cxrlab.steps.quiet import quiet_lightning
+from cxrlab.steps.results import drop_copies
 from cxrlab.steps.trainer_keys import check_sees_all, check_trainer
 
 _READ = ("data", "model", "optimizer", "scheduler", "trainer", "logger", "task", "seed", "output_dir")
@@ -166,6 +167,7 @@ def fit(
             if trainer.state.status == TrainerStatus.INTERRUPTED:
                 raise KeyboardInterrupt from None
             raise
+    drop_copies(trainer)
     return network.cpu()
 
 

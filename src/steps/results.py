@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from cxrlab.callbacks.figures import add_score_figures
 from cxrlab.checks.columns import ALPHA
 from cxrlab.checks.counting import uneven_loss
+from cxrlab.config.sweep_folder import UNINFLUENTIAL
 from cxrlab.datamodules import ChestXRayDataModule
 from cxrlab.datamodules import manifest as mf
 from cxrlab.errors import DivergedError
@@ -281,12 +284,19 @@ def _decision(scored: dict[str, Scored]) -> dict[str, Any]:
     return {"decision": {**decided.as_dict(), **{split: each.consequences() for split, each in scored.items()}}}
 
 
-def log(trainer: pl.Trainer, config: DictConfig, scored: dict[str, Scored]) -> None:
-    """Adds the final metrics to every logger, and to TensorBoard's HPARAMS tab beside what was varied."""
+def log(trainer: pl.Trainer, config: DictConfig, scored: dict[str, Scored], overrides: Sequence[str]) -> None:
+    """Adds the final metrics to every logger, and to TensorBoard's HPARAMS tab beside what was varied.
+
+    Args:
+        trainer: Of the training.
+        config: Of the run.
+        scored: By split, with the weights that are kept.
+        overrides: What was typed: these keys come first.
+    """
     logged = {name: value for split, each in scored.items() for name, value in _logged(split, each).items()}
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(_hyperparameters(config), logged, step=trainer.global_step)
+            logger.log_hyperparams(hyperparameters(config, overrides), logged, step=trainer.global_step)
             test = scored["test"]
             table = test.predictions.assign(score=test.probabilities)
             add_score_figures([logger.experiment], "test", table, trainer.global_step, test.decided.threshold)
@@ -294,6 +304,14 @@ def log(trainer: pl.Trainer, config: DictConfig, scored: dict[str, Scored]) -> N
             logger.log_metrics(logged, step=trainer.global_step)
         logger.save()
         logger.finalize("success")
+    drop_copies(trainer)
+
+
+def drop_copies(trainer: pl.Trainer) -> None:
+    """Removes Lightning's ``hparams.yaml`` from the run folder, where ``config.yaml`` has all of it."""
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            (Path(logger.log_dir) / logger.NAME_HPARAMS_FILE).unlink(missing_ok=True)
 
 
 def _logged(split: str, scored: Scored) -> dict[str, float]:
@@ -305,16 +323,45 @@ def _logged(split: str, scored: Scored) -> dict[str, float]:
     return scored.logged | {name: value for name, value in found.items() if value is not None}
 
 
-def _hyperparameters(config: DictConfig) -> dict[str, Any]:
-    """The keys that a researcher varies, flat: ``model/dropout: [0.25, 0.25, 0.5]``."""
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    kept = {key: plain[key] for key in ("seed", "weights")}
-    for group in ("data", "model", "optimizer", "scheduler", "loss", "trainer", "decision"):
-        for key, value in (plain.get(group) or {}).items():
-            if not isinstance(value, dict):
-                kept[f"{group}/{key.strip('_')}"] = value if isinstance(value, str | int | float | bool) else str(value)
-    kept["augment"] = (
-        ", ".join(str(each["_target_"]).rpartition(".")[2] for each in plain["augment"]["transforms"]) or "none"
-    )
-    return kept
+def hyperparameters(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What a reader compares runs by: the options that were chosen, and values that change results.
+
+    Args:
+        config: Of the run.
+        overrides: What was typed: these keys come first, in this order.
+
+    Returns:
+        Flat, by key as it is typed: ``{"model": "PaperCNN", "model.dropout": [0.25, 0.25, 0.5]}``. Paths, and what
+        changes time and memory only, are left out; so is what is null.
+    """
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    kept: dict[str, Any] = {key: plain[key] for key in ("seed", "weights")}
+    for group in ("data", "model", "optimizer", "scheduler", "loss", "decision", "trainer"):
+        node = plain.get(group) or {}
+        if group not in ("decision", "trainer"):  # each is of one class
+            target = (node.get("source") or node).get("_target_", "none")
+            kept[group] = str(target).rpartition(".")[2].removesuffix("Source")
+        kept |= {key: value for key, value in _values(node, group) if key not in _NO_RESULT}
+    transforms = [str(each["_target_"]).rpartition(".")[2] for each in plain["augment"]["transforms"]]
+    kept["augment"] = ", ".join(transforms) or "none"
+    typed = [each.partition("=")[0].lstrip("+~") for each in overrides]
+    return {key: kept[key] for key in [*(each for each in typed if each in kept), *kept]}
+
+
+_PATHS = ("root", "path", "cache", "metadata", "weights_path")
+_NO_RESULT = {
+    *UNINFLUENTIAL,
+    *("data.on_error", "data.allow_leak", "data.seed", "model.image_size", "model.in_channels", "model.channels_last"),
+    *("model.fused", "model.fast_dropout", "optimizer.fused", "trainer.accelerator", "trainer.devices"),
+    "trainer.deterministic",
+    *("trainer.enable_model_summary", "trainer.log_every_n_steps", "trainer.num_sanity_val_steps"),
+}
+
+
+def _values(node: dict[str, Any], place: str) -> Iterator[tuple[str, Any]]:
+    """Numbers, lists and words below a node, by their dotted keys."""
+    for name, value in node.items():
+        if isinstance(value, dict):
+            yield from _values(value, f"{place}.{name}")
+        elif value is not None and name not in _PATHS and not name.startswith("_"):
+            yield f"{place}.{name}", value

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import math
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -138,8 +137,7 @@ def _go_on(run: RunFolder, config: DictConfig, overrides: Sequence[str], train: 
 
 def _clear(run: RunFolder) -> None:
     """Removes what a training that is not continued has left; what Hydra logs is kept."""
-    shutil.rmtree(run.tensorboard, ignore_errors=True)
-    for path in (run.config, run.metrics):
+    for path in (run.config, run.metrics, *run.path.rglob("events.out.tfevents.*")):
         path.unlink(missing_ok=True)
 
 

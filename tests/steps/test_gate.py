@@ -57,7 +57,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_a_run_leaves_behind(finished: Path) -> None:
     names = {path.name for path in finished.iterdir()}
     files = {"config.yaml", "overrides.yaml", "metrics.json", "gate.csv", "flow.csv", "gate.ckpt"}
-    assert names == files | {"report.md", "report.html", "figures", "history", "tensorboard"}
+    assert names == files | {"report.md", "report.html", "figures", "history", "fold_1", "fold_2", "final"}
     assert {path.stem for path in (finished / "history").iterdir()} == {"fold_1", "fold_2", "final"}
     assert {path.stem for path in (finished / "figures").iterdir()} == {"least", "most", "probabilities", "curves"}
 

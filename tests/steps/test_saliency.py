@@ -181,7 +181,7 @@ def test_training_shows_test_images(tmp_path: Path) -> None:
         assert text.index("## Saliency") < text.index("## Data")
         assert picture.read_bytes() == drawn
         report(OmegaConf.create({"run": str(folder)}))  # the same once it is written again
-    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"images": 0})
+    events = EventAccumulator(str(folder), size_guidance={"images": 0})
     events.Reload()
     assert "test/saliency" in events.Tags()["images"]
     assert events.Images("test/saliency")[0].width > 700
