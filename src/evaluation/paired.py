@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest, norm, rankdata
-from statsmodels.stats.multitest import multipletests
 
 from cxrlab.errors import check_range
 from cxrlab.evaluation.statistics import FEW_PATIENTS, Bools, Floats, patient_weights, weighted_auroc
@@ -211,9 +210,13 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     for p in p_values:
         if p is not None:
             check_range("p_values", p, 0.0, 1.0)
-    known = [p for p in p_values if p is not None]
-    adjusted = iter(multipletests(known, method="holm")[1].tolist() if known else [])
-    return [None if p is None else next(adjusted) for p in p_values]
+    ranked = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, place) in enumerate(ranked):
+        largest = max(largest, p * (len(ranked) - rank))
+        adjusted[place] = min(1.0, largest)
+    return adjusted
 
 
 def _components(y: Bools, scores: Floats) -> tuple[Floats, Floats]:

@@ -5,7 +5,7 @@ bootstrap has nothing to say (a perfect score stays perfect in every resample) a
 ``method`` beside the number says so.
 
 Sources:
-    Wilson interval: E. B. Wilson, J Am Stat Assoc 1927;22:209-212 (statsmodels ``proportion_confint``).
+    Wilson interval: E. B. Wilson, J Am Stat Assoc 1927;22:209-212.
     AUROC: R. G. Newcombe, Stat Med 2006;25:559-573, method 5, on the variance of J. A. Hanley and B. J. McNeil,
         Radiology 1982;143:29-36.
     F1: K. F. Y. Lam, V. Gopal and J. Qian, arXiv 2309.14621, "Wilson indirect".
@@ -24,7 +24,6 @@ import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
-from statsmodels.stats.proportion import proportion_confint
 
 from cxrlab.errors import check_range
 
@@ -107,8 +106,21 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
     check_range("n", n, 1, integer=True)
     check_range("successes", successes, 0, n, integer=True)
     check_range("confidence", confidence, 0.0, 1.0, low_open=True, high_open=True)
-    low, high = proportion_confint(successes, n, alpha=1 - confidence, method="wilson")
-    return (0.0 if successes == 0 else float(low)), (1.0 if successes == n else float(high))
+    low, high = _wilson(successes, n, confidence)
+    return (0.0 if successes == 0 else low), (1.0 if successes == n else high)
+
+
+def _wilson(successes: float, n: int, confidence: float) -> Interval:
+    """Returns the Wilson score interval of a proportion whose successes need not be a whole number.
+
+    Written in the order of statsmodels' ``proportion_confint``, so that the limits are the same to the last bit.
+    """
+    z = float(norm.isf((1 - confidence) / 2))
+    share = successes / n
+    denominator = 1 + z**2 / n
+    centre = (share + z**2 / (2 * n)) / denominator
+    half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / denominator
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def newcombe_auroc(auroc: float, positives: int, negatives: int, confidence: float = 0.95) -> Interval:
@@ -375,7 +387,7 @@ def _f1_interval(f1: float, involved: Bools, ids: npt.NDArray[Any], confidence: 
     Wilson interval on the number of patients of those images, carried back by ``F1 = 2 F* / (1 + F*)``, is returned.
     """
     n = int(np.unique(ids[involved]).size)
-    limits = proportion_confint(f1 / (2 - f1) * n, n, alpha=1 - confidence, method="wilson")
+    limits = _wilson(f1 / (2 - f1) * n, n, confidence)
     low, high = (float(min(1.0, max(0.0, 2 * limit / (1 + limit)))) for limit in limits)
     return low, high, n
 

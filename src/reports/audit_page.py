@@ -52,7 +52,6 @@ PACKAGES = (
     "pandas",
     "scipy",
     "scikit-learn",
-    "statsmodels",
     "opencv-python-headless",
     "pillow",
     "pydicom",

@@ -271,8 +271,11 @@ def test_options_out_of_range(option: dict[str, Any], message: str) -> None:
 
 def test_holm_by_hand_and_against_statsmodels() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    values = np.random.default_rng(0).random(12).tolist()
-    assert holm(values) == pytest.approx(multipletests(values, method="holm")[1].tolist())
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 12, 50):
+        small = rng.random(n) ** 4
+        values = [*small.tolist(), *small[: n // 2].tolist()]  # with ties
+        assert holm(values) == multipletests(values, method="holm")[1].tolist()
 
 
 def test_holm_does_not_count_tests_that_could_not_be_done() -> None:

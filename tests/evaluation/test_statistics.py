@@ -18,9 +18,11 @@ from sklearn.metrics import (
     recall_score,
     roc_auc_score,
 )
+from statsmodels.stats.proportion import proportion_confint
 
 from cxrlab.evaluation.statistics import (
     METRICS,
+    _wilson,
     newcombe_auroc,
     patient_weights,
     summarise,
@@ -58,6 +60,21 @@ def test_wilson_published(right: int, n: int, low: float, high: float) -> None:
 def test_wilson_against_scipy(right: int, n: int) -> None:
     expected = binomtest(right, n).proportion_ci(0.9, method="wilson")
     assert wilson(right, n, 0.9) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_wilson_is_statsmodels_to_the_last_bit() -> None:
+    for n in (1, 2, 7, 40, 183, 100_000):
+        for successes in sorted({0, 1, n // 3, n - 1, n}):
+            for confidence in (0.5, 0.9, 0.95, 0.999):
+                low, high = proportion_confint(successes, n, alpha=1 - confidence, method="wilson")
+                expected = (0.0 if successes == 0 else low, 1.0 if successes == n else high)
+                assert wilson(successes, n, confidence) == expected, (successes, n, confidence)
+
+
+def test_wilson_of_a_share_that_is_no_whole_number_is_statsmodels_to_the_last_bit() -> None:
+    """The interval of an F1 needs one."""
+    for n, share in ((9, 0.0), (9, 1.0), (40, 0.317), (183, 0.9013)):
+        assert _wilson(share * n, n, 0.95) == proportion_confint(share * n, n, alpha=1 - 0.95, method="wilson")
 
 
 def test_wilson_refuses() -> None:
