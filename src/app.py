@@ -15,7 +15,7 @@ from cxrlab.config import Problems, check_names
 from cxrlab.console import say
 from cxrlab.entry import command_line
 from cxrlab.errors import check_choice, check_range
-from cxrlab.imports import quick_imports
+from cxrlab.imports import check_installed, quick_imports
 
 if TYPE_CHECKING:
     from cxrlab.inference import Predictor
@@ -48,9 +48,12 @@ def app(config: DictConfig, overrides: Sequence[str] = ()) -> None:
         overrides: What was typed; not needed here.
 
     Raises:
-        UserError: The configuration is wrong, the address is taken, or a model cannot be used.
+        UserError: The configuration is wrong, the extra ``app`` is not installed, the address is taken, or a model
+            cannot be used.
     """
     _check(config)
+    for library in ("gradio", "fastapi", "uvicorn"):
+        check_installed(library, "the page")
     with quick_imports():  # not above: they take seconds, and --help or a misspelt option needs none of them
         from cxrlab.page import Page, open_socket
         from cxrlab.page.server import address, is_local

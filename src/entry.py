@@ -34,6 +34,7 @@ from cxrlab.config.new_folder import remove_unused
 from cxrlab.config.preflight import takes
 from cxrlab.console import guard_terminal, tell
 from cxrlab.errors import ConfigError, UserError, did_you_mean
+from cxrlab.imports import OPTIONAL, missing
 from cxrlab.locks import claimed
 
 INTERRUPTED = 130
@@ -131,9 +132,9 @@ def _mistakes_as_sentences() -> Iterator[None]:
         tell(_INTERRUPTED.format(_AGAIN), error=True)
         raise SystemExit(INTERRUPTED) from None
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, ValueError, RuntimeError) as error:
-        missing = re.search(r"Unknown plugin class : 'hydra_plugins\.hydra_(\w+?)_(launcher|sweeper)\.", str(error))
-        if missing:
-            tell(f"error: {_extra(*missing.groups())}", error=True)
+        plugin = re.search(r"Unknown plugin class : '(hydra_plugins\.hydra_\w+?_(launcher|sweeper))\.", str(error))
+        if plugin and plugin[1] in OPTIONAL:
+            tell(f"error: {missing(plugin[1], f'hydra/{plugin[2]}')}", error=True)
             raise SystemExit(1) from None
         # Before a job has begun there are only what was typed, YAML files and the run folder: all else is a bug.
         if _BUG in getattr(error, "__notes__", ()) or isinstance(error, RuntimeError):
@@ -205,12 +206,6 @@ def _tell(sentence: str) -> NoReturn:
     # At once: Hydra tells of the first failed job only, and at the end.
     tell(f"error in job {number}: {sentence}", error=True)
     raise _JobFailed(f"job {number} failed, see above; the other jobs ran") from None
-
-
-def _extra(plugin: str, kind: str) -> str:
-    """What to install for an option of ``hydra/launcher`` or ``hydra/sweeper``."""
-    extra = "optuna" if plugin == "optuna" else "sweeps"
-    return f"hydra/{kind}: {plugin} is not installed; pip install 'cxrlab[{extra}]' brings it"
 
 
 def _sentence(error: Exception) -> str:

@@ -30,6 +30,10 @@ class CheckpointError(UserError):
     """A checkpoint or run folder cannot be used."""
 
 
+class MissingLibraryError(UserError):
+    """An optional library is needed and not installed; the message says what to type, see :mod:`cxrlab.imports`."""
+
+
 class DivergedError(UserError):
     """The loss or the weights of a training became NaN or infinite."""
 

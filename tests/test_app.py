@@ -158,8 +158,8 @@ def test_what_cannot_be_loaded_is_told(run: Path, tmp_path: Path) -> None:
 
 def test_without_gradio_the_extra_is_named(run: Path) -> None:
     with (
-        mock.patch.dict(sys.modules, {"gradio": None}),
-        pytest.raises(UserError, match=r"pip install 'cxrlab\[app\]' brings it"),
+        mock.patch.dict(sys.modules, {"gradio": None, "captum": None}),
+        pytest.raises(UserError, match=r"^the page needs gradio.*pip install 'cxrlab\[app\]'"),
     ):
         app(configured(f"ckpt_path={run}", "port=0"))
 

@@ -26,6 +26,7 @@ from cxrlab.datamodules.manifest import people
 from cxrlab.datamodules.sources import DarkCovidNetSource, PaperSource, SyntheticSource
 from cxrlab.datamodules.sources.cohen import SAME_PERSON, read_metadata
 from cxrlab.errors import DataError, check_choice, check_range
+from cxrlab.imports import check_installed, command_to_install, need
 from cxrlab.reading.image import read_image
 from cxrlab.thumbnails import luma, square, thumbnail
 
@@ -57,10 +58,7 @@ _PHOTOGRAPHS = (
 _FACES = "lfw_subset.npy"  # 200 pieces of photographs, 25x25 pixels, half of them faces
 _FACES_TAKEN = 4  # one in so many
 _CROPS = 12  # of each photograph
-_EXTRA = (
-    "photographs are taken from scikit-image, which is not installed: `pip install 'cxrlab[gate]'`; "
-    "data.photographs=false goes without, and what comes of it knows no photographs"
-)
+_WITHOUT = "pass data.photographs=false, and the gate that comes of it knows no photographs"
 
 
 class GateImagesDataModule(FoldedDataModule):
@@ -105,6 +103,7 @@ class GateImagesDataModule(FoldedDataModule):
         collections: Those left out one at a time, in the order of their folds; empty where folds are by person.
 
     Raises:
+        MissingLibraryError: Photographs are used, and scikit-image is not installed.
         ValueError: An argument is out of range.
     """
 
@@ -134,6 +133,8 @@ class GateImagesDataModule(FoldedDataModule):
         check_choice("paper", paper, (True, False, "auto"))
         check_choice("darkcovidnet", darkcovidnet, (True, False, "auto"))
         check_choice("photographs", photographs, (True, False))
+        if photographs:
+            check_installed("skimage", "photographs=true", _WITHOUT)
         check_range("phantoms", phantoms, 0, 100_000, integer=True)
         if phantoms < (0 if cohen else 2) or phantoms == 1:
             raise ValueError(f"phantoms must be {'0 or ' if cohen else ''}at least 2, got {phantoms}")
@@ -408,17 +409,14 @@ def _photograph_files() -> list[Path]:
     files = [*(folder / name for name in _PHOTOGRAPHS), *(sklearn / name for name in ("china.jpg", "flower.jpg"))]
     there = [path for path in files if path.is_file()]
     if len(there) < len(files) // 2:
-        raise DataError(
-            f"{folder}: only {len(there)} of {len(files)} photographs are there; {_EXTRA.partition(': ')[2]}"
-        )
+        install = command_to_install("skimage")
+        raise DataError(f"{folder}: {len(there)} of {len(files)} photographs are there; type {install}, or {_WITHOUT}")
     return there
 
 
 def _skimage() -> Path:
-    try:
-        return Path(str(resources.files("skimage") / "data"))
-    except ModuleNotFoundError:
-        raise DataError(_EXTRA) from None
+    """The folder in which scikit-image keeps its photographs."""
+    return Path(need("skimage", "photographs=true", _WITHOUT).__file__).parent / "data"
 
 
 def _started(flow: Flow, source: str, table: pd.DataFrame, step: str) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Collections on Kaggle, by way of kagglehub, which is an extra."""
+"""Collections on Kaggle, by way of kagglehub, which is optional."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from cxrlab.console import say
 from cxrlab.downloads.collections import Collection
 from cxrlab.downloads.disk import check_room
 from cxrlab.errors import DataError
+from cxrlab.imports import need
 
 
 def from_kaggle(collection: Collection, fresh: Path) -> dict[str, Any]:
@@ -23,16 +24,14 @@ def from_kaggle(collection: Collection, fresh: Path) -> dict[str, Any]:
         For the record: ``url``, ``kaggle``, ``version``, ``sha256_checked``, ``files``, ``unpacked_bytes``.
 
     Raises:
-        DataError: kagglehub is not installed or cannot fetch it, it is another set, or there is no room.
+        MissingLibraryError: kagglehub is not installed.
+        DataError: kagglehub cannot fetch it, it is another set, or there is no room.
         OSError: A file cannot be written.
     """
-    try:
-        import kagglehub  # an extra, and importing it reads credentials
-    except ImportError:
-        raise DataError(
-            f"data={collection.name} comes from Kaggle by way of kagglehub, which is not installed: type `pip install "
-            f"'cxrlab[kaggle]'`, or `pip install kagglehub`. {collection.by_hand}"
-        ) from None
+    # Here, since importing it reads credentials.
+    kagglehub = need(
+        "kagglehub", f"data={collection.name}, which comes from Kaggle,", collection.by_hand.removeprefix("Or ")
+    )
     try:
         cached = Path(kagglehub.dataset_download(collection.kaggle))
     except Exception as error:  # noqa: BLE001 - its own, those of requests and those of the system have no base in common

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from numpy.typing import NDArray
 
 from cxrlab.console import DISCLAIMER, command
 from cxrlab.datamodules import Preprocessing
-from cxrlab.errors import CheckpointError, UserError, check_range
+from cxrlab.errors import CheckpointError, check_range
 from cxrlab.evaluation.statistics import Floats
 from cxrlab.files import write_atomically
+from cxrlab.imports import need
 from cxrlab.inference import onnx_guard
 from cxrlab.inference.contents import (
     GATE_KEY,
@@ -55,7 +55,7 @@ def write_onnx(model: LoadedModel, path: str | Path, gate: Gate | None = None, o
         opset: Version of ONNX's operators, 18 to 23; ``None`` leaves it to PyTorch.
 
     Raises:
-        UserError: The extra ``export`` is missing.
+        MissingLibraryError: The extra ``export`` is not installed.
         CheckpointError: The network cannot be written as an ONNX graph, or is larger than 2 GB.
         ValueError: ``opset`` is out of range.
         OSError: The file cannot be written.
@@ -64,7 +64,7 @@ def write_onnx(model: LoadedModel, path: str | Path, gate: Gate | None = None, o
     if opset is not None:
         check_range("opset", opset, *OPSETS, integer=True)
     for name in ("onnx", "onnxscript"):
-        need(name)
+        need(name, onnx_guard.ONNX)
     _check_size(model)
     found = _graph(model, opset)
     _without_traces(found)
@@ -88,13 +88,13 @@ class OnnxScorer:
         gate: What judges an image before it is scored; ``None`` where the file has none.
 
     Raises:
-        UserError: The extra ``export`` is missing.
+        MissingLibraryError: The extra ``export`` is not installed.
         CheckpointError: The file cannot be used; it names why.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser()
-        onnx, runtime = need("onnx"), need("onnxruntime")
+        onnx, runtime = need("onnx", onnx_guard.ONNX), need("onnxruntime", onnx_guard.ONNX)
         data = _read(self.path)
         contents, numbers = _looked_through(self.path, onnx, data)
         self.metadata: dict[str, Any] = contents.metadata
@@ -149,20 +149,6 @@ class OnnxScorer:
     def words(self) -> dict[str, Any]:
         """What it runs on, for people."""
         return {"runtime": f"ONNX Runtime {self._version}", "device": "cpu", "precision": "32-true"}
-
-
-def need(name: str) -> Any:
-    """Imports a library of the extra ``export``.
-
-    Raises:
-        UserError: It is not installed.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise UserError(
-            f"ONNX files need the library {name!r} ({_first_line(error)}); pip install 'cxrlab[export]' brings it"
-        ) from None
 
 
 def _check_size(model: LoadedModel) -> None:

@@ -17,8 +17,11 @@ from numpy.typing import NDArray
 
 from cxrlab.console import command
 from cxrlab.errors import CheckpointError
+from cxrlab.imports import need
 from cxrlab.inference.contents import INPUT, OUTPUTS
 
+ONNX = "an ONNX file"
+"""What needs the extra ``export``, for messages."""
 MAX_BYTES = 2**31 - 1
 """Of a file with its weights inside: protobuf's own limit."""
 MAX_ELEMENTS = 2**30
@@ -199,8 +202,7 @@ def _check_tensor(path: Path, tensor: Any, size: int) -> None:
 
 
 def _finite(tensor: Any) -> bool:
-    import onnx
-
+    onnx = need("onnx", ONNX)
     try:
         values = onnx.numpy_helper.to_array(tensor)
     except (ValueError, TypeError, KeyError, NotImplementedError):  # shape inference and the runtime refuse it
@@ -217,8 +219,7 @@ def _described(value: Any) -> tuple[str, int, tuple[int | None, ...]]:
 
 def _inferred(path: Path, model: Any, shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
     """Shapes of everything that the graph computes for one image; all must be known without running it."""
-    import onnx
-
+    onnx = need("onnx", ONNX)
     bare = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
     bare.graph.name = "shapes"
     nodes, sides_read = _without_sides(model.graph.node, [1, *shape])

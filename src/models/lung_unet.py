@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from cxrlab.errors import check_range
+from cxrlab.imports import need
 
 
 class LungUnet(nn.Module):
@@ -21,6 +22,7 @@ class LungUnet(nn.Module):
         channels: Of each level, 2 to 6 whole numbers of at least 1.
 
     Raises:
+        MissingLibraryError: MONAI is not installed.
         ValueError: An argument is out of range.
     """
 
@@ -30,10 +32,10 @@ class LungUnet(nn.Module):
             raise ValueError(f"channels must be a list of 2 to 6 whole numbers, got {channels!r}")
         for each in channels:
             check_range("channels", each, 1, 1024, integer=True)
-        from monai.networks.nets.unet import UNet  # here: MONAI takes seconds to import, and few runs need it
-
+        # Here, since MONAI takes seconds to import and few runs need it.
+        library = need("monai.networks.nets.unet", "the lung segmentation model")
         self.channels = [int(each) for each in channels]
-        self.unet = UNet(2, 1, 1, channels=self.channels, strides=[2] * (len(channels) - 1), num_res_units=1)
+        self.unet = library.UNet(2, 1, 1, channels=self.channels, strides=[2] * (len(channels) - 1), num_res_units=1)
 
     @property
     def multiple(self) -> int:

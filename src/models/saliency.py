@@ -23,9 +23,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cxrlab.errors import ConfigError, check_choice, check_range, did_you_mean
+from cxrlab.imports import check_installed, need
 
 PIXEL_METHODS = "saliency=occlusion and saliency=integrated_gradients"
 """The methods that any network allows."""
+_CAPTUM, _WITHOUT_CAPTUM = "captum.attr", "choose saliency=hirescam or saliency=gradcam, which need no further library"
 
 
 class Saliency(ABC):
@@ -116,7 +118,7 @@ class _FromFeatureMaps(Saliency):
 
 
 class GradCam(_FromFeatureMaps):
-    """Grad-CAM (Selvaraju et al., ICCV 2017, equations 1 and 2), by captum.
+    """Grad-CAM (Selvaraju et al., ICCV 2017, equations 1 and 2).
 
     ``relu(sum_k w_k A^k)`` of feature maps ``A^k``, where ``w_k`` is the mean over all places of the logit's gradient
     with respect to ``A^k``; enlarged to the image bilinearly. As the weight of a feature is a mean over places, the
@@ -128,10 +130,8 @@ class GradCam(_FromFeatureMaps):
 
     def attribute(self, network: nn.Module, images: Tensor) -> Tensor:
         """See :class:`GradCam`."""
-        from captum.attr import LayerGradCam
-
-        found = LayerGradCam(network, self._found(network, images)).attribute(images, target=0, relu_attributions=True)
-        return cast(Tensor, found)[:, 0]
+        maps, gradient = _maps_and_gradient(network, self._found(network, images), images)
+        return (gradient.mean(dim=(2, 3), keepdim=True) * maps).sum(dim=1)
 
 
 class GradCamPlusPlus(_FromFeatureMaps):
@@ -181,12 +181,16 @@ class Occlusion(Saliency):
         stride: Step from one square to the next as a share of the image's sides, in (0, ``window``].
         fill: What covers it: ``mean``, the image's own mean grey (the paper's grey square), or ``black``.
         batch_size: Images that are worked on together, at least 1.
+
+    Raises:
+        MissingLibraryError: captum is not installed.
     """
 
     name = "occlusion"
 
     def __init__(self, window: float = 0.15, stride: float = 0.1, fill: str = "mean", batch_size: int = 16) -> None:
         super().__init__(batch_size)
+        check_installed(_CAPTUM, self.name, _WITHOUT_CAPTUM)
         check_range("window", window, 0, 1, low_open=True)
         check_range("stride", stride, 0, window, low_open=True)
         check_choice("fill", fill, ("mean", "black"))
@@ -196,8 +200,6 @@ class Occlusion(Saliency):
 
     def attribute(self, network: nn.Module, images: Tensor) -> Tensor:
         """See :class:`Occlusion`."""
-        from captum.attr import Occlusion as Captum
-
         channels, *sides = images.shape[1:]
         window = (channels, *(max(1, round(self.window * side)) for side in sides))
         stride = (channels, *(max(1, round(self.stride * side)) for side in sides))
@@ -205,8 +207,10 @@ class Occlusion(Saliency):
         if self.fill == "mean":
             covered += images.mean(dim=(2, 3), keepdim=True)
         with torch.no_grad():
-            found = Captum(network).attribute(
-                images, sliding_window_shapes=window, strides=stride, baselines=covered, target=0
+            found = (
+                need(_CAPTUM, self.name)
+                .Occlusion(network)
+                .attribute(images, sliding_window_shapes=window, strides=stride, baselines=covered, target=0)
             )
         return cast(Tensor, found).mean(dim=1)
 
@@ -222,12 +226,16 @@ class IntegratedGradients(Saliency):
         steps: Points on the way, at least 2 (Gauss-Legendre).
         fill: ``black``, the paper's for images, or ``mean``, the image's own mean grey.
         batch_size: Images that are worked on together, at least 1.
+
+    Raises:
+        MissingLibraryError: captum is not installed.
     """
 
     name = "integrated gradients"
 
     def __init__(self, steps: int = 32, fill: str = "black", batch_size: int = 8) -> None:
         super().__init__(batch_size)
+        check_installed(_CAPTUM, self.name, _WITHOUT_CAPTUM)
         check_range("steps", steps, 2, integer=True)
         check_choice("fill", fill, ("black", "mean"))
         self.steps = steps
@@ -235,14 +243,14 @@ class IntegratedGradients(Saliency):
 
     def attribute(self, network: nn.Module, images: Tensor) -> Tensor:
         """See :class:`IntegratedGradients`."""
-        from captum.attr import IntegratedGradients as Captum
-
         start = torch.zeros_like(images)
         if self.fill == "mean":
             start += images.mean(dim=(2, 3), keepdim=True)
         chunk = max(len(images), 4 * self.batch_size)  # captum's steps times images go through in chunks of these
-        found = Captum(network).attribute(
-            images, baselines=start, target=0, n_steps=self.steps, internal_batch_size=chunk
+        found = (
+            need(_CAPTUM, self.name)
+            .IntegratedGradients(network)
+            .attribute(images, baselines=start, target=0, n_steps=self.steps, internal_batch_size=chunk)
         )
         return cast(Tensor, found).sum(dim=1)
 

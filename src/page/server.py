@@ -16,6 +16,7 @@ from typing import Any
 
 from cxrlab.console import DISCLAIMER
 from cxrlab.errors import UserError
+from cxrlab.imports import need
 from cxrlab.page.api import Api
 from cxrlab.page.case import NO_DIAGNOSIS
 from cxrlab.page.desk import Desk
@@ -23,7 +24,7 @@ from cxrlab.page.guard import LOCAL, App, Guard
 from cxrlab.page.limits import Limits
 from cxrlab.page.worth import Worth, panel, worth
 
-_EXTRA = "the page needs gradio, which is not installed; pip install 'cxrlab[app]' brings it"
+_PAGE = "the page"
 _HEAD = (
     '<link rel="icon" href="/favicon.ico" type="image/svg+xml"><link rel="stylesheet" href="/page/style.css">'
     '<script src="/page/script.js" defer></script>'
@@ -68,7 +69,7 @@ class Page:
         app: The whole as an ASGI application.
 
     Raises:
-        UserError: gradio is not installed.
+        MissingLibraryError: The extra ``app`` is not installed.
         ValueError: A limit is out of its range.
     """
 
@@ -98,7 +99,7 @@ class Page:
             listening: As :func:`open_socket` gives it; closed at the end.
             ready: Called when the first request can be answered.
         """
-        from cxrlab.page.connections import Server  # uvicorn comes with gradio, and is not there unless asked for
+        from cxrlab.page.connections import Server  # here: it imports uvicorn, which is optional
 
         self._server = Server(self.app, self._limits, ready)
         try:
@@ -160,12 +161,7 @@ async def _drawn(known: Sequence[Worth], max_upload_mb: float) -> App:
     """Gradio's application, which shows texts and nothing else: files go to :class:`Api` and never through it."""
     # Before the import, and for everything that it starts.
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(_scratch())}
-    try:
-        import gradio
-        from fastapi import FastAPI
-    except ImportError as error:
-        raise UserError(f"{_EXTRA} ({error})") from None
-
+    gradio, fastapi = need("gradio", _PAGE), need("fastapi", _PAGE)
     fonts = [
         "system-ui",
         "Segoe UI",
@@ -181,7 +177,7 @@ async def _drawn(known: Sequence[Worth], max_upload_mb: float) -> App:
         for text in _texts(known, max_upload_mb):
             gradio.Markdown(text, sanitize_html=False, latex_delimiters=[])
     app: App = gradio.mount_gradio_app(
-        FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
+        fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
         blocks,
         path="/",
         footer_links=[],

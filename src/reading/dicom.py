@@ -56,7 +56,6 @@ _MODES = dict.fromkeys(_GREY, "grey") | {"PALETTE COLOR": "palette"}
 _MODES |= dict.fromkeys(("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"), "RGB")
 _LARGEST_INFLATED = 400_000_000
 """Bytes to which a deflated file may grow."""
-_HEADER = 256  # bytes that tell a DICOM file from others
 _BULKY = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _LONGEST = 1024  # characters of a tag's value in a table
 _UNDEFINED = 0xFFFFFFFF  # the length of compressed pixels, which end with a mark (PS3.5, 7.1.1)
@@ -75,20 +74,6 @@ class DicomImage(NamedTuple):
     device: str
     view: str
     doubts: str
-
-
-def is_dicom(data: bytes) -> bool:
-    """Whether a file is DICOM: by the mark after its preamble or, without one, by its first data element."""
-    if data[128:132] == b"DICM":
-        return True
-    head = data[:8]
-    groups = {b"\x02\0": "little", b"\x08\0": "little", b"\0\x08": "big"}
-    if len(head) < 8 or head[:2] not in groups:
-        return False
-    order: Any = groups[head[:2]]
-    explicit = head[4:6].isalpha() and head[4:6].isupper()
-    implicit = order == "little" and int.from_bytes(head[4:], "little") < 256
-    return int.from_bytes(head[2:4], order) < 0x100 and (explicit or implicit)
 
 
 def read_dicom(path: str | Path, data: bytes, max_pixels: int) -> DicomImage:
@@ -139,20 +124,16 @@ def read_tags(path: Path, keywords: Sequence[str]) -> tuple[dict[str, str], list
     """Reads the header of a DICOM file for those who ask for it; nothing else in this project does.
 
     Args:
-        path: Any file that :func:`read_dicom` could read, or no DICOM file.
+        path: Any DICOM file, as :func:`cxrlab.reading.picture.is_dicom` has it.
         keywords: Of the tags whose values are wanted, see :func:`check_keywords`.
 
     Returns:
         Their values as text, empty where the file has none; and the keywords of all other tags that the file has and
         :func:`read_dicom` does not keep, in their order, ``private`` for private ones, without any value. Both are
-        empty where the file is no DICOM file, or its header cannot be read.
+        empty where its header cannot be read.
     """
     none = dict.fromkeys(keywords, "")
     try:
-        with path.open("rb") as file:
-            head = file.read(_HEADER)
-        if not is_dicom(head):
-            return none, []
         with _no_log():
             dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True)
             wanted = {keyword: _one_line(_value(dataset, keyword)) for keyword in keywords}

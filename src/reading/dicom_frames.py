@@ -5,7 +5,6 @@ This module is also a plugin of pydicom (:func:`is_available` and so on), throug
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import re
 import struct
@@ -44,8 +43,8 @@ from pydicom.uid import (
 )
 
 from cxrlab.errors import DataError
+from cxrlab.imports import command_to_install, is_installed, need
 
-INSTALL = "`pip install 'cxrlab[dicom]'`"
 EXPORT = "export it uncompressed (Explicit VR Little Endian)"
 _NATIVE = frozenset(
     {ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian}
@@ -80,7 +79,7 @@ DECODER_DEPENDENCIES = dict.fromkeys(_JPEG | _JPEG_LS | _JPEG_2000, ("imagecodec
 
 def is_available(uid: str) -> bool:
     """Whether pydicom may use :func:`decode_frame` for a transfer syntax."""
-    return uid in DECODER_DEPENDENCIES and importlib.util.find_spec("imagecodecs") is not None
+    return uid in DECODER_DEPENDENCIES and is_installed("imagecodecs")
 
 
 def decode_frame(source: bytes, runner: DecodeRunner) -> bytes:
@@ -94,8 +93,7 @@ def decode_frame(source: bytes, runner: DecodeRunner) -> bytes:
 
 
 def _codec(syntax: str) -> Callable[[bytes], NDArray[Any]]:
-    import imagecodecs
-
+    imagecodecs = need("imagecodecs", "compressed DICOM")
     if syntax in _JPEG:
         return lambda data: imagecodecs.jpeg8_decode(data, colorspace=None if _is_grey(data) else "RGB")
     found: Callable[[bytes], NDArray[Any]] = (
@@ -271,7 +269,7 @@ def _plugin(path: str | Path, syntax: UID, frame: bytes, bits: int) -> _Plugin:
     if syntax in {JPEG2000, JPEG2000Lossless} and inside <= (16 if samples == 1 else 8):
         return _PILLOW
     what = f"compressed as {syntax.name}, and no decoder for that is installed"
-    raise DataError(f"{path}: {what}; {INSTALL}, or {EXPORT}")
+    raise DataError(f"{path}: {what}; {command_to_install('imagecodecs')}, or {EXPORT}")
 
 
 def _check_to_the_end(path: str | Path, frame: bytes, *, pillow: bool) -> None:

@@ -8,13 +8,15 @@ import warnings
 import zlib
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
-from cxrlab.errors import DataError
+from cxrlab.errors import DataError, MissingLibraryError
+from cxrlab.imports import check_installed
 from cxrlab.reading.image import FORMATS, ImageFacts
 
 MAX_SCANS = 100
@@ -26,7 +28,6 @@ _DAMAGE = re.compile(
     rb"Corrupt JPEG data: [^\n]*"
 )
 _FILLING = 2  # bytes before the end of a JPEG that cameras are known to add
-_FIRST_OF_DICOM = (b"\2", b"\x08", b"\0")  # without the mark, see is_dicom
 _MAX_SIDE = 1_000_000  # libpng's as OpenCV uses it; OpenCV's own is little more
 _SIGNATURES = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
 _HEAD = 4096  # bytes by which another kind of file is recognised
@@ -94,16 +95,36 @@ def decode(name: str | Path, data: bytes, max_pixels: int) -> tuple[NDArray[np.u
         raise DataError(f"{name}: the file is empty (0 bytes); copy or download it again")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd tags, which do not matter, and of the size: our own limit is below
-        if data[128:132] != b"DICM" and data[:1] not in _FIRST_OF_DICOM:
-            return _read_picture(name, data, max_pixels)
-        from cxrlab.reading.dicom import is_dicom, read_dicom  # takes a third of a second
-
         if not is_dicom(data):
             return _read_picture(name, data, max_pixels)
+        try:
+            check_installed("pydicom", f"{name}: a DICOM file", "save it as PNG")
+        except MissingLibraryError as error:
+            raise DataError(str(error)) from None
+        from cxrlab.reading.dicom import read_dicom  # here: it imports pydicom, which is optional
+
         image = read_dicom(name, data, max_pixels)
         height, width = image.pixels.shape[:2]
         facts = ImageFacts("DICOM", width, height, image.mode, image.bits, len(data), 0, *image[-3:])
         return image.pixels, facts
+
+
+def is_dicom(data: bytes) -> bool:
+    """Whether a file is DICOM: by the mark after its preamble or, without one, by its first data element.
+
+    Args:
+        data: The whole file, or at least its first 132 bytes.
+    """
+    if data[128:132] == b"DICM":
+        return True
+    head = data[:8]
+    groups = {b"\x02\0": "little", b"\x08\0": "little", b"\0\x08": "big"}
+    if len(head) < 8 or head[:2] not in groups:
+        return False
+    order: Any = groups[head[:2]]
+    explicit = head[4:6].isalpha() and head[4:6].isupper()
+    implicit = order == "little" and int.from_bytes(head[4:], "little") < 256
+    return int.from_bytes(head[2:4], order) < 0x100 and (explicit or implicit)
 
 
 def _read_picture(path: str | Path, data: bytes, max_pixels: int) -> tuple[NDArray[np.uint8], ImageFacts]:

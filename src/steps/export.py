@@ -20,9 +20,10 @@ from cxrlab.datamodules import Preprocessing, SyntheticSource
 from cxrlab.datamodules.pixels import read_all
 from cxrlab.errors import CheckpointError, ConfigError, DataError, check_choice, check_range
 from cxrlab.files import file_sha256, write_json
+from cxrlab.imports import check_installed
 from cxrlab.inference.contents import ScoringNetwork
 from cxrlab.inference.inputs import list_inputs
-from cxrlab.inference.onnx_file import OPSETS, OnnxScorer, need, write_onnx
+from cxrlab.inference.onnx_file import OPSETS, OnnxScorer, write_onnx
 from cxrlab.inference.parity import TOLERANCE, Images, Parity, Run, torch_run
 from cxrlab.inference.torch_files import read_torch_export, read_torchscript, write_torch_export, write_torchscript
 from cxrlab.models.gate import Gate
@@ -70,6 +71,8 @@ def check_plan(config: DictConfig) -> None:
     check_names(config, KEYS, problems)
     with problems.guard("format"):
         check_choice("format", config.format, SUFFIXES)
+        for name in ("onnx", "onnxruntime", "onnxscript") if config.format == ONNX else ():
+            check_installed(name, "format=onnx", "choose format=torchscript")
     with problems.guard("opset"):
         if config.opset is not None:
             check_range("opset", config.opset, *OPSETS, integer=True)
@@ -152,11 +155,10 @@ def write(config: DictConfig, model: LoadedModel, gate: Gate | None, path: Path)
     """Writes the file.
 
     Raises:
-        UserError: A library is missing, the network cannot be written in this format, or the folder cannot be written.
+        UserError: The network cannot be written in this format, or the folder cannot be written.
     """
     try:
         if config.format == ONNX:
-            need("onnxruntime")  # before the work: the file is to be run
             write_onnx(model, path, gate, config.opset)
         elif config.format == TORCHSCRIPT:
             write_torchscript(model, path, gate)

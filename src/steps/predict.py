@@ -25,13 +25,14 @@ from cxrlab.console import DISCLAIMER, command, say, short, show
 from cxrlab.errors import UserError, check_choice, check_range
 from cxrlab.evaluation.saliency_figures import overlay
 from cxrlab.files import write_atomically, write_csv
+from cxrlab.imports import need
 from cxrlab.inference import Listed, Prediction, Predictor, load
 from cxrlab.inference.inputs import tally
 from cxrlab.inference.journal import DROPPED, Journal
 from cxrlab.inference.prediction import UNREADABLE
 from cxrlab.models.gate import REFUSE, VERDICTS, Gate
 from cxrlab.models.saliency import Saliency
-from cxrlab.reading.dicom import check_keywords, read_tags
+from cxrlab.reading.picture import is_dicom
 from cxrlab.reports.markdown import count
 from cxrlab.steps.assembly import check_device
 
@@ -43,6 +44,7 @@ KEYS = (
 OVERLAYS, OVERLAY = "overlays", "overlay"
 """The folder of overlays, and the column with the name of a file's own."""
 DROPPED_TAGS = "dropped_tags.csv"
+_HEADER = 256  # bytes that tell a DICOM file from others
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,11 @@ def check_plan(config: DictConfig) -> Plan:
             check_choice(key, config[key], (True, False))
     tags = tuple(map(str, config.dicom_tags or ()))
     with problems.guard("dicom_tags"):
-        check_keywords(tags)
+        if tags:
+            need("pydicom", "dicom_tags")
+            from cxrlab.reading.dicom import check_keywords
+
+            check_keywords(tags)
         if tags and config.deidentify is True:
             raise ValueError(
                 "dicom_tags says what to tell of a patient, and deidentify=true to tell nothing; choose one"
@@ -216,10 +222,31 @@ def _more(
     if plan.saliency is not None:
         more[OVERLAY] = _overlay(plan.saliency, predictor, folder, prediction, prepared)
     if plan.tags or plan.deidentify:
-        readable = prediction.kind != UNREADABLE
-        tags, left = read_tags(Path(prediction.file), plan.tags) if readable else (dict.fromkeys(plan.tags, ""), [])
-        more |= tags
+        tags, left = tags_of(Path(prediction.file), plan.tags) if prediction.kind != UNREADABLE else ({}, [])
+        more |= dict.fromkeys(plan.tags, "") | tags
     return more, left
+
+
+def tags_of(path: Path, keywords: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Reads the header of a file that may be DICOM, see :func:`cxrlab.reading.dicom.read_tags`.
+
+    Args:
+        path: Any file; pydicom is imported only for DICOM.
+        keywords: Of the tags whose values are wanted.
+
+    Returns:
+        As ``read_tags``; both are empty where the file is no DICOM file, or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEADER)
+    except (OSError, ValueError):
+        return {}, []
+    if not is_dicom(head):
+        return {}, []
+    from cxrlab.reading.dicom import read_tags  # here: it imports pydicom, which is optional
+
+    return read_tags(path, keywords)
 
 
 def _write_dropped(path: Path, dropped: Mapping[str, int]) -> None:

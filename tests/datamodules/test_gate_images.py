@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from cxrlab.datamodules import GateImagesDataModule, gate_images
+from cxrlab.datamodules import GateImagesDataModule
 from cxrlab.datamodules.gate_augment import altered, augmented
 from cxrlab.datamodules.gate_drawings import draw_document, draw_pattern
 from cxrlab.datamodules.gate_images import OF_FRONTAL, SHARES, KindSampler
-from cxrlab.errors import DataError
+from cxrlab.errors import DataError, UserError
 from cxrlab.reading.image import read_image
 from cxrlab.thumbnails import luma, square, thumbnail
 
@@ -236,12 +237,9 @@ def test_photographs_are_split_by_what_they_were_cut_from(cache: Path) -> None:
 
 
 def test_without_scikit_image_it_says_what_to_install(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nowhere(name: str) -> Path:
-        raise ModuleNotFoundError(name)
-
-    monkeypatch.setattr("importlib.resources.files", nowhere)
-    with pytest.raises(DataError, match=r"pip install 'cxrlab\[gate\]'.*data.photographs=false"):
-        gate_images._photographs(0)
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    with pytest.raises(UserError, match=r"pip install 'cxrlab\[gate\]'.*data.photographs=false"):
+        module(cache, cache)
 
 
 def test_a_missing_collection_says_how_to_get_it_or_do_without(tmp_path: Path, cache: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from cxrlab.downloads import COLLECTIONS, Collection, download
-from cxrlab.errors import DataError
+from cxrlab.errors import UserError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {
@@ -120,7 +120,7 @@ def by_hand(tmp_path: Path, data: bytes, collection: Collection = COHEN) -> Path
 
 
 def refused(call: Callable[[], object]) -> str:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(UserError) as caught:
         call()
     return str(caught.value)
 

@@ -32,8 +32,8 @@ from tests.reading.conftest import PATIENT, TESTED_WITH, Read, film, lut, outcom
 
 from cxrlab.errors import DataError
 from cxrlab.reading import dicom, dicom_frames
-from cxrlab.reading.dicom import is_dicom
 from cxrlab.reading.image import MAX_PIXELS, ImageFacts, read_image
+from cxrlab.reading.picture import is_dicom
 
 NOISE = np.random.default_rng(0).integers(0, 4096, (20, 30), np.uint16)
 

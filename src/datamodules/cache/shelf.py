@@ -8,12 +8,12 @@ import threading
 import zlib
 from collections.abc import Iterable
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
 
 import cv2
 import PIL
-import pydicom
 
 import cxrlab.reading
 
@@ -92,7 +92,11 @@ def key_of(path: str) -> str | None:
 
 def version_of(modules: Iterable[ModuleType], layout: str) -> str:
     """Changes with the code that works something out or reads images, with the layout, and with what decodes."""
-    digest = hashlib.sha256(f"{layout} {cv2.__version__} {PIL.__version__} {pydicom.__version__}".encode())
+    try:
+        pydicom = version("pydicom")  # not imported, since it is optional
+    except PackageNotFoundError:
+        pydicom = "none"  # once it is installed, files that could not be read can be
+    digest = hashlib.sha256(f"{layout} {cv2.__version__} {PIL.__version__} {pydicom}".encode())
     room = sorted(Path(str(cxrlab.reading.__file__)).parent.glob("*.py"))
     for file in (*room, *(Path(str(module.__file__)) for module in modules)):
         digest.update(file.read_bytes())

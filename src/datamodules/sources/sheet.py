@@ -25,6 +25,7 @@ import pandas as pd
 
 from cxrlab.errors import DataError
 from cxrlab.files import from_csv
+from cxrlab.imports import need
 
 MOST_BYTES = 256 * 2**20  # PadChest's table, the largest of a public set, has about 100 million
 MOST_CELLS = 20_000_000  # PadChest's has 6 million
@@ -94,6 +95,7 @@ def read_sheet(path: Path, needed: Iterable[str], remedy: str, names: Sequence[s
 
     Raises:
         DataError: Names the file and what is wrong with it: missing, too large, no table, rows of another width.
+        MissingLibraryError: It is a workbook, and the extra ``excel`` is not installed.
     """
     data = _bytes(path, remedy)
     wanted = [name.strip().casefold() for name in needed]
@@ -195,11 +197,8 @@ def _head(text: str, delimiter: str) -> list[str]:
 def _of_workbook(path: Path, data: bytes, wanted: list[str], notes: list[str]) -> Iterator[tuple[int, list[str]]]:
     """Rows of the sheet that has most of the wanted columns, of these the first."""
     _check_archive(path, data)
-    try:
-        import defusedxml  # noqa: F401 - openpyxl then refuses entities, which unfold without an end
-        import openpyxl
-    except ImportError:
-        raise DataError(f"{path}: an Excel workbook; `pip install 'cxrlab[excel]'` reads it, or {_SAVE}") from None
+    need("defusedxml", f"{path}: an Excel workbook", _SAVE)  # openpyxl then refuses entities, which unfold endlessly
+    openpyxl = need("openpyxl", f"{path}: an Excel workbook", _SAVE)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of styles and checks that are not understood, and not needed

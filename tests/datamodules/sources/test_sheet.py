@@ -7,6 +7,7 @@ import datetime
 import gzip
 import io
 import os
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 
 from cxrlab.datamodules.sources import sheet as module
 from cxrlab.datamodules.sources.sheet import read_sheet
-from cxrlab.errors import DataError
+from cxrlab.errors import DataError, UserError
 
 ROWS = [["path", "label", "note"], ["a.png", "0", "x, y; z"], ["b.png", "1", 'say "so"']]
 NEEDED = ("path", "label")
@@ -118,9 +119,9 @@ def test_the_sheet_with_the_needed_columns_is_read_and_the_others_are_named(tmp_
 
 
 def test_a_workbook_without_its_library_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "openpyxl", None)
-    message = refused(written(tmp_path, workbook(ROWS), "films.xlsx"))
-    assert "an Excel workbook; `pip install 'cxrlab[excel]'` reads it, or save the sheet as 'CSV UTF-8'" in message
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(UserError, match=r"films.xlsx: an Excel workbook needs openpyxl.*cxrlab\[excel\].*'CSV UTF-8'"):
+        read_sheet(written(tmp_path, workbook(ROWS), "films.xlsx"), NEEDED, "")
 
 
 @pytest.mark.parametrize(
