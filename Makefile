@@ -5,37 +5,48 @@ VENV ?= .venv
 ARGS ?=
 
 INSTALLED := $(VENV)/.installed
+INSTALLED_DEV := $(VENV)/.installed-dev
 IN_VENV := $(VENV)/bin/python
+PIP := $(IN_VENV) -m pip install --quiet --disable-pip-version-check --progress-bar off
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test lint bench docs-site validity clean
+.PHONY: help install install-dev train test lint bench docs-site validity clean
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s
+", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo '  Options: ARGS="..." is handed on, VENV=$(VENV), PYTHON=$(PYTHON)'
 
-install: $(INSTALLED) ## make the environment, or renew it after a change of dependencies
+install: $(INSTALLED) ## make the environment with what training needs, or renew it after a change of dependencies
+
+install-dev: $(INSTALLED_DEV) ## add every extra and the development tools
 
 $(INSTALLED): pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
 	    echo 'cxrlab needs Python 3.11, 3.12 or 3.13, and `$(PYTHON)` is not one: $(shell $(PYTHON) --version 2>&1).'; \
 	    echo 'Name another one, for example: make install PYTHON=python3.12'; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(IN_VENV) -m pip install --disable-pip-version-check -e ".[all,dev]"
+	@echo 'Installing cxrlab and PyTorch into $(VENV), once: 6 GB of disk, about 3 minutes (more on a slow network)'
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) -e .
+	@touch $@
+
+$(INSTALLED_DEV): $(INSTALLED)
+	@echo 'Adding the extras and the development tools to $(VENV), once: 1 GB of disk, about 2 minutes'
+	@$(PIP) -e ".[all,dev]"
 	@touch $@
 
 train: $(INSTALLED) ## train the paper's network; ARGS="seed=1 ..." overrides the configuration
 	$(IN_VENV) train.py model=paper_cnn $(ARGS)
 
-test: $(INSTALLED) ## run the tests; ARGS="-m 'not slow'" leaves out the long ones
+test: $(INSTALLED_DEV) ## run the tests; ARGS="-m 'not slow'" leaves out the long ones
 	$(IN_VENV) -m pytest $(ARGS)
 
-lint: $(INSTALLED) ## check style, formatting and types
+lint: $(INSTALLED_DEV) ## check style, formatting and types
 	$(IN_VENV) -m ruff check .
 	$(IN_VENV) -m ruff format --check .
 	$(IN_VENV) -m mypy
 
-bench: $(INSTALLED) ## run every benchmark
+bench: $(INSTALLED_DEV) ## run every benchmark
 	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do \
 	    echo "== $$script"; $(IN_VENV) $$script $(ARGS); done
 
@@ -43,10 +54,11 @@ docs-site: $(VENV)/.installed-docs ## build the documentation site into site/; a
 	NO_MKDOCS_2_WARNING=1 $(IN_VENV) -m mkdocs build --strict
 
 $(VENV)/.installed-docs: pyproject.toml | $(INSTALLED)
-	$(IN_VENV) -m pip install --quiet --disable-pip-version-check -e ".[docs]"
+	@echo 'Adding what builds the documentation: 30 MB, half a minute.'
+	$(PIP) -e ".[docs]"
 	@touch $@
 
-validity: $(INSTALLED) ## measure what docs/validity.md reports: hours at first; what is finished is left alone
+validity: $(INSTALLED_DEV) ## measure what docs/validity.md reports: hours at first; what is finished is left alone
 	$(IN_VENV) docs/validity.py $(ARGS)
 
 clean: ## remove caches and build leftovers; the environment, the data and the runs stay

@@ -150,7 +150,9 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_make_lists_its_targets() -> None:
     listed = make().stdout
-    for target in ("install", "train", "test", "lint", "bench", "docs-site", "validity", "clean"):
+    targets = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert targets is not None
+    for target in targets[1].split()[1:]:  # all but help itself
         assert re.search(rf"^  make {target} +\w", listed, re.MULTILINE), target
 
 
@@ -158,6 +160,43 @@ def test_make_installs_first_and_trains_with_one_word(tmp_path: Path) -> None:
     planned = make("--dry-run", "train", f"VENV={tmp_path}", "ARGS=seed=1").stdout
     install, train = f"{tmp_path}/bin/python -m pip install", f"{tmp_path}/bin/python train.py model=paper_cnn seed=1"
     assert 0 < planned.find(install) < planned.find(train)
+    assert re.findall(r"-e (\S+)", planned) == ["."], "no extra, and no development tool"
+
+
+@pytest.mark.parametrize("target", ["test", "lint", "bench", "docs", "install-dev"])
+def test_make_adds_extras_and_tools_where_they_are_used(target: str, tmp_path: Path) -> None:
+    planned = make("--dry-run", target, f"VENV={tmp_path}").stdout
+    assert re.findall(r"-e (\S+)", planned) == [".", '".[all,dev]"']
+    (tmp_path / ".installed").touch()
+    (tmp_path / ".installed-dev").touch()
+    assert "pip install" not in make("--dry-run", target, f"VENV={tmp_path}").stdout
+
+
+def test_make_says_what_an_installation_costs_before_it_begins(tmp_path: Path) -> None:
+    planned = make("--dry-run", "test", f"VENV={tmp_path}").stdout.splitlines()
+    costs = [number for number, line in enumerate(planned) if re.search(r"\d GB.*\d minutes?", line)]
+    pips = [number for number, line in enumerate(planned) if "pip install" in line]
+    assert len(costs) == len(pips) == 2
+    assert costs[0] < pips[0] < costs[1] < pips[1]
+
+
+def test_what_pip_refuses_is_seen_and_ends_make(tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml", "setup.py"):
+        shutil.copy2(ROOT / name, tmp_path)
+    python = tmp_path / "python"  # makes an environment in which pip fails
+    python.write_text(
+        "#!/bin/sh\n"
+        'case "$2" in\n'
+        f'  venv) mkdir -p "$3/bin"; cp "{python}" "$3/bin/python" ;;\n'
+        '  pip) echo "ERROR: no room" >&2; exit 1 ;;\n'
+        "esac\n"
+    )
+    python.chmod(0o755)
+    command = ["make", "train", f"VENV={tmp_path}/venv", f"PYTHON={python}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "ERROR: no room" in done.stderr
+    assert not (tmp_path / "venv" / ".installed").exists()
 
 
 def test_make_refuses_an_old_python(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from cxrlab.datamodules import GateImagesDataModule
 from cxrlab.datamodules.gate_augment import altered, augmented
 from cxrlab.datamodules.gate_drawings import draw_document, draw_pattern
 from cxrlab.datamodules.gate_images import OF_FRONTAL, SHARES, KindSampler
-from cxrlab.errors import DataError, UserError
+from cxrlab.errors import DataError
 from cxrlab.reading.image import read_image
 from cxrlab.thumbnails import luma, square, thumbnail
 
@@ -234,12 +233,6 @@ def test_photographs_are_split_by_what_they_were_cut_from(cache: Path) -> None:
     assert photographs.groupby("person")["fold"].nunique().max() == 1
     colour = [bool(np.ptp(images.picture(row), axis=2).any()) for row in photographs.index]
     assert 0.2 < np.mean(colour) < 0.5
-
-
-def test_without_scikit_image_it_says_what_to_install(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "skimage", None)
-    with pytest.raises(UserError, match=r"pip install 'cxrlab\[gate\]'.*data.photographs=false"):
-        module(cache, cache)
 
 
 def test_a_missing_collection_says_how_to_get_it_or_do_without(tmp_path: Path, cache: Path) -> None:
