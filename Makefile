@@ -13,8 +13,7 @@ PIP := $(IN_VENV) -m pip install --quiet --disable-pip-version-check --progress-
 .PHONY: help install install-dev train test lint bench docs-site validity clean
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s
-", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo '  Options: ARGS="..." is handed on, VENV=$(VENV), PYTHON=$(PYTHON)'
 
 install: $(INSTALLED) ## make the environment with what training needs, or renew it after a change of dependencies

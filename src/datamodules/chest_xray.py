@@ -346,6 +346,31 @@ class ChestXRayDataModule(pl.LightningDataModule):
         """In the manifest's order, not augmented."""
         return self._loader(RowSampler(self.rows("test")), Augmentation([]))
 
+    def predict_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Every image of the manifest, in its order, not augmented: as many scores as the manifest has rows."""
+        return self._loader(RowSampler(np.arange(len(self.manifest))), Augmentation([]))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a user of the weights has to know of the data; Lightning writes it into its checkpoints.
+
+        Plain values: ``preprocessing``, ``mask`` and ``alter`` (what the network saw), ``lungs`` (fingerprint of the
+        weights that found them), ``labels``, and of ``data`` the ``sources``, whether they are ``synthetic``, the
+        number of ``images`` and their ``fingerprint``. Nothing of it is read back by :meth:`load_state_dict`.
+        """
+        return {
+            "preprocessing": self.preprocessing.as_dict(),
+            "mask": self.mask,
+            "alter": self.alteration.name,
+            "lungs": getattr(self.segment, "fingerprint", None),
+            "labels": dict(mf.LABELS),
+            "data": {
+                "sources": sorted(self.manifest["source"].unique().tolist()),
+                "synthetic": self.source.synthetic,
+                "images": len(self.manifest),
+                "fingerprint": mf.fingerprint(self.manifest),
+            },
+        }
+
     def _loader(self, rows: RowSampler, augment: Augmentation) -> DataLoader[dict[str, Any]]:
         trainer = self.trainer
         rank, processes = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)

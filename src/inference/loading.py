@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from cxrlab.console import tell
 from cxrlab.datamodules import Preprocessing
 from cxrlab.errors import CheckpointError, ConfigError
@@ -15,7 +17,7 @@ from cxrlab.inference.scorer import BATCH, TorchScorer
 from cxrlab.machine.precision import AUTO, fastest
 from cxrlab.models.gate import Gate
 from cxrlab.models.segmenter import Segmenter
-from cxrlab.runs import load_model
+from cxrlab.runs import LoadedModel, load_model
 from cxrlab.runs.auxiliary import choose_gate, load_segmenter
 
 LUNGS = "runs/lungs"
@@ -29,6 +31,8 @@ def load(
     trusted: Sequence[str] = (),
     accelerator: str = "auto",
     precision: str | None = None,
+    network: nn.Module | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> Predictor:
     """Loads a trained model to use it: ``cxrlab.load("runs/…").predict(paths)``.
 
@@ -41,25 +45,28 @@ def load(
         trusted: Packages beside ``cxrlab.models`` whose networks a checkpoint may name.
         accelerator: ``auto``, ``cpu``, ``gpu`` or ``mps``.
         precision: ``None`` takes the precision that the model was trained with, ``auto`` measures which is faster.
+        network: Gets the weights, as a copy: the network of a checkpoint that a plain ``pl.Trainer`` wrote with a
+            :class:`~cxrlab.models.ClassifierModule`, which does not say what network that was; or one of your own.
+        preprocessing: Of such a checkpoint, where the images came from no
+            :class:`~cxrlab.datamodules.ChestXRayDataModule`, which would have written it there.
 
     Raises:
         CheckpointError: The model, the gate or what finds lungs cannot be used; names the file.
-        ConfigError: An ``.onnx`` file runs on the CPU in the precision that is in it.
+        ConfigError: An ``.onnx`` file runs on the CPU in the precision that is in it, and holds its network.
     """
     path = Path(ckpt_path).expanduser()
     if path.suffix.lower() == ".onnx":
         if accelerator not in ("auto", "cpu") or precision not in (None, "32-true"):
             raise ConfigError(f"{path}: an .onnx file runs on the CPU in float32; leave out accelerator and precision")
+        if network is not None or preprocessing is not None:
+            raise ConfigError(f"{path}: an .onnx file holds its network; leave out network and preprocessing")
         model, own_gate = _onnx_model(path)
     else:
-        model, own_gate = _torch_model(path, trusted, accelerator, precision)
+        model, own_gate = _torch_model(load_model(path, trusted, network, preprocessing), path, accelerator, precision)
     return Predictor(model, choose_gate(gate, own_gate or Gate()), _segmenter(model, lungs))
 
 
-def _torch_model(
-    path: Path, trusted: Sequence[str], accelerator: str, precision: str | None
-) -> tuple[Model, Gate | None]:
-    loaded = load_model(path, trusted)
+def _torch_model(loaded: LoadedModel, path: Path, accelerator: str, precision: str | None) -> tuple[Model, Gate | None]:
     if precision is None:
         trainer: Any = loaded.metadata["config"]
         try:

@@ -15,8 +15,8 @@ class Prediction:
     """One row of ``predictions.csv``.
 
     Attributes:
-        file: Path or name, as it was given.
-        sha256: Of the file's bytes; empty where they could not be read.
+        file: Path or name, as it was given; ``array 0`` for an array, by its place.
+        sha256: Of the file's bytes, or of the array's; empty where they could not be read.
         verdict: The gate's, ``accept``, ``warn`` or ``refuse``; ``off`` where it was switched off.
         kind: What it looks like (``frontal``, ``lateral``, ``photograph``, …); ``unreadable`` where it is no image,
             ``no_radiograph`` where a DICOM header says so.

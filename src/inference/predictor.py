@@ -38,12 +38,15 @@ from cxrlab.reading.image import (
     ImageFacts,
     ReadImage,
     UnreadableError,
+    image_of_array,
     read_image,
     read_image_bytes,
 )
 from cxrlab.runs.checkpoint import read_decided
 
 Image = NDArray[np.uint8]
+Given = str | os.PathLike[str] | Image
+"""An image to look at: a file, or pixels."""
 
 _LUNGS_ONLY = Alteration.parse("lungs_only")
 
@@ -162,22 +165,25 @@ class Predictor:
 
     # ------------------------------------------------------------------------------------------------- many files
 
-    def predict(
-        self, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], batch_size: int = 16
-    ) -> pd.DataFrame:
-        """Looks at files.
+    def predict(self, images: Given | Iterable[Given], batch_size: int = 16) -> pd.DataFrame:
+        """Looks at files, or at images that are in memory.
 
         Args:
-            paths: One or several files.
-            batch_size: Files that are scored together, at least 1.
+            images: One or several: paths, or arrays of shape (height, width) or (height, width, 3), uint8, grey or RGB;
+                an array (n, height, width, 3) is n images. They may have any size.
+            batch_size: Images that are scored together, at least 1.
 
         Returns:
-            One row per file, in order, with the columns of :class:`cxrlab.inference.Prediction`; what cannot be read,
-            or is refused, has no score and says why.
+            One row per image, in order, with the columns of :class:`cxrlab.inference.Prediction`; what cannot be read,
+            or is refused, has no score and says why. An array's ``file`` is ``array 0`` by its place, and its
+            ``sha256`` is that of its pixels.
+
+        Raises:
+            ValueError: An array of another shape or type, before anything is scored.
         """
-        if isinstance(paths, str | os.PathLike):
-            paths = [paths]
-        listed = [os.fspath(path) for path in paths]
+        if isinstance(images, str | os.PathLike) or (isinstance(images, np.ndarray) and images.ndim < 4):
+            images = [images]
+        listed = [os.fspath(each) if isinstance(each, str | os.PathLike) else _checked(each) for each in images]
         console = Console(stderr=True)
         rows = track(
             self.look(listed, batch_size),
@@ -190,28 +196,33 @@ class Predictor:
         table = pd.DataFrame([row.as_dict() for row in rows], columns=list(COLUMNS))
         return table.astype({"score": float, "probability": float, "threshold": float})
 
-    def look(self, paths: Sequence[str], batch_size: int = 16) -> Iterator[Prediction]:
+    def look(self, images: Sequence[str | Image], batch_size: int = 16) -> Iterator[Prediction]:
         """Looks at files, reading ahead in threads while the network works.
 
         Args:
-            paths: Files.
-            batch_size: Files that are scored together, at least 1.
+            images: Files, or arrays as :meth:`predict` takes them.
+            batch_size: Images that are scored together, at least 1.
 
         Yields:
             What is said of each, in order.
         """
-        for prediction, _ in self.look_closely(paths, batch_size):
+        for prediction, _ in self.look_closely(images, batch_size):
             yield prediction
 
-    def look_closely(self, paths: Sequence[str], batch_size: int = 16) -> Iterator[tuple[Prediction, Image | None]]:
+    def look_closely(
+        self, images: Sequence[str | Image], batch_size: int = 16
+    ) -> Iterator[tuple[Prediction, Image | None]]:
         """As :meth:`look`, with what the network saw of each; ``None`` where it saw nothing."""
         check_range("batch_size", batch_size, 1, integer=True)
         waiting: deque[Future[_Seen]] = deque()
         batch: list[_Seen] = []
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             try:
-                for path in paths:
-                    waiting.append(pool.submit(self._see, path, partial(read_image, path)))
+                for number, image in enumerate(images):
+                    if isinstance(image, str):
+                        waiting.append(pool.submit(self._see, image, partial(read_image, image)))
+                    else:
+                        waiting.append(pool.submit(self._see, f"array {number}", partial(image_of_array, image)))
                     if len(waiting) > batch_size:  # so many are read ahead, and no more are in memory
                         batch.append(waiting.popleft().result())
                     if len(batch) == batch_size:
@@ -338,6 +349,22 @@ def lungs_only(metadata: dict[str, Any], path: Path) -> bool:
             "src/evaluate.py evaluates it"
         )
     return _inside(metadata, "config", "data", "mask") is not None
+
+
+def _checked(image: Any) -> Image:
+    """An image in memory, if that is what it is.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"images must be paths or numpy arrays, got {type(image).__name__}; np.asarray(…) may do")
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or not image.size:
+        raise ValueError(
+            "an image must be an array (height, width) or (height, width, 3), uint8 from 0 (black) to 255, "
+            f"got {image.dtype} of shape {image.shape}"
+        )
+    return image
 
 
 def _inside(found: Any, *keys: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -19,29 +20,40 @@ _SCHEDULER = "cxrlab_scheduler"
 MONITORS = tuple(f"{split}/{name}" for split in ("train", "val") for name in METRICS)
 """Everything that is logged once an epoch, and so can be monitored."""
 
+ADAM = partial(torch.optim.Adam, lr=0.001, betas=(0.9, 0.999), eps=1e-7, weight_decay=0.0, fused=True)
+"""The paper's optimizer, Adam with Keras's epsilon, as ``conf/optimizer/adam.yaml`` has it."""
+
 
 class ClassifierModule(pl.LightningModule):
     """Trains a binary classifier; knows nothing of files.
 
     Args:
         network: Turns images (N, channels, height, width), float32 in [0, 1], into logits (N, 1).
-        optimizer: Called with the parameters, returns the optimizer.
+        optimizer: Called with the parameters, returns the optimizer; the paper's Adam by default.
         scheduler: Called with the optimizer, returns a scheduler that steps once an epoch; ``None`` for none.
-        loss: Called with logits (N,) and targets (N,), float32, returns a scalar.
+        loss: Called with logits (N,) and targets (N,), float32, returns a scalar; binary cross-entropy by default.
         monitor: What a plateau scheduler watches.
         metadata: Plain values that are written into every checkpoint.
+
+    Raises:
+        TypeError: The optimizer is one already, and not a function that makes one.
     """
 
     def __init__(
         self,
         network: nn.Module,
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = ADAM,
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         loss: nn.Module | None = None,
         monitor: str = "val/loss",
         metadata: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        if not callable(optimizer):
+            raise TypeError(
+                "optimizer must be called with the parameters, such as functools.partial(torch.optim.Adam, lr=0.001), "
+                f"got {type(optimizer).__name__}"
+            )
         self.network = network
         self.loss = loss or nn.BCEWithLogitsLoss()
         self.monitor = monitor
@@ -84,9 +96,16 @@ class ClassifierModule(pl.LightningModule):
         """Returns the probabilities of Positive, shape (N,)."""
         return self._step(batch, "test", self.network)[1]
 
-    def _step(self, batch: dict[str, Any], split: str, network: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Returns the scores of a batch, the probabilities of Positive, shape (N,), at least float32."""
+        return self._logits(batch, self.network).sigmoid()
+
+    def _logits(self, batch: dict[str, Any], network: Callable[[Tensor], Tensor]) -> Tensor:
         logits = network(batch["image"].to(self.dtype)).squeeze(1)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # bf16 would round scores to 3 digits
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))  # bf16 would round scores to 3 digits
+
+    def _step(self, batch: dict[str, Any], split: str, network: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        logits = self._logits(batch, network)
         loss: Tensor = self.loss(logits, batch["label"])
         scores = logits.detach().sigmoid()
         own = slice(None if batch.get("share") != 0 else 0)  # an image that is another process's is not counted
@@ -136,10 +155,8 @@ class ClassifierModule(pl.LightningModule):
         else:
             self._scheduler.step()
 
-    def configure_optimizers(self) -> Optimizer | None:
+    def configure_optimizers(self) -> Optimizer:
         """Builds optimizer and scheduler over the parameters that are to be trained."""
-        if self._make_optimizer is None:
-            return None
         optimizer = self._make_optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
         if self._make_scheduler is not None:
             self._scheduler = self._make_scheduler(optimizer)

@@ -34,7 +34,7 @@ class ImageFacts(NamedTuple):
     """What a file says about itself, apart from its pixels.
 
     Attributes:
-        format: PNG, JPEG, BMP, TIFF, WEBP or DICOM.
+        format: PNG, JPEG, BMP, TIFF, WEBP or DICOM; ``array`` of pixels that came from no file.
         width: Pixels, as displayed (after EXIF orientation).
         height: Pixels, as displayed.
         mode: ``1 bit``, ``grey``, ``grey+alpha``, ``palette``, ``RGB``, ``RGBA``, ``CMYK`` and rarer ones.
@@ -106,6 +106,22 @@ def read_image(path: str | Path) -> ReadImage:
     with suppress(OSError, ValueError):  # which the child tells
         size = min(Path(path).stat().st_size, MAX_BYTES)
     return _ask(str(path), str(Path(path).absolute()), b"", size, MAX_PIXELS, SECONDS)
+
+
+def image_of_array(pixels: NDArray[np.uint8]) -> ReadImage:
+    """An image that is in memory, as :func:`read_image` would have given it.
+
+    Args:
+        pixels: Shape (height, width), grey, or (height, width, 3), RGB; uint8.
+
+    Returns:
+        Pixels of shape (height, width, 3), the SHA-256 of the pixels as they were given, and their size.
+    """
+    grey = pixels.ndim == 2
+    rgb = np.repeat(pixels[..., None], 3, axis=2) if grey else np.ascontiguousarray(pixels)
+    height, width = pixels.shape[:2]
+    facts = ImageFacts("array", width, height, "grey" if grey else "RGB", 8, pixels.nbytes)
+    return ReadImage(rgb, hashlib.sha256(pixels.tobytes()).hexdigest(), facts)
 
 
 def read_image_bytes(

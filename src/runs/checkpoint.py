@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import threading
@@ -22,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from cxrlab.datamodules import ChestXRayDataModule, Preprocessing
-from cxrlab.datamodules.manifest import LABELS, fingerprint
+from cxrlab.datamodules.manifest import LABELS
 from cxrlab.errors import CheckpointError, ConfigError
 from cxrlab.evaluation.decision import FIXED, Decided
 from cxrlab.evaluation.statistics import Floats
@@ -39,6 +40,7 @@ FORMAT = 1
 """Version of the metadata below; raised when an older reader could not understand a newer file."""
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
 """In which a network is trained and used."""
+_OF_DATA = ("preprocessing", "lungs", "labels", "data")
 _NEEDED = ("format", "model", "config", "preprocessing", "labels", "threshold", "data")
 _DECISIVE = ("model", "preprocessing", "lungs", "labels", "calibration", "threshold")
 _PREFIX = "network."
@@ -54,23 +56,49 @@ def metadata(config: DictConfig, datamodule: ChestXRayDataModule, decided: Decid
         datamodule: Set up.
         decided: How scores become probabilities and calls, as far as it is known.
     """
-    manifest = datamodule.manifest
     plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    seen = datamodule.state_dict()
     return {
         "format": FORMAT,
         "model": plain["model"],
         "config": plain,
-        "preprocessing": datamodule.preprocessing.as_dict(),
-        # Of the weights that found what data.mask=lungs left to see.
-        "lungs": getattr(datamodule.segment, "fingerprint", None),
-        "labels": dict(LABELS),
+        **{key: seen[key] for key in _OF_DATA},
         **decided.as_dict(),
-        "data": {
-            "sources": sorted(manifest["source"].unique().tolist()),
-            "synthetic": datamodule.source.synthetic,
-            "images": len(manifest),
-            "fingerprint": fingerprint(manifest),
-        },
+    }
+
+
+def lightning_metadata(
+    checkpoint: dict[str, Any], network: nn.Module, preprocessing: Preprocessing | None, path: Path
+) -> dict[str, Any]:
+    """What stands in for the metadata of a checkpoint that a plain ``pl.Trainer`` wrote; to be checked as a file's own.
+
+    Args:
+        checkpoint: From :func:`load_checkpoint`.
+        network: The network that its weights belong to.
+        preprocessing: What happened to the images, where the file does not say so; it does where they came from a
+            :class:`~cxrlab.datamodules.ChestXRayDataModule`.
+        path: The file, for messages.
+
+    Raises:
+        CheckpointError: Nothing says what happened to the images, or both do; it names the file.
+    """
+    seen = checkpoint.get(ChestXRayDataModule.__qualname__)
+    if isinstance(seen, dict) and preprocessing is not None:
+        raise CheckpointError(f"{path}: it says itself how its images were prepared; leave out preprocessing=")
+    if not isinstance(seen, dict) and preprocessing is None:
+        raise CheckpointError(
+            f"{path}: it does not say how its images were prepared, since they came from no ChestXRayDataModule; "
+            "preprocessing=cxrlab.Preprocessing(height, width) does"
+        )
+    if not isinstance(seen, dict):
+        seen = {"preprocessing": preprocessing.as_dict(), "labels": dict(LABELS), "data": {}} if preprocessing else {}
+    return {
+        "format": FORMAT,
+        "model": {"_target_": f"{type(network).__module__}.{type(network).__qualname__}"},
+        # Lightning does not write the precision into its checkpoints.
+        "config": {"trainer": {"precision": PRECISIONS[0]}, "data": {key: seen.get(key) for key in ("mask", "alter")}},
+        **{key: seen.get(key) for key in _OF_DATA},
+        **FIXED.as_dict(),
     }
 
 
@@ -344,13 +372,21 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def load_model(ckpt_path: str | Path, trusted: Sequence[str] = ()) -> LoadedModel:
+def load_model(
+    ckpt_path: str | Path,
+    trusted: Sequence[str] = (),
+    network: nn.Module | None = None,
+    preprocessing: Preprocessing | None = None,
+) -> LoadedModel:
     """Loads a network from a run folder or a checkpoint file.
 
     Args:
         ckpt_path: Either; of a run folder its best weights, or the last where its recipe says so.
         trusted: Packages beside ``cxrlab.models`` whose ``nn.Module`` classes a checkpoint may name, for networks of
             your own.
+        network: Gets the weights, as a copy, whatever network the file names; needed where it names none, which is so
+            in a checkpoint that a plain ``pl.Trainer`` wrote.
+        preprocessing: Of such a checkpoint, where it does not say how the images were prepared.
 
     Raises:
         CheckpointError: The file cannot be used; it names why.
@@ -359,17 +395,32 @@ def load_model(ckpt_path: str | Path, trusted: Sequence[str] = ()) -> LoadedMode
     if path.is_dir():
         path = RunFolder.of(path).weights()
     checkpoint = load_checkpoint(path)
-    metadata = read_metadata(checkpoint.get(METADATA), path)
-    network = _network(path, metadata["model"], trusted)
+    found = checkpoint.get(METADATA)
+    unsaid = found is None or found == {}
+    if unsaid and found is not None and network is None:
+        raise CheckpointError(
+            f"{path}: a checkpoint of a plain Trainer, which does not say what network its weights belong to; "
+            "cxrlab.load(path, network=…) takes that network"
+        )
+    if unsaid and network is not None:
+        found = lightning_metadata(checkpoint, network, preprocessing, path)
+    elif preprocessing is not None:
+        raise CheckpointError(f"{path}: it says itself how its images were prepared; leave out preprocessing=")
+    metadata = read_metadata(found, path)
+    without_memory = (
+        _network(path, metadata["model"], trusted) if network is None else copy.deepcopy(network).to("meta")
+    )
     precision = metadata["config"].get("trainer", {}).get("precision")
     state = {
         key.removeprefix(_PREFIX): value for key, value in checkpoint["state_dict"].items() if key.startswith(_PREFIX)
     }
-    check_weights(path, state, network.state_dict(), double=precision == "64-true")
-    check_work(path, network, Preprocessing.from_dict(metadata["preprocessing"]).shape)
-    network.load_state_dict(state, assign=True)
+    check_weights(path, state, without_memory.state_dict(), double=precision == "64-true")
+    check_work(path, without_memory, Preprocessing.from_dict(metadata["preprocessing"]).shape)
+    # A network that was given may hold what no checkpoint does, a buffer that is not persistent for example.
+    loaded = without_memory if network is None else copy.deepcopy(network)
+    loaded.load_state_dict(state, assign=True)
     gate = read_gate(checkpoint.get(GATE), path)
-    return LoadedModel(network.requires_grad_(False).eval(), metadata, path, gate)
+    return LoadedModel(loaded.requires_grad_(False).eval(), metadata, path, gate)
 
 
 def _network(path: Path, config: dict[str, Any], trusted: Sequence[str]) -> nn.Module:

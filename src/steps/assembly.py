@@ -21,7 +21,7 @@ from cxrlab.errors import CheckpointError, ConfigError, check_choice, check_rang
 from cxrlab.evaluation.decision import Decision
 from cxrlab.machine.precision import AUTO, Shape, fastest
 from cxrlab.models import ClassifierModule, TorchvisionNet
-from cxrlab.models.classifier import MONITORS
+from cxrlab.models.classifier import ADAM, MONITORS
 from cxrlab.models.gate import Gate
 from cxrlab.models.layer_table import LayerTable, layer_table
 from cxrlab.models.saliency import Saliency
@@ -364,7 +364,8 @@ def _module(
     if scheduler is not None and trial is not None:
         with problems.guard("scheduler", config):
             scheduler(trial)
-    return ClassifierModule(network or nn.Identity(), optimizer, scheduler, loss, config.monitor)
+    # Where one of them is missing, its problem is raised before anything is trained.
+    return ClassifierModule(network or nn.Identity(), optimizer or ADAM, scheduler, loss, config.monitor)
 
 
 def _check_contradictions(
