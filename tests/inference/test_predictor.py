@@ -92,6 +92,45 @@ def test_a_png_and_a_dicom_made_of_it_get_the_same_score(make_model: MakeModel, 
     assert table["sha256"].nunique() == 2
 
 
+def test_arrays_get_the_scores_of_their_files(make_model: MakeModel, folder: Path, films: Films) -> None:
+    predictor = load(make_model())
+    rgb = np.stack([np.repeat(film[..., None], 3, 2) for film in films[:3]])
+    paths = [folder / f"film_{number}.png" for number in range(3)]
+    expected = predictor.predict(paths)
+    for given in (films[:3], rgb, list(rgb), [paths[0], rgb[1], films[2]]):
+        found = predictor.predict(given)
+        assert list(found["score"]) == list(expected["score"])
+        assert found["file"][1] == "array 1"
+    assert predictor.predict(films[1])["score"].item() == expected["score"][1]
+    assert predictor.predict(rgb[1])["sha256"].item() != predictor.predict(rgb[2])["sha256"].item()
+
+
+def test_an_array_is_judged_as_a_file_is(make_model: MakeModel) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8)
+    found = load(make_model()).predict([noise, np.zeros((9, 9), np.uint8)])
+    assert list(found["verdict"]) == ["refuse", "refuse"]
+    assert found["score"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (np.zeros((90, 90)), "float64 of shape"),
+        (np.zeros((90, 90, 4), np.uint8), r"\(90, 90, 4\)"),
+        (np.zeros((3, 90, 90), np.uint8), r"\(3, 90, 90\)"),
+        (np.zeros(90, np.uint8), r"\(90,\)"),
+        (np.zeros((0, 90), np.uint8), r"\(0, 90\)"),
+        ([None], "NoneType"),
+        ([torch.zeros(9, 9)], "Tensor"),
+    ],
+)
+def test_what_is_no_image_in_memory_is_refused_before_anything_is_scored(
+    make_model: MakeModel, given: Any, says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        load(make_model()).predict(given)
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_the_size_of_batches_changes_no_row(batch_size: int, make_model: MakeModel, folder: Path) -> None:
     predictor = load(make_model())
