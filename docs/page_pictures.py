@@ -1,4 +1,4 @@
-"""Takes the pictures of the page that docs/using_a_model.md shows, in a real browser, of a drawn phantom.
+"""Takes the pictures of the page that README and docs/using_a_model.md show, in a real browser, of a drawn phantom.
 
     python docs/page_pictures.py ckpt_path=runs/… lungs=runs/lungs
 
@@ -25,7 +25,7 @@ from cxrlab.page.server import address
 
 FIGURES = Path(__file__).parent / "figures"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-COLOURS = 256  # of a picture as it is kept: a third of the bytes
+COLOURS = 128  # of a picture as it is kept: a quarter of the bytes
 SIZE = 768  # pixels along a side of the phantom
 
 
@@ -43,6 +43,7 @@ def take(browser: Browser, url: str, films: Sequence[Path], folder: Path) -> lis
         (1280, "light", "body", "page_1280.png"),
         (390, "light", "body", "page_390.png"),
         (1280, "dark", ".case", "page_dark.png"),
+        (1280, "light", ".case", "page_card.png"),  # README
     ):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
         tab = context.new_page()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from pathlib import Path
@@ -55,7 +56,8 @@ def run_audit(
 
     Args:
         datamodule: Names the images and how they are split. It is not changed, and need not be set up.
-        folder: Where the page and its companions are written, see :func:`audit_case`; made if need be.
+        folder: Where ``audit.html``, ``audit.json``, ``audit.md``, ``figures/``, ``manifest.csv`` and ``flow.csv`` are
+            written; made if need be.
         seed: Of every draw of the checks, at least 0.
         gate: Judges whether images are frontal chest films; ``None``: that is not checked.
 
@@ -67,23 +69,12 @@ def run_audit(
     folder = Path(folder).expanduser()
     if (folder / "audit.json").exists():
         raise ConfigError(f"{folder}: holds an audit already; choose another folder")
-    return audit_case(open_case(datamodule, seed, gate), folder, began)
-
-
-def audit_case(case: Case, folder: Path, began: float, command: str = "") -> Audit:
-    """Does every check of an audit and writes ``audit.html``, ``.json``, ``.md``, ``figures/`` and two tables.
-
-    Args:
-        case: The data set.
-        folder: Where they are written; made if need be. ``manifest.csv`` and ``flow.csv`` are there before the first
-            check, so that a killed audit leaves what it was about.
-        began: When the audit began, by ``time.monotonic()``.
-        command: What was typed, for the record.
-    """
+    case = open_case(copy.copy(datamodule), seed, gate)  # a copy, whose flow of cases is that of the audit
+    # Before it is looked at, so that a killed audit leaves what it was about.
     mf.write(case.manifest, folder / "manifest.csv")
     write_csv(folder / "flow.csv", case.flow.table())
     sections = examine(case)
-    page = write_audit(folder, case, sections, time.monotonic() - began, command)
+    page = write_audit(folder, case, sections, time.monotonic() - began)
     return Audit(case, sections, page)
 
 

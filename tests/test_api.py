@@ -7,8 +7,10 @@ import copy
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import chdir, redirect_stdout
 from io import StringIO
@@ -115,6 +117,25 @@ def test_the_code_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     )
     for text in (names["audit"].verdict, "SYNTHETIC", "auroc", "array 2"):
         assert text in said.getvalue()
+
+
+@pytest.mark.slow
+def test_the_code_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(code.strip().splitlines()) <= 12
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(api, "examine", lambda case: [])
+    drawn = cxrlab.SyntheticSource(root=str(tmp_path / "cache"), n_train=20, n_test=4, size=128).manifest()
+    drawn.drop(columns="split").to_csv(tmp_path / "films.csv", index=False)
+    shutil.copy(drawn["path"][0], tmp_path / "film.png")
+    names: dict[str, Any] = {}
+    said = StringIO()
+    with chdir(tmp_path), redirect_stdout(said), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*sync_dist.*|.*deprecated.*|.*workers.*|.*logging interval.*")
+        exec(code.replace("max_epochs=20", "max_epochs=1"), names)
+    assert "film.png" in said.getvalue()
+    assert "NOT CHECKED" in said.getvalue(), "the verdict of an audit without a check"
+    assert (tmp_path / "model.ckpt").is_file()
 
 
 # ------------------------------------------------------------------------------------------------- a plain Trainer

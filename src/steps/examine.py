@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -34,14 +33,13 @@ def open_case(datamodule: ChestXRayDataModule, seed: int, gate: Gate | None = No
     """Lists, measures and splits the images; what is unreadable or leaks is kept for the record.
 
     Args:
-        datamodule: Names the images and how they are split. It is not changed, and need not be set up.
+        datamodule: Not set up.
         seed: Of every draw of the checks.
         gate: Judges whether images are frontal chest films; ``None``: that is not checked.
 
     Raises:
         DataError: There is no image.
     """
-    datamodule = copy.copy(datamodule)  # whose flow of cases and lost images are those of the audit
     listed = datamodule.list_images()
     measured = measure(list(listed["path"]), datamodule.cache)
     pairs = find_pairs(measured.hashes, measured.features, measured.sha256)
