@@ -19,7 +19,15 @@ class UserError(Exception):
 
 
 class ConfigError(UserError):
-    """Something is wrong with the configuration of a run."""
+    """Something is wrong with the configuration of a run.
+
+    Attributes:
+        keys: The keys that are to blame, sorted; empty where the message alone tells.
+    """
+
+    def __init__(self, message: str, keys: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.keys = tuple(sorted(keys))
 
 
 class DataError(UserError):

@@ -3,50 +3,36 @@
 from __future__ import annotations
 
 import json
-import math
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import pytorch_lightning as pl
+import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tests.training import ONE_STEP, QUICK, ROOT, options, trained
 
 from cxrlab.config import compose
+from cxrlab.errors import ConfigError
 from cxrlab.evaluate import evaluate
 from cxrlab.runs import RunFolder, load_checkpoint, load_model
+from cxrlab.steps.assembly import assemble
 from cxrlab.train import train
 
-ROOT = Path(__file__).parents[1]
 METRICS = {"accuracy", "sensitivity", "specificity", "ppv", "npv", "f1", "auroc", "ap"}
-QUICK = [
-    "trainer=cpu",
-    "trainer.max_epochs=2",
-    "model=paper_cnn_small",
-    "data.image_size=32",
-    "data.batch_size=8",
-    "data.source.n_train=40",
-    "data.source.n_test=16",
-    "data.source.size=64",
-]
-
-
-def run_training(folder: Path, *overrides: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    return train(compose("train", [*QUICK, *overrides], folder), [*QUICK, *overrides])
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("finished") / "run"
-    metrics, _ = run_training(folder)
+    metrics, _ = trained(folder, pages=True)
     return RunFolder(folder), metrics
-
-
-def options(group: str) -> list[str]:
-    return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml") if not path.stem.startswith("_"))
 
 
 def test_run_folder_is_complete(finished: tuple[RunFolder, dict[str, Any]]) -> None:
@@ -194,10 +180,10 @@ def test_evaluate_counts_images_that_were_trained_on(
 
 
 def test_evaluate_takes_all_images_of_a_fold_of_a_cross_validation(tmp_path: Path) -> None:
-    trained, _ = run_training(tmp_path / "run", "data.folds=3", "data.fold=1", "trainer.max_epochs=1", "logger=none")
+    run, _ = trained(tmp_path / "run", "data.folds=3", "data.fold=1", "trainer.max_epochs=1", "logger=none")
     command = [f"ckpt_path={tmp_path / 'run'}", "accelerator=cpu"]
     again, _ = evaluate(compose("evaluate", command, tmp_path / "again"))
-    assert again["test"] == trained["test"]
+    assert again["test"] == run["test"]
     everything, _ = evaluate(compose("evaluate", [*command, "split=all"], tmp_path / "all"))
     assert everything["test"]["n"] == 56
 
@@ -235,8 +221,8 @@ def test_checkpoint_is_self_sufficient(finished: tuple[RunFolder, dict[str, Any]
 
 
 def test_a_seed_is_a_run(finished: tuple[RunFolder, dict[str, Any]], tmp_path: Path) -> None:
-    again, _ = run_training(tmp_path / "again")
-    run_training(tmp_path / "other", "seed=1")
+    again, _ = trained(tmp_path / "again")
+    trained(tmp_path / "other", "seed=1")
     history = pd.read_csv(finished[0].history).drop(columns="seconds")
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "again" / "metrics.csv").drop(columns="seconds"), history)
     assert again["test"] == finished[1]["test"]
@@ -253,58 +239,96 @@ def test_losses_do_not_depend_on_workers(tmp_path: Path) -> None:
     histories = []
     for number, (workers, persistent) in enumerate([(0, False), (2, False), (2, True), (4, False), (4, True)]):
         overrides = ["augment=strong", f"data.num_workers={workers}", f"data.persistent_workers={persistent}"]
-        run_training(tmp_path / str(number), *overrides, "trainer.max_epochs=3")
+        trained(tmp_path / str(number), *overrides, "trainer.max_epochs=3")
         histories.append(pd.read_csv(tmp_path / str(number) / "metrics.csv")["train/loss"])
     for history in histories[1:]:
         assert list(history) == list(histories[0])
     assert histories[0].nunique() == 3
 
 
-PAIRS = [*((each, "none") for each in options("optimizer")), *(("sgd", each) for each in options("scheduler"))]
+@pytest.mark.parametrize("optimizer", options("optimizer"))
+def test_every_optimizer_takes_a_step(optimizer: str, tmp_path: Path) -> None:
+    _, objects = trained(tmp_path / "run", f"optimizer={optimizer}", *ONE_STEP, "optimizer.lr=0.01")
+    before = trained(tmp_path / "before", f"optimizer={optimizer}", *ONE_STEP, "optimizer.lr=1e-30")[1]["module"]
+    assert any(not torch.equal(a, b) for a, b in zip(objects["module"].parameters(), before.parameters(), strict=True))
 
 
-@pytest.mark.parametrize(("optimizer", "scheduler"), sorted(set(PAIRS)))
-def test_every_optimizer_and_every_scheduler(optimizer: str, scheduler: str, tmp_path: Path) -> None:
-    overrides = [f"optimizer={optimizer}", f"scheduler={scheduler}", "trainer.limit_train_batches=1", "logger=none"]
-    metrics, _ = run_training(tmp_path / "run", *overrides)
+@pytest.mark.parametrize("scheduler", options("scheduler"))
+def test_every_scheduler_keeps_or_lowers_the_learning_rate(scheduler: str, tmp_path: Path) -> None:
+    trained(tmp_path / "run", "optimizer=sgd", f"scheduler={scheduler}", *ONE_STEP, "trainer.max_epochs=2")
     history = pd.read_csv(tmp_path / "run" / "metrics.csv")
-    assert metrics["epochs"] == 2
-    falls = history["lr"].iloc[1] < history["lr"].iloc[0]
-    assert falls == (scheduler == "cosine")
-    assert history["train/loss"].map(math.isfinite).all()
+    assert (history["lr"].iloc[1] < history["lr"].iloc[0]) == (scheduler == "cosine")
 
 
-SMALLEST = {"alexnet": 64, "bennett": 48, "darkcovidnet": 64, "inception_v3": 80}
-"""Pixels, for networks that a film of 32 does not get through."""
+FAMILIES = {  # of networks, by what their checkpoints must keep: every other model is built in test_model_configs.py
+    "paper_cnn_batchnorm": 32,  # running statistics
+    "mobilenet_v3_large": 32,  # of torchvision, whose name is an argument
+    "darkcovidnet": 64,
+    "logistic": 32,  # no convolution
+}
 
 
-OTHERS = {"lung_unet", "gate_net"}  # which find lungs, and kinds of pictures: steps/test_lungs.py, steps/test_gate.py
-CLASSIFIERS = [model for model in options("model") if model not in OTHERS]
-
-
-@pytest.mark.parametrize("model", CLASSIFIERS)
-def test_every_model(model: str, tmp_path: Path) -> None:
-    plain = ["optimizer=sgd", "optimizer.momentum=0", "optimizer.nesterov=false"]  # no state: checkpoints are small
-    short = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "data.batch_size=4", "logger=none"]
-    size = f"data.image_size={SMALLEST.get(model, 32)}"
-    metrics, objects = run_training(tmp_path / "run", f"model={model}", size, *plain, *short)
+@pytest.mark.parametrize("model", FAMILIES)
+def test_a_checkpoint_brings_back_the_network(model: str, tmp_path: Path) -> None:
+    size = f"data.image_size={FAMILIES[model]}"
+    metrics, objects = trained(tmp_path / "run", f"model={model}", size, "optimizer=sgd", *ONE_STEP)
     assert metrics["status"] == "finished"
     loaded = load_model(tmp_path / "run").network.state_dict()
     for name, tensor in objects["module"].network.state_dict().items():
         assert tensor.equal(loaded[name])
 
 
+NOT_ON_EVERY_MACHINE = {"gpu", "mps", "ddp"}
+"""Trainers that are refused, by one key, where their devices are not."""
+TASKS_OF_THEIR_OWN = {"gate", "gate_net", "lungs", "lung_unet"}
+"""Data and networks of experiment=gate and experiment=lungs: steps/test_gate.py and steps/test_lungs.py train them."""
+NEEDED = {
+    "folder": ["data.source.root=films", "data.source.labels={neg: 0, pos: 1}"],
+    "manifest": ["data.source.path=films.csv"],
+}
+"""What an option cannot do without, as a user has to type it, too."""
+GROUPS = [
+    *(path.relative_to(ROOT / "conf").as_posix() for path in (ROOT / "conf").glob("*") if path.is_dir()),
+    "data/source",
+]
+OPTIONS = [
+    (group, option)
+    for group in sorted({*GROUPS} - {"hydra", "experiment", "__pycache__"})  # experiments: test_experiments.py
+    for option in options(group)
+    if option not in TASKS_OF_THEIR_OWN
+]
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=[f"{group}={option}" for group, option in OPTIONS])
+def test_every_option_can_be_built(group: str, option: str, tmp_path: Path) -> None:
+    """At its full size, without memory for weights, and without its data, which constructors do not read."""
+    parts = set(compose("train", [], tmp_path).callbacks)
+    if group == "callbacks" and option in parts:
+        pytest.skip("a part of callbacks=default, with which it is built")
+    data = ["data=folder"] if group == "data/source" else []
+    config = compose("train", ["trainer=cpu", *data, f"{group}={option}", *NEEDED.get(option, [])], tmp_path)
+    refused = pytest.raises(ConfigError) if option in NOT_ON_EVERY_MACHINE and not devices(option) else nullcontext()
+    with refused as error, torch.device("meta"):
+        assert isinstance(assemble(config).trainer, pl.Trainer)
+    if error is not None:
+        assert {key.partition(".")[0] for key in error.value.keys} == {"trainer"}
+
+
+def devices(trainer: str) -> bool:
+    """Whether this machine has what a trainer of :data:`NOT_ON_EVERY_MACHINE` asks for."""
+    if trainer == "mps":
+        return torch.backends.mps.is_available()
+    return torch.cuda.device_count() >= (2 if trainer == "ddp" else 1)
+
+
 CHOICES = [
-    *(f"augment={option}" for option in options("augment")),
-    *(f"callbacks={option}" for option in ("default", "early_stopping")),
-    *(f"logger={option}" for option in options("logger")),
-    *(f"trainer={option}" for option in ("auto", "cpu")),
-    *(f"debug={option}" for option in options("debug")),
-    *(f"loss={option}" for option in options("loss")),
-    *(f"decision={option}" for option in options("decision")),
-    "loss.class_weights=balanced",
+    "callbacks=early_stopping",
+    "debug=quick",
+    "loss=balanced",
     "loss.class_weights=[1,3]",
     "loss.label_smoothing=0.1",
+    "decision=calibrated",
+    "decision=screening",
     "trainer.precision=bf16-mixed",
     "trainer.precision=64-true",
     "trainer.precision=auto",
@@ -312,42 +336,20 @@ CHOICES = [
     "trainer.accumulate_grad_batches=2",
     "data.channels=1",
     "data.image_size=[48,32]",
-    "data.val=test",
     "data={folds: 2, fold: 1}",
     "data.num_workers=1",
     "data.source.shortcut=marker",
-    "data.source.shortcut=border",
-    "data.source.shortcut=brightness",
     "weights=last",
-    "model.init=torch",
+    "augment=strong",
 ]
+"""What is more than an argument of a constructor: it changes the way of a run."""
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_every_choice_runs(choice: str, tmp_path: Path) -> None:
-    quick = ["trainer.max_epochs=1", *([] if choice.startswith("logger=") else ["logger=none"])]
-    metrics, _ = run_training(tmp_path / "run", choice, *quick)
+def test_a_choice_that_changes_the_way_of_a_run(choice: str, tmp_path: Path) -> None:
+    metrics, _ = trained(tmp_path / "run", *ONE_STEP, choice)
     assert metrics["status"] == "finished"
-    assert (tmp_path / "run" / "report.md").is_file()
-
-
-def test_every_shipped_option_is_run_by_a_test() -> None:
-    groups = {
-        path.name for path in (ROOT / "conf").iterdir() if path.is_dir() and path.name not in ("hydra", "__pycache__")
-    }
-    run_above = {"optimizer", "scheduler", "loss", "decision", "model", "augment", "callbacks", "logger", "debug"}
-    # data: below and in test_data.py; hparams_search: in test_sweep.py
-    run_elsewhere = {"data", "experiment", "trainer", "saliency", "hparams_search"}
-    assert groups == run_above | run_elsewhere
-    pieces = {"progress", "figures", "checkpoints"}  # of callbacks, composed by default
-    assert set(options("callbacks")) - pieces == {"default", "early_stopping"}
-    assert set(options("trainer")) == {"auto", "cpu", "ddp", "gpu", "mps"}
-    run_by_test_data = {"actualmed", "cohen", "concat", "darkcovidnet", "kermany", "manifest", "which_collection"}
-    run_by_test_lungs = {"lungs", "gate"}  # and by test_gate
-    assert set(options("data")) == {"folder", "paper", "synthetic"} | run_by_test_data | run_by_test_lungs
-    of_several = {"concat", "which_collection"}
-    sources = set(options("data")) - of_several - run_by_test_lungs
-    assert set(options("data/source")) == sources | {"darkcovidnet_pneumonia"}
+    assert metrics["test"]["n"] > 0
 
 
 def test_the_papers_experiment_on_its_own_images(paper_root: Path, tmp_path: Path) -> None:
@@ -371,18 +373,18 @@ def test_early_stopping_stops_and_a_sweep_can_keep_no_weights(tmp_path: Path) ->
         "keep_weights=false",
         "trainer.max_epochs=9",
     ]
-    metrics, objects = run_training(tmp_path / "run", *overrides)
+    metrics, objects = trained(tmp_path / "run", *overrides)
     assert metrics["epochs"] == 2
     assert list(objects["run"].checkpoints.iterdir()) == []
 
 
 def test_best_weights_are_those_of_the_best_epoch(tmp_path: Path) -> None:
-    run_training(tmp_path / "run", "trainer.max_epochs=6", "optimizer.lr=0.01", "logger=none")
+    trained(tmp_path / "run", "trainer.max_epochs=6", "optimizer.lr=0.01", "logger=none")
     run = RunFolder(tmp_path / "run")
     history = pd.read_csv(run.history)
     best = int(history["epoch"].iloc[int(history["val/loss"].argmin())])
     assert run.results()["weights"] == f"best (epoch {best} of 6, by val/loss)"
-    shorter, _ = run_training(
+    shorter, _ = trained(
         tmp_path / "shorter", f"trainer.max_epochs={best}", "optimizer.lr=0.01", "logger=none", "weights=last"
     )
     assert shorter["test"] == run.results()["test"]
@@ -427,6 +429,6 @@ def test_ways_to_start_the_same_program(program: list[str], tmp_path: Path) -> N
 
 @pytest.mark.gpu
 def test_a_gpu_run(tmp_path: Path) -> None:
-    metrics, _ = run_training(tmp_path / "run", "trainer=gpu", "trainer.precision=16-mixed")
+    metrics, _ = trained(tmp_path / "run", "trainer=gpu", "trainer.precision=16-mixed")
     assert metrics["status"] == "finished"
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["device"] == "cuda"
