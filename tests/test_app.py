@@ -17,6 +17,7 @@ from unittest import mock
 
 import pytest
 from omegaconf import DictConfig, open_dict
+from tests.training import without_pages
 
 from cxrlab.app import app
 from cxrlab.config import compose
@@ -34,7 +35,8 @@ TRAINING = [
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished training on phantoms."""
     folder = tmp_path_factory.mktemp("app") / "runs" / "tiny"
-    train(compose("train", TRAINING, folder), TRAINING)
+    with without_pages():
+        train(compose("train", TRAINING, folder), TRAINING)
     return folder
 
 

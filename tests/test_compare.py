@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from statsmodels.stats.contingency_tables import mcnemar
+from tests.training import without_pages
 
 from cxrlab import compare as program
 from cxrlab.compare import compare
@@ -39,7 +40,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     for number, (dropout, seed) in enumerate([(SETTINGS[0], 0), (SETTINGS[0], 1), (SETTINGS[1], 0)]):
         overrides = [*QUICK, f"model.dropout={dropout}", f"seed={seed}"]
-        train(compose("train", overrides, folder / str(number)), overrides)
+        with without_pages():
+            train(compose("train", overrides, folder / str(number)), overrides)
     return folder
 
 
@@ -87,7 +89,8 @@ def test_an_evaluation_stands_beside_its_training(runs: Path, tmp_path: Path) ->
 
 def test_other_test_images_are_refused(runs: Path, tmp_path: Path) -> None:
     overrides = [*QUICK, "data.source.seed=7"]
-    train(compose("train", overrides, tmp_path / "other"), overrides)
+    with without_pages():
+        train(compose("train", overrides, tmp_path / "other"), overrides)
     with pytest.raises(DataError, match=r"its test images are not those of .* 16 of its 16 are not among the 16 there"):
         run_comparison(f"[{runs},{tmp_path}/other]", tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -18,6 +18,7 @@ import pandas as pd
 import pydicom
 import pytest
 import torch
+from tests.training import without_pages
 
 from cxrlab.config import compose
 from cxrlab.errors import CheckpointError, ConfigError, DataError
@@ -40,7 +41,8 @@ TRAINING = [
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished training on phantoms."""
     folder = tmp_path_factory.mktemp("trained") / "run"
-    train(compose("train", TRAINING, folder), TRAINING)
+    with without_pages():
+        train(compose("train", TRAINING, folder), TRAINING)
     return folder
 
 

@@ -18,6 +18,7 @@ import yaml
 from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.basecontainer import BaseContainer
+from tests.training import without_pages
 
 from cxrlab import compare, evaluate, export, predict, probe, report, train
 from cxrlab.config import compose
@@ -49,7 +50,8 @@ PLANTED = "planted-by-a-stranger"
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run."""
     folder = tmp_path_factory.mktemp("finished") / "run"
-    train.train(compose("train", QUICK, folder), QUICK)
+    with without_pages():
+        train.train(compose("train", QUICK, folder), QUICK)
     return folder
 
 
@@ -318,7 +320,7 @@ def test_the_state_itself_is_gone_on_with(unfinished: Path, tmp_path: Path) -> N
 def unfinished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was killed after its first epoch."""
     folder = tmp_path_factory.mktemp("unfinished") / "run"
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, without_pages():
         patch.setattr(RunFolder, "drop_training_state", lambda run: None)
         train.train(compose("train", QUICK, folder), QUICK)
     (folder / "metrics.json").unlink()

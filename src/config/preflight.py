@@ -126,7 +126,7 @@ class Problems:
         if self.lines:
             count = f"{len(self.lines)} problem{'s' if len(self.lines) > 1 else ''}"
             listed = "\n".join(f"  {line}" for line in sorted(self.lines))
-            keys = {line.partition(": ")[0].partition(" ")[0] for line in self.lines}
+            keys = {re.split(r"[:= ]", line, maxsplit=1)[0] for line in self.lines}
             raise ConfigError(f"{count} in the configuration:\n{listed}", keys) from self._cause
 
     def _add_line(self, key: str, line: str) -> None:

@@ -20,6 +20,7 @@ import torch
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from sklearn.datasets import load_sample_image
+from tests.training import without_pages
 
 from cxrlab.config import compose
 from cxrlab.evaluation.decision import Decided
@@ -90,7 +91,8 @@ Serve = Callable[..., AbstractContextManager[Address]]
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished training on phantoms, with a calibration of known numbers: so little training allows none."""
     folder = tmp_path_factory.mktemp("page") / "runs" / "tiny"
-    train(compose("train", TRAINING, folder), TRAINING)
+    with without_pages():
+        train(compose("train", TRAINING, folder), TRAINING)
     path = folder / "checkpoints" / "model.ckpt"
     checkpoint = torch.load(path, weights_only=True)
     checkpoint[METADATA] |= Decided(Temperature(0.5), 0.5, "chosen by hand", fitted_on=FITTED).as_dict()
@@ -103,7 +105,8 @@ def other_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another one, not calibrated, which pads films to a square and sees no border."""
     folder = tmp_path_factory.mktemp("page") / "runs" / "other"
     typed = [*TRAINING, "seed=1", "data.fit=pad", "data.border=0.05"]
-    train(compose("train", typed, folder), typed)
+    with without_pages():
+        train(compose("train", typed, folder), typed)
     return folder
 
 
