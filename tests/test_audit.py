@@ -98,6 +98,7 @@ def test_the_command_ends_with_the_verdicts(tmp_path: Path) -> None:
     assert "PASS" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_second_audit_reads_no_image(
     class_folders: ClassFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +120,7 @@ def test_every_wrong_key_is_named_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "audit.json").exists()
 
 
+@pytest.mark.slow
 def test_the_papers_set(paper_root: Path, tmp_path: Path) -> None:
     found = audited(["data=paper"], tmp_path)
     told = "\n".join(f"{row['verdict']} {row['check']}: {row['evidence']}" for row in found["verdicts"])
@@ -131,6 +133,7 @@ def test_the_papers_set(paper_root: Path, tmp_path: Path) -> None:
     assert "near-duplicate" in text
 
 
+@pytest.mark.slow
 def test_one_image_in_two_collections_is_found_although_it_was_cropped(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     films = [cv2.GaussianBlur(rng.integers(0, 256, (400, 400), dtype=np.uint8), (0, 0), 3) for _ in range(24)]

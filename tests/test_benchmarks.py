@@ -37,6 +37,7 @@ def train_step() -> ModuleType:
     return load(SCRIPT)
 
 
+@pytest.mark.slow
 def test_prints_a_table_per_precision_and_writes_the_same_as_json(
     train_step: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -68,6 +69,7 @@ def compose_without_dropout(train_step: ModuleType, precision: str, images: Path
     return config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "tolerance"), [("32-true", 1e-5), ("bf16-mixed", 2e-2)])
 def test_every_way_has_the_same_loss(train_step: ModuleType, tmp_path: Path, precision: str, tolerance: float) -> None:
     ways = train_step.build_ways(compose_without_dropout(train_step, precision, tmp_path))
@@ -80,6 +82,7 @@ def test_every_way_has_the_same_loss(train_step: ModuleType, tmp_path: Path, pre
         assert math.isfinite(ours[1])
 
 
+@pytest.mark.slow
 def test_a_profile_adds_up(train_step: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     train_step.main(["--profile", "--precision", "32-true", "--image-size", "32", "--batch-size", "4"])
     first, *lines = capsys.readouterr().out.splitlines()
@@ -90,6 +93,7 @@ def test_a_profile_adds_up(train_step: ModuleType, capsys: pytest.CaptureFixture
     assert all(share > 0 for share, line in zip(shares, lines, strict=True) if "convolutions" in line)
 
 
+@pytest.mark.slow
 def test_leaves_the_process_as_it_was(train_step: ModuleType, tmp_path: Path) -> None:
     before = torch.are_deterministic_algorithms_enabled()  # a training in the same process may have asked for them
     for way in train_step.build_ways(compose_without_dropout(train_step, "32-true", tmp_path)).values():
@@ -104,6 +108,7 @@ def test_floor_counts_what_pytorch_counts(train_step: ModuleType) -> None:
     assert train_step.step_flops(network, 4, 32) == counter.get_total_flops()
 
 
+@pytest.mark.slow
 def test_the_papers_step_costs_10_9_gflop_an_image(train_step: ModuleType) -> None:
     with torch.device("meta"):
         network = train_step.plain_network(224, (0.25, 0.25, 0.5))
@@ -135,6 +140,7 @@ def test_help_explains_the_columns(train_step: ModuleType, capsys: pytest.Captur
     assert "/ floor: the shortest step" in shown
 
 
+@pytest.mark.slow
 def test_every_stage_of_an_audit_runs_and_finds_what_was_planted(tmp_path: Path) -> None:
     benchmark = load(FOLDER / "audit.py")
     folder = tmp_path / "256px"
@@ -153,6 +159,7 @@ def test_growth_is_an_exponent() -> None:
     assert benchmark.growth(results) == {"measure": pytest.approx(1.5)}
 
 
+@pytest.mark.slow
 def test_the_input_side_prints_two_tables_and_writes_the_same_as_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -208,6 +215,7 @@ def test_epochs_of_every_way_are_measured_in_processes_of_their_own(
     assert printed.count("arithmetic floor") == 2
 
 
+@pytest.mark.slow
 def test_a_way_that_fails_says_why(epoch: ModuleType, tmp_path: Path) -> None:
     way = epoch.Way("broken", "32-true", lambda _: [sys.executable, "-c", "raise SystemExit('no good')"], None)
     with pytest.raises(SystemExit, match=r"broken, 32-true: failed\nno good"):
@@ -220,6 +228,7 @@ def test_an_epochs_floor_is_training_and_validation(epoch: ModuleType, train_ste
     assert epoch.epoch_flops(148, 40) == 148 * step + 40 * forward
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["plain", "cxrlab"])
 def test_a_loop_written_by_hand_trains(way: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rival = load(FOLDER / "rivals" / "plain_torch.py")
@@ -242,6 +251,7 @@ def exporting() -> ModuleType:
     return load(FOLDER / "export.py")
 
 
+@pytest.mark.slow
 def test_exports_are_compared_and_timed_side_by_side(
     exporting: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -49,6 +49,7 @@ def picture(path: Path, number: int) -> None:
     assert cv2.imwrite(str(path), cv2.resize(pixels, (64, 48), interpolation=cv2.INTER_CUBIC))
 
 
+@pytest.mark.slow
 def test_cohen_of_one_view_and_one_film_per_patient(tmp_path: Path) -> None:
     typed = [f"data.source.root={real('cohen')}", "data.views=[PA]", "data.min_age=18", "data.limit_per_patient=1"]
     metrics, datamodule = trained(tmp_path, "data=cohen", "data.on_error=skip", *typed)
@@ -62,6 +63,7 @@ def test_cohen_of_one_view_and_one_film_per_patient(tmp_path: Path) -> None:
     assert steps["images"].iloc[0] - steps["removed"].sum() == len(table)
 
 
+@pytest.mark.slow
 def test_darkcovidnet_balanced(tmp_path: Path) -> None:
     _, datamodule = trained(
         tmp_path, "data=darkcovidnet", f"data.source.root={real('darkcovidnet')}", "data.balance=true"
@@ -69,6 +71,7 @@ def test_darkcovidnet_balanced(tmp_path: Path) -> None:
     assert datamodule.manifest["label"].value_counts().tolist() == [124, 124]
 
 
+@pytest.mark.slow
 def test_concat_refuses_shared_films_and_drops_them_when_asked(tmp_path: Path) -> None:
     roots = [
         f"data.source.sources.first.root={real('paper')}",
@@ -81,6 +84,7 @@ def test_concat_refuses_shared_films_and_drops_them_when_asked(tmp_path: Path) -
     assert not datamodule.manifest["film"].duplicated().any()
 
 
+@pytest.mark.slow
 def test_which_collection_tells_collections_and_no_disease(tmp_path: Path) -> None:
     roots = [
         f"data.source.sources.first.root={real('darkcovidnet')}",

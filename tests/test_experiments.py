@@ -81,7 +81,12 @@ RUN |= {f"shortcut_battery {number}": job for number, job in enumerate(jobs("sho
 """A job of each, and one for each alteration of the battery."""
 
 
-@pytest.mark.parametrize("name", RUN)
+QUICKLY = ("ablation_dropout", "control_marker", "shortcut_battery 0")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICKLY else pytest.mark.slow) for name in RUN]
+)
 def test_every_kind_of_job_runs(name: str, tmp_path: Path) -> None:
     experiment = name.partition(" ")[0]
     sizes = [] if experiment == "ablation_image_size" else ["data.image_size=32"]

@@ -134,6 +134,7 @@ def test_the_json_beside_it_says_what_was_found(checkpoint: Path, scans: Path) -
     assert {path.name for path in done.path.parent.iterdir()} == {"model.onnx", "model.onnx.json"}
 
 
+@pytest.mark.slow
 def test_what_is_told(checkpoint: Path, scans: Path, capsys: pytest.CaptureFixture[str]) -> None:
     overrides = [f"ckpt_path={checkpoint}", f"images={scans}"]
     found, objects = export(configured(*overrides), overrides)
@@ -155,6 +156,7 @@ def test_what_is_told(checkpoint: Path, scans: Path, capsys: pytest.CaptureFixtu
             assert name in told
 
 
+@pytest.mark.slow
 def test_cautions_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = saved(
         tmp_path / "model.ckpt",
@@ -170,6 +172,7 @@ def test_cautions_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert ", no gate" in told
 
 
+@pytest.mark.slow
 def test_an_onnx_file_predicts_what_the_checkpoint_predicts(checkpoint: Path, scans: Path) -> None:
     path = run_export(f"ckpt_path={checkpoint}", "gate=none")[1].path
     files = sorted(str(file) for file in scans.rglob("*.png"))
@@ -182,6 +185,7 @@ def test_an_onnx_file_predicts_what_the_checkpoint_predicts(checkpoint: Path, sc
     assert different == []
 
 
+@pytest.mark.slow
 def test_the_recipe_of_the_documentation_needs_no_cxrlab(
     checkpoint: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -308,6 +312,7 @@ def test_a_score_that_is_no_number_is_another_score() -> None:
         steps.check_parity(parity, Path("x.onnx"))
 
 
+@pytest.mark.slow
 def test_the_command_line(checkpoint: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(Path(steps.__file__).parents[1] / "export.py")]
     arguments = [f"ckpt_path={checkpoint}", f"output={tmp_path / 'm.onnx'}", "latency=false"]
@@ -320,6 +325,7 @@ def test_the_command_line(checkpoint: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.slow
 def test_the_papers_test_images_have_the_same_scores(paper_root: Path, tmp_path: Path) -> None:
     """Forty films, the paper's own network at 96 pixels, trained for a moment so that its scores mean something."""
     files = sorted(str(path) for path in (paper_root / "test").rglob("*") if path.is_file())

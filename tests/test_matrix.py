@@ -46,6 +46,7 @@ def cell_of(found: dict[str, Any], row: str, column: str) -> dict[str, Any]:
     return next(cell for cell in found["cells"] if (cell["row"], cell["column"]) == (row, column))
 
 
+@pytest.mark.slow
 def test_a_matrix_leaves_page_figures_and_numbers(done: tuple[Path, Path, dict[str, Any]]) -> None:
     folder, _, found = done
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
@@ -62,6 +63,7 @@ def test_a_matrix_leaves_page_figures_and_numbers(done: tuple[Path, Path, dict[s
     assert found["failures"] == []
 
 
+@pytest.mark.slow
 def test_the_diagonal_is_the_run_s_own_test_split(done: tuple[Path, Path, dict[str, Any]]) -> None:
     _, runs, found = done
     own = cell_of(found, "a", "a")
@@ -74,12 +76,14 @@ def test_the_diagonal_is_the_run_s_own_test_split(done: tuple[Path, Path, dict[s
     assert own["numbers"]["auroc"]["value"] == pytest.approx(np.mean(seeds))
 
 
+@pytest.mark.slow
 def test_other_phantoms_share_nobody(done: tuple[Path, Path, dict[str, Any]]) -> None:
     other = cell_of(done[2], "a", "b")
     assert (other["shared"]["removed"], other["shared"]["patients"], other["numbers"]["n"]) == (0, 0, 56)
     assert other["shared"]["checked"]
 
 
+@pytest.mark.slow
 def test_the_shortcut_of_a_set_is_found_without_a_lung_inside_and_not_elsewhere(
     done: tuple[Path, Path, dict[str, Any]],
 ) -> None:
@@ -91,6 +95,7 @@ def test_the_shortcut_of_a_set_is_found_without_a_lung_inside_and_not_elsewhere(
     assert not inside["lung_free"]["8x8 thumbnail"]["lung_free"]
 
 
+@pytest.mark.slow
 def test_drops_and_pairs_are_those_of_the_cells(done: tuple[Path, Path, dict[str, Any]]) -> None:
     found = done[2]
     values = {(cell["row"], cell["column"]): cell["numbers"]["auroc"]["value"] for cell in found["cells"]}
@@ -102,6 +107,7 @@ def test_drops_and_pairs_are_those_of_the_cells(done: tuple[Path, Path, dict[str
     assert [(each["own"], each["other"], each["n"]) for each in found["pairs"]] == [("a", "b", 16), ("b", "a", 16)]
 
 
+@pytest.mark.slow
 def test_a_second_matrix_trains_nothing_and_reads_no_image(
     done: tuple[Path, Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +124,7 @@ def test_a_second_matrix_trains_nothing_and_reads_no_image(
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_a_run_folder_is_a_row_and_knows_its_own_place(done: tuple[Path, Path, dict[str, Any]], tmp_path: Path) -> None:
     _, runs, first = done
     mine = sorted(map(str, runs.glob("a-seed*")))
@@ -129,6 +136,7 @@ def test_a_run_folder_is_a_row_and_knows_its_own_place(done: tuple[Path, Path, d
     assert found["rows"][0]["images"] == 40
 
 
+@pytest.mark.slow
 def test_a_checkpoint_alone_is_tested_and_says_what_was_not_checked(
     done: tuple[Path, Path, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -175,6 +183,7 @@ def test_a_failure_costs_one_row_and_a_killed_training_goes_on(
     assert "found    b seed 0" in said
 
 
+@pytest.mark.slow
 def test_shared_people_and_films_are_removed_and_counted(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images = tmp_path / "images"

@@ -95,6 +95,7 @@ def test_the_same_command_again_looks_at_what_is_new_only(run: Path, scored: pd.
     assert again["score"].iloc[0] != table["score"].iloc[0]
 
 
+@pytest.mark.slow
 def test_another_models_folder_is_left_alone(run: Path, scored: pd.DataFrame, tmp_path: Path) -> None:
     typed = (f"ckpt_path={run}", f"input={scored['path'].iloc[0]}")
     look(tmp_path / "out", *typed)
@@ -102,6 +103,7 @@ def test_another_models_folder_is_left_alone(run: Path, scored: pd.DataFrame, tm
         look(tmp_path / "out", *typed, "gate=none")
 
 
+@pytest.mark.slow
 def test_a_training_lets_its_gate_travel_with_the_weights(scored: pd.DataFrame, tmp_path: Path) -> None:
     torch.manual_seed(0)
     gate = Gate(GateNet(len(KINDS), [4, 4]), 64, Limits(0, 0), {"n": 1})
@@ -113,6 +115,7 @@ def test_a_training_lets_its_gate_travel_with_the_weights(scored: pd.DataFrame, 
     assert list(table["verdict"]) == ["accept"]
 
 
+@pytest.mark.slow
 def test_overlays_are_pictures_named_after_bytes(run: Path, scored: pd.DataFrame, tmp_path: Path) -> None:
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"nothing")
@@ -126,6 +129,7 @@ def test_overlays_are_pictures_named_after_bytes(run: Path, scored: pd.DataFrame
     assert table["sha256"].iloc[0].startswith(Path(table["overlay"].iloc[0]).stem)
 
 
+@pytest.mark.slow
 def test_lines_of_json_for_programs_and_words_for_people(run: Path, scored: pd.DataFrame, tmp_path: Path) -> None:
     files = list(scored["path"].iloc[:3])
     done = subprocess.run(
@@ -190,6 +194,7 @@ def test_mistakes_end_in_sentences_and_write_nothing(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_folder_is_named_after_the_command(run: Path, scored: pd.DataFrame, tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "src" / "predict.py"), f"ckpt_path={run}", f"input={scored['path'].iloc[0]}"]
     for order in (command, [*command[:2], command[3], command[2], "batch_size=2"]):

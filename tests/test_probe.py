@@ -107,6 +107,7 @@ def test_a_probe_is_not_written_over(page: tuple[Path, dict[str, Any]], marked: 
         probed(page[0], f"ckpt_path={marked}")
 
 
+@pytest.mark.slow
 def test_training_images_are_warned_about(marked: Path, tmp_path: Path) -> None:
     found = probed(tmp_path / "p", f"ckpt_path={marked}", "split=all", "alterations=[centre_black_90]", "lungs=null")
     assert found["images"] == 100
@@ -136,6 +137,7 @@ def test_lungs_that_were_asked_for_by_name_must_be_found(marked: Path, tmp_path:
         probed(tmp_path / "p", f"ckpt_path={marked}", "alterations=[lungs_only]", "lungs=nowhere")
 
 
+@pytest.mark.slow
 def test_runs_trained_again_are_put_beside_each_other(tmp_path: Path) -> None:
     for alter in ("none", "centre_black_80"):
         for seed in (0, 1):
@@ -159,6 +161,7 @@ def test_runs_trained_again_are_put_beside_each_other(tmp_path: Path) -> None:
         probed(tmp_path / "q", f"retrained={tmp_path}/runs/**")
 
 
+@pytest.mark.slow
 def test_every_run_of_a_pattern_is_probed_and_summarised(marked: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         shutil.copytree(marked, tmp_path / f"runs/{name}")
@@ -211,6 +214,7 @@ def brightness(images: Any) -> Any:
     return images.mean(axis=(1, 2, 3)) / 255
 
 
+@pytest.mark.slow
 def test_a_model_of_the_lungs_is_lost_without_them_and_images_without_lungs_are_left_out() -> None:
     found = with_lungs(brightness, ["background_only", "lungs_box_black", "lungs_only", "centre_black_90"])
     assert found["none"].auroc["value"] == 1

@@ -165,6 +165,7 @@ def test_evaluate_gives_the_numbers_of_the_training(finished: tuple[RunFolder, d
     assert "evaluated images are" not in json.dumps(evaluated["warnings"])
 
 
+@pytest.mark.slow
 def test_evaluate_counts_images_that_were_trained_on(
     finished: tuple[RunFolder, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -179,6 +180,7 @@ def test_evaluate_counts_images_that_were_trained_on(
     assert evaluated["test"]["n"] == 56
 
 
+@pytest.mark.slow
 def test_evaluate_takes_all_images_of_a_fold_of_a_cross_validation(tmp_path: Path) -> None:
     run, _ = trained(tmp_path / "run", "data.folds=3", "data.fold=1", "trainer.max_epochs=1", "logger=none")
     command = [f"ckpt_path={tmp_path / 'run'}", "accelerator=cpu"]
@@ -188,6 +190,7 @@ def test_evaluate_takes_all_images_of_a_fold_of_a_cross_validation(tmp_path: Pat
     assert everything["test"]["n"] == 56
 
 
+@pytest.mark.slow
 def test_evaluate_takes_a_set_without_splits_of_one_class(
     finished: tuple[RunFolder, dict[str, Any]], class_folders: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -352,6 +355,7 @@ def test_a_choice_that_changes_the_way_of_a_run(choice: str, tmp_path: Path) -> 
     assert metrics["test"]["n"] > 0
 
 
+@pytest.mark.slow
 def test_the_papers_experiment_on_its_own_images(paper_root: Path, tmp_path: Path) -> None:
     small = ["model=paper_cnn_small", "data.image_size=32", "trainer.max_epochs=1", "trainer=cpu"]
     overrides = ["experiment=paper", f"data.source.root={paper_root}", *small]

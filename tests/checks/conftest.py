@@ -67,8 +67,8 @@ def make_case() -> MakeCase:
     ``columns`` are lists of n values each; ``label`` is needed. Unless given, ``path`` is ``/films/image_<row>.png``,
     ``patient_id`` one per image, ``split`` ``train`` for all, ``source`` ``made up``, ``finding`` and ``view`` empty,
     ``sha256`` one per image, and ``film`` one per image, pairs sharing theirs. ``pairs`` are near-duplicates (or, with
-    ``same_file``, copies). ``grey`` (n, 256, 256) is noise, and ``facts`` are columns that replace those of a grey PNG
-    of 512x480. With ``folder`` the grey images are written there as PNG, as ``image_<row>.png``.
+    ``same_file``, copies). ``grey`` (n, 256, 256) is smooth noise, and ``facts`` are columns that replace those of a
+    grey PNG of 512x480. With ``folder`` the grey images are written there as PNG, as ``image_<row>.png``.
     """
 
     def make(
@@ -91,7 +91,9 @@ def make_case() -> MakeCase:
     ) -> Case:
         count = len(columns["label"])
         if grey is None:
-            grey = np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE), np.uint8)
+            # Smooth, as films are: in noise every pixel looks like a letter, and finding none takes seconds an image.
+            noise = np.random.default_rng(0).integers(0, 256, (count, 16, 16), np.uint8)
+            grey = np.stack([cv2.resize(each, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR) for each in noise])
         manifest = _manifest(columns, pairs, same_file, folder or Path("/films"))
         if folder is not None:
             for path, pixels in zip(manifest["path"], grey, strict=True):

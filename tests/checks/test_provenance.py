@@ -150,6 +150,7 @@ def test_a_test_split_of_other_people_warns(make_case: Any) -> None:
     assert "sex, Positive test: F 20; Positive training: M 60" in shift.evidence
 
 
+@pytest.mark.slow
 def test_where_nothing_differs_the_tests_stay_silent_at_their_stated_rate(make_case: Any) -> None:
     generator = np.random.default_rng(0)
     alarms = 0
@@ -164,6 +165,7 @@ def test_where_nothing_differs_the_tests_stay_silent_at_their_stated_rate(make_c
     assert alarms <= 3  # at 5 % more than 3 in 0.2 % of such series
 
 
+@pytest.mark.slow
 def test_the_papers_positives_are_what_their_files_say(paper_root: Path, make_case: Any) -> None:
     source = PaperSource(str(paper_root))
     manifest = source.manifest()
@@ -204,6 +206,7 @@ def test_every_further_column_that_tells_the_label_is_named(make_case: Any) -> N
     json.dumps(section.facts, allow_nan=False)
 
 
+@pytest.mark.slow
 def test_further_columns_that_say_nothing_warn_no_more_often_than_stated(make_case: Any) -> None:
     rng, warned = np.random.default_rng(0), 0
     for _ in range(40):

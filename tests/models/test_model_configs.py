@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ MODELS = sorted(
     path.stem for path in (ROOT / "conf" / "model").glob("*.yaml") if path.stem not in ("lung_unet", "gate_net")
 )
 """The classifiers; for the others see test_lung_unet.py and test_gate_net.py."""
+LARGE = {"alexnet", "convnext_tiny", "densenet121", "inception_v3", "resnet50", "vgg16", "vit_b_16"}
+"""Tens of millions of weights, or hundreds of layers."""
 SIDES = {"alexnet": 64, "inception_v3": 96}
 OTHER_SIDE = 32
 
@@ -60,7 +63,11 @@ def test_every_option_stands_in_the_documentation() -> None:
         assert f"| {count:,} / {count - 999 * (features + 1):,} |" in text
 
 
-@pytest.mark.parametrize("model", MODELS)
+def marked_if_large(models: Iterable[str]) -> list[Any]:
+    return [pytest.param(model, marks=pytest.mark.slow if model in LARGE else ()) for model in models]
+
+
+@pytest.mark.parametrize("model", marked_if_large(MODELS))
 def test_two_steps_and_the_same_outputs_after_loading(model: str, tmp_path: Path) -> None:
     side = SIDES.get(model, OTHER_SIDE)
     torch.manual_seed(0)
@@ -99,7 +106,7 @@ def marked(name: str) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("model", PUBLISHED)
+@pytest.mark.parametrize("model", marked_if_large(PUBLISHED))
 def test_count_with_one_logit_and_weights_of_a_local_file(model: str, tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     with torch.device("meta"):

@@ -66,6 +66,7 @@ def visiting(browser: Browser, url: str, width: int = 1280, **options: Any) -> I
     context.close()
 
 
+@pytest.mark.slow
 def test_what_a_model_is_worth_stands_before_the_first_score(site: Address, browser: Browser) -> None:
     with visiting(browser, site.url) as visit:
         text = visit.tab.locator("body").inner_text()
@@ -92,6 +93,7 @@ def test_a_png_and_a_dicom_of_the_same_pixels(site: Address, browser: Browser, f
         assert rows.nth(0).inner_text().split("\t")[1:] == rows.nth(1).inner_text().split("\t")[1:]
 
 
+@pytest.mark.slow
 def test_a_value_of_the_list_is_never_rounded_to_certainty(site: Address, browser: Browser, film: bytes) -> None:
     def nearly_sure(route: Route) -> None:
         response = route.fetch()
@@ -119,6 +121,7 @@ def test_what_cannot_be_used_is_told_with_its_reason(
         assert visit.tab.locator(".scale").count() == 0
 
 
+@pytest.mark.slow
 def test_a_file_over_the_limit_is_a_sentence(site: Address, browser: Browser) -> None:
     context = browser.new_context()
     visit = Visit(context, site.url)
@@ -128,6 +131,7 @@ def test_a_file_over_the_limit_is_a_sentence(site: Address, browser: Browser) ->
     context.close()
 
 
+@pytest.mark.slow
 def test_ten_files_at_once_stand_in_their_order(site: Address, browser: Browser, film: bytes, dicom: bytes) -> None:
     names = [f"film {number}.png" for number in range(10)]
     with visiting(browser, site.url) as visit:
@@ -138,6 +142,7 @@ def test_ten_files_at_once_stand_in_their_order(site: Address, browser: Browser,
         assert visit.tab.locator(".case h3 bdi").all_inner_texts() == ["later.png", *names]
 
 
+@pytest.mark.slow
 def test_two_visitors_do_not_see_each_other(site: Address, browser: Browser, film: bytes, photograph: bytes) -> None:
     with visiting(browser, site.url) as one, visiting(browser, site.url) as two:
         one.tab.set_input_files(FILES, [file(f"one {number}.png", film) for number in range(4)])
@@ -155,6 +160,7 @@ def test_two_visitors_do_not_see_each_other(site: Address, browser: Browser, fil
         assert "one 0.png" not in one.tab.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}])")
 
 
+@pytest.mark.slow
 def test_the_map_fades_and_the_outline_goes_without_a_request(site: Address, browser: Browser, film: bytes) -> None:
     with visiting(browser, site.url) as visit:
         visit.drop(file("film.png", film))
@@ -178,6 +184,7 @@ def test_the_map_fades_and_the_outline_goes_without_a_request(site: Address, bro
         assert boxes[0] == boxes[1]  # squeezed: the network saw all of the film
 
 
+@pytest.mark.slow
 def test_everything_can_be_done_with_the_keyboard(site: Address, browser: Browser, film: bytes) -> None:
     with visiting(browser, site.url) as visit:
         visit.tab.locator("#cxr-files").focus()
@@ -217,6 +224,7 @@ def test_everything_can_be_done_with_the_keyboard(site: Address, browser: Browse
         assert visit.tab.evaluate("document.activeElement.id") == "cxr-files"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_readable_on_a_phone_and_in_the_dark(
@@ -288,6 +296,7 @@ def test_a_script_in_an_answer_would_not_run(site: Address, browser: Browser) ->
     context.close()
 
 
+@pytest.mark.slow
 def test_a_report_is_saved_only_when_asked_for(site: Address, browser: Browser, film: bytes, tmp_path: Path) -> None:
     with visiting(browser, site.url) as visit:
         visit.drop(file("../film.png", film))
@@ -315,6 +324,7 @@ def test_a_report_is_saved_only_when_asked_for(site: Address, browser: Browser, 
     context.close()
 
 
+@pytest.mark.slow
 def test_the_list_of_the_visit_is_a_table_without_formulas(site: Address, browser: Browser, film: bytes) -> None:
     with visiting(browser, site.url) as visit:
         visit.drop(file("=1+1.png", film), file('b",c.png', b""))
@@ -332,6 +342,7 @@ def test_the_list_of_the_visit_is_a_table_without_formulas(site: Address, browse
         expect(visit.tab.locator("#cxr-visit")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_a_file_dropped_beside_the_field_does_not_replace_the_page(
     site: Address, browser: Browser, film: bytes
 ) -> None:
@@ -345,6 +356,7 @@ def test_a_file_dropped_beside_the_field_does_not_replace_the_page(
         expect(visit.tab.locator(".case h3 bdi")).to_have_text("dropped.png", timeout=60_000)
 
 
+@pytest.mark.slow
 def test_several_models_are_compared(
     serve: Serve, browser: Browser, predictor: Predictor, other: Predictor, film: bytes
 ) -> None:
@@ -365,6 +377,7 @@ def test_several_models_are_compared(
         expect(visit.tab.locator(".field")).to_have_count(1)
 
 
+@pytest.mark.slow
 def test_busy_is_said_and_the_file_waits_for_its_turn(
     serve: Serve, browser: Browser, predictor: Predictor, film: bytes
 ) -> None:
@@ -386,6 +399,7 @@ def test_busy_is_said_and_the_file_waits_for_its_turn(
         context.close()
 
 
+@pytest.mark.slow
 def test_a_program_that_has_ended_is_told(serve: Serve, browser: Browser, predictor: Predictor, film: bytes) -> None:
     context = browser.new_context()
     with serve(Desk([predictor])) as site:

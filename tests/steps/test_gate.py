@@ -54,6 +54,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_what_a_run_leaves_behind(finished: Path) -> None:
     names = {path.name for path in finished.iterdir()}
     files = {"config.yaml", "overrides.yaml", "metrics.json", "gate.csv", "flow.csv", "gate.ckpt"}
@@ -62,6 +63,7 @@ def test_what_a_run_leaves_behind(finished: Path) -> None:
     assert {path.stem for path in (finished / "figures").iterdir()} == {"least", "most", "probabilities", "curves"}
 
 
+@pytest.mark.slow
 def test_every_picture_is_judged_once_held_out_and_the_counts_are_those_of_the_table(finished: Path) -> None:
     metrics = json.loads((finished / "metrics.json").read_text())
     table = pd.read_csv(finished / "gate.csv")
@@ -87,6 +89,7 @@ def test_every_picture_is_judged_once_held_out_and_the_counts_are_those_of_the_t
     assert "of another collection: NOT CHECKED" in (finished / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_it_learns(finished: Path) -> None:
     held_out = json.loads((finished / "metrics.json").read_text())["held_out"]
     assert held_out["false_refusal"]["value"] < 0.1
@@ -94,6 +97,7 @@ def test_it_learns(finished: Path) -> None:
     assert held_out["kinds"]["turned_90"]["refused"]["value"] > 0.9
 
 
+@pytest.mark.slow
 def test_the_page_says_synthetic_and_what_it_cannot_do(finished: Path) -> None:
     text, page = (finished / "report.md").read_text(), (finished / "report.html").read_text()
     assert text.startswith("# SYNTHETIC Gate")
@@ -104,6 +108,7 @@ def test_the_page_says_synthetic_and_what_it_cannot_do(finished: Path) -> None:
     assert "[" in row
 
 
+@pytest.mark.slow
 def test_what_is_loaded_judges_phantoms_it_has_never_seen(finished: Path, cache: Path) -> None:
     gate = load_gate(str(finished))
     assert gate.fingerprint == json.loads((finished / "metrics.json").read_text())["gate"]
@@ -143,6 +148,7 @@ def test_a_training_that_diverges_leaves_no_gate(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 
+@pytest.mark.slow
 def test_the_newest_finished_run_of_a_folder(finished: Path, tmp_path: Path) -> None:
     for number, name in enumerate(("old", "new", "newer_but_interrupted")):
         shutil.copytree(finished, tmp_path / name)
@@ -170,6 +176,7 @@ def test_nothing_there_says_what_to_type(tmp_path: Path) -> None:
             load_gate(str(gate))
 
 
+@pytest.mark.slow
 def test_a_strangers_file_is_data_and_never_code(finished: Path, tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[Any, ...]:
@@ -216,6 +223,7 @@ def test_what_is_not_read_is_refused(override: str, message: str, tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_overwritten_not_continued_and_scores_nothing(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds a run already"):
         run_training(finished)

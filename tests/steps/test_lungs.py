@@ -53,6 +53,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_what_a_run_leaves_behind(finished: Path) -> None:
     names = {path.name for path in finished.iterdir()}
     files = {"config.yaml", "overrides.yaml", "metrics.json", "masks.csv", "flow.csv", "lungs.ckpt"}
@@ -63,6 +64,7 @@ def test_what_a_run_leaves_behind(finished: Path) -> None:
     assert {"train/loss", "train/dice", "val/loss", "val/dice"} <= set(curves.Tags()["scalars"])
 
 
+@pytest.mark.slow
 def test_it_learns_and_every_image_is_measured_once_held_out(finished: Path) -> None:
     metrics = json.loads((finished / "metrics.json").read_text())
     table = pd.read_csv(finished / "masks.csv")
@@ -78,6 +80,7 @@ def test_it_learns_and_every_image_is_measured_once_held_out(finished: Path) -> 
     assert (table["iou"] <= table["dice"]).all()
 
 
+@pytest.mark.slow
 def test_the_page_says_synthetic_and_shows_both_sheets(finished: Path) -> None:
     text, page = (finished / "report.md").read_text(), (finished / "report.html").read_text()
     assert text.startswith("# SYNTHETIC Lungs")
@@ -87,6 +90,7 @@ def test_the_page_says_synthetic_and_shows_both_sheets(finished: Path) -> None:
     assert page.count("<figure>") == 4
 
 
+@pytest.mark.slow
 def test_what_is_loaded_finds_lungs(finished: Path) -> None:
     segment = load_segmenter(str(finished))
     assert segment.path == finished / "lungs.ckpt"
@@ -100,6 +104,7 @@ def test_what_is_loaded_finds_lungs(finished: Path) -> None:
     assert np.mean([dice(mask, each) for mask, each in zip(masks, true, strict=True)]) > 0.6
 
 
+@pytest.mark.slow
 def test_the_newest_finished_run_of_a_folder(finished: Path, tmp_path: Path) -> None:
     for number, name in enumerate(("old", "new", "newer_but_interrupted")):
         shutil.copytree(finished, tmp_path / name)
@@ -121,6 +126,7 @@ def test_nothing_there_says_what_to_type(tmp_path: Path) -> None:
             load_segmenter(str(lungs))
 
 
+@pytest.mark.slow
 def test_a_strangers_file_is_data_and_never_code(finished: Path, tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[Any, ...]:
@@ -173,6 +179,7 @@ def test_what_is_not_read_is_refused(override: str, message: str, tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_overwritten_and_not_continued(finished: Path) -> None:
     with pytest.raises(ConfigError, match="holds a run already"):
         run_training(finished)
@@ -228,6 +235,7 @@ def evaluated(folder: Path, *typed: str) -> dict[str, Any]:
     return evaluate(compose("evaluate", command, folder), command)[1]
 
 
+@pytest.mark.slow
 def test_a_classifier_of_lungs_sees_lungs_only_in_training_and_afterwards(finished: Path, tmp_path: Path) -> None:
     typed = [*CLASSIFIER, "data.mask=lungs", f"lungs={finished}"]
     metrics, objects = train(compose("train", typed, tmp_path / "run"), typed)
@@ -240,6 +248,7 @@ def test_a_classifier_of_lungs_sees_lungs_only_in_training_and_afterwards(finish
     assert again["run"].results()["test"] == metrics["test"]
 
 
+@pytest.mark.slow
 def test_other_weights_find_other_lungs_and_are_refused(finished: Path, tmp_path: Path) -> None:
     typed = [*CLASSIFIER, "data.mask=lungs", f"lungs={finished}"]
     train(compose("train", typed, tmp_path / "run"), typed)

@@ -167,6 +167,7 @@ def test_section_is_for_a_page(tmp_path: Path) -> None:
     assert again.facts == section.facts
 
 
+@pytest.mark.slow
 def test_training_shows_test_images(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     typed = [*QUICK, "saliency=gradcam"]
