@@ -43,6 +43,7 @@ def test_the_load_test_counts_answers_failures_and_memory(
     assert f"p95 {found['seconds']['p95']:.3f} s" in printed
 
 
+@pytest.mark.slow
 def test_the_pictures_of_the_documentation_can_be_taken_anew(
     site: Address, browser: Browser, film: bytes, tmp_path: Path
 ) -> None:
