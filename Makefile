@@ -10,7 +10,7 @@ IN_VENV := $(VENV)/bin/python
 PIP := $(IN_VENV) -m pip install --quiet --disable-pip-version-check --progress-bar off
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev train test lint bench docs-site validity clean
+.PHONY: help install install-dev train test test-slow test-all lint bench docs-site validity clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -37,8 +37,19 @@ $(INSTALLED_DEV): $(INSTALLED)
 train: $(INSTALLED) ## train the paper's network; ARGS="seed=1 ..." overrides the configuration
 	$(IN_VENV) train.py model=paper_cnn $(ARGS)
 
-test: $(INSTALLED_DEV) ## run the tests; ARGS="-m 'not slow'" leaves out the long ones
-	$(IN_VENV) -m pytest $(ARGS)
+# As many tests at a time as there are cores, one thread each: threads of several tests would wait for one another. The
+# tests of a file stay together, since they share what was trained for them.
+TESTS = $(IN_VENV) -m pytest -n auto --dist loadfile
+test test-slow test-all: export OMP_NUM_THREADS ?= 1
+
+test: $(INSTALLED_DEV) ## run the quick tests, before every commit; ARGS="-k audit" chooses some
+	$(TESTS) -m 'not slow' $(ARGS)
+
+test-slow: $(INSTALLED_DEV) ## run the others: real sets, several processes, kills, browsers, whole programs
+	$(TESTS) -m slow $(ARGS)
+
+test-all: $(INSTALLED_DEV) ## run every test
+	$(TESTS) $(ARGS)
 
 lint: $(INSTALLED_DEV) ## check style, formatting and types
 	$(IN_VENV) -m ruff check .
