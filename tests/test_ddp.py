@@ -72,9 +72,10 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("32-true", 1e-5), ("64-true", 1e-12)])
-def test_two_processes_give_the_numbers_of_one(precision: str, tolerance: float, tmp_path: Path) -> None:
-    alike = ["model.dropout=[0,0,0]", f"trainer.precision={precision}"]
+def test_two_processes_give_the_numbers_of_one(tmp_path: Path) -> None:
+    """In float64, where what differs is rounding of sums in another order, and nothing else fits below 1e-12."""
+    tolerance = 1e-12
+    alike = ["model.dropout=[0,0,0]", "trainer.precision=64-true"]
     output = finish(start(tmp_path / "two", *TWO, *alike))
     finish(start(tmp_path / "one", "trainer=cpu", *alike))
     pd.testing.assert_frame_equal(history(tmp_path / "two"), history(tmp_path / "one"), rtol=0, atol=tolerance)
