@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest import mock
 
+import pandas as pd
 import pytest
 from omegaconf import DictConfig, open_dict
 from tests.training import without_pages
@@ -87,7 +88,7 @@ def test_a_visit_leaves_nothing_behind(run: Path, tmp_path: Path) -> None:
     places = {name: tmp_path / name for name in ("here", "tmp", "home")}
     for place in places.values():
         place.mkdir()
-    film = next((run / "figures").glob("*.png")).read_bytes()
+    film = Path(pd.read_csv(run / "predictions.csv")["path"].iloc[0]).read_bytes()
     environment = {"TMPDIR": str(places["tmp"]), "HOME": str(places["home"]), "MPLCONFIGDIR": str(tmp_path / "mpl")}
     with running(places["here"], f"ckpt_path={run}", environment=environment) as (process, address, printed):
         assert b"What this model is worth" in ask(address)
@@ -108,6 +109,7 @@ def files(places: object) -> list[Path]:
     return [path for place in places for path in place.rglob("*") if path.is_file()]  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_only_this_machine_can_reach_it(run: Path, tmp_path: Path) -> None:
     with running(tmp_path, f"ckpt_path={run}") as (_, address, _):
         port = int(address.rsplit(":", 1)[1].strip("/"))
@@ -207,6 +209,7 @@ main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_it_ends_at_once_whatever_it_is_doing(run: Path, tmp_path: Path, end: signal.Signals) -> None:
     """A connection that is kept, one without a head, half an upload, files that are examined, and some that wait."""

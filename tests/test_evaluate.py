@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tests.training import without_pages
 
 from cxrlab.config import compose
 from cxrlab.errors import CheckpointError, ConfigError
@@ -55,8 +54,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, dic
 @pytest.fixture(scope="module")
 def fixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, dict[str, Any]]:
     """The same training without a decision."""
-    with without_pages():
-        return run_training(tmp_path_factory.mktemp("fixed") / "run", "logger=none")
+    return run_training(tmp_path_factory.mktemp("fixed") / "run", "logger=none")
 
 
 Run = tuple[RunFolder, dict[str, Any]]

@@ -206,6 +206,7 @@ def test_the_recipe_of_the_documentation_needs_no_cxrlab(
     assert float(score) == pytest.approx(expected["score"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_output_may_be_a_file_or_a_folder(checkpoint: Path, tmp_path: Path) -> None:
     assert (
         run_export(f"ckpt_path={checkpoint}", f"output={tmp_path / 'a' / 'b.onnx'}")[1].path

@@ -163,7 +163,7 @@ def test_make_installs_first_and_trains_with_one_word(tmp_path: Path) -> None:
     assert re.findall(r"-e (\S+)", planned) == ["."], "no extra, and no development tool"
 
 
-@pytest.mark.parametrize("target", ["test", "lint", "bench", "docs", "install-dev"])
+@pytest.mark.parametrize("target", ["test", "test-slow", "test-all", "lint", "bench", "validity", "install-dev"])
 def test_make_adds_extras_and_tools_where_they_are_used(target: str, tmp_path: Path) -> None:
     planned = make("--dry-run", target, f"VENV={tmp_path}").stdout
     assert re.findall(r"-e (\S+)", planned) == [".", '".[all,dev]"']

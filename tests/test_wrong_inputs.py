@@ -2044,7 +2044,7 @@ def marked(row: Row) -> Any:
     return pytest.param(row, id=row.wrong, marks=() if row.wrong in IN_TABLE else pytest.mark.slow)
 
 
-@pytest.mark.parametrize("row", map(marked, ROWS))
+@pytest.mark.parametrize("row", [marked(row) for row in ROWS])
 def test_wrong_input(row: Row) -> None:
     found = outcome(row)
     told = found.printed if row.works else found.errors

@@ -48,8 +48,10 @@ def remove_unused() -> None:
     folder, *above = map(Path, made)
     if any(path.is_file() and not _is_left_by_mistake(path) for path in folder.rglob("*")):
         return
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.FileHandler):
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename).is_relative_to(folder):
+            root.removeHandler(handler)  # else the next line that is logged opens its file anew
             handler.close()  # Windows removes no open file
     shutil.rmtree(folder, ignore_errors=True)
     with suppress(OSError):  # another run has begun beside it

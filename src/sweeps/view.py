@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from cxrlab.imports import quick_imports
 
@@ -21,7 +21,7 @@ def is_sweep() -> bool:
 
 def is_first_job() -> bool:
     """Whether this process runs the first job of a sweep, which says what all of them have in common."""
-    return is_sweep() and HydraConfig.get().job.num == 0
+    return is_sweep() and OmegaConf.select(HydraConfig.get(), "job.num") == 0  # missing before the first job
 
 
 class LiveView(Callback):

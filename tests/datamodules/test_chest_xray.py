@@ -485,6 +485,7 @@ def test_a_training_sees_the_same_numbers_whatever_the_workers(root: Path) -> No
     assert trained(root, seed=1) != expected
 
 
+@pytest.mark.slow
 def test_the_papers_protocol(paper_root: Path) -> None:
     datamodule = ChestXRayDataModule(PaperSource(str(paper_root)), val="test")
     datamodule.setup()
@@ -581,6 +582,7 @@ def test_too_few_patients_for_folds_and_validation(class_folders: ClassFolders) 
     assert message.endswith("add images, loosen a filter, or type data.val=test")
 
 
+@pytest.mark.slow
 def test_folds_of_the_papers_set(paper_root: Path) -> None:
     tested: list[str] = []
     for fold in range(5):

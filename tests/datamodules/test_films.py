@@ -219,6 +219,7 @@ def data() -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_paper_has_three_near_duplicates_in_train(paper_root: Path) -> None:
     """Read at a training start: hashes of all, features of what is near."""
     files = sorted(paper_root.glob("*/*/*"))

@@ -196,10 +196,11 @@ def is_within_one_image(films: Ints, fold: Ints, folds: int) -> bool:
     return found <= least_deviation(films, folds) + folds or not can_deviate_less(films, folds, found - folds)
 
 
-def test_folds_keep_people_together_and_are_within_one_image_of_the_best_possible() -> None:
+@pytest.mark.parametrize("tried", [60, pytest.param(1000, marks=pytest.mark.slow)])
+def test_folds_keep_people_together_and_are_within_one_image_of_the_best_possible(tried: int) -> None:
     generator = np.random.default_rng(0)
     settings = unstratified = 0
-    while settings < 1000:
+    while settings < tried:
         films, folds = drawn_films(generator)
         if ((films > 0).sum(0) < folds).any():
             continue  # refused, see below
@@ -213,9 +214,9 @@ def test_folds_keep_people_together_and_are_within_one_image_of_the_best_possibl
         # What the bound is worth: people dealt out by their number of images alone often break it.
         by_size = np.empty(len(films), np.int64)
         by_size[np.argsort(-films.sum(1), kind="stable")] = np.arange(len(films)) % folds
-        if settings <= 100:
+        if settings <= 60:
             unstratified += deviation(films, by_size, folds) > deviation(films, fold, folds) + folds
-    assert unstratified > 30
+    assert unstratified > 15
 
 
 def test_one_giant_does_not_make_the_other_folds_uneven() -> None:

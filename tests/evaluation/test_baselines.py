@@ -41,6 +41,7 @@ def paper(paper_root: Path) -> Arrays:
     return images[~test], labels[~test], images[test], labels[test]
 
 
+@pytest.mark.slow
 def test_the_papers_test_images_need_no_network(paper: Arrays) -> None:
     train_images, train_labels, test_images, labels = paper
     found = trivial_scores(train_images, train_labels, test_images)

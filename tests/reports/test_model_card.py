@@ -282,6 +282,7 @@ def test_threshold_and_calibration_of_the_checkpoint(run: Run) -> None:
         run.card()
 
 
+@pytest.mark.slow
 def test_an_evaluation_on_other_images_stands_in_the_card_and_one_on_its_own_does_not(trained: Path) -> None:
     root = trained.parents[1]
     others = [f"ckpt_path={trained}", "accelerator=cpu", "data=synthetic", "data.source.seed=5", "split=all", *SMALL]

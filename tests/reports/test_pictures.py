@@ -135,6 +135,7 @@ def test_samples_are_two_of_each_class(record: RunRecord, monkeypatch: pytest.Mo
     assert {image.shape for image in drawn["processed"]} == {(16, 16, 3)}
 
 
+@pytest.mark.slow
 def test_baselines_of_the_papers_set(paper_root: Path, tmp_path: Path) -> None:
     manifest = PaperSource(str(paper_root)).manifest()
     manifest["sha256"] = read_all(list(manifest["path"]), Preprocessing.create(224)).sha256

@@ -203,6 +203,7 @@ def heed_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.mark.slow
 def test_from_the_command_line_and_ctrl_c(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "train.py"), *QUICK, "logger=none", f"hydra.run.dir={tmp_path / 'run'}"]
     endless = [*command, "trainer.max_epochs=100000"]
@@ -261,6 +262,7 @@ def test_other_weights_find_other_lungs_and_are_refused(finished: Path, tmp_path
         evaluated(tmp_path / "again", f"ckpt_path={tmp_path / 'run'}", f"lungs={tmp_path / 'other.ckpt'}")
 
 
+@pytest.mark.slow
 def test_images_are_altered_in_an_evaluation_as_they_were_in_training(tmp_path: Path) -> None:
     typed = [*CLASSIFIER, "data.alter=centre_black_50"]
     train(compose("train", typed, tmp_path / "run"), typed)
