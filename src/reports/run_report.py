@@ -49,6 +49,8 @@ NOT_CHECKED = (
     "crops of one film: copies in another size or encoding were looked for; `src/audit.py` looks for crops as well",
 )
 
+_LEVEL = 0.05  # of a p value, from which down the network is said to do better than a baseline
+
 
 def write_report(run_dir: Path, images: ImageRows | None = None) -> Path:
     """Writes ``report.md``, ``report.html`` and ``figures/*.png`` into a run folder.
@@ -151,22 +153,55 @@ def _baselines(record: RunRecord, images: ImageRows | None) -> str:
     labels, patients = table["label"].to_numpy(), people(table).to_numpy()
     right = (own >= section["threshold"]) == (labels == 1)
     cells = [_baseline_row(Markdown(f"**{plain(record.model)} (this run)**"), section, "")]
+    tests: dict[str, dict[str, Any]] = {}
     lung_free = {spec.name: f"Logistic regression or one threshold; sees {spec.sees}." for spec in INPUTS.values()}
     descriptions = {name: text for name, text in (DESCRIPTIONS | lung_free).items() if name in table}
     for name in descriptions:
         scores = table[name].to_numpy(dtype=float)
-        test = mcnemar(right, (scores >= 0.5) == (labels == 1))
+        test = tests[name] = mcnemar(right, (scores >= 0.5) == (labels == 1))
         paired = f"{test['only_a']} / {test['only_b']}, p = {test['p']:.3g}"
         cells.append(_baseline_row(name.replace("_", " "), summarise(labels, scores, patients), paired))
     header = ("Method", "Right", "Accuracy", "AUROC", "Only the network / only the baseline right")
     fitted = len(record.rows("train")) or record.evaluation.get("training_images")
-    what = (
-        f"Fitted on the same {fitted} training images; none of them sees a lung in detail. "
-        "What they reach, this data set gives away for nothing."
-    )
+    what = f"Fitted on the same {fitted} training images; none of them sees a lung in detail."
+    verdict = _against_the_best(tests, int(right.sum()), right.size)
     method = "Intervals as above; p: exact McNemar test on the same images, taken as independent, not corrected."
     described = "\n".join(f"- {name.replace('_', ' ')}: {text}" for name, text in descriptions.items())
-    return "\n\n".join(["## Beside trivial baselines", what, markdown_table(cells, header), described, method])
+    parts = ["## Beside trivial baselines", what, markdown_table(cells, header), verdict, described, method]
+    return "\n\n".join(parts)
+
+
+def _against_the_best(tests: Mapping[str, Mapping[str, Any]], right: int, n: int) -> str:
+    """Says what it means that the best baseline does as well as the network, or that it does not.
+
+    Args:
+        tests: Of each baseline, the network's (a) paired test against it (b).
+        right: Test images that the network has right.
+        n: Test images.
+    """
+    # Of two that are right equally often, the one that is harder to tell from the network.
+    best = max(tests, key=lambda name: (tests[name]["only_b"] - tests[name]["only_a"], tests[name]["p"]))
+    test = tests[best]
+    theirs = right - test["only_a"] + test["only_b"]
+    found = (
+        f"**What this means.** The best baseline ({best.replace('_', ' ')}) has {theirs} of {n} right, the network "
+        f"{right} (paired p = {test['p']:.3g}, n = {n})."
+    )
+    if right > theirs and test["p"] < _LEVEL:
+        return (
+            f"{found} The network uses something that no baseline sees. That may be the disease, or a finer difference "
+            "between the classes that has nothing to do with it; `python src/probe.py` looks for the second."
+        )
+    if right > theirs:
+        return (
+            f"{found} A difference this small among {n} images may be chance: this result does not show that the "
+            "network uses more than a method which cannot see the disease."
+        )
+    return (
+        f"{found} A method that cannot see the disease does as well: the classes of this data set differ in something "
+        "else, or the network has learned too little. Either way this result does not show that the network sees the "
+        "disease."
+    )
 
 
 def _baseline_row(name: str, section: Mapping[str, Any], paired: str) -> tuple[str, ...]:

@@ -290,6 +290,28 @@ def test_absent_layers_images_and_baselines_are_said(folder: Folder) -> None:
     assert "Worst mistakes: 1 of 1 wrong test images. Not shown: test/covid-019.jpg: no such file." in text
 
 
+@pytest.mark.parametrize(
+    ("right", "p", "said"),
+    [
+        (39, "1", "A method that cannot see the disease does as well"),
+        (40, "1", "A method that cannot see the disease does as well"),
+        (36, "0.25", "A difference this small among 40 images may be chance"),
+        (21, "7.63e-06", "The network uses something that no baseline sees"),
+    ],
+)
+def test_it_is_said_what_the_best_baseline_means(folder: Folder, right: int, p: str, said: str) -> None:
+    """The network of the folder misses the last image only; so does each baseline, and some before it."""
+    table = folder.predictions[["path", "label", "patient_id"]].copy()
+    wrong = np.arange(len(table)) >= right
+    table["majority"] = 0.0
+    table["thumbnail_8x8"] = np.where(wrong, 1 - table["label"], table["label"])
+    table.to_csv(folder.path / "baselines.csv", index=False)
+    text = folder.write()
+    found = f"(thumbnail 8x8) has {right} of 40 right, the network 39 (paired p = {p}, n = 40)."
+    assert f"The best baseline {found} {said}" in text
+    assert text.count("**What this means.**") == 1
+
+
 def test_sections_of_the_paper_are_for_its_images_only(folder: Folder) -> None:
     own = ("## Beside the paper", "true findings", "### Table I against Fig. 9", "In brackets: the paper's Table I.")
     text = folder.write()
