@@ -26,6 +26,8 @@ from rich import get_console
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.segment import Segment
+from rich.text import Text
+from rich.tree import Tree
 
 DISCLAIMER = "Research software, not a medical device."
 """Said on every surface."""
@@ -206,6 +208,21 @@ class Clean:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for segment in console.render(self.renderable, options.update(markup=False)):
             yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
+def as_tree(name: str, values: Any) -> Tree:
+    """Plain values as a tree: mappings, and lists of these, are branches.
+
+    Args:
+        name: Of its root.
+        values: A mapping or a list.
+    """
+    tree = Tree(Text(name))
+    for key, value in values.items() if isinstance(values, dict) else enumerate(values):
+        inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        branches = isinstance(value, dict) or any(isinstance(each, dict) for each in inside)
+        tree.add(as_tree(str(key), value) if branches else Text(f"{key}: {value}"))
+    return tree
 
 
 class LogFormatter(logging.Formatter):

@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
@@ -80,6 +81,7 @@ def command_line(config_name: str, job: Callable[[DictConfig, list[str]], object
     if any(word in ("--help", "-h") for word in sys.argv[1:]):
         _tell_help(config_name)
         raise SystemExit(0)
+    _read_env(Path(".env"))
     plugins.register()
     surroundings = _Surroundings()
 
@@ -105,6 +107,18 @@ def command_line(config_name: str, job: Callable[[DictConfig, list[str]], object
         if end.code:
             remove_unused()
         raise
+
+
+def _read_env(path: Path) -> None:
+    """Takes the two variables of this project from a file, if they are not set already; it ignores everything else."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return
+    for line in lines:
+        found = re.fullmatch(r"\s*(?:export\s+)?(CXRLAB_DATA|CXRLAB_CACHE)\s*=\s*(.*?)(?:\s+#.*)?\s*", line)
+        if found and found[2]:
+            os.environ.setdefault(found[1], str(Path(found[2].strip("'\"")).expanduser()))
 
 
 def _tell_help(program: str) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from cxrlab.console import as_tree, show
 from cxrlab.entry import INTERRUPTED, command_line
 from cxrlab.errors import DivergedError
 from cxrlab.imports import quick_imports
@@ -110,6 +111,8 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
 def _job(config: DictConfig, overrides: Sequence[str]) -> float | None:
     """Trains; in a sweep, returns the best value of ``monitor``, which is what a search optimises."""
     best = None
+    if config.print_config:
+        show(as_tree("config", OmegaConf.to_container(config, resolve=True)))
     if is_sweep():
         with quick_imports():
             from cxrlab.sweeps.job import run_job

@@ -211,3 +211,9 @@ def test_on_a_terminal_long_work_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(("seconds", "words"), [(0.2, "1 s"), (89, "89 s"), (1500, "25 min"), (12600, "3.5 h")])
 def test_a_duration_is_short(seconds: float, words: str) -> None:
     assert console.duration(seconds) == words
+
+
+def test_values_are_drawn_as_a_tree(capsys: pytest.CaptureFixture[str]) -> None:
+    console.show(console.as_tree("config", {"a": {"b": [1, 2], "[red]c": None}, "d": [{"e": 1}]}))
+    words = [line.strip("│├└─ ") for line in capsys.readouterr().out.splitlines()]
+    assert words == ["config", "a", "b: [1, 2]", "[red]c: None", "d", "0", "e: 1"]

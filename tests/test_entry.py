@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +14,7 @@ from cxrlab import entry
 from cxrlab.entry import INTERRUPTED, errors_as_sentences
 from cxrlab.errors import DataError
 
+ROOT = Path(__file__).resolve().parents[1]
 AGAIN = "type the same again"
 
 
@@ -76,3 +79,24 @@ def test_ctrl_c_ends_as_shells_expect(capsys: pytest.CaptureFixture[str]) -> Non
 )
 def test_options_may_stand_anywhere(typed: str, read: str) -> None:
     assert entry._overrides_first(typed.split()) == read.split()
+
+
+def test_a_file_says_where_data_and_cache_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXRLAB_DATA", "set already")
+    for name in ("CXRLAB_CACHE", "CXRLAB_OTHER", "LD_PRELOAD"):
+        monkeypatch.setenv(name, "")  # so that it is restored
+        monkeypatch.delenv(name)
+    (tmp_path / ".env").write_text(
+        "# ours\nCXRLAB_DATA=other\nexport CXRLAB_CACHE='~/kept'  # a comment\nCXRLAB_OTHER=x\nLD_PRELOAD=/evil.so\n"
+    )
+    entry._read_env(tmp_path / ".env")
+    assert os.environ["CXRLAB_DATA"] == "set already"
+    assert os.environ["CXRLAB_CACHE"] == str(Path("~/kept").expanduser())
+    assert "CXRLAB_OTHER" not in os.environ
+    assert "LD_PRELOAD" not in os.environ
+    entry._read_env(tmp_path / "absent")
+
+
+def test_the_example_of_the_file_names_every_variable_of_conf() -> None:
+    named = set(re.findall(r"oc\.env:(\w+)", (ROOT / "conf/paths/default.yaml").read_text(encoding="utf-8")))
+    assert set(re.findall(r"^(\w+)=", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE)) == named

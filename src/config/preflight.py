@@ -35,6 +35,7 @@ from cxrlab.errors import ConfigError, UserError, did_you_mean
 
 _Node: TypeAlias = DictConfig | ListConfig
 
+_OF_ALL = ("hydra", "paths")  # keys that any program may have
 _SPECIAL = ("_target_", "_convert_", "_recursive_", "_args_", "_partial_")
 _ABSENT = object()
 _MAX_LENGTH = 400  # characters of somebody else's message before it is cut
@@ -156,7 +157,7 @@ def check_names(
         supplied: By key of a node: the arguments that code gives when it builds it, for example
             ``{"trainer": {"callbacks", "logger"}}``.
     """
-    known = {*known_top_level, "hydra"}
+    known = {*known_top_level, *_OF_ALL}
     for key in cfg:
         if str(key) not in known:
             problems.add(str(key), f"unknown key{meant(str(key), cfg) or did_you_mean(str(key), known)}")

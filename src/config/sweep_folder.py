@@ -19,6 +19,8 @@ UNINFLUENTIAL = (
     "keep_weights",
     "keep_memory",
     "gate",
+    "tags",
+    "print_config",
 )
 """Keys that change no number of a run: it may be continued with others, and a sweep stays the same sweep."""
 _HOW_MANY = ("n_trials", "max_batch_size", "max_failure_rate")  # of a sweeper: a search may be made longer

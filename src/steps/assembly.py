@@ -55,6 +55,8 @@ KEYS = (
     "weights",
     "keep_weights",
     "keep_memory",
+    "tags",
+    "print_config",
     "ckpt_path",
     "output_dir",
 )

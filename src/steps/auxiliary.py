@@ -25,7 +25,19 @@ from cxrlab.steps.quiet import quiet_lightning
 from cxrlab.steps.results import drop_copies
 from cxrlab.steps.trainer_keys import check_sees_all, check_trainer
 
-_READ = ("data", "model", "optimizer", "scheduler", "trainer", "logger", "task", "seed", "output_dir")
+_READ = (
+    "data",
+    "model",
+    "optimizer",
+    "scheduler",
+    "trainer",
+    "logger",
+    "task",
+    "seed",
+    "output_dir",
+    "paths",
+    "print_config",
+)
 
 
 @dataclass(frozen=True)

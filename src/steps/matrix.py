@@ -196,11 +196,14 @@ def _state(datamodule: ChestXRayDataModule) -> str:
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
+_NO_RESULT = ("output_dir", "ckpt_path", "callbacks", "logger", "paths", "tags", "print_config")
+
+
 def _fingerprint(config: DictConfig, listing: str) -> str:
     """Names what a training depends on: its settings and its images, not where it is written."""
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
-    kept = {key: value for key, value in plain.items() if key not in ("output_dir", "ckpt_path", "callbacks", "logger")}
+    kept = {key: value for key, value in plain.items() if key not in _NO_RESULT}
     return _hash(__version__, kept, listing)
 
 

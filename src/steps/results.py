@@ -343,6 +343,8 @@ def hyperparameters(config: DictConfig, overrides: Sequence[str] = ()) -> dict[s
             kept[group] = str(target).rpartition(".")[2].removesuffix("Source")
         kept |= {key: value for key, value in _values(node, group) if key not in _NO_RESULT}
     transforms = [str(each["_target_"]).rpartition(".")[2] for each in plain["augment"]["transforms"]]
+    if plain.get("tags"):
+        kept["tags"] = ", ".join(map(str, plain["tags"]))
     kept["augment"] = ", ".join(transforms) or "none"
     typed = [each.partition("=")[0].lstrip("+~") for each in overrides]
     return {key: kept[key] for key in [*(each for each in typed if each in kept), *kept]}

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize("collection", COLLECTIONS.values(), ids=COLLECTIONS)
 def test_every_collection_goes_where_its_source_looks(collection: Collection) -> None:
     node = OmegaConf.load(ROOT / "conf/data/source" / f"{collection.name}.yaml")
-    assert OmegaConf.to_container(node)["root"] == f"${{oc.env:CXRLAB_DATA,data}}/{collection.folder}"  # type: ignore[call-overload,index]
+    assert OmegaConf.to_container(node)["root"] == f"${{paths.data_dir}}/{collection.folder}"  # type: ignore[call-overload,index]
     assert node._target_ == f"cxrlab.datamodules.{collection.source}"
     assert hasattr(datamodules, collection.source)
     assert bool(collection.archive) != bool(collection.kaggle)
