@@ -15,7 +15,8 @@ import pytest
 from nbclient import NotebookClient
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
-REPRODUCE, COMPARE, OWN_DATA = NAMES = ("01_reproduce_the_paper", "02_compare_runs", "03_your_own_data")
+NAMES = ("01_reproduce_the_paper", "02_compare_runs", "03_your_own_data", "python_api")
+REPRODUCE, COMPARE, OWN_DATA, API = NAMES
 TINY_PHANTOMS = ["trainer=cpu", "data.source.n_train=40", "data.source.n_test=16", "data.source.size=64"]
 
 Cell = Any  # nbformat's NotebookNode has no type of its own for cells
@@ -157,6 +158,17 @@ def test_your_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert evaluation["test"]["n"] == len(list((run / "elsewhere").rglob("*.png")))
 
 
+@pytest.mark.slow
+def test_python_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = executed(API, tmp_path, monkeypatch, IMAGE_SIZE=32, EPOCHS=1, FILMS=40)
+    assert_marked_synthetic(cells)
+    assert (tmp_path / "runs/audit/audit.html").is_file()
+    assert (tmp_path / "runs/weights/best.ckpt").is_file()
+    assert "SYNTHETIC: 40 films of" in said(cells)
+    assert re.search(r"^auroc +[01]\.\d+", said(cells), re.MULTILINE)
+    assert "array 2" in said(cells)
+
+
 # --------------------------------------------------------------------------------------------------------- as stored
 
 
@@ -222,5 +234,14 @@ def test_what_is_stored_is_of_the_papers_images(name: str) -> None:
     assert "SYNTHETIC" not in text
 
 
-def test_what_is_stored_of_drawn_images_says_so() -> None:
-    assert_marked_synthetic(read(OWN_DATA))
+@pytest.mark.parametrize("name", [OWN_DATA, API])
+def test_what_is_stored_of_drawn_images_says_so(name: str) -> None:
+    assert_marked_synthetic(read(name))
+
+
+def test_the_code_of_the_python_api_is_that_of_its_page() -> None:
+    page = (NOTEBOOKS.parent / "docs/python_api.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^```python\n(.*?)\n```", page, re.MULTILINE | re.DOTALL)
+    parameters, _, *steps = [cell.source for cell in code(read(API))]
+    assert [step.removesuffix('\nprint("SYNTHETIC")') for step in steps] == shown[1:]
+    assert set(shown[0].splitlines()[1:]) <= set(parameters.splitlines()), "all but the folder"
