@@ -29,6 +29,7 @@ MISTAKES = [
     ("train +lr=0.01", "lr", "did you mean 'optimizer.lr'?"),
     ("train optimizer.learning=0.1", "optimizer.learning", "no such key"),
     ("train epochs=3", "epochs", "did you mean 'trainer.max_epochs'?"),
+    ("train learning_rate=0.1", "learning_rate", "did you mean 'optimizer.lr'?"),
     ("train sed=3", "sed", "did you mean 'seed'?"),
     ("train model.dropuot=[0,0,0]", "model.dropuot", "did you mean 'model.dropout'?"),
     ("train optimizer.amsgrad=true", "optimizer.amsgrad", "+optimizer.amsgrad=true adds it"),

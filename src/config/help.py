@@ -79,6 +79,11 @@ class Conf:
         found = {path.stem for folder in self.folders for path in (folder / group).glob("*.yaml")}
         return sorted(name for name in found if not name.startswith("_"))
 
+    def groups(self) -> list[str]:
+        """The names of all groups but Hydra's own, those within others included."""
+        found = {each.relative_to(folder).as_posix() for folder in self.folders for each in folder.rglob("*/")}
+        return sorted(name for name in found if not name.startswith(("hydra", ".", "__")) and self.options(name))
+
     def subgroups(self, group: str) -> list[str]:
         """Groups within a group: ``data/source``."""
         parts = {path.name for folder in self.folders for path in (folder / group).glob("*/")}

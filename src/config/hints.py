@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from cxrlab.config.help import Conf
 from cxrlab.errors import did_you_mean
 
 _MANY = 3  # keys of one name that are listed
+_LONG = 5  # letters of a word that is looked for in comments
 
 
 def meant(key: str, cfg: DictConfig) -> str:
     """``"; did you mean 'optimizer.lr'?"`` for ``lr``, or an empty string.
 
-    A key of the same last name anywhere is meant rather than a similar one beside it, and that rather than a similar
-    one elsewhere.
+    A key of the same last name anywhere is meant rather than a similar one beside it, that rather than a similar one
+    elsewhere, and that rather than one whose comment begins with these words.
 
     Args:
         key: As typed, dotted.
@@ -34,7 +36,18 @@ def meant(key: str, cfg: DictConfig) -> str:
     if hint := did_you_mean(name, beside):
         return hint if not parent else hint.replace("mean '", f"mean '{parent}.")
     close = difflib.get_close_matches(name, [each for each in by_name if not each.isdigit()], n=1, cutoff=0.7)
-    return _listed(by_name[close[0]]) if close else ""
+    found = by_name[close[0]] if close else _described(name, keys)
+    return _listed(found) if found else ""
+
+
+def _described(name: str, keys: Collection[str]) -> list[str]:
+    """The keys whose comment in ``conf/`` begins with the words of a name: ``optimizer.lr`` for ``learning_rate``."""
+    words, conf = name.replace("_", " ").casefold(), Conf()
+    if len(words) < _LONG:
+        return []
+    options = (conf.option(group, option) for group in conf.groups() for option in conf.options(group))
+    comments = {key.name: key.comment for option in options for key in option.keys}
+    return [key for key in keys if comments.get(key, "").casefold().startswith(words)]
 
 
 def all_keys(cfg: DictConfig) -> list[str]:
