@@ -97,7 +97,7 @@ def train_gate(config: DictConfig, overrides: Sequence[str]) -> tuple[dict[str, 
     shown = {title: _pictures(datamodule, rows) for title, rows in _chosen(counted, datamodule.seed).items()}
     page = write_gate_report(run.path, metrics, table, shown, datamodule.flow.table())
     write_json(run.metrics, metrics)
-    say(*_sentences(held_out, datamodule.synthetic))
+    say(*_sentences(held_out, datamodule.synthetic), loud=True)
     say(f"gate     {short(run.path / GATE)}", f"report   {short(page)}")
     return metrics, {"run": run, "datamodule": datamodule, "gate": gate}
 

@@ -85,7 +85,7 @@ def train_lungs(config: DictConfig, overrides: Sequence[str]) -> tuple[dict[str,
     page = write_lungs_report(run.path, metrics, found, shown, datamodule.flow.table())
     write_json(run.metrics, metrics)
     for source, summary in held_out.items():
-        say(f"{'SYNTHETIC ' if source == 'synthetic' else ''}{source}: {_sentence(summary)}")
+        say(f"{'SYNTHETIC ' if source == 'synthetic' else ''}{source}: {_sentence(summary)}", loud=True)
     say(f"lungs    {short(run.path / LUNGS)}", f"report   {short(page)}")
     return metrics, {"run": run, "datamodule": datamodule, "segmenter": segmenter}
 
