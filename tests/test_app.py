@@ -83,6 +83,7 @@ def ask(address: str, data: bytes | None = None, path: str = "") -> bytes:
         return bytes(answer.read())
 
 
+@pytest.mark.slow
 def test_a_visit_leaves_nothing_behind(run: Path, tmp_path: Path) -> None:
     """No temporary file while it runs, none after Ctrl-C, no log, and no word about the file on the screen."""
     places = {name: tmp_path / name for name in ("here", "tmp", "home")}

@@ -83,6 +83,7 @@ def test_a_leak_and_an_unreadable_file_are_findings(class_folders: ClassFolders,
     assert any(row["verdict"] == "FAIL" and "test" in row["evidence"] for row in found["verdicts"])
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_the_verdicts(tmp_path: Path) -> None:
     command = [sys.executable, str(Path(program.__file__)), *SMALL, "data.source.shortcut=border", "strict=true"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ, check=False)

@@ -87,6 +87,7 @@ def test_an_evaluation_stands_beside_its_training(runs: Path, tmp_path: Path) ->
     assert table["accuracy_mean"].nunique() == 1
 
 
+@pytest.mark.slow
 def test_other_test_images_are_refused(runs: Path, tmp_path: Path) -> None:
     overrides = [*QUICK, "data.source.seed=7"]
     with without_pages():

@@ -104,6 +104,7 @@ def test_which_collection_tells_collections_and_no_disease(tmp_path: Path) -> No
     assert "cannot be told apart from the disease" not in card + (tmp_path / "run" / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_kermany(tmp_path: Path) -> None:
     number = 0
     for split, count in (("train", 12), ("val", 2), ("test", 4)):
@@ -116,6 +117,7 @@ def test_kermany(tmp_path: Path) -> None:
     assert set(datamodule.manifest["population"]) == {"child"}
 
 
+@pytest.mark.slow
 def test_actualmed(tmp_path: Path) -> None:
     rows = []
     for number in range(30):

@@ -89,6 +89,7 @@ def test_what_came_before_a_planted_nan_is_kept_and_said(
     assert metrics["test"]["n"] == 16
 
 
+@pytest.mark.slow
 def test_a_run_that_diverged_is_not_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planted(monkeypatch, lambda step, loss: loss * (float("inf") if step == 1 else 1))
     said, metrics = diverge(tmp_path / "run")
@@ -111,6 +112,7 @@ def test_absurd_rates_end_in_the_first_epoch(rate: str, model: str, tmp_path: Pa
     assert "No split was evaluated" in (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_huge_loss_that_is_a_number_is_a_warning(tmp_path: Path) -> None:
     metrics = run_training(tmp_path / "run", "optimizer.lr=1e9", "trainer.max_epochs=1")
     assert metrics["status"] == "finished"
@@ -121,6 +123,7 @@ def test_a_huge_loss_that_is_a_number_is_a_warning(tmp_path: Path) -> None:
     assert loss_warnings([{"train/loss": 1.2}]) == loss_warnings([]) == []
 
 
+@pytest.mark.slow
 def test_weights_are_looked_at_before_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last step of an epoch breaks them, so that no loss has seen it."""
 

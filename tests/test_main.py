@@ -49,6 +49,7 @@ def test_a_misspelt_verb_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert "did you mean 'train'?" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_verb_is_its_program(tmp_path: Path) -> None:
     done = cxrlab("cache", f"folder={tmp_path}", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

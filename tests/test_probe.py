@@ -175,6 +175,7 @@ def test_every_run_of_a_pattern_is_probed_and_summarised(marked: Path, tmp_path:
     assert (tmp_path / "runs/b/probe.json").is_file()
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_the_verdicts(marked: Path, tmp_path: Path) -> None:
     command = [
         sys.executable,

@@ -42,6 +42,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_run_below_a_folder(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for page in sweep.glob("*/report.*"):
         page.unlink()
@@ -73,6 +74,7 @@ def test_no_run(sweep: Path) -> None:
         report(OmegaConf.create({"run": "x", "rn": "y"}))
 
 
+@pytest.mark.slow
 def test_command_leaves_nothing_beside_the_report(sweep: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "src/report.py"), f"run={sweep / '0'}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
@@ -81,6 +83,7 @@ def test_command_leaves_nothing_beside_the_report(sweep: Path, tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1280])
 def test_page_in_a_real_browser(sweep: Path, browser: Browser, width: int) -> None:
     report(OmegaConf.create({"run": str(sweep / "0")}))

@@ -93,6 +93,7 @@ def test_a_comparisons_options_are_checked_before_any_large_library_is_imported(
     assert found == []
 
 
+@pytest.mark.slow
 def test_a_training_imports_nothing_that_only_other_runs_need(tmp_path: Path) -> None:
     # The mistake is found by the network's constructor, after all imports and before any data.
     script = command("train", "model.dropout=[2,0,0]", f"hydra.run.dir={tmp_path / 'run'}")

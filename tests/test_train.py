@@ -325,25 +325,30 @@ def devices(trainer: str) -> bool:
 
 
 CHOICES = [
-    "callbacks=early_stopping",
-    "debug=quick",
-    "loss=balanced",
-    "loss.class_weights=[1,3]",
-    "loss.label_smoothing=0.1",
-    "decision=calibrated",
-    "decision=screening",
-    "trainer.precision=bf16-mixed",
-    "trainer.precision=64-true",
-    "trainer.precision=auto",
-    "trainer.gradient_clip_val=1.0",
-    "trainer.accumulate_grad_batches=2",
-    "data.channels=1",
-    "data.image_size=[48,32]",
-    "data={folds: 2, fold: 1}",
-    "data.num_workers=1",
-    "data.source.shortcut=marker",
-    "weights=last",
     "augment=strong",
+    "data.channels=1",
+    "data.num_workers=1",
+    "data={folds: 2, fold: 1}",
+    "debug=quick",
+    "decision=calibrated",
+    "loss=balanced",
+    "trainer.accumulate_grad_batches=2",
+    "trainer.precision=bf16-mixed",
+    *(
+        pytest.param(choice, marks=pytest.mark.slow)
+        for choice in (
+            "callbacks=early_stopping",
+            "data.image_size=[48,32]",
+            "data.source.shortcut=marker",
+            "decision=screening",
+            "loss.class_weights=[1,3]",
+            "loss.label_smoothing=0.1",
+            "trainer.gradient_clip_val=1.0",
+            "trainer.precision=64-true",
+            "trainer.precision=auto",
+            "weights=last",
+        )
+    ),
 ]
 """What is more than an argument of a constructor: it changes the way of a run."""
 

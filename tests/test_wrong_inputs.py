@@ -2056,6 +2056,7 @@ def test_wrong_input(row: Row) -> None:
     assert found.repeatable, "the same command would meet a run folder that is taken"
 
 
+@pytest.mark.slow
 def test_a_process_says_the_same(tmp_path: Path) -> None:
     started: list[tuple[Row, Path, subprocess.Popen[bytes]]] = []
     for row in ROWS:
@@ -2089,6 +2090,7 @@ def test_the_malicious_checkpoint_would_run_its_code(tmp_path: Path) -> None:
     assert (tmp_path / "PWNED").exists()
 
 
+@pytest.mark.slow
 def test_the_other_jobs_of_a_sweep_are_not_lost() -> None:
     (sweep,) = [row for row in ROWS if "-m" in row.typed]
     finished = [path for path in outcome(sweep).files if path.endswith("metrics.json")]

@@ -348,6 +348,7 @@ def test_a_cache_that_cannot_be_written_is_told_once_and_the_run_goes_on(root: P
     assert sum("could not be kept" in warning for warning in datamodule.warnings) == 1
 
 
+@pytest.mark.slow
 def test_several_sources_share_a_cache(class_folders: ClassFolders, tmp_path: Path) -> None:
     class_folders(BOTH, name="one", seed=1), class_folders(BOTH, name="two", seed=2)
 

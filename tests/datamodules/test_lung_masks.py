@@ -158,6 +158,7 @@ def test_no_classifier_is_ever_shown_a_given_mask(cache: Path) -> None:
             ChestXRayDataModule(source, mask=mask)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_real_masks(cache: Path) -> None:
     data = Path(os.environ.get("CXRLAB_DATA") or Path(__file__).parents[2] / "data")
     root = data / "covid-chestxray-dataset"

@@ -51,6 +51,7 @@ def test_the_papers_test_images_need_no_network(paper: Arrays) -> None:
     assert roc_auc_score(labels, found["thumbnail_8x8"]) > 0.99
 
 
+@pytest.mark.slow
 def test_the_papers_threshold(paper: Arrays) -> None:
     """120 of 148 training images right at a mean grey level of 74 in the left 11 of 224 columns."""
     train_images, labels, _, _ = paper

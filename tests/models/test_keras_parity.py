@@ -89,6 +89,7 @@ def test_full_network_on_synthetic_images(full_network: PaperCNN) -> None:
     assert_same_scores(scores(full_network, images), np.array(record()["synthetic_scores"]))
 
 
+@pytest.mark.slow
 def test_full_network_on_the_papers_test_images(full_network: PaperCNN) -> None:
     files = fixture.paper_test_files()
     if not files:

@@ -116,6 +116,7 @@ def trickle(connection: socket.socket, data: bytes, seconds: float = 10) -> floa
     return time.monotonic() - began
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("honest")
 def test_a_connection_that_sends_nothing_is_closed(page: Address) -> None:
     silent = [connected(page) for _ in range(8)]

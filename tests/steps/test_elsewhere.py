@@ -97,6 +97,7 @@ def test_another_collection_is_evaluated_whole_but_for_what_is_known(home: Path,
     assert "| corners | " in text
 
 
+@pytest.mark.slow
 def test_a_split_that_was_asked_for_counts_what_is_known(home: Path, away: Path, tmp_path: Path) -> None:
     found = run_evaluation(tmp_path / "e", home / "run", *of(away), "split=all")
     assert found["test"]["n"] == 16
@@ -105,6 +106,7 @@ def test_a_split_that_was_asked_for_counts_what_is_known(home: Path, away: Path,
     assert half["test"]["n"] < 16
 
 
+@pytest.mark.slow
 def test_the_models_own_set_is_its_test_split_by_whichever_name(home: Path, tmp_path: Path) -> None:
     own = run_evaluation(tmp_path / "own", home / "run")
     named = run_evaluation(tmp_path / "named", home / "run", *of(home / "films", name="anything"))
@@ -126,6 +128,7 @@ def test_a_set_that_holds_the_training_images_is_evaluated_without_them(home: Pa
     assert dict(splits) == {"train": 16, "test": 14, "": 1}
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_its_run_says_what_was_not_checked(home: Path, away: Path, tmp_path: Path) -> None:
     alone = tmp_path / "models" / "alone.ckpt"
     alone.parent.mkdir()

@@ -273,6 +273,7 @@ def test_images_are_altered_in_an_evaluation_as_they_were_in_training(tmp_path: 
     assert intact.pixels[:, 8:24, 8:24].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["films", ["films"], None])
 def test_a_strangers_checkpoint_whose_data_are_no_node_is_refused(data: Any, tmp_path: Path) -> None:
     train(compose("train", CLASSIFIER, tmp_path / "run"), CLASSIFIER)
