@@ -28,6 +28,7 @@ TINY = [
     "model=logistic",
     "data.image_size=32",
     "data.batch_size=8",
+    "data.val=0.15",
     "data.source.n_train=40",
     "data.source.n_test=16",
     "data.source.size=64",

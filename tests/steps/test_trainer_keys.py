@@ -22,6 +22,7 @@ DEFAULTS = {name: each.default for name, each in inspect.signature(pl.Trainer).p
 TINY = [
     *("trainer=cpu", "trainer.max_epochs=2", "model=logistic", "data.image_size=32", "data.batch_size=4"),
     *("data.source.n_train=20", "data.source.n_test=8", "data.source.size=64", "logger=none"),
+    "data.val=0.15",
 ]
 OTHER = {"logger": True, "callbacks": [], "plugins": [], "max_time": "00:01:00:00", "overfit_batches": 2}
 """Values for which another than the default has a type of its own."""
