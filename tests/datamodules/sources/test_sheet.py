@@ -119,9 +119,10 @@ def test_the_sheet_with_the_needed_columns_is_read_and_the_others_are_named(tmp_
 
 
 def test_a_workbook_without_its_library_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    films = written(tmp_path, workbook(ROWS), "films.xlsx")
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     with pytest.raises(UserError, match=r"films.xlsx: an Excel workbook needs openpyxl.*cxrlab\[excel\].*'CSV UTF-8'"):
-        read_sheet(written(tmp_path, workbook(ROWS), "films.xlsx"), NEEDED, "")
+        read_sheet(films, NEEDED, "")
 
 
 @pytest.mark.parametrize(
