@@ -59,7 +59,7 @@ def test_every_job_is_a_setting_of_its_own_and_can_be_built(experiment: str, tmp
     networks = {OmegaConf.to_yaml(config.model, resolve=True): config for config in configs}
     for config in configs:
         assert config.trainer.max_epochs == 20
-        assert config.data.batch_size == (16 if experiment in CONTROLS else 32)
+        assert config.data.batch_size == 32
         # A setting is chosen on images that are not the test images; repeating the paper chooses nothing.
         assert config.data.val == ("test" if experiment in REPEATS else 0.15)
     for config in networks.values():

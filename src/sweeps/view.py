@@ -21,7 +21,9 @@ def is_sweep() -> bool:
 
 def is_first_job() -> bool:
     """Whether this process runs the first job of a sweep, which says what all of them have in common."""
-    return is_sweep() and OmegaConf.select(HydraConfig.get(), "job.num") == 0  # missing before the first job
+    if not is_sweep() or OmegaConf.is_missing(HydraConfig.get().job, "num"):  # which it is before the first job
+        return False
+    return HydraConfig.get().job.num == 0
 
 
 class LiveView(Callback):
