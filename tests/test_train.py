@@ -401,12 +401,12 @@ def test_best_weights_are_those_of_the_best_epoch(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_sweep_leaves_complete_folders_where_they_are_looked_for(tmp_path: Path) -> None:
-    swept = ["model.dropout=[0,0,0],[0.25,0.25,0.5]", "seed=0,1"]
+    swept = ["seed=0,1"]
     command = [sys.executable, str(ROOT / "train.py"), "-m", *QUICK, "trainer.max_epochs=1", *swept]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     folders = sorted(path for path in tmp_path.glob("runs/paper_cnn_small/*/*") if path.is_dir())
-    assert len(folders) == 4
+    assert len(folders) == 2
     for folder in folders:
         assert RunFolder(folder).status() == "finished"
         assert "=" not in folder.name
