@@ -22,8 +22,12 @@ ClassFolders = Callable[..., Path]
 
 @pytest.fixture(autouse=True, scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder in which data sets are kept during the tests: never the user's own."""
-    folder = tmp_path_factory.mktemp("cache")
+    """The folder in which data sets are kept during the tests: never the user's own, and one for all processes."""
+    temporary = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # whose folders stand side by side
+        temporary = temporary.parent
+    folder = temporary / "cache"
+    folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CXRLAB_CACHE", str(folder))
         yield folder
