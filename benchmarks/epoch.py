@@ -92,7 +92,7 @@ def _printed_ends(folder: Path, text: str) -> list[float]:
 
 def _logged_ends(folder: Path, text: str) -> list[float]:
     """Of a run of ``train.py``: when TensorBoard was told of each epoch."""
-    events = EventAccumulator(str(folder / "run" / "tensorboard"))
+    events = EventAccumulator(str(folder / "run"))
     events.Reload()
     return [event.wall_time for event in events.Scalars("val/loss")]
 

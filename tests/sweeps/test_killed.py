@@ -16,7 +16,7 @@ from cxrlab.locks import is_claimed
 from cxrlab.runs import RunFolder
 from cxrlab.sweeps.state import Sweep
 
-JOBS = 4
+JOBS = 6
 EPOCHS = 4
 SETTINGS = [
     "model.dense_units=16",
@@ -64,7 +64,7 @@ def test_a_sweep_killed_twice_runs_every_job_once(launcher: str, tmp_path: Path)
     folder, output, moments = tmp_path / "sweep", tmp_path / "output.txt", random.Random(1)
     arguments = [f"hydra/launcher={launcher}"] + (["hydra.launcher.n_jobs=2"] if launcher == "joblib" else [])
     over: dict[Path, int] = {}
-    for wanted in (1, 2):
+    for wanted in (1, 3):
         kill(start(folder, output, *arguments), folder, wanted, moments.uniform(0.0, 0.6))
         over = finished(folder) | over  # the earlier times count
     process = start(folder, output, *arguments)
