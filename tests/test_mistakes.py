@@ -19,6 +19,9 @@ def _own_logging() -> Iterator[None]:
     handlers, level = root.handlers[:], root.level
     with mock.patch.object(logging, "_handlerList", []):
         yield
+        for handler in root.handlers:
+            if handler not in handlers:
+                handler.close()
         root.handlers[:] = handlers
         root.setLevel(level)
 

@@ -159,9 +159,9 @@ def serve() -> Serve:
     return serve_
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(serve: Serve, predictor: Predictor, segmenter: Segmenter) -> Iterator[Address]:
-    """A page with one model, maps and lungs, which takes little."""
+    """A page with one model, maps and lungs, which takes little; it ends with the tests of a file."""
     desk = Desk([predictor], saliency=GradCam(), segment=segmenter, max_megapixels=50)
     with serve(desk, max_upload_mb=4) as address:
         yield address
