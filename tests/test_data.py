@@ -131,6 +131,7 @@ def test_actualmed(tmp_path: Path) -> None:
     assert datamodule.manifest["label"].value_counts().tolist() == [10, 10]
 
 
+@pytest.mark.slow
 def test_a_table_of_ones_own_and_the_manifest_of_a_run(tmp_path: Path) -> None:
     for number in range(24):
         picture(tmp_path / "films" / f"{number}.png", number)

@@ -109,6 +109,7 @@ def test_evaluation_gives_exactly_the_numbers_of_the_training(calibrated: Run, t
     assert few == [warning for warning in metrics["warnings"] if "few validation images" in warning] != []
 
 
+@pytest.mark.slow
 def test_another_prevalence_changes_predictive_values_only(calibrated: Run, tmp_path: Path) -> None:
     run, metrics = calibrated
     rare = run_evaluation(tmp_path / "rare", run.path, "prevalence=0.01")
@@ -183,6 +184,7 @@ def test_nothing_is_fitted_to_test_images(overrides: list[str], tmp_path: Path) 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_number_needs_no_validation_images(tmp_path: Path) -> None:
     run, metrics = run_training(tmp_path / "run", "data.val=test", "decision.threshold=0.3", "logger=none")
     assert metrics["test"]["threshold"] == load_model(run.path).threshold == 0.3

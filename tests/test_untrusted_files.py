@@ -330,7 +330,7 @@ def unfinished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # ------------------------------------------------------------------------------------------ damaged and hostile files
 
-DEEP = 100_000
+DEEP = 20_000
 YAML = {
     "a call": b"!!python/object/apply:os.system [id]",
     "a module": b"a: !!python/module:os\n",

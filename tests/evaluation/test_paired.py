@@ -160,6 +160,7 @@ def test_delong_with_a_single_positive() -> None:
     assert "two images of either class" in found["method"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decimals", [9, 1], ids=["no ties", "ties"])
 def test_bootstrap_against_a_plain_loop(decimals: int) -> None:
     """Patients drawn one after the other, AUROCs by scikit-learn: the same interval up to the noise of resampling."""

@@ -107,6 +107,7 @@ def test_a_value_of_the_list_is_never_rounded_to_certainty(site: Address, browse
         expect(visit.tab.locator("#cxr-list")).to_contain_text("above 0.999")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_used_is_told_with_its_reason(
     site: Address, browser: Browser, photograph: bytes, huge: bytes
 ) -> None:
@@ -280,6 +281,7 @@ def test_hostile_names_are_text(site: Address, browser: Browser, film: bytes) ->
         assert visit.tab.locator("img[src='x']").count() == 0
 
 
+@pytest.mark.slow
 def test_a_script_in_an_answer_would_not_run(site: Address, browser: Browser) -> None:
     """Should escaping ever fail: the page's policy lets in no script but those that are part of it."""
     context = browser.new_context()

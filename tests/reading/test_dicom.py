@@ -663,6 +663,7 @@ def test_encodings_of_one_film_read_equal() -> None:
         np.testing.assert_array_equal(pixels(f"MR_small_{twin}.dcm"), expected)
 
 
+@pytest.mark.slow
 def test_random_damage_ends_in_an_image_or_a_reason(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     buffer = io.BytesIO()
     Image.fromarray(NOISE.astype(np.uint8)).save(buffer, "JPEG")

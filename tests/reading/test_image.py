@@ -653,6 +653,7 @@ def test_an_error_of_opencv_itself_names_the_file(monkeypatch: pytest.MonkeyPatc
         decode("some.png", encode(RGB, "PNG"), MAX_PIXELS)
 
 
+@pytest.mark.slow
 def test_a_large_image_is_read_without_a_warning(tmp_path: Path) -> None:
     data = encode(Image.new("1", (10_000, 9_000)), "PNG")  # 90 million pixels: Pillow warns, the limit here is higher
     with warnings.catch_warnings():
@@ -732,6 +733,7 @@ def test_impossible_names_are_refused(name: str, why: str) -> None:
         read_image(name)
 
 
+@pytest.mark.slow
 def test_random_damage_ends_in_an_image_or_a_reason(tmp_path: Path) -> None:
     outcomes = outcomes_of_damage(list(ONE_PICTURE.values()), tmp_path / "file", 300, header=120)
     assert min(outcomes.count(True), outcomes.count(False)) > 20

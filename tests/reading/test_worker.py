@@ -91,6 +91,7 @@ def test_what_decoders_print_is_bounded_and_heard_by_nobody(pool: Pool, capfd: p
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_bad_files_among_good_ones_cost_their_own_rows(
     pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,7 @@ def of(root: Path, *more: str, name: str = "away") -> list[str]:
     return ["data=folder", f"data.source.root={root}", LABELS, f"data.source.name={name}", *more]
 
 
+@pytest.mark.slow
 def test_another_collection_is_evaluated_whole_but_for_what_is_known(home: Path, away: Path, tmp_path: Path) -> None:
     found = run_evaluation(tmp_path / "e", home / "run", *of(away))
     assert found["test"]["n"] == 10

@@ -53,6 +53,7 @@ def test_one_process_starts_no_other() -> None:
         assert "LOCAL_RANK" not in os.environ
 
 
+@pytest.mark.slow
 def test_two_compute_together_and_nothing_stays_behind(capfd: pytest.CaptureFixture[str]) -> None:
     before, threads = dict(os.environ), torch.get_num_threads()
     with other_processes(add, {"value": 30}, 2):

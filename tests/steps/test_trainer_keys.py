@@ -153,6 +153,7 @@ def test_a_gate_and_lungs_see_all_their_images() -> None:
     assert whole.lines == []
 
 
+@pytest.mark.slow
 def test_a_run_that_saw_a_part_says_so_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     typed = [*TINY, "trainer.limit_train_batches=1", "trainer.num_sanity_val_steps=1"]
     metrics, _ = train(compose("train", typed, tmp_path / "run"), typed)
