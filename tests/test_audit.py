@@ -44,6 +44,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_an_audit_leaves_its_page_its_numbers_and_what_it_looked_at(clean: Path) -> None:
     names = {path.name for path in clean.iterdir()}
     assert {"audit.html", "audit.md", "audit.json", "manifest.csv", "flow.csv", "settings.yaml", "figures"} <= names
@@ -56,6 +57,7 @@ def test_an_audit_leaves_its_page_its_numbers_and_what_it_looked_at(clean: Path)
     assert "SYNTHETIC" in (clean / "audit.md").read_text().splitlines()[0]
 
 
+@pytest.mark.slow
 def test_verdicts_come_most_serious_first(clean: Path) -> None:
     found = json.loads((clean / "audit.json").read_text())
     order = ["FAIL", "WARN", "NOT CHECKED", "PASS"]
@@ -64,6 +66,7 @@ def test_verdicts_come_most_serious_first(clean: Path) -> None:
     assert all(row["evidence"] and "\n" not in row["evidence"] for row in found["verdicts"])
 
 
+@pytest.mark.slow
 def test_an_audit_is_not_written_over(clean: Path) -> None:
     with pytest.raises(ConfigError, match="holds an audit already"):
         audited(SMALL, clean)

@@ -148,6 +148,7 @@ def test_a_table_of_ones_own_and_the_manifest_of_a_run(tmp_path: Path) -> None:
     assert mf.fingerprint(again.manifest) == mf.fingerprint(first.manifest)
 
 
+@pytest.mark.slow
 def test_preprocessing_reaches_the_network_and_travels_with_the_weights(tmp_path: Path) -> None:
     small = ["data.source.n_train=16", "data.source.n_test=8", "data.source.size=64"]
     options = ["data.fit=pad", "data.contrast=histeq", "data.border=0.1"]

@@ -55,6 +55,7 @@ def test_every_run_below_a_folder(sweep: Path, capsys: pytest.CaptureFixture[str
     assert "left out manifest.csv is missing" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_run_writes_the_same_report_as_its_training(sweep: Path) -> None:
     page = sweep / "0" / "report.md"
     report(OmegaConf.create({"run": str(sweep / "0")}))
@@ -65,6 +66,7 @@ def test_a_run_writes_the_same_report_as_its_training(sweep: Path) -> None:
     assert page.read_text(encoding="utf-8") == first
 
 
+@pytest.mark.slow
 def test_no_run(sweep: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no run folder .* there; run folders are below runs/"):
         report(OmegaConf.create({"run": str(sweep / "3")}))

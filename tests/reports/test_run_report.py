@@ -423,6 +423,7 @@ def test_not_a_folder(tmp_path: Path) -> None:
         write_report(tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawn")
 def test_report_is_repeatable_and_leaves_no_temporary_files(folder: Folder) -> None:
     assert folder.write() == folder.write()
