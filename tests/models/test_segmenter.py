@@ -43,6 +43,12 @@ def test_masks_have_the_images_own_size(shape: tuple[int, int], channels: int) -
     assert (masks == expected).mean() > 0.95
 
 
+@pytest.mark.parametrize(("grey", "lung"), [(126, True), (129, False)])
+def test_lung_is_what_is_as_likely_as_not(grey: int, lung: bool) -> None:
+    images = np.full((1, 32, 32, 1), grey, np.uint8)  # probabilities of 0.57 and 0.43
+    assert Segmenter(Dark(), 32, Path("x"))(images).all() == lung
+
+
 def test_batches_do_not_change_the_masks() -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 255, (40, 32, 32, 1), dtype=np.uint8)
