@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,12 +71,27 @@ def run_audit(
     if (folder / "audit.json").exists():
         raise ConfigError(f"{folder}: holds an audit already; choose another folder")
     case = open_case(copy.copy(datamodule), seed, gate)  # a copy, whose flow of cases is that of the audit
+    return audit_case(case, folder, began)
+
+
+def audit_case(
+    case: Case, folder: Path, began: float, again: str = "", step: Callable[[str], None] = lambda name: None
+) -> Audit:
+    """Looks at a data set whose images are measured, and writes the page about it.
+
+    Args:
+        case: The data set.
+        folder: Of the page.
+        began: When the audit began, as ``time.monotonic`` has it.
+        again: The command that repeats it; empty where there is none.
+        step: Is told what begins.
+    """
     # Before it is looked at, so that a killed audit leaves what it was about.
     mf.write(case.manifest, folder / "manifest.csv")
     write_csv(folder / "flow.csv", case.flow.table())
-    sections = examine(case)
-    page = write_audit(folder, case, sections, time.monotonic() - began)
-    return Audit(case, sections, page)
+    sections = examine(case, step)
+    step("writing the page")
+    return Audit(case, sections, write_audit(folder, case, sections, time.monotonic() - began, again))
 
 
 def metrics(predictions: pd.DataFrame, *, threshold: float = 0.5, seed: int = 0) -> pd.DataFrame:

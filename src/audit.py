@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -13,11 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from cxrlab.console import command, say, show, working
 from cxrlab.entry import command_line
 from cxrlab.errors import ConfigError
-from cxrlab.files import write_csv, write_text
+from cxrlab.files import write_text
 from cxrlab.imports import quick_imports
-
-if TYPE_CHECKING:
-    from cxrlab.checks import Case
 
 FAILED = 2
 """Exit status of ``strict=true`` where a verdict is FAIL."""
@@ -39,10 +36,10 @@ def audit(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """
     began = time.monotonic()
     with quick_imports():  # not above: they take seconds, and --help or a misspelt option needs none of them
-        from cxrlab.reports.audit_page import write_audit
+        from cxrlab.api import audit_case
         from cxrlab.reports.sections import terminal_table
         from cxrlab.steps.assembly import assemble_audit
-        from cxrlab.steps.examine import CHECKS, examine, open_case
+        from cxrlab.steps.examine import CHECKS, open_case
 
     folder = Path(config.output_dir)
     if (folder / "audit.json").exists():
@@ -52,23 +49,12 @@ def audit(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     with working("audit", len(CHECKS) + 3) as step:
         step("reading the images")
         case = open_case(datamodule, config.seed, gate)
-        _record(folder, config, overrides, case)
-        sections = examine(case, step)
-        step("writing the page")
-        page = write_audit(folder, case, sections, time.monotonic() - began, command("audit", *overrides))
-    show(terminal_table(sections, f"{'SYNTHETIC: ' if case.synthetic else ''}{case.name}"))
-    say(f"audit    {page}")
-    return {"case": case, "sections": sections, "page": page}
-
-
-def _record(folder: Path, config: DictConfig, overrides: Sequence[str], case: Case) -> None:
-    """Writes what is audited before it is looked at: settings, images with their splits, the flow of cases."""
-    from cxrlab.datamodules import manifest as mf
-
-    typed = {"typed": list(overrides), "config": OmegaConf.to_container(config, resolve=True)}
-    write_text(folder / "settings.yaml", yaml.safe_dump(typed, allow_unicode=True, sort_keys=False))
-    mf.write(case.manifest, folder / "manifest.csv")
-    write_csv(folder / "flow.csv", case.flow.table())
+        typed = {"typed": list(overrides), "config": OmegaConf.to_container(config, resolve=True)}
+        write_text(folder / "settings.yaml", yaml.safe_dump(typed, allow_unicode=True, sort_keys=False))
+        found = audit_case(case, folder, began, command("audit", *overrides), step)
+    show(terminal_table(found.sections, f"{'SYNTHETIC: ' if case.synthetic else ''}{case.name}"))
+    say(f"audit    {found.page}")
+    return found._asdict()
 
 
 def _job(config: DictConfig, overrides: Sequence[str]) -> None:

@@ -124,7 +124,7 @@ def test_the_code_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len(code.strip().splitlines()) <= 12
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr(api, "examine", lambda case: [])
+    monkeypatch.setattr(api, "examine", lambda case, step: [])
     drawn = cxrlab.SyntheticSource(root=str(tmp_path / "cache"), n_train=20, n_test=4, size=128).manifest()
     drawn.drop(columns="split").to_csv(tmp_path / "films.csv", index=False)
     shutil.copy(drawn["path"][0], tmp_path / "film.png")
@@ -344,7 +344,7 @@ def test_an_audit_leaves_the_data_module_as_it_was(
     findings = [Finding("a", Verdict.PASS, "b"), Finding("c", Verdict.FAIL, "d")]
     seen: list[Case] = []
 
-    def examine(case: Case) -> list[Section]:
+    def examine(case: Case, step: object) -> list[Section]:
         seen.append(case)
         return [Section("title", findings)]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from statsmodels.stats.contingency_tables import mcnemar
-from tests.training import without_pages
+from tests.training import QUICK, without_pages
 
 from cxrlab import compare as program
 from cxrlab.compare import compare
@@ -19,18 +19,7 @@ from cxrlab.errors import ConfigError, DataError
 from cxrlab.evaluate import evaluate
 from cxrlab.train import train
 
-QUICK = [
-    "trainer=cpu",
-    "trainer.max_epochs=1",
-    "model=paper_cnn_small",
-    "data.image_size=32",
-    "data.batch_size=8",
-    "data.source.n_train=40",
-    "data.source.n_test=16",
-    "data.source.size=64",
-    "callbacks=default",
-    "logger=none",
-]
+ONE_EPOCH = [*QUICK, "trainer.max_epochs=1", "logger=none"]
 SETTINGS = ("[0,0,0]", "[0.25,0.25,0.5]")
 
 
@@ -39,7 +28,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two seeds without dropout, one with."""
     folder = tmp_path_factory.mktemp("runs")
     for number, (dropout, seed) in enumerate([(SETTINGS[0], 0), (SETTINGS[0], 1), (SETTINGS[1], 0)]):
-        overrides = [*QUICK, f"model.dropout={dropout}", f"seed={seed}"]
+        overrides = [*ONE_EPOCH, f"model.dropout={dropout}", f"seed={seed}"]
         with without_pages():
             train(compose("train", overrides, folder / str(number)), overrides)
     return folder
@@ -90,7 +79,7 @@ def test_an_evaluation_stands_beside_its_training(runs: Path, tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_other_test_images_are_refused(runs: Path, tmp_path: Path) -> None:
-    overrides = [*QUICK, "data.source.seed=7"]
+    overrides = [*ONE_EPOCH, "data.source.seed=7"]
     with without_pages():
         train(compose("train", overrides, tmp_path / "other"), overrides)
     with pytest.raises(DataError, match=r"its test images are not those of .* 16 of its 16 are not among the 16 there"):
