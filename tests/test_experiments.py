@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ import torch
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
+from tests import programs
 from tests.training import ONE_STEP, ROOT, without_pages
 
 from cxrlab.config import compose
@@ -99,12 +98,13 @@ def test_every_kind_of_job_runs(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_one_word_is_a_sweep(tmp_path: Path) -> None:
+def test_one_word_is_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without ``-m``, too, and varied further from the command line."""
     words = ["experiment=ablation_dropout", "seed=0,1", *SMALL, "data.image_size=32"]
-    command = [sys.executable, str(ROOT / "train.py"), *words]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    with without_pages():
+        status, printed, errors = programs.run("train", *words)
+    assert status == 0, errors
     folders = sorted(path for path in tmp_path.glob("runs/ablation_dropout/*/*") if path.is_dir())
     found = {
         (tuple(config.model.dropout), config.seed) for config in (RunFolder(each).saved_config() for each in folders)
@@ -112,4 +112,4 @@ def test_one_word_is_a_sweep(tmp_path: Path) -> None:
     rates = [(0, 0, 0), (0.25, 0.25, 0), (0, 0, 0.5), (0.25, 0.25, 0.5)]
     assert found == set(itertools.product(rates, (0, 1)))
     assert folders[0].name.startswith("0_dropout-0-0-0_seed-0_")
-    assert f"compare  python {ROOT}/src/compare.py runs=runs/ablation_dropout/{folders[0].parent.name}" in done.stdout
+    assert f"compare  python {ROOT}/src/compare.py runs=runs/ablation_dropout/{folders[0].parent.name}" in printed
