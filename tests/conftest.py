@@ -11,7 +11,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from playwright.sync_api import Browser, sync_playwright
+from tests.training import trained
 
 from cxrlab.reading.child import answer
 from cxrlab.reading.worker import POOL
@@ -31,6 +33,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CXRLAB_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session")
+def finished_run(cache: Path) -> Path:
+    """A finished run of ``tests.training.QUICK`` with its pages, one for all processes: only copies may be changed."""
+    folder = cache.parent / "finished"
+    with FileLock(cache.parent / "finished.lock"):
+        if not (folder / "model_card.md").exists():  # the last file of a run
+            trained(folder, pages=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,8 @@ import pandas as pd
 import pydicom
 import pytest
 import torch
-from tests.training import without_pages
+from tests import programs
+from tests.training import ONE_STEP, QUICK, without_pages
 
 from cxrlab.config import compose
 from cxrlab.errors import CheckpointError, ConfigError, DataError
@@ -31,19 +30,12 @@ from cxrlab.steps.gate import keep
 from cxrlab.train import train
 
 ROOT = Path(__file__).parent.parent
-TRAINING = [
-    *("trainer=cpu", "trainer.max_epochs=2", "model=paper_cnn_small", "logger=none", "data.image_size=32"),
-    *("data.source.n_train=40", "data.source.n_test=16", "data.source.size=96", "data.val=0.25"),
-]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished training on phantoms."""
-    folder = tmp_path_factory.mktemp("trained") / "run"
-    with without_pages():
-        train(compose("train", TRAINING, folder), TRAINING)
-    return folder
+def run(finished_run: Path) -> Path:
+    """A finished training on phantoms, which is left as it is."""
+    return finished_run
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +100,9 @@ def test_a_training_lets_its_gate_travel_with_the_weights(scored: pd.DataFrame, 
     torch.manual_seed(0)
     gate = Gate(GateNet(len(KINDS), [4, 4]), 64, Limits(0, 0), {"n": 1})
     keep(tmp_path / "gate.ckpt", gate)
-    typed = [*TRAINING, "trainer.max_epochs=1", f"gate={tmp_path}/gate.ckpt"]
-    train(compose("train", typed, tmp_path / "run"), typed)
+    typed = [*QUICK, *ONE_STEP, f"gate={tmp_path}/gate.ckpt"]
+    with without_pages():
+        train(compose("train", typed, tmp_path / "run"), typed)
     _, table = look(tmp_path / "out", f"ckpt_path={tmp_path}/run", f"input={scored['path'].iloc[0]}")
     assert list(table["gate"]) == [gate.fingerprint]
     assert list(table["verdict"]) == ["accept"]
@@ -132,15 +125,33 @@ def test_overlays_are_pictures_named_after_bytes(run: Path, scored: pd.DataFrame
 @pytest.mark.slow
 def test_lines_of_json_for_programs_and_words_for_people(run: Path, scored: pd.DataFrame, tmp_path: Path) -> None:
     files = list(scored["path"].iloc[:3])
-    done = subprocess.run(
-        [sys.executable, "src/predict.py", f"ckpt_path={run}", f"input=[{','.join(files)}]", "json=true",
-         "accelerator=cpu", f"hydra.run.dir={tmp_path}/out"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    typed = (f"ckpt_path={run}", f"input=[{','.join(files)}]", "json=true", f"hydra.run.dir={tmp_path}/out")
+    status, printed, said = programs.run("predict", *typed, "accelerator=cpu")
+    assert status == 0, said
+    lines = [json.loads(line) for line in printed.splitlines()]
     assert [line["file"] for line in lines] == files
     assert all(0 <= line["score"] <= 1 for line in lines)
-    assert "not a medical device" in done.stderr
+    assert "not a medical device" in said
+
+
+KILLED = """
+import os, signal
+from cxrlab.inference.journal import Journal
+from cxrlab.predict import main
+
+add, left = Journal.add, 26
+
+def added(*arguments, **more):
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return add(*arguments, **more)
+
+Journal.add = added
+main()
+"""
+"""Runs the program, which is killed in the midst of its files."""
 
 
 @pytest.mark.slow
@@ -148,25 +159,21 @@ def test_a_killed_run_goes_on_where_it_stopped(run: Path, scored: pd.DataFrame, 
     folder = tmp_path / "scans"
     folder.mkdir()
     films = [film for path in scored["path"].iloc[:4] if (film := cv2.imread(path)) is not None]
-    for number in range(400):
-        cv2.imwrite(str(folder / f"{number:04d}.png"), cv2.resize(films[number % 4], (700 + number, 700)))
+    for number in range(60):
+        cv2.imwrite(str(folder / f"{number:04d}.png"), cv2.resize(films[number % 4], (300 + number, 300)))
     typed = [f"ckpt_path={run}", f"input={folder}", "accelerator=cpu"]
-    command = [sys.executable, "src/predict.py", *typed, f"hydra.run.dir={tmp_path}/out", "batch_size=4"]
-    journal = tmp_path / "out" / "predictions.jsonl"
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 120
-    while not (journal.is_file() and journal.read_bytes().count(b"\n") >= 20) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    before = journal.read_bytes().count(b"\n")
-    assert 20 <= before < 400
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert f"{before} files had been looked at before" in done.stdout
+    command = [*typed, f"hydra.run.dir={tmp_path}/out", "batch_size=4"]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *command], capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    before = (tmp_path / "out" / "predictions.jsonl").read_bytes().count(b"\n")
+    assert 20 <= before < 60
+    status, printed, said = programs.run("predict", *command)
+    assert status == 0, said
+    assert f"{before} files had been looked at before" in printed
     table = pd.read_csv(tmp_path / "out" / "predictions.csv")
     assert list(table["file"]) == sorted(map(str, folder.iterdir()))
     whole, _ = predict(compose("predict", typed, tmp_path / "whole"), typed)
-    assert whole["looked_at"] == 400
+    assert whole["looked_at"] == 60
     fresh = pd.read_csv(tmp_path / "whole" / "predictions.csv")
     assert np.allclose(fresh["score"], table["score"], atol=1e-6)
 
@@ -195,10 +202,14 @@ def test_mistakes_end_in_sentences_and_write_nothing(
 
 
 @pytest.mark.slow
-def test_the_folder_is_named_after_the_command(run: Path, scored: pd.DataFrame, tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "src" / "predict.py"), f"ckpt_path={run}", f"input={scored['path'].iloc[0]}"]
-    for order in (command, [*command[:2], command[3], command[2], "batch_size=2"]):
-        subprocess.run(order, cwd=tmp_path, capture_output=True, check=True)
+def test_the_folder_is_named_after_the_command(
+    run: Path, scored: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = [f"ckpt_path={run}", f"input={scored['path'].iloc[0]}"]
+    done = subprocess.run([sys.executable, ROOT / "src" / "predict.py", *command], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert programs.run("predict", *command[::-1], "batch_size=2")[0] == 0
     assert len(list((tmp_path / "runs" / "predict").iterdir())) == 1
 
 
