@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tests.training import without_pages
 
 from cxrlab.config import compose
 from cxrlab.errors import CheckpointError, ConfigError
@@ -40,9 +42,10 @@ def run_training(folder: Path, *overrides: str) -> tuple[RunFolder, dict[str, An
     return objects["run"], metrics
 
 
-def run_evaluation(folder: Path, ckpt_path: Path, *overrides: str) -> dict[str, Any]:
+def run_evaluation(folder: Path, ckpt_path: Path, *overrides: str, pages: bool = False) -> dict[str, Any]:
     command = [f"ckpt_path={ckpt_path}", "accelerator=cpu", *overrides]
-    return evaluate(compose("evaluate", command, folder), command)[0]
+    with nullcontext() if pages else without_pages():
+        return evaluate(compose("evaluate", command, folder), command)[0]
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +115,7 @@ def test_evaluation_gives_exactly_the_numbers_of_the_training(calibrated: Run, t
 @pytest.mark.slow
 def test_another_prevalence_changes_predictive_values_only(calibrated: Run, tmp_path: Path) -> None:
     run, metrics = calibrated
-    rare = run_evaluation(tmp_path / "rare", run.path, "prevalence=0.01")
+    rare = run_evaluation(tmp_path / "rare", run.path, "prevalence=0.01", pages=True)
     assert rare["test"] == metrics["test"]
     ours, theirs = metrics["decision"]["test"], rare["decision"]["test"]
     assert theirs["ppv"]["value"] < ours["ppv"]["value"]
@@ -186,5 +189,6 @@ def test_nothing_is_fitted_to_test_images(overrides: list[str], tmp_path: Path) 
 
 @pytest.mark.slow
 def test_a_number_needs_no_validation_images(tmp_path: Path) -> None:
-    run, metrics = run_training(tmp_path / "run", "data.val=test", "decision.threshold=0.3", "logger=none")
+    with without_pages():
+        run, metrics = run_training(tmp_path / "run", "data.val=test", "decision.threshold=0.3", "logger=none")
     assert metrics["test"]["threshold"] == load_model(run.path).threshold == 0.3
