@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,27 +19,18 @@ from unittest import mock
 import pandas as pd
 import pytest
 from omegaconf import DictConfig, open_dict
-from tests.training import without_pages
 
 from cxrlab.app import app
 from cxrlab.config import compose
 from cxrlab.errors import CheckpointError, ConfigError, UserError
-from cxrlab.train import train
 
 ROOT = Path(__file__).parent.parent
-TRAINING = [
-    *("trainer=cpu", "trainer.max_epochs=1", "model=paper_cnn_small", "logger=none", "data.image_size=32"),
-    *("data.source.n_train=20", "data.source.n_test=8", "data.source.size=64"),
-]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished training on phantoms."""
-    folder = tmp_path_factory.mktemp("app") / "runs" / "tiny"
-    with without_pages():
-        train(compose("train", TRAINING, folder), TRAINING)
-    return folder
+    return Path(shutil.copytree(finished_run, tmp_path_factory.mktemp("app") / "runs" / "tiny"))
 
 
 def configured(*typed: str) -> DictConfig:
@@ -84,7 +76,7 @@ def ask(address: str, data: bytes | None = None, path: str = "") -> bytes:
 
 
 @pytest.mark.slow
-def test_a_visit_leaves_nothing_behind(run: Path, tmp_path: Path) -> None:
+def test_a_visit_from_this_machine_leaves_nothing_behind(run: Path, tmp_path: Path) -> None:
     """No temporary file while it runs, none after Ctrl-C, no log, and no word about the file on the screen."""
     places = {name: tmp_path / name for name in ("here", "tmp", "home")}
     for place in places.values():
@@ -93,6 +85,7 @@ def test_a_visit_leaves_nothing_behind(run: Path, tmp_path: Path) -> None:
     environment = {"TMPDIR": str(places["tmp"]), "HOME": str(places["home"]), "MPLCONFIGDIR": str(tmp_path / "mpl")}
     with running(places["here"], f"ckpt_path={run}", environment=environment) as (process, address, printed):
         assert b"What this model is worth" in ask(address)
+        check_that_only_this_machine_can_reach(address)
         said = json.loads(ask(address, film, "api/examine?card=true"))
         assert said["predictions"][0]["model_name"] == "tiny"
         assert files(places.values()) == []
@@ -110,14 +103,12 @@ def files(places: object) -> list[Path]:
     return [path for place in places for path in place.rglob("*") if path.is_file()]  # type: ignore[attr-defined]
 
 
-@pytest.mark.slow
-def test_only_this_machine_can_reach_it(run: Path, tmp_path: Path) -> None:
-    with running(tmp_path, f"ckpt_path={run}") as (_, address, _):
-        port = int(address.rsplit(":", 1)[1].strip("/"))
-        assert address.startswith("http://127.0.0.1:")
-        listening = {line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]}
-        assert f"0100007F:{port:04X}" in listening
-        assert f"00000000:{port:04X}" not in listening
+def check_that_only_this_machine_can_reach(address: str) -> None:
+    port = int(address.rsplit(":", 1)[1].strip("/"))
+    assert address.startswith("http://127.0.0.1:")
+    listening = {line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]}
+    assert f"0100007F:{port:04X}" in listening
+    assert f"00000000:{port:04X}" not in listening
 
 
 def test_a_port_that_is_taken_is_told_before_anything_is_loaded(run: Path) -> None:
