@@ -1,4 +1,4 @@
-"""Every option of conf/model as an ONNX file: PyTorch's scores, whatever the number of images."""
+"""Options of conf/model as ONNX files, with every operation there is: PyTorch's scores for any number of images."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from cxrlab.config import build, compose
 from cxrlab.datamodules import Preprocessing
 from cxrlab.inference.onnx_file import OnnxScorer, write_onnx
 from cxrlab.inference.parity import compare
@@ -26,6 +30,8 @@ SIDES = {"alexnet": 64, "densenet121": 64, "googlenet": 96, "inception_v3": 160}
 """Where 32 pixels would leave a network one place to look at, or none: rounding is then all that tells images apart."""
 OTHER_SIDE = 32
 QUICK = ("paper_cnn_small", "resnet18")
+ALIKE = ("densenet121", "resnet50", "torchvision", "vgg16")
+"""Large, and made of nothing that another network is not exported with."""
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +59,8 @@ def rounding(model: LoadedModel, images: NDArray[np.uint8]) -> tuple[float, floa
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in MODELS]
+    "name",
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in MODELS if name not in ALIKE],
 )
 def test_onnx_runtime_gives_pytorchs_scores(name: str, benchmark: ModuleType, tmp_path: Path) -> None:
     side = SIDES.get(name, OTHER_SIDE)
@@ -69,3 +76,35 @@ def test_onnx_runtime_gives_pytorchs_scores(name: str, benchmark: ModuleType, tm
     assert found.logit <= max(1e-3, 4 * own_logit)
     assert found.calls == 0
     assert found.spread > 0.1
+
+
+class Noted(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the operations that a network is made of."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def operations(name: str, folder: Path) -> set[str]:
+    side = max(SIDES.values())
+    config = compose("train", [f"model={name}", f"data.image_size={side}"], folder)
+    with torch.device("meta"), torch.inference_mode():  # no memory for weights, and nothing is computed
+        network: nn.Module = build(config.model).eval()
+        with Noted() as noted:
+            network(torch.empty(2, 3, side, side))
+    return set(noted.names)
+
+
+@pytest.mark.slow
+def test_the_others_have_no_operation_of_their_own(tmp_path: Path) -> None:
+    left = set().union(*(operations(name, tmp_path) for name in ALIKE))
+    assert len(left) > 5
+    for name in MODELS:
+        if left and name not in ALIKE:
+            left -= operations(name, tmp_path)
+    assert left == set()
