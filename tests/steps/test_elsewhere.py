@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from tests.training import without_pages
 
 from cxrlab.config import compose
 from cxrlab.errors import CheckpointError, DataError
@@ -40,9 +42,10 @@ def drawn(first: int, count: int) -> dict[str, np.ndarray[Any, Any]]:
     return {f"{'pos' if n % 2 else 'neg'}/film_{n:03d}.png": film(n, bool(n % 2)) for n in range(first, first + count)}
 
 
-def run_evaluation(folder: Path, ckpt_path: Path, *typed: str) -> dict[str, Any]:
+def run_evaluation(folder: Path, ckpt_path: Path, *typed: str, pages: bool = False) -> dict[str, Any]:
     command = [f"ckpt_path={ckpt_path}", "accelerator=cpu", *typed]
-    return evaluate(compose("evaluate", command, folder), command)[0]
+    with nullcontext() if pages else without_pages():
+        return evaluate(compose("evaluate", command, folder), command)[0]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +55,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(root / "films/train", drawn(0, 16))
     write(root / "films/test", drawn(16, 8))
     typed = [*SMALL, "data=folder", f"data.source.root={root / 'films'}", LABELS, "data.source.name=home"]
-    train(compose("train", typed, root / "run"), typed)
+    with without_pages():
+        train(compose("train", typed, root / "run"), typed)
     return root
 
 
@@ -79,7 +83,7 @@ def of(root: Path, *more: str, name: str = "away") -> list[str]:
 
 @pytest.mark.slow
 def test_another_collection_is_evaluated_whole_but_for_what_is_known(home: Path, away: Path, tmp_path: Path) -> None:
-    found = run_evaluation(tmp_path / "e", home / "run", *of(away))
+    found = run_evaluation(tmp_path / "e", home / "run", *of(away), pages=True)
     assert found["test"]["n"] == 10
     assert found["evaluation"]["known"] == {"images": 6, "films": 6, "people": 6}
     first = found["warnings"][0]

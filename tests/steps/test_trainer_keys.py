@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import pytorch_lightning as pl
+from tests.training import without_pages
 
 from cxrlab.config import Problems, compose
 from cxrlab.errors import ConfigError
@@ -174,7 +175,8 @@ def test_what_is_taken_works(tmp_path: Path) -> None:
     typed += ["callbacks.early_stopping.min_delta=10", "trainer.max_epochs=4", "optimizer=sgd"]
     typed += [f"+trainer.{key}={value}" for key, value in others.items()]
     typed += ["+trainer.gradient_clip_algorithm=value", *(f"trainer.{key}={value}" for key, value in own.items())]
-    metrics, objects = train(compose("train", typed, tmp_path / "run"), typed)
+    with without_pages():
+        metrics, objects = train(compose("train", typed, tmp_path / "run"), typed)
     assert metrics["status"] == "finished"
     assert metrics["epochs"] == 2
     assert objects["trainer"].global_step == 4  # of four batches an epoch, in pairs
