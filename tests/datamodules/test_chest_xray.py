@@ -584,10 +584,11 @@ def test_too_few_patients_for_folds_and_validation(class_folders: ClassFolders) 
 
 
 @pytest.mark.slow
-def test_folds_of_the_papers_set(paper_root: Path) -> None:
+def test_folds_of_the_papers_set(paper_root: Path, cache: Path) -> None:
     tested: list[str] = []
+    source, kept = PaperSource(str(paper_root)), str(cache / "measurements")
     for fold in range(5):
-        datamodule = ChestXRayDataModule(PaperSource(str(paper_root)), image_size=16, folds=5, fold=fold)
+        datamodule = ChestXRayDataModule(source, image_size=16, folds=5, fold=fold, cache=kept)
         datamodule.setup()
         table = datamodule.manifest
         tested += table["path"][datamodule.rows("test")].tolist()
