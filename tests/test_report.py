@@ -12,31 +12,18 @@ import pytest
 from omegaconf import OmegaConf
 from playwright.sync_api import Browser
 
-from cxrlab.config import compose
 from cxrlab.errors import CheckpointError, ConfigError
 from cxrlab.report import report
-from cxrlab.train import train
 
 ROOT = Path(__file__).parents[1]
-QUICK = [
-    "trainer=cpu",
-    "trainer.max_epochs=1",
-    "model=paper_cnn_small",
-    "data.image_size=32",
-    "data.source.n_train=20",
-    "data.source.n_test=8",
-    "data.source.size=64",
-    "logger=none",
-    "keep_weights=false",
-]
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sweep(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two finished runs and one that was killed at its start."""
     folder = tmp_path_factory.mktemp("sweep")
-    train(compose("train", QUICK, folder / "0"))
-    shutil.copytree(folder / "0", folder / "1")
+    for name in ("0", "1"):
+        shutil.copytree(finished_run, folder / name)
     (folder / "2").mkdir()
     shutil.copy(folder / "0" / "config.yaml", folder / "2")
     return folder
