@@ -1,4 +1,4 @@
-"""Kills real runs at random moments, resumes them, and compares the weights bit for bit.
+"""Kills real runs at random files that they write, resumes them, and compares the weights bit for bit.
 
 ``CXRLAB_KILLS=20 pytest tests/test_resume.py -k killed`` kills twenty times instead of three.
 """
@@ -10,12 +10,13 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from unittest import mock
 
 import pandas as pd
 import pytest
 import torch
+from tests import programs
 
 from cxrlab.datamodules.flow import Flow
 from cxrlab.errors import DataError
@@ -27,7 +28,8 @@ KILLS = int(os.environ.get("CXRLAB_KILLS", "3"))
 SETTINGS = [
     "model=paper_cnn",
     "model.dense_units=32",
-    "data.image_size=64",
+    "data.image_size=32",
+    "data.source.size=64",
     "data.batch_size=16",
     "data.source.n_train=60",
     "data.source.n_test=20",
@@ -41,11 +43,41 @@ SETTINGS = [
 ]
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "cxrlab.train", *arguments]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=heed_ctrl_c
+ENDED = """
+import os, sys
+from pathlib import Path
+from cxrlab import train
+
+sys.argv[0] = train.__file__
+signal, name, left = int(sys.argv.pop(1)), sys.argv.pop(1), int(sys.argv.pop(1))
+replace = Path.replace
+
+def replaced(self, target):
+    global left
+    if name in ("", Path(target).name):
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal)
+    return replace(self, target)
+
+Path.replace = replaced
+train.main()
+"""
+"""Runs the program; a signal comes before the so-manieth file of a name, or of any, is moved to its place."""
+
+
+def ended(how: signal.Signals, name: str, number: int, *arguments: str) -> tuple[int, str]:
+    """Exit status and output of a run that gets a signal when it writes the so-manieth file of a name."""
+    done = subprocess.run(
+        [sys.executable, "-c", ENDED, str(int(how)), name, str(number), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
+        preexec_fn=heed_ctrl_c,
     )
+    return done.returncode, done.stdout
 
 
 def heed_ctrl_c() -> None:
@@ -53,19 +85,19 @@ def heed_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def finish(process: subprocess.Popen[str]) -> str:
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    return output
+def finish(*arguments: str) -> str:
+    status, printed, errors = programs.run("train", *arguments)
+    assert status == 0, errors
+    return printed
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """A finished run, and the seconds it took."""
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """A finished run, and how many files it moved to their places."""
     folder = tmp_path_factory.mktemp("uninterrupted") / "run"
-    began = time.monotonic()
-    finish(start(*SETTINGS, f"hydra.run.dir={folder}"))
-    return folder, time.monotonic() - began
+    with mock.patch.object(Path, "replace", autospec=True, side_effect=Path.replace) as replace:
+        finish(*SETTINGS, f"hydra.run.dir={folder}")
+    return folder, replace.call_count
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -98,63 +130,52 @@ def assert_readable(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_runs_end_bit_identical(uninterrupted: tuple[Path, float], tmp_path: Path) -> None:
-    whole, seconds = uninterrupted
+def test_killed_runs_end_bit_identical(uninterrupted: tuple[Path, int], tmp_path: Path) -> None:
+    whole, files = uninterrupted
     moments = random.Random(0)
     kills, number, epochs = 0, 0, set[int]()
     while kills < KILLS:
         number += 1
         folder = tmp_path / str(number)
-        for _ in range(50):
-            begun = RunFolder(folder).config.exists()
-            arguments = [*SETTINGS, f"ckpt_path={folder}"] if begun else [*SETTINGS, f"hydra.run.dir={folder}"]
-            process = start(*arguments)
-            # From within the imports, before the folder is claimed, to the last files of the run.
-            time.sleep(moments.uniform(0.15, 1.05) * seconds)
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            if process.returncode == 0:
-                break
-            kills += 1
-            assert_readable(folder)
-            epochs.add(len(pd.read_csv(RunFolder(folder).history)) if RunFolder(folder).history.exists() else 0)
-            if kills >= KILLS:
-                finish(
-                    start(
-                        *SETTINGS,
-                        f"ckpt_path={folder}" if RunFolder(folder).config.exists() else f"hydra.run.dir={folder}",
-                    )
-                )
-                break
+        status = -signal.SIGKILL
+        while status and kills < KILLS:
+            # From its first file to its last, in three starts on average; one that has fewer left to write ends well.
+            status, output = ended(signal.SIGKILL, "", moments.randint(1, files * 2 // 3), *begin_or_go_on(folder))
+            assert status in (0, -signal.SIGKILL), output
+            if status:
+                kills += 1
+                assert_readable(folder)
+                history = RunFolder(folder).history
+                epochs.add(len(pd.read_csv(history)) if history.exists() else 0)
+        if status:
+            finish(*begin_or_go_on(folder))
         assert_same_run(folder, whole)
     print(f"{kills} kills over {number} runs, after epochs {sorted(epochs)}: all bit-identical")
 
 
+def begin_or_go_on(folder: Path) -> list[str]:
+    return [*SETTINGS, f"{'ckpt_path' if RunFolder(folder).config.exists() else 'hydra.run.dir'}={folder}"]
+
+
 @pytest.mark.slow
-def test_ctrl_c_writes_what_there_is_and_can_be_continued(uninterrupted: tuple[Path, float], tmp_path: Path) -> None:
+def test_ctrl_c_writes_what_there_is_and_can_be_continued(uninterrupted: tuple[Path, int], tmp_path: Path) -> None:
     whole, _ = uninterrupted
     folder = tmp_path / "run"
-    process = start(*SETTINGS, f"hydra.run.dir={folder}")
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("epoch   3"):
-            break
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 130, output
+    status, output = ended(signal.SIGINT, RunFolder(folder).history.name, 4, *SETTINGS, f"hydra.run.dir={folder}")
+    assert status == 130, output
     assert "python train.py ckpt_path=" in output
     run = RunFolder(folder)
     assert run.status() == "interrupted"
-    assert run.results()["epochs"] >= 2
+    assert 2 <= run.results()["epochs"] < 8
     assert "INTERRUPTED" in (folder / "report.md").read_text(encoding="utf-8")
     assert run.results()["test"]["n"] == 20
 
-    output = finish(start(f"ckpt_path={folder}"))  # the run's own configuration: nothing else needs to be typed
+    output = finish(f"ckpt_path={folder}")  # the run's own configuration: nothing else needs to be typed
     assert "continued" in output
     assert_same_run(folder, whole)
     assert not (run.checkpoints / "last.ckpt").exists()
 
-    output = finish(start(f"ckpt_path={folder}"))
+    output = finish(f"ckpt_path={folder}")
     assert "finished (8 epochs); nothing to do" in output
 
 
