@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests import programs
+from tests.training import without_pages
 
 from cxrlab.runs import RunFolder
 
 SETTINGS = [
     "model=paper_cnn_small",
     "data.image_size=32",
+    "data.source.size=64",
     "data.batch_size=16",
     "data.source.n_train=40",
     "data.source.n_test=12",
@@ -23,11 +26,6 @@ SETTINGS = [
     "logger=none",
     "keep_weights=false",
 ]
-
-
-def train(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cxrlab.train", "-m", *SETTINGS, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
 
 
 def written(folder: Path) -> dict[str, int]:
@@ -41,34 +39,38 @@ def test_submitit_runs_each_job_in_a_process_of_its_own(tmp_path: Path) -> None:
     pytest.importorskip(
         "hydra_plugins.hydra_submitit_launcher", reason="NOT CHECKED: the extra sweeps is not installed"
     )
-    done = train("seed=0,1", "hydra/launcher=submitit_local", f"hydra.sweep.dir={tmp_path}/sweep")
-    assert done.returncode == 0, done.stderr
+    sweep = ["seed=0,1", "hydra/launcher=submitit_local", f"hydra.sweep.dir={tmp_path}/sweep"]
+    status, _, errors = programs.run("train", "-m", *SETTINGS, "trainer.max_epochs=1", *sweep)
+    assert status == 0, errors
     assert len(written(tmp_path / "sweep")) == 2
     said = [path.read_text(encoding="utf-8") for path in (tmp_path / "sweep" / ".submitit").glob("*/*_log.out")]
     assert sum("2 of 2 jobs finished" in text for text in said) >= 1
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # its sweeper is bound to an optuna of 2021
 def test_a_search_that_is_repeated_and_made_longer_runs_only_what_is_new(tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="NOT CHECKED: the extra optuna is not installed")
     search = [
+        *SETTINGS,
         "hydra/sweeper=optuna",
         "+hydra.sweeper.params={optimizer.lr: 'tag(log, interval(0.0001, 0.01))', model.dense_units: 'choice(4, 8)'}",
         "hydra.sweeper.sampler.n_startup_trials=1",
         f"hydra.sweep.dir={tmp_path}/sweep",
     ]
-    first = train(*search, "hydra.sweeper.n_trials=2")
-    assert first.returncode == 0, first.stderr
-    before = written(tmp_path / "sweep")
-    longer = train(*search, "hydra.sweeper.n_trials=3")
-    assert longer.returncode == 0, longer.stderr
+    with without_pages():
+        status, _, errors = programs.run("train", "-m", *search, "hydra.sweeper.n_trials=2")
+        assert status == 0, errors
+        before = written(tmp_path / "sweep")
+        status, longer, errors = programs.run("train", "-m", *search, "hydra.sweeper.n_trials=3")
+    assert status == 0, errors
     after = written(tmp_path / "sweep")
-    assert longer.stdout.count("finished before") == len(before) == 2
+    assert longer.count("finished before") == len(before) == 2
     assert len(after) == 3
     assert {name: after[name] for name in before} == before
-    assert "3 of 3 jobs finished, best val/loss" in longer.stdout
+    assert "3 of 3 jobs finished, best val/loss" in longer
     best = yaml.safe_load((tmp_path / "sweep" / "optimization_results.yaml").read_text(encoding="utf-8"))
-    assert f"optimizer.lr={best['best_params']['optimizer.lr']}" in longer.stdout.splitlines()[-1]
+    assert f"optimizer.lr={best['best_params']['optimizer.lr']}" in longer.splitlines()[-1]
 
 
 @pytest.mark.slow
