@@ -71,7 +71,8 @@ def test_a_pair_is_tested_on_the_files_of_its_runs(runs: Path, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_an_evaluation_stands_beside_its_training(runs: Path, tmp_path: Path) -> None:
-    evaluate(compose("evaluate", [f"ckpt_path={runs / '2'}", "accelerator=cpu"], tmp_path / "evaluation"))
+    with without_pages():
+        evaluate(compose("evaluate", [f"ckpt_path={runs / '2'}", "accelerator=cpu"], tmp_path / "evaluation"))
     table, _ = run_comparison(f"[{tmp_path}/evaluation,{runs}/2]", tmp_path / "out")
     assert sorted(table["setting"]) == ["PaperCNN", "evaluation of 2"]
     assert table["accuracy_mean"].nunique() == 1
