@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tests.training import without_pages
 
 from cxrlab.audit import audit
 from cxrlab.config import compose
@@ -197,7 +198,6 @@ def test_masks_are_no_labels(option: str, tmp_path: Path) -> None:
             audit(compose("audit", [option], tmp_path / "audit"), [option])
 
 
-@pytest.mark.slow
 def heed_ctrl_c() -> None:
     """A job that a shell has put into the background ignores Ctrl-C, and so would what it starts."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -231,15 +231,28 @@ CLASSIFIER = [
 ]
 
 
+def classified(folder: Path, *typed: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    with without_pages():
+        return train(compose("train", [*CLASSIFIER, *typed], folder), [*CLASSIFIER, *typed])
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights of a classifier that sees whole images."""
+    folder = tmp_path_factory.mktemp("classifier") / "run"
+    classified(folder)
+    return folder / "checkpoints" / "model.ckpt"
+
+
 def evaluated(folder: Path, *typed: str) -> dict[str, Any]:
     command = [*typed, "accelerator=cpu"]
-    return evaluate(compose("evaluate", command, folder), command)[1]
+    with without_pages():
+        return evaluate(compose("evaluate", command, folder), command)[1]
 
 
 @pytest.mark.slow
 def test_a_classifier_of_lungs_sees_lungs_only_in_training_and_afterwards(finished: Path, tmp_path: Path) -> None:
-    typed = [*CLASSIFIER, "data.mask=lungs", f"lungs={finished}"]
-    metrics, objects = train(compose("train", typed, tmp_path / "run"), typed)
+    metrics, objects = classified(tmp_path / "run", "data.mask=lungs", f"lungs={finished}")
     pixels, lungs = objects["datamodule"].pixels[:], objects["datamodule"].lungs
     assert lungs.any(axis=(1, 2)).all()
     assert not pixels[~lungs].any()
@@ -251,8 +264,7 @@ def test_a_classifier_of_lungs_sees_lungs_only_in_training_and_afterwards(finish
 
 @pytest.mark.slow
 def test_other_weights_find_other_lungs_and_are_refused(finished: Path, tmp_path: Path) -> None:
-    typed = [*CLASSIFIER, "data.mask=lungs", f"lungs={finished}"]
-    train(compose("train", typed, tmp_path / "run"), typed)
+    classified(tmp_path / "run", "data.mask=lungs", f"lungs={finished}")
     checkpoint = torch.load(finished / "lungs.ckpt", weights_only=True)
     checkpoint["state_dict"] = {
         name: value + 1 if value.is_floating_point() else value for name, value in checkpoint["state_dict"].items()
@@ -264,8 +276,7 @@ def test_other_weights_find_other_lungs_and_are_refused(finished: Path, tmp_path
 
 @pytest.mark.slow
 def test_images_are_altered_in_an_evaluation_as_they_were_in_training(tmp_path: Path) -> None:
-    typed = [*CLASSIFIER, "data.alter=centre_black_50"]
-    train(compose("train", typed, tmp_path / "run"), typed)
+    classified(tmp_path / "run", "data.alter=centre_black_50")
     others = [f"ckpt_path={tmp_path / 'run'}", "data=synthetic", "data.source.n_train=40", "data.source.n_test=16"]
     as_trained = evaluated(tmp_path / "altered", *others, "data.source.size=64")["datamodule"]
     intact = evaluated(tmp_path / "intact", *others, "data.source.size=64", "data.alter=none")["datamodule"]
@@ -275,10 +286,9 @@ def test_images_are_altered_in_an_evaluation_as_they_were_in_training(tmp_path: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("data", ["films", ["films"], None])
-def test_a_strangers_checkpoint_whose_data_are_no_node_is_refused(data: Any, tmp_path: Path) -> None:
-    train(compose("train", CLASSIFIER, tmp_path / "run"), CLASSIFIER)
-    path = tmp_path / "run/checkpoints/model.ckpt"
-    checkpoint = torch.load(path, weights_only=True)
+def test_a_strangers_checkpoint_whose_data_are_no_node_is_refused(data: Any, plain: Path, tmp_path: Path) -> None:
+    path = tmp_path / "strange.ckpt"
+    checkpoint = torch.load(plain, weights_only=True)
     checkpoint["cxrlab"]["config"]["data"] = data
     torch.save(checkpoint, path)
     with pytest.raises(CheckpointError, match=r"its config\.data must be a mapping"):
