@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
+from tests.training import without_pages
 
 from cxrlab import matrix as program
 from cxrlab.config import compose
@@ -31,7 +32,8 @@ QUICK = [SETS, RECIPE, "resamples=100", "accelerator=cpu"]
 
 def made(folder: Path, runs: Path, *typed: str) -> tuple[Matrix, dict[str, Any]]:
     typed = (*typed, f"runs={runs}")
-    found, _ = matrix(compose("matrix", typed, folder), typed)
+    with without_pages():  # of its trainings: the matrix has its own
+        found, _ = matrix(compose("matrix", typed, folder), typed)
     return found, json.loads((folder / "matrix.json").read_text())
 
 
