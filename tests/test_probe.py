@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from tests.training import without_pages
 
 from cxrlab import probe as program
 from cxrlab.config import compose
@@ -33,7 +34,8 @@ QUICK = ["resamples=200", "accelerator=cpu"]
 
 def trained(folder: Path, *typed: str) -> Path:
     overrides = [*SMALL, *typed]
-    train(compose("train", overrides, folder), overrides)
+    with without_pages():
+        train(compose("train", overrides, folder), overrides)
     return folder
 
 
@@ -246,7 +248,8 @@ def test_which_inputs_count_as_without_lungs() -> None:
 def test_a_model_of_opacities_needs_the_lungs(tmp_path: Path) -> None:
     typed = ["experiment=control_none", "hydra.mode=RUN", "trainer=cpu"]
     folder = tmp_path / "run"
-    train(compose("train", typed, folder), typed)
+    with without_pages():
+        train(compose("train", typed, folder), typed)
     found = probed(tmp_path / "p", f"ckpt_path={folder}", "lungs=null")
     rows = {row["name"]: row for row in found["rows"]}
     assert rows["none"]["auroc"]["value"] > 0.85
