@@ -65,7 +65,19 @@ def with_values(source: str, values: dict[str, object]) -> str:
     )
 
 
-def executed(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: object) -> list[Cell]:
+WITHOUT_PAGES = (
+    f"import sys; sys.path.append({str(NOTEBOOKS.parent)!r})\n"
+    """
+from tests.training import without_pages
+nothing_drawn = without_pages()
+nothing_drawn.__enter__()"""
+)
+"""Begins a notebook that looks at no run's report."""
+
+
+def executed(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *, pages: bool = True, **settings: object
+) -> list[Cell]:
     """Runs a notebook in a folder, with other values in its cell of parameters and without any data set."""
     (folder / "no_data").mkdir()
     for variable in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
@@ -74,6 +86,8 @@ def executed(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **setting
     notebook = load(name)
     (parameters,) = (cell for cell in notebook.cells if tagged(cell, "parameters"))
     parameters.source = with_values(parameters.source, {"RUNS": "runs", **settings})
+    if not pages:
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(WITHOUT_PAGES))  # type: ignore[no-untyped-call]
     before = sorted(NOTEBOOKS.rglob("*"))
     client = NotebookClient(
         notebook,
@@ -84,7 +98,7 @@ def executed(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, **setting
     )
     client.execute()
     assert sorted(NOTEBOOKS.rglob("*")) == before
-    return list(notebook.cells)
+    return [cell for cell in notebook.cells if cell.source != WITHOUT_PAGES]
 
 
 def only_run(folder: Path) -> Path:
@@ -121,7 +135,7 @@ def test_reproduce_the_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.slow
 def test_compare_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     extra = [*TINY_PHANTOMS, "data.source.shortcut=brightness"]  # which one setting sees at once, and others do not
-    cells = executed(COMPARE, tmp_path, monkeypatch, EPOCHS=5, IMAGE_SIZE=32, FOLDS=2, EXTRA=extra)
+    cells = executed(COMPARE, tmp_path, monkeypatch, pages=False, EPOCHS=5, IMAGE_SIZE=32, FOLDS=2, EXTRA=extra)
     assert_marked_synthetic(cells)
     run = only_run(tmp_path)
     assert len(list(run.glob("*seed=*/metrics.json"))) == 6
