@@ -11,6 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from tests import programs
+from tests.training import without_pages
 
 from cxrlab.runs import RunFolder, load_checkpoint
 
@@ -29,11 +31,14 @@ SETTINGS = [
 ]
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def typed(folder: Path, *arguments: str) -> list[str]:
     begun = RunFolder(folder).config.exists()
-    command = [f"ckpt_path={folder}"] if begun else [*SETTINGS, f"hydra.run.dir={folder}"]
+    return [*([f"ckpt_path={folder}"] if begun else [*SETTINGS, f"hydra.run.dir={folder}"]), *arguments]
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "cxrlab.train", *command, *arguments],
+        [sys.executable, "-m", "cxrlab.train", *typed(folder, *arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -46,6 +51,14 @@ def finish(process: subprocess.Popen[str], status: int = 0) -> str:
     output, _ = process.communicate(timeout=300)
     assert process.returncode == status, output
     return output
+
+
+def run(folder: Path, *arguments: str) -> str:
+    """The same without a process for the first of the processes."""
+    with without_pages():
+        status, printed, errors = programs.run("train", *typed(folder, *arguments))
+    assert status == 0, errors
+    return printed
 
 
 def after_epoch(process: subprocess.Popen[str], epoch: int) -> None:
@@ -77,7 +90,8 @@ def test_two_processes_give_the_numbers_of_one(tmp_path: Path) -> None:
     tolerance = 1e-12
     alike = ["model.dropout=[0,0,0]", "trainer.precision=64-true"]
     output = finish(start(tmp_path / "two", *TWO, *alike))
-    finish(start(tmp_path / "one", "trainer=cpu", *alike))
+    status, _, errors = programs.run("train", *typed(tmp_path / "one", "trainer=cpu", *alike))
+    assert status == 0, errors
     pd.testing.assert_frame_equal(history(tmp_path / "two"), history(tmp_path / "one"), rtol=0, atol=tolerance)
     two, one = weights(tmp_path / "two"), weights(tmp_path / "one")
     assert two.keys() == one.keys()
@@ -92,14 +106,14 @@ def test_two_processes_give_the_numbers_of_one(tmp_path: Path) -> None:
 
 def test_a_run_that_lost_a_process_goes_on_to_the_same_end(tmp_path: Path) -> None:
     epochs = "trainer.max_epochs=12"
-    finish(start(tmp_path / "whole", *TWO, epochs))
+    run(tmp_path / "whole", *TWO, epochs)
     process = start(tmp_path / "run", *TWO, epochs)
     after_epoch(process, 1)
     second = others(process)[0]
     after_epoch(process, 5)  # by then an earlier epoch's checkpoint is written
     os.kill(second, signal.SIGKILL)
     assert "error: process 2 of this run was ended by signal 9" in finish(process, status=1)
-    assert "continued" in finish(start(tmp_path / "run"))
+    assert "continued" in run(tmp_path / "run")
     pd.testing.assert_frame_equal(history(tmp_path / "run"), history(tmp_path / "whole"))
     resumed, whole = weights(tmp_path / "run"), weights(tmp_path / "whole")
     assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())
@@ -118,8 +132,11 @@ def test_whatever_ends_a_run_ends_all_of_its_processes(how: signal.Signals, tmp_
     # Had a process outlived the first, reading what they print would not have come to an end.
 
 
-def test_two_processes_diverge_with_one_sentence(tmp_path: Path) -> None:
-    output = finish(start(tmp_path / "two", *TWO, "optimizer.lr=1e38", "logger=none"), status=1)
+def test_two_processes_diverge_with_one_sentence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with without_pages():
+        status, *said = programs.run("train", *typed(tmp_path / "two", *TWO, "optimizer.lr=1e38", "logger=none"))
+    output = "".join([*said, *capfd.readouterr()])  # what another process says is not in what the program says
+    assert status == 1
     assert output.count("the training diverged: ") == 1
     assert "Traceback" not in output
     assert RunFolder(tmp_path / "two").status() == "diverged"
