@@ -18,6 +18,7 @@ import pytest
 
 from cxrlab import audit as program
 from cxrlab.audit import audit
+from cxrlab.checks import Section, Verdict, confounders
 from cxrlab.config import compose
 from cxrlab.errors import ConfigError
 
@@ -124,17 +125,42 @@ def test_every_wrong_key_is_named_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "audit.json").exists()
 
 
+@pytest.fixture(scope="module")
+def paper(paper_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Section]]:
+    """The audit of the paper's images: its folder, and the sections by title."""
+    folder, typed = tmp_path_factory.mktemp("paper"), [f"data.source.root={paper_root}", "data=paper"]
+    return folder, {section.title: section for section in audit(compose("audit", typed, folder), typed)["sections"]}
+
+
 @pytest.mark.slow
-def test_the_papers_set(paper_root: Path, tmp_path: Path) -> None:
-    found = audited(["data=paper"], tmp_path)
+def test_the_papers_set(paper: tuple[Path, dict[str, Section]]) -> None:
+    found = json.loads((paper[0] / "audit.json").read_text())
     told = "\n".join(f"{row['verdict']} {row['check']}: {row['evidence']}" for row in found["verdicts"])
-    text = (tmp_path / "audit.md").read_text()
+    text = (paper[0] / "audit.md").read_text()
     assert found["verdicts"][0]["verdict"] == "FAIL"
     assert "11 SARS" in told or "SARS 11" in told
     assert "Streptococcus 5" in told or "5 Streptococcus" in told
     assert "4 of 20" in told
     assert "40 of 40" in text
     assert "near-duplicate" in text
+
+
+@pytest.mark.slow
+def test_the_papers_images_need_no_lung(paper: tuple[Path, dict[str, Section]]) -> None:
+    section = paper[1][confounders.TITLE]
+    found = {finding.check: finding for finding in section.findings}
+    assert found["edges of the images"].verdict is Verdict.FAIL
+    assert "left strip and one threshold 40" in found["edges of the images"].evidence
+    inputs = section.facts["inputs"]
+    right = {name: one["test"]["right"] for name, one in inputs.items()}
+    assert right["corners"] == 39
+    assert 37 <= right["frame"] <= 39
+    assert 37 <= right["wide_frame"] <= 39
+    assert 38 <= right["thumbnail"] <= 40
+    assert section.facts["strips"]["left"]["test"] == (40, 40)
+    assert inputs["size"]["cv_auroc"]["value"] == pytest.approx(0.83, abs=0.03)
+    assert inputs["wide_frame"]["cv_auroc"]["value"] == pytest.approx(0.97, abs=0.02)
+    assert 0.45 < inputs["frame"]["permuted"]["mean"] < 0.55
 
 
 @pytest.mark.slow

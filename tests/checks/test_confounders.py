@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +11,6 @@ from tests.checks.conftest import MakeCase
 
 from cxrlab.checks import confounders
 from cxrlab.checks.base import Case, Finding, Section, Verdict
-from cxrlab.datamodules import PaperSource
-from cxrlab.datamodules.measurements import measure
 from cxrlab.datamodules.sources.phantom import Anatomy, draw, plant_shortcut
 
 N = 80  # phantoms, each of another patient, the last 20 of them for testing
@@ -145,27 +142,3 @@ def test_people_who_share_a_film_count_as_one(make_case: MakeCase) -> None:
     }
     section = confounders.check(make_case(columns, pairs=[(1, 3)]))  # b and d have one film
     assert section.findings[0].evidence.startswith("only 2 Positive patient(s)")
-
-
-@pytest.mark.slow  # it reads 188 originals
-def test_the_papers_images_need_no_lung(make_case: MakeCase, paper_root: Path) -> None:
-    table = PaperSource(str(paper_root)).manifest()
-    measured = measure(table["path"].tolist())
-    columns: dict[str, Sequence[object]] = {
-        name: table[name].tolist() for name in ("path", "label", "patient_id", "split")
-    }
-    facts = {name: measured.facts[name].tolist() for name in measured.facts.columns}
-    section = confounders.check(make_case(columns, grey=measured.grey, facts=facts))
-    found = by_name(section)
-    assert found["edges of the images"].verdict is Verdict.FAIL
-    assert "left strip and one threshold 40" in found["edges of the images"].evidence
-    inputs = section.facts["inputs"]
-    right = {name: one["test"]["right"] for name, one in inputs.items()}
-    assert right["corners"] == 39
-    assert 37 <= right["frame"] <= 39
-    assert 37 <= right["wide_frame"] <= 39
-    assert 38 <= right["thumbnail"] <= 40
-    assert section.facts["strips"]["left"]["test"] == (40, 40)
-    assert inputs["size"]["cv_auroc"]["value"] == pytest.approx(0.83, abs=0.03)
-    assert inputs["wide_frame"]["cv_auroc"]["value"] == pytest.approx(0.97, abs=0.02)
-    assert 0.45 < inputs["frame"]["permuted"]["mean"] < 0.55

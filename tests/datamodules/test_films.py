@@ -22,6 +22,7 @@ from cxrlab.datamodules.films import (
     near_duplicates,
     perceptual_hash,
 )
+from cxrlab.datamodules.measurements import Measurements, measure
 from cxrlab.errors import DataError
 from cxrlab.reading.image import read_image
 
@@ -219,31 +220,31 @@ def data() -> Path:
     return folder
 
 
+def measured_once(files: Sequence[Path], cache: Path) -> Measurements:
+    """Kept where an audit keeps them, so that the tests read every image of the real sets once."""
+    return measure([str(file) for file in files], cache / "measurements")
+
+
 @pytest.mark.slow
-def test_the_paper_has_three_near_duplicates_in_train(paper_root: Path) -> None:
+def test_the_paper_has_three_near_duplicates_in_train(paper_root: Path, cache: Path) -> None:
     """Read at a training start: hashes of all, features of what is near."""
     files = sorted(paper_root.glob("*/*/*"))
-    images = [read_image(file) for file in files]
-    hashes = np.stack([perceptual_hash(image.pixels) for image in images])
-    pairs = near_duplicates([str(file) for file in files], hashes, [image.sha256 for image in images])
+    measured = measured_once(files, cache)
+    pairs = near_duplicates([str(file) for file in files], measured.hashes, measured.sha256)
     found = {tuple(sorted(files[row].name.split("-")[0] for row in pair)) for pair in rows(pairs)}
     assert found == {("E63574A7", "F4341CE7"), ("auntminnie", "nejmoa2001191_f5"), ("nCoV", "nejmoa2001191_f1")}
     assert {files[row].parts[-3] for pair in rows(pairs) for row in pair} == {"train"}
 
 
 @pytest.mark.slow
-def test_finds_the_films_that_real_sets_share(data: Path) -> None:
+def test_finds_the_films_that_real_sets_share(data: Path, cache: Path) -> None:
     """69 films of the paper's in DarkCovidNet and 120 of DarkCovidNet's in Cohen's, most of them cropped by hand."""
     cohen = {file.name: file for file in sorted((data / "covid-chestxray-dataset/images").iterdir())}
     dark = sorted((data / "darkcovidnet").glob("*/*"))
     paper = sorted((data / "xray_dataset_covid19").glob("*/*/*"))
     files = [*paper, *dark, *(cohen[file.name] for file in dark if file.name in cohen)]
-    images = [read_image(file) for file in files]
-    features = Features.empty(len(files))
-    for row, image in enumerate(images):
-        features.find(row, image.pixels)
-    hashes = np.stack([perceptual_hash(image.pixels) for image in images])
-    pairs = rows(find_pairs(hashes, features, [image.sha256 for image in images]))
+    measured = measured_once(files, cache)
+    pairs = rows(find_pairs(measured.hashes, measured.features, measured.sha256))
 
     by_set = [[row for row, file in enumerate(files) if name in file.parts] for name in
               ("xray_dataset_covid19", "darkcovidnet", "covid-chestxray-dataset")]  # fmt: skip

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from cxrlab.datamodules import FolderSource, PaperSource
+from cxrlab.datamodules.measurements import measure
 from cxrlab.datamodules.pixels import read_all
 from cxrlab.datamodules.preprocessing import Preprocessing
 from cxrlab.evaluation import figures
@@ -136,9 +137,9 @@ def test_samples_are_two_of_each_class(record: RunRecord, monkeypatch: pytest.Mo
 
 
 @pytest.mark.slow
-def test_baselines_of_the_papers_set(paper_root: Path, tmp_path: Path) -> None:
+def test_baselines_of_the_papers_set(paper_root: Path, cache: Path, tmp_path: Path) -> None:
     manifest = PaperSource(str(paper_root)).manifest()
-    manifest["sha256"] = read_all(list(manifest["path"]), Preprocessing.create(224)).sha256
+    manifest["sha256"] = measure(list(manifest["path"]), cache / "measurements").sha256
     record = RunRecord(
         tmp_path, {"data": {"image_size": 224, "channels": 3}}, {}, {}, manifest, None, None, None, None, {}, []
     )
