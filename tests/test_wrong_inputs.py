@@ -2,7 +2,7 @@
 
 Values that are refused before a file is touched are in tests/steps/test_refused_configurations.py.
 
-``python tests/test_wrong_inputs.py > docs/wrong_inputs.md`` writes the rows of
+``python -m tests.test_wrong_inputs > docs/wrong_inputs.md`` writes the rows of
 :data:`IN_TABLE` anew from what is really printed.
 """
 
@@ -13,7 +13,6 @@ import contextlib
 import errno
 import functools
 import io
-import logging
 import os
 import pickle
 import re
@@ -43,29 +42,16 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGLosslessSV1
+from tests.programs import run, script
+from tests.training import without_pages
 
-from cxrlab import app, audit, cache, compare, download, evaluate, export, matrix, predict, probe, report, train
+from cxrlab import train
 from cxrlab.reading import dicom_frames
 from cxrlab.reading.child import answer
 from cxrlab.reading.worker import POOL
 
 ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "docs" / "wrong_inputs.md"
-MAINS: dict[str, Callable[[], None]] = {
-    "train": train.main,
-    "evaluate": evaluate.main,
-    "report": report.main,
-    "compare": compare.main,
-    "audit": audit.main,
-    "download": download.main,
-    "cache": cache.main,
-    "predict": predict.main,
-    "export": export.main,
-    "app": app.main,
-    "probe": probe.main,
-    "matrix": matrix.main,
-}
-SCRIPTS = {name: f"src/{name}.py" for name in MAINS} | {"train": "train.py"}
 TINY = ("data.image_size=32", "model=paper_cnn_small", "trainer=cpu", "trainer.max_epochs=1", "logger=none")
 FILMS = ("data=folder", "data.source.root=films", "data.source.labels={neg: 0, pos: 1}", "data.val=0.25")
 RUN = "hydra.run.dir=run"
@@ -81,7 +67,7 @@ class Row:
         typed: Arguments; those of :data:`TINY` (training only) and :data:`FILMS` come before them, unless ``bare``.
         says: What the message must say, among the rest.
         prepare: Makes files in the folder in which the program runs; there are good films in ``films`` already.
-        program: Of :data:`MAINS`.
+        program: By the name of its module.
         bare: Nothing comes before ``typed`` but :data:`TINY`.
         works: Not refused: the run ends well, and ``says`` stands on the screen.
         patched: Simulates what a test cannot make, a missing network for instance.
@@ -151,8 +137,9 @@ def _outcome(number: int) -> Outcome:
         before = {path: content for path, content in contents(folder).items() if path not in row.rewritten}
         begun = _is_taken(folder / "run")
         own_cache = mock.patch.dict(os.environ, CXRLAB_CACHE=str(folder / "cache"))
-        with contextlib.chdir(folder), own_cache, row.patched():
-            status, printed, errors = run(row.program, row.command)
+        pages = without_pages() if row.program == "train" else contextlib.nullcontext()  # their names are told alike
+        with contextlib.chdir(folder), own_cache, pages, row.patched():
+            status, printed, errors = run(row.program, *row.command)
         after = contents(folder)
         return Outcome(
             status,
@@ -171,42 +158,6 @@ def _anywhere(told: str, folder: str) -> str:
 
 def _is_taken(folder: Path) -> bool:
     return (folder / "config.yaml").exists() or (folder / "audit.json").exists()
-
-
-def run(program: str, arguments: list[str]) -> tuple[int, str, str]:
-    """Runs a program's ``main`` in this process: exit status, stdout, stderr. What passes through it is raised."""
-    status: Any = 0
-    printed, errors = io.StringIO(), io.StringIO()
-    with state_restored(), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(errors):
-        sys.argv = [SCRIPTS[program], *arguments]
-        try:
-            MAINS[program]()
-        except SystemExit as end:
-            status = end.code
-    return int(status or 0), printed.getvalue(), errors.getvalue()
-
-
-@contextlib.contextmanager
-def state_restored() -> Iterator[None]:
-    """Puts back what a program may change for its own process: logging, environment, torch's settings."""
-    loggers = [logging.getLogger(name) for name in (None, "pytorch_lightning", "lightning.fabric", "cxrlab")]
-    states = [(each.handlers[:], each.level, each.propagate) for each in loggers]
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    memory = torch.utils.deterministic
-    fills: bool = memory.fill_uninitialized_memory  # type: ignore[attr-defined]
-    # Hydra configures logging anew, which closes every handler there is; that of absl closes pytest's stderr with it.
-    handlers_made: list[Any] = []
-    others_hidden = mock.patch.object(logging, "_handlerList", handlers_made)
-    with mock.patch.object(sys, "argv", sys.argv), mock.patch.dict(os.environ), others_hidden:
-        try:
-            yield
-        finally:
-            logging.shutdown(handlers_made)
-            for each, (handlers, level, propagate) in zip(loggers, states, strict=True):
-                each.handlers[:], each.propagate = handlers, propagate
-                each.setLevel(level)
-            torch.use_deterministic_algorithms(deterministic)
-            memory.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -438,7 +389,7 @@ def finished_run() -> Path:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     films(folder / "films")
     with contextlib.chdir(folder):
-        status, _, errors = run("train", [*FILMS, *TINY, RUN])
+        status, _, errors = run("train", *FILMS, *TINY, RUN)
     assert status == 0, errors
     return folder / "run"
 
@@ -2061,7 +2012,7 @@ def test_a_process_says_the_same(tmp_path: Path) -> None:
             folder = tmp_path / str(len(started))
             films(folder / "films")
             row.prepare(folder)
-            command = [sys.executable, str(ROOT / SCRIPTS[row.program]), *row.command]
+            command = [sys.executable, str(ROOT / script(row.program)), *row.command]
             process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             started.append((row, folder, process))  # all at once: each spends seconds on its imports
     for row, folder, process in started:
@@ -2077,7 +2028,7 @@ def test_a_bug_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train, "train", bug)
     with pytest.raises(ValueError, match="a bug"):
-        run("train", [RUN])
+        run("train", RUN)
 
 
 def test_the_malicious_checkpoint_would_run_its_code(tmp_path: Path) -> None:
@@ -2101,7 +2052,7 @@ def test_every_row_has_a_name_of_its_own() -> None:
 
 
 def test_the_table_is_up_to_date() -> None:
-    again = "type `python tests/test_wrong_inputs.py > docs/wrong_inputs.md`"
+    again = "type `python -m tests.test_wrong_inputs > docs/wrong_inputs.md`"
     assert TABLE.read_text(encoding="utf-8") == table(), again
 
 
@@ -2126,7 +2077,7 @@ images:
     python train.py {shlex.join(FILMS)} \\
         {shlex.join(TINY)} {RUN}
 
-`…` stands for the working folder. `python tests/test_wrong_inputs.py > docs/wrong_inputs.md` writes this file from
+`…` stands for the working folder. `python -m tests.test_wrong_inputs > docs/wrong_inputs.md` writes this file from
 what is really printed, and a test compares the two. A missing permission, network, GPU, library or decoder and a full
 disk are simulated there.
 """
@@ -2146,8 +2097,8 @@ def _typed(row: Row) -> str:
     if row.program == "train" and not row.bare:
         return _code(shlex.join(row.typed))
     if row.program == "audit":
-        return _code(shlex.join(["python", SCRIPTS[row.program], *row.command]))
-    return _code(shlex.join(["python", SCRIPTS[row.program], *row.typed]))
+        return _code(shlex.join(["python", script(row.program), *row.command]))
+    return _code(shlex.join(["python", script(row.program), *row.typed]))
 
 
 def _printed(row: Row) -> str:
