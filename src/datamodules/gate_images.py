@@ -147,7 +147,7 @@ class GateImagesDataModule(FoldedDataModule):
         self.sets = {"paper": (paper, paper_root), "darkcovidnet": (darkcovidnet, darkcovidnet_root)}
         self.cohen = cohen
         self.photographs = photographs
-        self.phantoms = SyntheticSource(cache, n_train=phantoms) if phantoms else None
+        self.phantoms = SyntheticSource(cache, n_train=phantoms, disease="consolidation") if phantoms else None
         self.drawn = drawn
         self.image_size = image_size
         self.epoch_images = epoch_images

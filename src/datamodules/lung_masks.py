@@ -86,7 +86,11 @@ class LungMasksDataModule(FoldedDataModule):
         check_range("seed", seed, 0, 2**32 - 1, integer=True)
         self.root = Path(str(root)).expanduser()
         self.cohen = cohen
-        self.phantoms = SyntheticSource(cache, n_train=phantoms, size=max(64, image_size)) if phantoms else None
+        self.phantoms = (
+            SyntheticSource(cache, n_train=phantoms, size=max(64, image_size), disease="consolidation")
+            if phantoms
+            else None
+        )
         self.image_size = image_size
         self.batch_size = batch_size
         self.augment = augment

@@ -23,9 +23,15 @@ Pixels = npt.NDArray[np.uint8]
 Shape = tuple[Floats, float]  # outline (n, 2) in body coordinates, level in [0, 1]
 
 CUES = ("marker", "border", "brightness")
+DISEASES = ("lines", "consolidation")
 
 _COARSE = 64  # soft layers are drawn this many pixels wide and enlarged: a wide blur then costs the same at any size
 _SUBPIXEL_BITS = 6  # outlines are handed to OpenCV in 1/64 pixel, so that small films keep their slender ribs
+_FINE = 1 / 256  # film widths, the blur of a fine line; on a film so small that this is less than
+_FINEST = 0.7  # pixels, it is that: nothing finer can be seen
+_BROADER = 5  # times: the lines of a healthy lung
+_LENGTH = 6  # times: how much longer than high a fine line is; rounder specks would look like letters to the audit
+_CONTRAST = 0.2  # attenuation, standard deviation of the lines over the lungs
 _RIGHT, _LEFT = -1.0, 1.0  # the patient's right lung is on the left of the image
 
 
@@ -79,8 +85,8 @@ class Anatomy:
         girth: Distance from rib cage to skin.
         shoulder: y of the shoulder's highest point.
         bubble: Radius of the stomach bubble, 0 for none.
-        texture: Seed of the vessels and of the mottling of the opacities.
-        lesions: Consolidations; a healthy film of the patient is drawn with ``opacity=0``.
+        texture: Seed of the vessels and of the mottling of the consolidations.
+        lesions: Consolidations, drawn with ``disease="consolidation"`` only.
     """
 
     width: float
@@ -138,7 +144,9 @@ class Anatomy:
         )
 
 
-def draw(anatomy: Anatomy, rng: np.random.Generator, size: int, opacity: float) -> tuple[Pixels, Pixels]:
+def draw(
+    anatomy: Anatomy, rng: np.random.Generator, size: int, opacity: float, disease: str = "lines"
+) -> tuple[Pixels, Pixels]:
     """Films a patient once.
 
     The random numbers spent do not depend on ``opacity``: the same generator state gives the same film with and without
@@ -146,19 +154,30 @@ def draw(anatomy: Anatomy, rng: np.random.Generator, size: int, opacity: float) 
 
     Args:
         anatomy: The patient.
-        rng: The film's own generator: pose, exposure and noise.
+        rng: The film's own generator: pose, lines, exposure and noise.
         size: Height and width in pixels.
-        opacity: Strength of the patient's lesions, 0 (none) to 1.
+        opacity: Strength of the disease, 0 (none) to 1.
+        disease: ``lines``: fine horizontal lines all over the lungs instead of broad ones of the same mean and spread,
+            so that small detail tells a sick film from a healthy one, and brightness does not. ``consolidation``: the
+            patient's lesions, soft and bright, which a thumbnail shows as well.
 
     Returns:
         The film, uint8 of shape (size, size), and the lung fields not covered by heart or diaphragm, uint8 of the same
         shape with 255 inside and 0 outside.
+
+    Raises:
+        ValueError: For an unknown disease.
     """
+    check_choice("disease", disease, DISEASES)
     film = _Film(size, _pose(rng))
     fields, mask = _lung_fields(anatomy, film)
-    air = fields * (1 - 0.9 * opacity * _consolidation(anatomy, film))  # disease is air spaces filled with fluid
+    air = fields
+    if disease == "consolidation":
+        air = fields * (1 - 0.9 * opacity * _consolidation(anatomy, film))  # air spaces filled with fluid
     attenuation = _trunk(anatomy, film) - 0.37 * anatomy.aeration * air
     attenuation += _bones(anatomy, film, fields) + _vessels(anatomy, film) * fields
+    if disease == "lines":
+        attenuation += _CONTRAST * _lines(fields, opacity, rng) * fields
     return _expose(attenuation, rng), mask
 
 
@@ -481,3 +500,26 @@ def _consolidation(anatomy: Anatomy, film: _Film) -> Floats:
         apart = ((film.x - lesion.side * x) ** 2 + (film.y - y) ** 2) / (2 * lesion.radius**2)
         blobs += lesion.density * np.exp(-apart)
     return film.enlarge(np.clip(blobs * (0.9 + 1.6 * mottle), 0, 1))
+
+
+def _lines(fields: Floats, opacity: float, rng: np.random.Generator) -> Floats:
+    """Lines of mean 0 and spread 1 over the lungs: broad at ``opacity`` 0, fine at 1, between them both.
+
+    They are drawn anew for every film, so that no two films of a patient are alike and no place is bright in a class.
+    """
+    size = fields.shape[0]
+    fine = max(_FINEST, _FINE * size)
+    sick, healthy = (_noise(rng, size, height, _LENGTH * fine) for height in (fine, _BROADER * fine))
+    strength = np.clip(0.8 + 0.2 * _noise(rng, size, 14 * fine, 14 * fine), 0.5, 1)  # not everywhere alike
+    lines = (np.sqrt(opacity) * sick + np.sqrt(1 - opacity) * healthy) * strength
+    inside = fields > 0.5
+    lines = (lines - lines[inside].mean()) / lines[inside].std()
+    return np.asarray(np.clip(lines, -2.5, 2.5), np.float32)
+
+
+def _noise(rng: np.random.Generator, size: int, height: float, width: float) -> Floats:
+    """Noise of one scale: the difference of two blurs, of ``height`` and of twice as many pixels; mean 0, spread 1."""
+    white = rng.standard_normal((size, size), np.float32)
+    narrow, wide = (cv2.GaussianBlur(white, (0, 0), max(width, high), sigmaY=high) for high in (height, 2 * height))
+    band = np.asarray(narrow - wide, np.float32)
+    return np.asarray((band - band.mean()) / band.std(), np.float32)

@@ -15,10 +15,10 @@ import pandas as pd
 from rich.progress import track
 
 from cxrlab.datamodules.flow import Flow
-from cxrlab.datamodules.sources.phantom import CUES, Anatomy, draw, plant_shortcut
+from cxrlab.datamodules.sources.phantom import CUES, DISEASES, Anatomy, draw, plant_shortcut
 from cxrlab.errors import DataError, check_choice, check_range
 
-DRAWING_VERSION = 1  # raise it whenever the same parameters give other pixels, so that no stale picture is reused
+DRAWING_VERSION = 2  # raise it whenever the same parameters give other pixels, so that no stale picture is reused
 SPLITS = ("train", "test")
 
 _CLASSES = ("negative", "positive")
@@ -50,10 +50,12 @@ class _Film:
 class SyntheticSource:
     """Chest phantoms in which the right answer of every audit is known.
 
-    Positive patients have opacities inside the lungs, negative patients have none; nothing else differs, except a
-    shortcut when one is planted. It is present on ``(1 + s) / 2`` of the positive and ``(1 - s) / 2`` of the negative
-    images of each split (``s`` is ``shortcut_strength``; counts are rounded), so that on its own it reaches an AUROC of
-    ``0.5 + s / 2``. The phantoms are the same with and without it.
+    The lungs of positive patients have fine lines, those of negative patients broad ones of the same mean and spread;
+    nothing else differs, except a shortcut when one is planted. So a network has to see small detail inside the lungs:
+    neither a thumbnail nor the grey levels tell the labels apart. (With ``disease="consolidation"`` positive lungs have
+    soft bright opacities instead, and these do.) The shortcut is present on ``(1 + s) / 2`` of the positive and
+    ``(1 - s) / 2`` of the negative images of each split (``s`` is ``shortcut_strength``; counts are rounded), so that
+    on its own it reaches an AUROC of ``0.5 + s / 2``. The phantoms are the same with and without it.
 
     Every image follows from its own seed (seed, split, patient, image): the same arguments give the same bytes, and
     another ``n_test`` changes no training image.
@@ -63,6 +65,7 @@ class SyntheticSource:
         n_train: Training images, at least 2; half of them positive (one fewer when odd).
         n_test: Test images, at least 2; likewise.
         size: Height and width in pixels, 64 to 2048.
+        disease: ``lines`` or ``consolidation``; see :func:`cxrlab.datamodules.sources.phantom.draw`.
         opacity: Strength of the disease, 0 to 1. At 0 the lungs say nothing about the label: the negative control.
         shortcut: ``none``, ``marker`` (a corner letter), ``border`` (a bright frame) or ``brightness`` (a shift).
         shortcut_strength: 0 (the cue is there but says nothing) to 1 (the cue is the label); no effect without a cue.
@@ -82,6 +85,7 @@ class SyntheticSource:
         n_train: int = 148,
         n_test: int = 40,
         size: int = 256,
+        disease: str = "lines",
         opacity: float = 1.0,
         shortcut: str = "none",
         shortcut_strength: float = 1.0,
@@ -92,6 +96,7 @@ class SyntheticSource:
         check_range("n_train", n_train, 2, integer=True)
         check_range("n_test", n_test, 2, integer=True)
         check_range("size", size, 64, 2048, integer=True)
+        check_choice("disease", disease, DISEASES)
         check_range("opacity", opacity, 0, 1)
         check_choice("shortcut", shortcut, ("none", *CUES))
         check_range("shortcut_strength", shortcut_strength, 0, 1)
@@ -100,6 +105,7 @@ class SyntheticSource:
         self.n_train = n_train
         self.n_test = n_test
         self.size = size
+        self.disease = disease
         self.opacity = float(opacity)
         self.shortcut = shortcut
         self.shortcut_strength = float(shortcut_strength) if shortcut != "none" else 0.0  # no cue has no strength
@@ -109,8 +115,8 @@ class SyntheticSource:
     def folder(self) -> Path:
         """Where the pictures of these arguments lie: a readable name and a hash of all that changes a pixel."""
         cue = self.shortcut if self.shortcut == "none" else f"{self.shortcut}-{self.shortcut_strength:g}"
-        readable = f"{self.n_train}+{self.n_test}-{self.size}px-opacity-{self.opacity:g}-{cue}-seed-{self.seed}"
-        picture = (self.size, self.opacity, self.shortcut, self.shortcut_strength, self.seed)
+        readable = f"{self.n_train}+{self.n_test}-{self.size}px-{self.disease}-{self.opacity:g}-{cue}-seed-{self.seed}"
+        picture = (self.size, self.disease, self.opacity, self.shortcut, self.shortcut_strength, self.seed)
         exact = (DRAWING_VERSION, self.n_train, self.n_test, picture)
         key = f"{readable}-{hashlib.sha256(repr(exact).encode()).hexdigest()[:8]}"
         return Path(self.root).expanduser().resolve() / self.name / key
@@ -206,10 +212,10 @@ class SyntheticSource:
         """Draws one image and its mask."""
         anatomy = Anatomy.sample(self._rng(film.split, film.patient, 1))
         rng = self._rng(film.split, film.patient, film.number + 2)
-        image, mask = draw(anatomy, rng, self.size, self.opacity * film.label)
+        image, mask = draw(anatomy, rng, self.size, self.opacity * film.label, self.disease)
         if film.cue:
             image = plant_shortcut(image, self.shortcut)
-        _write(folder / film.image, image)
+        _write(folder / film.image, image, packed=False)  # fine lines would make larger files: a shortcut
         _write(folder / film.mask, mask)
 
 
@@ -225,7 +231,8 @@ def _complete(folder: Path, films: list[_Film]) -> bool:
     return sum(1 for _ in folder.rglob("*.png")) == 2 * len(films)
 
 
-def _write(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
-    """Writes a PNG; unlike ``cv2.imwrite`` a full disk is an OSError."""
+def _write(path: Path, pixels: npt.NDArray[np.uint8], packed: bool = True) -> None:
+    """Writes a PNG, packed or as large as its pixels; unlike ``cv2.imwrite`` a full disk is an OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+    settings = [] if packed else [cv2.IMWRITE_PNG_COMPRESSION, 0]
+    path.write_bytes(cv2.imencode(".png", pixels, settings)[1].tobytes())

@@ -8,12 +8,19 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cxrlab.datamodules.sources.phantom import CUES, Anatomy, draw, plant_shortcut
+from cxrlab.datamodules.sources.phantom import CUES, DISEASES, Anatomy, draw, plant_shortcut
 
 
-def film(patient: int = 0, number: int = 0, size: int = 256, opacity: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+def film(
+    patient: int = 0, number: int = 0, size: int = 256, opacity: float = 0.0, disease: str = "lines"
+) -> tuple[np.ndarray, np.ndarray]:
     anatomy = Anatomy.sample(np.random.default_rng([0, patient]))
-    return draw(anatomy, np.random.default_rng([1, patient, number]), size, opacity)
+    return draw(anatomy, np.random.default_rng([1, patient, number]), size, opacity, disease)
+
+
+def detail(image: np.ndarray, mask: np.ndarray) -> float:
+    """How much neighbouring pixels differ from one row to the next, inside the lungs."""
+    return float(np.abs(np.diff(image.astype(float), axis=0))[mask[1:] > 0].mean())
 
 
 @pytest.mark.parametrize("size", [64, 100, 256, 513])
@@ -37,19 +44,56 @@ def test_the_mask_is_two_dark_lungs_inside_a_brighter_chest(patient: int) -> Non
     assert image[:, 120:136].mean() > image[deep].mean() + 60  # spine and heart
 
 
-@pytest.mark.parametrize("patient", range(8))
+@pytest.mark.parametrize("disease", DISEASES)
 @pytest.mark.parametrize("size", [64, 256])
-def test_opacity_brightens_pixels_inside_the_lungs_and_changes_none_outside(patient: int, size: int) -> None:
-    healthy, mask = film(patient, size=size)
-    ill, same = film(patient, size=size, opacity=1.0)
-    assert (mask == same).all()
-    assert (healthy[mask == 0] == ill[mask == 0]).all()
-    assert ill[mask > 0].mean() > healthy[mask > 0].mean() + 1
+def test_disease_changes_pixels_inside_the_lungs_and_none_outside(disease: str, size: int) -> None:
+    for patient in range(8):
+        healthy, mask = film(patient, size=size, disease=disease)
+        ill, same = film(patient, size=size, opacity=1.0, disease=disease)
+        assert (mask == same).all()
+        assert (healthy[mask == 0] == ill[mask == 0]).all()
+        assert (healthy[mask > 0] != ill[mask > 0]).mean() > 0.1
+
+
+@pytest.mark.parametrize("size", [64, 128, 256])
+def test_lines_change_detail_and_neither_mean_nor_spread(size: int) -> None:
+    pairs = [(film(patient, size=size), film(patient, size=size, opacity=1.0)) for patient in range(12)]
+    means, spreads = [], []
+    for (healthy, mask), (ill, _) in pairs:
+        lungs = mask > 0
+        means.append(ill[lungs].mean() - healthy[lungs].mean())
+        spreads.append(ill[lungs].std() / healthy[lungs].std())
+        assert detail(ill, mask) > 1.3 * detail(healthy, mask)
+    assert abs(np.mean(means)) < 2
+    assert 0.9 < np.mean(spreads) < 1.1
+
+
+def test_lines_of_two_films_of_a_patient_are_not_alike() -> None:
+    one, other = (film(0, number, opacity=1.0)[0].astype(float) for number in (0, 1))
+    bare = [film(0, number, disease="consolidation")[0].astype(float) for number in (0, 1)]
+    lungs = ndimage.binary_erosion(film(0, 0)[1] & film(0, 1)[1], iterations=4)
+    lines = [a - b for a, b in zip((one, other), bare, strict=True)]
+    assert abs(np.corrcoef(lines[0][lungs], lines[1][lungs])[0, 1]) < 0.1
+
+
+def test_consolidation_brightens_the_lungs() -> None:
+    for patient in range(8):
+        healthy, mask = film(patient, disease="consolidation")
+        ill, _ = film(patient, opacity=1.0, disease="consolidation")
+        assert ill[mask > 0].mean() > healthy[mask > 0].mean() + 1
 
 
 def test_opacity_scales_the_disease() -> None:
-    levels = [film(3, opacity=opacity)[0].mean() for opacity in (0.0, 0.3, 0.6, 1.0)]
+    steps = (0.0, 0.3, 0.6, 1.0)
+    levels = [film(3, opacity=opacity, disease="consolidation")[0].mean() for opacity in steps]
+    details = [detail(*film(3, opacity=opacity)) for opacity in steps]
     assert levels == sorted(set(levels))
+    assert details == sorted(set(details))
+
+
+def test_an_unknown_disease_is_refused() -> None:
+    with pytest.raises(ValueError, match="did you mean 'lines'"):
+        film(disease="line")
 
 
 def test_films_of_one_patient_differ_less_than_patients_do() -> None:

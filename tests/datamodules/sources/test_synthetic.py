@@ -135,6 +135,7 @@ def test_another_seed_gives_other_images_and_patients(tmp_path: Path) -> None:
 def test_every_argument_that_changes_a_pixel_has_its_own_folder(tmp_path: Path) -> None:
     changes: list[dict[str, Any]] = [
         {}, {"n_train": 14}, {"n_test": 8}, {"size": 65}, {"opacity": 0.5}, {"opacity": 0.5000001}, {"seed": 1},
+        {"disease": "consolidation"},
         {"shortcut": "marker"}, {"shortcut": "border"}, {"shortcut": "marker", "shortcut_strength": 0.5},
     ]  # fmt: skip
     assert len({source(tmp_path, **change).folder for change in changes}) == len(changes)
@@ -145,10 +146,22 @@ def test_every_argument_that_changes_a_pixel_has_its_own_folder(tmp_path: Path) 
 # --- what can be learnt from it -------------------------------------------------------------------------------------
 
 
-def test_lung_brightness_tells_the_classes_apart_but_not_perfectly(many: pd.DataFrame) -> None:
-    images, masks = read(many.path), read(many["mask"]) > 0
+def test_detail_in_the_lungs_tells_the_classes_apart_and_no_grey_level_does(many: pd.DataFrame) -> None:
+    images, masks = read(many.path).astype(float), read(many["mask"]) > 0
+    pairs = list(zip(images, masks, strict=True))
+    detail = [np.abs(np.diff(image, axis=0))[mask[1:]].mean() for image, mask in pairs]
+    assert roc_auc_score(many.label, detail) > 0.95
+    for levels in ([image[mask] for image, mask in pairs], [cv2.resize(image, (8, 8)) for image in images]):
+        for number in (np.mean, np.median, np.max):
+            assert 0.35 < roc_auc_score(many.label, [number(some) for some in levels]) < 0.65
+    assert len({Path(path).stat().st_size for path in many.path}) == 1
+
+
+def test_brightness_of_the_lungs_tells_consolidation_but_not_perfectly(tmp_path: Path) -> None:
+    table = source(tmp_path, n_train=240, n_test=2, size=96, disease="consolidation").manifest()
+    images, masks = read(table.path), read(table["mask"]) > 0
     lung_mean = [image[mask].mean() for image, mask in zip(images, masks, strict=True)]
-    assert 0.8 < roc_auc_score(many.label, lung_mean) < 0.97
+    assert 0.8 < roc_auc_score(table.label, lung_mean) < 0.97
 
 
 def test_nothing_outside_the_lungs_tells_the_classes_apart(many: pd.DataFrame) -> None:
@@ -325,6 +338,7 @@ def test_a_root_that_is_a_file_is_named(tmp_path: Path) -> None:
         ({"size": 63}, r"size must be a whole number in \[64, 2048\], got 63"),
         ({"size": 2049}, "size must be"),
         ({"opacity": 1.1}, r"opacity must be a number in \[0, 1\], got 1.1"),
+        ({"disease": "grain"}, "disease must be one of lines, consolidation"),
         ({"shortcut_strength": -0.1}, r"shortcut_strength must be a number in \[0, 1\]"),
         ({"shortcut": "boarder"}, "shortcut must be one of none, marker, border, brightness.*did you mean 'border'"),
         ({"seed": -1}, "seed must be a whole number"),
