@@ -72,7 +72,7 @@ def phantoms(count: int, preprocessing: Preprocessing, seed: int = 0) -> NDArray
     rng = np.random.default_rng(seed)
     films = []
     for _ in range(count):
-        film = draw(Anatomy.sample(rng), rng, 256, rng.uniform())[0] * rng.uniform(0.4, 1)
+        film = draw(Anatomy.sample(rng), rng, 256, rng.uniform(), "consolidation")[0] * rng.uniform(0.4, 1)
         films.append(preprocessing.apply(np.repeat(film.astype(np.uint8)[..., None], 3, axis=2)))
     return np.stack(films)
 

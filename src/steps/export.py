@@ -119,7 +119,8 @@ def images_to_check(config: DictConfig, model: LoadedModel) -> tuple[Images, str
     preprocessing = Preprocessing.from_dict(model.metadata["preprocessing"])
     if config.images is None:
         with tempfile.TemporaryDirectory() as folder:
-            source = SyntheticSource(folder, n_train=PHANTOMS // 2, n_test=PHANTOMS // 2, size=256)
+            half, alike = PHANTOMS // 2, "consolidation"  # nearer to a film than lines are
+            source = SyntheticSource(folder, n_train=half, n_test=half, size=256, disease=alike)
             pixels = read_all([str(path) for path in source.manifest()["path"]], preprocessing)
             return _stack(pixels.images), "drawn phantoms"
     given = [str(each) for each in config.images] if isinstance(config.images, ListConfig) else str(config.images)
