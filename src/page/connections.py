@@ -112,3 +112,14 @@ class Server(uvicorn.Server):
             if isinstance(connection, Connection):
                 connection.check()
         return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stops listening, waits a second for what is being answered, and closes every connection that is left.
+
+        uvicorn leaves open what did not end within that second, and its loop ends with sockets that nobody closes.
+        """
+        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Connection):
+                connection.transport.abort()
+        await asyncio.sleep(0)  # in which the loop closes what was aborted

@@ -212,6 +212,23 @@ def test_one_that_does_not_read_is_given_up(page: Address) -> None:
             insist(connection, style)
 
 
+def test_one_that_does_not_read_is_left_no_connection_when_the_page_ends(serve: Serve, predictor: Predictor) -> None:
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(10)
+    with connection:
+        with serve(Desk([predictor]), limits=Limits(answer=300)) as page:
+            connection.connect((page.host, page.port))
+            state = page.page._server.server_state
+            while not any(each.transport.get_write_buffer_size() for each in state.connections):
+                connection.sendall(100 * b"GET /page/script.js HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                time.sleep(0.05)
+        assert not state.connections
+        with contextlib.suppress(ConnectionResetError):
+            while connection.recv(100_000):  # a connection that was left open would end in a timeout here
+                pass
+
+
 def insist(connection: socket.socket, request: bytes) -> None:
     for _ in range(100):
         connection.sendall(100 * request)
