@@ -86,11 +86,10 @@ class LungMasksDataModule(FoldedDataModule):
         check_range("seed", seed, 0, 2**32 - 1, integer=True)
         self.root = Path(str(root)).expanduser()
         self.cohen = cohen
-        self.phantoms = (
-            SyntheticSource(cache, n_train=phantoms, size=max(64, image_size), disease="consolidation")
-            if phantoms
-            else None
-        )
+        self.phantoms = None
+        if phantoms:  # with consolidations, as on films of patients
+            side = max(64, image_size)
+            self.phantoms = SyntheticSource(cache, n_train=phantoms, size=side, disease="consolidation")
         self.image_size = image_size
         self.batch_size = batch_size
         self.augment = augment

@@ -119,8 +119,8 @@ def images_to_check(config: DictConfig, model: LoadedModel) -> tuple[Images, str
     preprocessing = Preprocessing.from_dict(model.metadata["preprocessing"])
     if config.images is None:
         with tempfile.TemporaryDirectory() as folder:
-            half, alike = PHANTOMS // 2, "consolidation"  # nearer to a film than lines are
-            source = SyntheticSource(folder, n_train=half, n_test=half, size=256, disease=alike)
+            half = PHANTOMS // 2
+            source = SyntheticSource(folder, half, half, disease="consolidation")  # more like films than lines are
             pixels = read_all([str(path) for path in source.manifest()["path"]], preprocessing)
             return _stack(pixels.images), "drawn phantoms"
     given = [str(each) for each in config.images] if isinstance(config.images, ListConfig) else str(config.images)
