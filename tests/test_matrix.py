@@ -57,7 +57,7 @@ def test_a_matrix_leaves_page_figures_and_numbers(done: tuple[Path, Path, dict[s
     }  # fmt: skip
     text = (folder / "matrix.md").read_text()
     assert text.startswith("# SYNTHETIC: ")
-    assert "phantom, opacity" in text
+    assert "phantom, disease" in text
     assert "src/matrix.py" not in text.split("## How to repeat it")[0]
     assert len(pd.read_csv(folder / "matrix.csv")) == len(found["cells"]) == 4
     assert [cell["internal"] for cell in found["cells"]] == [True, False, False, True]

@@ -22,7 +22,7 @@ DRAWING_VERSION = 2  # raise it whenever the same parameters give other pixels, 
 SPLITS = ("train", "test")
 
 _CLASSES = ("negative", "positive")
-_FINDINGS = ("phantom, no opacity", "phantom, opacity")
+_FINDINGS = ("phantom, no disease", "phantom, disease")
 _CUE_DRAW = 2**32 - 1  # where a patient's number stands in a seed: the draw of who carries the cue, not a patient
 _BAR_FROM = 1000  # images; fewer are rendered before a bar would be read
 

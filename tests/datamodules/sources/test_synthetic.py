@@ -70,7 +70,7 @@ def test_the_manifest_describes_every_image(tmp_path: Path) -> None:
     assert table.groupby(["split", "label"]).size().to_dict() == {
         ("test", 0): 3, ("test", 1): 3, ("train", 0): 6, ("train", 1): 6,
     }  # fmt: skip
-    assert set(zip(table.label, table.finding, strict=True)) == {(0, "phantom, no opacity"), (1, "phantom, opacity")}
+    assert set(zip(table.label, table.finding, strict=True)) == {(0, "phantom, no disease"), (1, "phantom, disease")}
     assert set(table.source) == {"synthetic"}
     assert set(table["view"]) == {"PA"}
     assert table.path.is_unique
