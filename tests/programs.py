@@ -7,6 +7,8 @@ import importlib
 import io
 import logging
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -31,6 +33,59 @@ def run(program: str, *arguments: str) -> tuple[int, str, str]:
         except SystemExit as end:
             status = end.code
     return int(status or 0), printed.getvalue(), errors.getvalue()
+
+
+_ENDED = """
+import importlib, os, pkgutil, sys
+
+signal, program, called, left, file = int(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5]
+module = importlib.import_module(f"cxrlab.{program}")
+sys.argv[:6] = [module.__file__]
+owner, _, name = called.rpartition(".")
+owner = pkgutil.resolve_name(owner)
+function = getattr(owner, name)
+
+def counted(*arguments, **named):
+    global left
+    if not file or os.path.basename(arguments[-1]) == file:
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal)
+    return function(*arguments, **named)
+
+setattr(owner, name, counted)
+module.main()
+"""
+
+
+def ended(
+    how: signal.Signals, program: str, called: str, number: int, *arguments: str, file: str = ""
+) -> tuple[int, str]:
+    """Exit status and output of a program in a process of its own, which a signal reaches at a certain moment.
+
+    Args:
+        how: The signal.
+        program: Name of the program.
+        called: Function or method by its full name, as in ``pathlib.Path.replace``.
+        number: The signal comes before the so-manieth call.
+        arguments: What is typed after the program's name.
+        file: Counts only calls whose last argument is a file of this name.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", _ENDED, str(int(how)), program, called, str(number), file, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
+        preexec_fn=heed_ctrl_c,
+    )
+    return done.returncode, done.stdout
+
+
+def heed_ctrl_c() -> None:
+    """For ``preexec_fn``: a job that a shell has put into the background ignores Ctrl-C, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

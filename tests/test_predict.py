@@ -134,26 +134,6 @@ def test_lines_of_json_for_programs_and_words_for_people(run: Path, scored: pd.D
     assert "not a medical device" in said
 
 
-KILLED = """
-import os, signal
-from cxrlab.inference.journal import Journal
-from cxrlab.predict import main
-
-add, left = Journal.add, 26
-
-def added(*arguments, **more):
-    global left
-    left -= 1
-    if not left:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return add(*arguments, **more)
-
-Journal.add = added
-main()
-"""
-"""Runs the program, which is killed in the midst of its files."""
-
-
 @pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_stopped(run: Path, scored: pd.DataFrame, tmp_path: Path) -> None:
     folder = tmp_path / "scans"
@@ -163,8 +143,8 @@ def test_a_killed_run_goes_on_where_it_stopped(run: Path, scored: pd.DataFrame, 
         cv2.imwrite(str(folder / f"{number:04d}.png"), cv2.resize(films[number % 4], (300 + number, 300)))
     typed = [f"ckpt_path={run}", f"input={folder}", "accelerator=cpu"]
     command = [*typed, f"hydra.run.dir={tmp_path}/out", "batch_size=4"]
-    killed = subprocess.run([sys.executable, "-c", KILLED, *command], capture_output=True, text=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    status, said = programs.ended(signal.SIGKILL, "predict", "cxrlab.inference.journal.Journal.add", 26, *command)
+    assert status == -signal.SIGKILL, said
     before = (tmp_path / "out" / "predictions.jsonl").read_bytes().count(b"\n")
     assert 20 <= before < 60
     status, printed, said = programs.run("predict", *command)

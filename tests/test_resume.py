@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from unittest import mock
 
@@ -24,6 +22,8 @@ from cxrlab.models import PaperCNN
 from cxrlab.models.layer_table import layer_table
 from cxrlab.runs import RunFolder, load_checkpoint, load_model
 
+MOVED = "pathlib.Path.replace"
+"""How a file that is whole comes to its place."""
 KILLS = int(os.environ.get("CXRLAB_KILLS", "3"))
 SETTINGS = [
     "model=paper_cnn",
@@ -41,48 +41,6 @@ SETTINGS = [
     "trainer=cpu",
     "trainer.max_epochs=8",
 ]
-
-
-ENDED = """
-import os, sys
-from pathlib import Path
-from cxrlab import train
-
-sys.argv[0] = train.__file__
-signal, name, left = int(sys.argv.pop(1)), sys.argv.pop(1), int(sys.argv.pop(1))
-replace = Path.replace
-
-def replaced(self, target):
-    global left
-    if name in ("", Path(target).name):
-        left -= 1
-        if not left:
-            os.kill(os.getpid(), signal)
-    return replace(self, target)
-
-Path.replace = replaced
-train.main()
-"""
-"""Runs the program; a signal comes before the so-manieth file of a name, or of any, is moved to its place."""
-
-
-def ended(how: signal.Signals, name: str, number: int, *arguments: str) -> tuple[int, str]:
-    """Exit status and output of a run that gets a signal when it writes the so-manieth file of a name."""
-    done = subprocess.run(
-        [sys.executable, "-c", ENDED, str(int(how)), name, str(number), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-        check=False,
-        preexec_fn=heed_ctrl_c,
-    )
-    return done.returncode, done.stdout
-
-
-def heed_ctrl_c() -> None:
-    """A job that a shell has put into the background ignores Ctrl-C, and so would what it starts."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def finish(*arguments: str) -> str:
@@ -140,7 +98,8 @@ def test_killed_runs_end_bit_identical(uninterrupted: tuple[Path, int], tmp_path
         status = -signal.SIGKILL
         while status and kills < KILLS:
             # From its first file to its last, in three starts on average; one that has fewer left to write ends well.
-            status, output = ended(signal.SIGKILL, "", moments.randint(1, files * 2 // 3), *begin_or_go_on(folder))
+            moment = moments.randint(1, files * 2 // 3)
+            status, output = programs.ended(signal.SIGKILL, "train", MOVED, moment, *begin_or_go_on(folder))
             assert status in (0, -signal.SIGKILL), output
             if status:
                 kills += 1
@@ -161,7 +120,8 @@ def begin_or_go_on(folder: Path) -> list[str]:
 def test_ctrl_c_writes_what_there_is_and_can_be_continued(uninterrupted: tuple[Path, int], tmp_path: Path) -> None:
     whole, _ = uninterrupted
     folder = tmp_path / "run"
-    status, output = ended(signal.SIGINT, RunFolder(folder).history.name, 4, *SETTINGS, f"hydra.run.dir={folder}")
+    begin, history = begin_or_go_on(folder), RunFolder(folder).history.name
+    status, output = programs.ended(signal.SIGINT, "train", MOVED, 4, *begin, file=history)
     assert status == 130, output
     assert "python train.py ckpt_path=" in output
     run = RunFolder(folder)

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tests import programs
 from tests.training import without_pages
 
 from cxrlab.audit import audit
@@ -198,17 +199,12 @@ def test_masks_are_no_labels(option: str, tmp_path: Path) -> None:
             audit(compose("audit", [option], tmp_path / "audit"), [option])
 
 
-def heed_ctrl_c() -> None:
-    """A job that a shell has put into the background ignores Ctrl-C, and so would what it starts."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @pytest.mark.slow
 def test_from_the_command_line_and_ctrl_c(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "train.py"), *QUICK, "logger=none", f"hydra.run.dir={tmp_path / 'run'}"]
     endless = [*command, "trainer.max_epochs=100000"]
     with subprocess.Popen(
-        endless, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=heed_ctrl_c
+        endless, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=programs.heed_ctrl_c
     ) as running:
         history = tmp_path / "run" / "history" / "fold_1.csv"
         while running.poll() is None and not history.exists():
