@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from tests import programs
 
 from cxrlab import audit as program
 from cxrlab.audit import audit
@@ -88,19 +86,19 @@ def test_a_leak_and_an_unreadable_file_are_findings(class_folders: ClassFolders,
 
 
 @pytest.mark.slow
-def test_the_command_ends_with_the_verdicts(tmp_path: Path) -> None:
-    command = [sys.executable, str(Path(program.__file__)), *SMALL, "data.source.shortcut=border", "strict=true"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ, check=False)
-    assert done.returncode == program.FAILED, done.stderr
-    assert done.stderr == ""
-    last = done.stdout.splitlines()[-1]
+def test_the_command_ends_with_the_verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, printed, errors = programs.run("audit", *SMALL, "data.source.shortcut=border", "strict=true")
+    assert status == program.FAILED, errors
+    assert errors == ""
+    last = printed.splitlines()[-1]
     assert last.startswith("audit")
     assert last.endswith("audit.html")
     page = tmp_path / last.split(maxsplit=1)[1]
     assert page.is_file()
     assert page.parent.parent.name == "synthetic"
-    assert "FAIL" in done.stdout
-    assert "PASS" in done.stdout
+    assert "FAIL" in printed
+    assert "PASS" in printed
 
 
 @pytest.mark.slow
