@@ -13,6 +13,7 @@ import pytest
 
 from cxrlab.locks import is_claimed
 from cxrlab.runs import RunFolder
+from cxrlab.sweeps.job import is_over
 from cxrlab.sweeps.state import Sweep
 
 JOBS = 4
@@ -41,7 +42,7 @@ def start(folder: Path, output: Path, *arguments: str) -> subprocess.Popen[str]:
 def finished(folder: Path) -> dict[Path, int]:
     """The jobs that are over, and when they were."""
     jobs = [RunFolder(path) for path in folder.glob("[0-9]*")]
-    return {job.path: job.metrics.stat().st_mtime_ns for job in jobs if job.status() == "finished"}
+    return {job.path: job.metrics.stat().st_mtime_ns for job in jobs if is_over(job)}
 
 
 def begun(folder: Path) -> set[Path]:
