@@ -60,7 +60,7 @@ def test_prints_a_table_per_precision_and_writes_the_same_as_json(
             assert way["to_floor"] == pytest.approx(way["min"] / result["floor_seconds"])
             assert way["images_per_second"] == pytest.approx(4 / way["median"])
             assert f"{name:26}{way['median']:10.4f}" in printed
-    assert printed.count("arithmetic floor") == 2
+    assert printed.count("arithmetic floor") == 1
 
 
 def compose_without_dropout(train_step: ModuleType, precision: str, images: Path) -> DictConfig:
@@ -192,8 +192,9 @@ def epoch() -> ModuleType:
 
 @pytest.mark.slow
 def test_epochs_of_every_way_are_measured_in_processes_of_their_own(
-    epoch: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    epoch: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(epoch, "PRECISIONS", ("32-true",))  # each precision has processes of its own
     path = tmp_path / "epochs.json"
     tiny = "--image-size 32 --images 16 8 --epochs 3 --rounds 1 --matmul-size 64"
     epoch.main([*tiny.split(), "--only", "train.py", "plain PyTorch", "--json", str(path)])
@@ -201,18 +202,18 @@ def test_epochs_of_every_way_are_measured_in_processes_of_their_own(
     found = json.loads(path.read_text(encoding="utf-8"))
     assert found["data"] == {"name": "synthetic", "train": 16, "test": 8}
     ways = [(way["name"], way["precision"]) for way in found["ways"]]
-    assert ways == [(name, each) for each in ("32-true", "bf16-mixed") for name in ("train.py", "plain PyTorch")]
+    assert ways == [(name, "32-true") for name in ("train.py", "plain PyTorch")]
     for way in found["ways"]:
         assert 0 < way["epochs"][0] < way["wall"][0]
         assert way["peak_mb"][0] > 100
         assert way["stolen"][0] >= 0
-    of, to = ways[:2]
+    of, to = ways
     expected = found["ways"][0]["epochs"][0] / found["ways"][1]["epochs"][0]
     assert epoch.ratio(found, of, to) == pytest.approx(expected)
     assert epoch.ratio(found, of, ("Keras", "32-true")) is None
     printed = capsys.readouterr().out
     assert f"{expected:.3f}" in printed
-    assert printed.count("arithmetic floor") == 2
+    assert printed.count("arithmetic floor") == 1
 
 
 @pytest.mark.slow

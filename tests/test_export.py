@@ -15,6 +15,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig, open_dict
+from tests import programs
 
 from cxrlab.config import compose
 from cxrlab.datamodules import Preprocessing
@@ -314,15 +315,16 @@ def test_a_score_that_is_no_number_is_another_score() -> None:
 
 
 @pytest.mark.slow
-def test_the_command_line(checkpoint: Path, tmp_path: Path) -> None:
+def test_the_command_line(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     command = [sys.executable, str(Path(steps.__file__).parents[1] / "export.py")]
     arguments = [f"ckpt_path={checkpoint}", f"output={tmp_path / 'm.onnx'}", "latency=false"]
-    done = subprocess.run([*command, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "m.onnx").is_file()
-    wrong = subprocess.run([*command, "ckpt_path=nowhere"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert wrong.returncode == 1
-    assert wrong.stderr.startswith("error: nowhere: no such checkpoint")
+    status, _, errors = programs.run("export", "ckpt_path=nowhere")
+    assert status == 1
+    assert errors.startswith("error: nowhere: no such checkpoint")
     assert not (tmp_path / "outputs").exists()
 
 
