@@ -63,7 +63,12 @@ def run(folder: Path, *arguments: str) -> str:
 
 def after_epoch(process: subprocess.Popen[str], epoch: int) -> None:
     assert process.stdout is not None
-    assert any(line.startswith(f"epoch {epoch:>3}/") for line in process.stdout)
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith(f"epoch {epoch:>3}/"):
+            return
+    pytest.fail(f"the run ended with {process.wait()} before that:\n{''.join(said)}")
 
 
 def others(process: subprocess.Popen[str]) -> list[int]:
