@@ -264,7 +264,7 @@ def command(program: str, *words: str, **values: object) -> str:
         values: Overrides by key, of which the values are taken literally, quoted for Hydra and for the shell.
     """
     typed = Path(sys.argv[0] if sys.argv else "")
-    if typed.suffix == ".py" and typed.stem.isalpha() and (Path(__file__).parent / typed.name).is_file():
+    if _is_ours(typed):
         script = Path(f"{program}.py") if program == "train" and Path("train.py").is_file() else None
         program = f"python {quoted(short(script or Path(__file__).parent / f'{program}.py'))}"
     else:
@@ -283,11 +283,22 @@ def override(key: str, value: object) -> str:
 
 def typed() -> str:
     """The command of this process, as it can be typed again."""
-    name = Path(sys.argv[0]).name
-    program = name.removeprefix("cxrlab-").removeprefix("cxrlab ").removesuffix(".py")
-    if program != name and (Path(__file__).parent / f"{program}.py").is_file():
-        return command(program, *sys.argv[1:])
-    return shlex.join(["python", name, *sys.argv[1:]])
+    script = Path(sys.argv[0])
+    if _is_ours(script):
+        return command(script.stem, *sys.argv[1:])
+    verb = re.fullmatch(r"cxrlab[- ]([a-z]+)", script.name)
+    if verb and (Path(__file__).parent / f"{verb[1]}.py").is_file():
+        return command(verb[1], *sys.argv[1:])
+    return shlex.join(["python", script.name, *sys.argv[1:]])
+
+
+def _is_ours(typed: Path) -> bool:
+    """Whether what was typed is the file of one of our programs, and not another one's of the same name."""
+    folder = Path(__file__).parent
+    if typed.suffix != ".py" or not typed.stem.isalpha() or not (folder / typed.name).is_file():
+        return False
+    # The current folder may be another one by now.
+    return not typed.exists() or typed.resolve().parent in (folder, folder.parent)
 
 
 def literal(value: object) -> str:

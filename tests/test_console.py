@@ -163,6 +163,16 @@ def test_a_command_finds_the_programs_from_another_folder(monkeypatch: pytest.Mo
     assert done.returncode == 0, done.stderr
 
 
+def test_somebody_elses_script_of_the_same_name_is_none_of_ours(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "api.py").touch()
+    monkeypatch.setattr(sys, "argv", ["api.py", "quickly"])
+    assert console.command("train") == "cxrlab-train"
+    assert console.typed() == "python api.py quickly"
+
+
 def test_what_is_hushed_is_only_in_the_log(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
