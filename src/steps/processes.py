@@ -10,6 +10,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
 import warnings
@@ -22,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric.plugins.environments.lightning import find_free_network_port
 
 from cxrlab.console import as_lines, tell
 from cxrlab.errors import UserError
@@ -86,8 +86,28 @@ def other_processes(work: Work, plain: Any, processes: int) -> Iterator[None]:
     if processes == 1:
         yield
         return
-    port, threads = find_free_network_port(), max(1, torch.get_num_threads() // processes)
-    places = [_Place(rank, processes, port, threads) for rank in range(processes)]
+    with reserved_port() as port:
+        threads = max(1, torch.get_num_threads() // processes)
+        with _at_work(work, plain, [_Place(rank, processes, port, threads) for rank in range(processes)]):
+            yield
+
+
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port on which this program can listen, and which the system gives to no other one in the meantime.
+
+    The other processes take seconds to start. Nobody is given a port that is bound; and since the socket that holds it
+    does not listen and both allow reuse (as PyTorch's does), PyTorch can still listen there.
+    """
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+@contextmanager
+def _at_work(work: Work, plain: Any, places: list[_Place]) -> Iterator[None]:
+    """Starts those after the first, and ends them with the block."""
     others: list[SpawnProcess] = []
     over = threading.Event()
     try:

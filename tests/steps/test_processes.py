@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from cxrlab.errors import DataError
-from cxrlab.steps.processes import ProcessFailedError, other_processes
+from cxrlab.steps.processes import ProcessFailedError, other_processes, reserved_port
 
 Ready = Callable[[], None]
 
@@ -84,3 +85,12 @@ def test_a_killed_process_ends_what_waits_for_it() -> None:
 
     with pytest.raises(ProcessFailedError, match=r"process 2 of this run was ended by signal 9"):
         wait_for_it()
+
+
+def test_nobody_else_is_given_the_port_at_which_processes_meet() -> None:
+    with reserved_port() as port, socket.socket() as another:
+        with pytest.raises(OSError, match="in use"):
+            another.bind(("127.0.0.1", port))
+        store = torch.distributed.TCPStore("127.0.0.1", port, 1, is_master=True)  # type: ignore[attr-defined]
+        store.set("met", "yes")
+        assert store.get("met") == b"yes"
