@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+WORKERS ?= auto
 
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
@@ -14,7 +15,7 @@ PIP := $(IN_VENV) -m pip install --quiet --disable-pip-version-check --progress-
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo '  Options: ARGS="..." is handed on, VENV=$(VENV), PYTHON=$(PYTHON)'
+	@echo '  Options: ARGS="..." is handed on, VENV=$(VENV), PYTHON=$(PYTHON), WORKERS=$(WORKERS) tests at a time'
 
 install: $(INSTALLED) ## make the environment with what training needs, or renew it after a change of dependencies
 
@@ -37,9 +38,9 @@ $(INSTALLED_DEV): $(INSTALLED)
 train: $(INSTALLED) ## train the paper's network; ARGS="seed=1 ..." overrides the configuration
 	$(IN_VENV) train.py model=paper_cnn $(ARGS)
 
-# As many tests at a time as there are cores, one thread each: threads of several tests would wait for one another. The
-# tests of a file stay together, since they share what was trained for them.
-TESTS = $(IN_VENV) -m pytest -n auto --dist loadfile
+# As many tests at a time as there are cores, unless WORKERS says otherwise, one thread each: threads of several tests would
+# wait for one another. The tests of a file stay together, since they share what was trained for them.
+TESTS = $(IN_VENV) -m pytest -n $(WORKERS) --dist loadfile
 test test-slow test-all: export OMP_NUM_THREADS ?= 1
 
 test: $(INSTALLED_DEV) ## run the quick tests, before every commit; ARGS="-k audit" chooses some
