@@ -294,9 +294,10 @@ def log(trainer: pl.Trainer, config: DictConfig, scored: dict[str, Scored], over
         overrides: What was typed: these keys come first.
     """
     logged = {name: value for split, each in scored.items() for name, value in _logged(split, each).items()}
+    typed = {each.partition("=")[0].lstrip("+~") for each in overrides}
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(hyperparameters(config, overrides), logged, step=trainer.global_step)
+            _log_hyperparameters(logger, hyperparameters(config), typed, logged, trainer.global_step)
             test = scored["test"]
             table = test.predictions.assign(score=test.probabilities)
             add_score_figures([logger.experiment], "test", table, trainer.global_step, test.decided.threshold)
@@ -305,6 +306,28 @@ def log(trainer: pl.Trainer, config: DictConfig, scored: dict[str, Scored], over
         logger.save()
         logger.finalize("success")
     drop_copies(trainer)
+
+
+def _log_hyperparameters(
+    logger: TensorBoardLogger, values: dict[str, Any], first: set[str], metrics: dict[str, float], step: int
+) -> None:
+    """Writes what the HPARAMS tab shows, as Lightning's ``log_hyperparams`` does, and which columns come first there.
+
+    TensorBoard sorts hyperparameters by name, after those that are said to differ between runs, and shows five of them.
+    """
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+    from torch.utils.tensorboard.summary import hparams
+
+    logger.log_metrics(metrics, step)
+    plain = {key: each if isinstance(each, bool | int | float) else str(each) for key, each in values.items()}
+    columns, *session = hparams(plain, metrics)  # type: ignore[no-untyped-call]
+    described = columns.value[0].metadata.plugin_data
+    content = HParamsPluginData.FromString(described.content)
+    for column in content.experiment.hparam_infos:
+        column.differs = column.name in first
+    described.content = content.SerializeToString()
+    for summary in (columns, *session):
+        logger.experiment._get_file_writer().add_summary(summary, step)
 
 
 def drop_copies(trainer: pl.Trainer) -> None:
@@ -323,12 +346,11 @@ def _logged(split: str, scored: Scored) -> dict[str, float]:
     return scored.logged | {name: value for name, value in found.items() if value is not None}
 
 
-def hyperparameters(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def hyperparameters(config: DictConfig) -> dict[str, Any]:
     """What a reader compares runs by: the options that were chosen, and values that change results.
 
     Args:
         config: Of the run.
-        overrides: What was typed: these keys come first, in this order.
 
     Returns:
         Flat, by key as it is typed: ``{"model": "PaperCNN", "model.dropout": [0.25, 0.25, 0.5]}``. Paths, and what
@@ -346,8 +368,7 @@ def hyperparameters(config: DictConfig, overrides: Sequence[str] = ()) -> dict[s
     if plain.get("tags"):
         kept["tags"] = ", ".join(map(str, plain["tags"]))
     kept["augment"] = ", ".join(transforms) or "none"
-    typed = [each.partition("=")[0].lstrip("+~") for each in overrides]
-    return {key: kept[key] for key in [*(each for each in typed if each in kept), *kept]}
+    return kept
 
 
 _PATHS = ("root", "path", "cache", "metadata", "weights_path")
