@@ -294,11 +294,11 @@ def typed() -> str:
 
 def _is_ours(typed: Path) -> bool:
     """Whether what was typed is the file of one of our programs, and not another one's of the same name."""
-    folder = Path(__file__).parent
+    folder = Path(__file__).resolve().parent
     if typed.suffix != ".py" or not typed.stem.isalpha() or not (folder / typed.name).is_file():
         return False
-    # The current folder may be another one by now.
-    return not typed.exists() or typed.resolve().parent in (folder, folder.parent)
+    # Where it does not exist, the current folder is another one by now.
+    return not typed.exists() or typed.resolve() in (folder / typed.name, folder.parent / "train.py")
 
 
 def literal(value: object) -> str:

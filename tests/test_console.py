@@ -173,6 +173,13 @@ def test_somebody_elses_script_of_the_same_name_is_none_of_ours(
     assert console.typed() == "python api.py quickly"
 
 
+def test_our_script_is_ours_through_a_link(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "linked").symlink_to(SOURCE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["linked/predict.py", "input=scans"])
+    assert re.fullmatch(r"python \S*/predict\.py input=scans", console.typed())
+
+
 def test_what_is_hushed_is_only_in_the_log(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
