@@ -82,7 +82,7 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
         parts.module.metadata |= scored["test"].decided.as_dict()
         if parts.saliency is not None:
             saliency.show_test(parts, run, scored["test"])
-        results.log(parts.trainer, config, scored, overrides)
+        results.log(parts.trainer, config, scored, [*run.typed(), *overrides])
 
     if config.keep_weights and scored and not interrupted:
         run.keep_weights(final_checkpoint(parts.module, parts.checkpoints.describe(), parts.gate))

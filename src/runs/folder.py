@@ -151,6 +151,14 @@ class RunFolder:
             what = "missing" if isinstance(error, FileNotFoundError) else f"damaged ({' '.join(str(error).split())})"
             raise CheckpointError(f"{path}: {what}; {_RESTORE}") from None
 
+    def typed(self) -> list[str]:
+        """What was typed when the run was begun.
+
+        Raises:
+            CheckpointError: The file cannot be read.
+        """
+        return [each for each in self._read(self.overrides, read_yaml) or [] if isinstance(each, str)]
+
     def resume_config(self, config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         """The run's own configuration, with those of today's overrides that do not change what an epoch computes.
 
@@ -166,7 +174,7 @@ class RunFolder:
         if self.status() == "diverged":
             raise DivergedError(f"{self.path}: cannot go on: {self.results().get('diverged')}")
         saved = self._checked_config(config)
-        begun_with = {each for each in self._read(self.overrides, read_yaml) or [] if isinstance(each, str)}
+        begun_with = self.typed()
         refused = []
         for override in overrides:
             key = override.partition("=")[0].lstrip("+~")

@@ -291,7 +291,7 @@ def log(trainer: pl.Trainer, config: DictConfig, scored: dict[str, Scored], over
         trainer: Of the training.
         config: Of the run.
         scored: By split, with the weights that are kept.
-        overrides: What was typed: these keys come first.
+        overrides: What was typed, today or when the run was begun: these keys come first.
     """
     logged = {name: value for split, each in scored.items() for name, value in _logged(split, each).items()}
     typed = {each.partition("=")[0].lstrip("+~") for each in overrides}
@@ -314,6 +314,7 @@ def _log_hyperparameters(
     """Writes what the HPARAMS tab shows, as Lightning's ``log_hyperparams`` does, and which columns come first there.
 
     TensorBoard sorts hyperparameters by name, after those that are said to differ between runs, and shows five of them.
+    Of several runs it takes the description of the first that it finds.
     """
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
     from torch.utils.tensorboard.summary import hparams

@@ -36,6 +36,11 @@ def test_a_second_run_does_not_overwrite_the_first(tmp_path: Path) -> None:
     assert run.config.read_bytes() == before
 
 
+def test_what_was_typed_is_known_again(tmp_path: Path) -> None:
+    begun(tmp_path / "run", "seed=0", "model.dropout=[0.25,0.25,0.5]")
+    assert RunFolder(tmp_path / "run").typed() == ["seed=0", "model.dropout=[0.25,0.25,0.5]"]
+
+
 def test_a_run_is_found_by_folder_and_by_checkpoint_file(tmp_path: Path) -> None:
     run = begun(tmp_path / "run")
     run.checkpoints.mkdir()
