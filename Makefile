@@ -38,8 +38,8 @@ $(INSTALLED_DEV): $(INSTALLED)
 train: $(INSTALLED) ## train the paper's network; ARGS="seed=1 ..." overrides the configuration
 	$(IN_VENV) train.py model=paper_cnn $(ARGS)
 
-# As many tests at a time as there are cores, unless WORKERS says otherwise, one thread each: threads of several tests would
-# wait for one another. The tests of a file stay together, since they share what was trained for them.
+# As many tests at a time as there are cores, unless WORKERS says otherwise, one thread each: threads of several tests
+# would wait for one another. The tests of a file stay together, since they share what was trained for them.
 TESTS = $(IN_VENV) -m pytest -n $(WORKERS) --dist loadfile
 test test-slow test-all: export OMP_NUM_THREADS ?= 1
 
