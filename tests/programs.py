@@ -1,4 +1,7 @@
-"""The programs, started as a user does but in the process of the tests: most of a short run is Python's start."""
+"""The programs, started as a user does but in the process of the tests: most of a short run is Python's start.
+
+:func:`ended` starts one in a process of its own, since it does not live to its end.
+"""
 
 from __future__ import annotations
 
@@ -66,8 +69,9 @@ def ended(
     Args:
         how: The signal.
         program: Name of the program.
-        called: Function or method by its full name, as in ``pathlib.Path.replace``.
-        number: The signal comes before the so-manieth call.
+        called: Function or method by its full name, as in ``pathlib.Path.replace``; its calls are counted where it is
+            looked up when it is called, not where ``from pathlib import …`` has taken it along.
+        number: The signal comes before this call, counted from 1.
         arguments: What is typed after the program's name.
         file: Counts only calls whose last argument is a file of this name.
     """

@@ -86,7 +86,7 @@ def test_a_leak_and_an_unreadable_file_are_findings(class_folders: ClassFolders,
 
 
 @pytest.mark.slow
-def test_the_command_ends_with_the_verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_audit_ends_with_the_verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     status, printed, errors = programs.run("audit", *SMALL, "data.source.shortcut=border", "strict=true")
     assert status == program.FAILED, errors

@@ -60,7 +60,7 @@ def test_prints_a_table_per_precision_and_writes_the_same_as_json(
             assert way["to_floor"] == pytest.approx(way["min"] / result["floor_seconds"])
             assert way["images_per_second"] == pytest.approx(4 / way["median"])
             assert f"{name:26}{way['median']:10.4f}" in printed
-    assert printed.count("arithmetic floor") == 1
+    assert printed.count("arithmetic floor") == 2
 
 
 def compose_without_dropout(train_step: ModuleType, precision: str, images: Path) -> DictConfig:

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from cxrlab.datamodules import GateImagesDataModule, gate_images
+from cxrlab.datamodules.films import near_duplicates
 from cxrlab.datamodules.gate_augment import altered, augmented
 from cxrlab.datamodules.gate_drawings import draw_document, draw_pattern
 from cxrlab.datamodules.gate_images import OF_FRONTAL, SHARES, KindSampler
@@ -290,19 +291,25 @@ def test_people_of_the_real_sets_never_straddle_folds(cache: Path, monkeypatch: 
     data = Path(os.environ.get("CXRLAB_DATA") or "data")
     if not (data / "covid-chestxray-dataset").is_dir():
         pytest.skip("NOT CHECKED: no covid-chestxray-dataset under CXRLAB_DATA")
-    find, found = gate_images.near_duplicates, []
+    found: dict[tuple[str, ...], pd.DataFrame] = {}
 
-    def once(*arguments: Any) -> pd.DataFrame:
-        if not found:
-            found.append(find(*arguments))
-        return found[0]
+    def once(paths: list[str], *arguments: Any) -> pd.DataFrame:
+        if tuple(paths) not in found:
+            found[tuple(paths)] = near_duplicates(paths, *arguments)
+        return found[tuple(paths)]
 
     # Whatever the folds are, the pictures are the same: they are read, and pairs of them looked for, once.
     monkeypatch.setattr(gate_images, "_read", functools.cache(gate_images._read))
     monkeypatch.setattr(gate_images, "near_duplicates", once)
     for folds in (3, "auto"):
-        roots = (str(data / name) for name in ("covid-chestxray-dataset", "xray_dataset_covid19", "darkcovidnet"))
-        images = GateImagesDataModule(*roots, str(cache), photographs=False, folds=folds)
+        images = GateImagesDataModule(
+            str(data / "covid-chestxray-dataset"),
+            str(data / "xray_dataset_covid19"),
+            str(data / "darkcovidnet"),
+            str(cache),
+            photographs=False,
+            folds=folds,
+        )
         images.setup()
         table = images.manifest
         if folds == "auto":
@@ -312,7 +319,7 @@ def test_people_of_the_real_sets_never_straddle_folds(cache: Path, monkeypatch: 
         assert table.groupby("film")["fold"].nunique().drop("", errors="ignore").max() == 1
         known = table[table["patient_id"] != ""]
         assert known.groupby("patient_id")["fold"].nunique().max() == 1
-    kinds = images.manifest["kind"].value_counts()
-    assert kinds["lateral"] > 40
-    assert kinds["ct"] > 50
-    assert kinds["frontal"] > 500
+        kinds = images.manifest["kind"].value_counts()
+        assert kinds["lateral"] > 40
+        assert kinds["ct"] > 50
+        assert kinds["frontal"] > 500
