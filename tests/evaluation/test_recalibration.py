@@ -73,6 +73,7 @@ def test_temperature_is_the_most_likely_one() -> None:
     assert likelihood(found.temperature) > max(likelihood(found.temperature * factor) for factor in (0.99, 1.01))
 
 
+@pytest.mark.filterwarnings("ignore:Setting penalty=None:UserWarning")  # scikit-learn 1.8 takes C=inf for it, and warns
 def test_platt_against_sklearn() -> None:
     """Smoothed targets are weights: each image counts for its own class and a little for the other one."""
     labels, scores = planted(200, 4, slope=1.4, intercept=0.3)
