@@ -113,8 +113,9 @@ def _images(model: LoadedModel) -> Tensor:
 def _expected() -> Iterator[None]:
     """Silences what PyTorch says each time, and what is checked anyway."""
     with warnings.catch_warnings():
-        # That TorchScript is deprecated stands in the help and the documentation, once.
-        warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=FutureWarning)
+        # That TorchScript is deprecated stands in the help and the documentation, once. (The category is another one in
+        # PyTorch 2.10.)
+        warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated")
         # That another batch size might take another path: other sizes are tried after every export.
         warnings.filterwarnings("ignore", category=TracerWarning)
         # Weights in channels_last order are on the CPU, for which it warns in vain.
