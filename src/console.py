@@ -281,6 +281,11 @@ def override(key: str, value: object) -> str:
     return quoted(f"{key}={text}")
 
 
+def key_of(typed: str) -> str:
+    """The key of an override as it is typed: ``model.dropout`` of ``+model.dropout=0.1``."""
+    return typed.lstrip("+~").partition("=")[0]
+
+
 def typed() -> str:
     """The command of this process, as it can be typed again."""
     script = Path(sys.argv[0])

@@ -173,6 +173,11 @@ def test_somebody_elses_script_of_the_same_name_is_none_of_ours(
     assert console.typed() == "python api.py quickly"
 
 
+@pytest.mark.parametrize("typed", ["model.dropout=[0,0]", "+model.dropout=a=b", "++model.dropout=1", "~model.dropout"])
+def test_the_key_of_what_is_typed(typed: str) -> None:
+    assert console.key_of(typed) == "model.dropout"
+
+
 def test_our_script_is_ours_through_a_link(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "linked").symlink_to(SOURCE)
     monkeypatch.chdir(tmp_path)

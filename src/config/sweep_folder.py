@@ -10,6 +10,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from cxrlab.console import key_of
+
 UNINFLUENTIAL = (
     "data.num_workers",
     "data.persistent_workers",
@@ -51,7 +53,7 @@ def fingerprint(config: DictConfig) -> str:
     Args:
         config: As composed for the whole sweep, with Hydra's own node.
     """
-    typed = [each for each in config.hydra.overrides.task if each.partition("=")[0].lstrip("+~") not in UNINFLUENTIAL]
+    typed = [each for each in config.hydra.overrides.task if key_of(each) not in UNINFLUENTIAL]
     sweeper: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=False)
     what = {
         "config": comparable(config, output_dir=""),

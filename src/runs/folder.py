@@ -32,6 +32,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cxrlab.config.build import escaped
 from cxrlab.config.sweep_folder import UNINFLUENTIAL
+from cxrlab.console import key_of
 from cxrlab.datamodules.manifest import fingerprint
 from cxrlab.datamodules.manifest import read as read_manifest
 from cxrlab.datamodules.manifest import write as write_manifest
@@ -177,7 +178,7 @@ class RunFolder:
         begun_with = self.typed()
         refused = []
         for override in overrides:
-            key = override.partition("=")[0].lstrip("+~")
+            key = key_of(override)
             if key in RESUMABLE:
                 OmegaConf.update(saved, key, OmegaConf.select(config, key))
             elif override not in begun_with and key != "ckpt_path" and not self._same(saved, config, key):

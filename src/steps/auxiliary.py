@@ -16,7 +16,7 @@ from torch import nn
 
 from cxrlab.callbacks import Divergence, History, TrainingBar
 from cxrlab.config import Problems, build, check_names
-from cxrlab.console import say
+from cxrlab.console import key_of, say
 from cxrlab.errors import ConfigError, check_range
 from cxrlab.files import write_json
 from cxrlab.runs import RunFolder
@@ -82,7 +82,7 @@ class Auxiliary:
                 f"ckpt_path={config.ckpt_path}: a training of {self.noun} takes minutes and is not continued: repeat "
                 f"its command without ckpt_path; {self.experiment}=… is where a finished one is named"
             )
-        roots = [override.lstrip("+~").partition("=")[0].partition(".")[0].partition("@")[0] for override in overrides]
+        roots = [key_of(override).partition(".")[0].partition("@")[0] for override in overrides]
         strays = [each for each, root in zip(overrides, roots, strict=True) if root in {*KEYS} - {*self.read}]
         if strays:
             raise ConfigError(

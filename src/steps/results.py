@@ -17,6 +17,7 @@ from cxrlab.callbacks.figures import add_score_figures
 from cxrlab.checks.columns import ALPHA
 from cxrlab.checks.counting import uneven_loss
 from cxrlab.config.sweep_folder import UNINFLUENTIAL
+from cxrlab.console import key_of
 from cxrlab.datamodules import ChestXRayDataModule
 from cxrlab.datamodules import manifest as mf
 from cxrlab.errors import DivergedError
@@ -294,7 +295,7 @@ def log(trainer: pl.Trainer, config: DictConfig, scored: dict[str, Scored], over
         overrides: What was typed, today or when the run was begun: these keys come first.
     """
     logged = {name: value for split, each in scored.items() for name, value in _logged(split, each).items()}
-    typed = {each.partition("=")[0].lstrip("+~") for each in overrides}
+    typed = {key_of(each) for each in overrides}
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             _log_hyperparameters(logger, hyperparameters(config), typed, logged, trainer.global_step)
