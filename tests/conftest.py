@@ -1,4 +1,7 @@
-"""What several test files need: a cache folder of their own, the paper's images, made-up class folders."""
+"""What several test files need: a cache folder of their own, the paper's images, made-up class folders.
+
+PyTorch is imported when it is used: the process that deals the tests out to the others never does.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from filelock import FileLock
 from playwright.sync_api import Browser, sync_playwright
-from tests.training import trained
 
 from cxrlab.reading.child import answer
 from cxrlab.reading.worker import POOL
@@ -38,6 +39,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def finished_run(cache: Path) -> Path:
     """A finished run of ``tests.training.QUICK`` with its pages, one for all processes: only copies may be changed."""
+    from tests.training import trained
+
     folder = cache.parent / "finished"
     with FileLock(cache.parent / "finished.lock"):
         if not (folder / "model_card.md").exists():  # the last file of a run
@@ -99,6 +102,8 @@ def browser() -> Iterator[Browser]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that need a GPU skip where there is none."""
+    import torch
+
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):
