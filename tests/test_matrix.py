@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
+from tests import programs
 from tests.training import without_pages
 
-from cxrlab import matrix as program
 from cxrlab.config import compose
 from cxrlab.errors import ConfigError, DataError
 from cxrlab.matrix import matrix
@@ -235,14 +232,15 @@ def test_what_is_wrong_is_told_before_anything_is_trained(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_the_command_ends_with_the_table(done: tuple[Path, Path, dict[str, Any]], tmp_path: Path) -> None:
-    command = [sys.executable, str(Path(program.__file__)), "train=[a,b]", "seeds=[0,1]", *QUICK, f"runs={done[1]}"]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ, check=False)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stderr == ""
-    assert ended.stdout.count("found    ") == 4
-    assert "scored" not in ended.stdout
-    assert "SYNTHETIC" in ended.stdout
-    page = tmp_path / ended.stdout.splitlines()[-1].split(maxsplit=1)[1]
+def test_the_command_ends_with_the_table(
+    done: tuple[Path, Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, printed, errors = programs.run("matrix", "train=[a,b]", "seeds=[0,1]", *QUICK, f"runs={done[1]}")
+    assert (status, errors) == (0, "")
+    assert printed.count("found    ") == 4
+    assert "scored" not in printed
+    assert "SYNTHETIC" in printed
+    page = tmp_path / printed.splitlines()[-1].split(maxsplit=1)[1]
     assert page.name == "matrix.html"
     assert "src/matrix.py 'train=[a,b]'" in json.loads(page.with_suffix(".json").read_text())["command"]

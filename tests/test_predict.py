@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -187,8 +185,7 @@ def test_the_folder_is_named_after_the_command(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     command = [f"ckpt_path={run}", f"input={scored['path'].iloc[0]}"]
-    done = subprocess.run([sys.executable, ROOT / "src" / "predict.py", *command], capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert programs.run("predict", *command)[0] == 0
     assert programs.run("predict", *command[::-1], "batch_size=2")[0] == 0
     assert len(list((tmp_path / "runs" / "predict").iterdir())) == 1
 

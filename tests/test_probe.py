@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from tests import programs
 from tests.training import without_pages
 
-from cxrlab import probe as program
 from cxrlab.config import compose
 from cxrlab.datamodules.alterations import Alteration
 from cxrlab.errors import CheckpointError, ConfigError, DataError
@@ -178,20 +175,13 @@ def test_every_run_of_a_pattern_is_probed_and_summarised(marked: Path, tmp_path:
 
 
 @pytest.mark.slow
-def test_the_command_ends_with_the_verdicts(marked: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        str(Path(program.__file__)),
-        f"ckpt_path={marked}",
-        *QUICK,
-        "alterations=[centre_black_80]",
-    ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    assert "SYNTHETIC" in done.stdout
-    assert "FAIL" in done.stdout
-    last = done.stdout.splitlines()[-1]
+def test_the_command_ends_with_the_verdicts(marked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, printed, errors = programs.run("probe", f"ckpt_path={marked}", *QUICK, "alterations=[centre_black_80]")
+    assert (status, errors) == (0, "")
+    assert "SYNTHETIC" in printed
+    assert "FAIL" in printed
+    last = printed.splitlines()[-1]
     assert last.startswith("probe")
     assert (tmp_path / last.split(maxsplit=1)[1]).is_file()
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 from playwright.sync_api import Browser
+from tests import programs
 
 from cxrlab.errors import CheckpointError, ConfigError
 from cxrlab.report import report
@@ -64,11 +63,11 @@ def test_no_run(sweep: Path) -> None:
 
 
 @pytest.mark.slow
-def test_command_leaves_nothing_beside_the_report(sweep: Path, tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "src/report.py"), f"run={sweep / '0'}"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert f"report   {sweep / '0' / 'report.html'}" in done.stdout
+def test_command_leaves_nothing_beside_the_report(sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, printed, errors = programs.run("report", f"run={sweep / '0'}")
+    assert status == 0, errors
+    assert f"report   {sweep / '0' / 'report.html'}" in printed
     assert list(tmp_path.iterdir()) == []
 
 
