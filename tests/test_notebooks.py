@@ -156,7 +156,7 @@ def test_compare_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_your_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cells = executed(OWN_DATA, tmp_path, monkeypatch, PATIENTS=24, EPOCHS=1, IMAGE_SIZE=32)
+    cells = executed(OWN_DATA, tmp_path, monkeypatch, pages=False, PATIENTS=24, EPOCHS=1, IMAGE_SIZE=32)
     assert_marked_synthetic(cells)
     run = only_run(tmp_path)
     assert "ConfigError" not in said(cells)

@@ -1,6 +1,6 @@
 """Kills real runs at random files that they write, resumes them, and compares the weights bit for bit.
 
-``CXRLAB_KILLS=20 pytest tests/test_resume.py -k killed`` kills twenty times instead of three.
+``CXRLAB_KILLS=20 pytest tests/test_resume.py -k killed`` kills twenty times instead of two.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cxrlab.runs import RunFolder, load_checkpoint, load_model
 
 MOVED = "pathlib.Path.replace"
 """How a file that is whole comes to its place."""
-KILLS = int(os.environ.get("CXRLAB_KILLS", "3"))
+KILLS = int(os.environ.get("CXRLAB_KILLS", "2"))
 SETTINGS = [
     "model=paper_cnn",
     "model.dense_units=32",

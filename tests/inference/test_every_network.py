@@ -26,11 +26,11 @@ ROOT = Path(__file__).resolve().parents[2]
 MODELS = sorted(
     path.stem for path in (ROOT / "conf" / "model").glob("*.yaml") if path.stem not in ("lung_unet", "gate_net")
 )
-SIDES = {"alexnet": 64, "densenet121": 64, "googlenet": 96, "inception_v3": 160}
+SIDES = {"inception_v3": 160}
 """Where 32 pixels would leave a network one place to look at, or none: rounding is then all that tells images apart."""
 OTHER_SIDE = 32
 QUICK = ("paper_cnn_small", "resnet18")
-ALIKE = ("densenet121", "resnet50", "torchvision", "vgg16")
+ALIKE = ("alexnet", "densenet121", "googlenet", "resnet50", "torchvision", "vgg16")
 """Large, and made of nothing that another network is not exported with."""
 
 

@@ -29,7 +29,7 @@ from cxrlab.reading.image import read_image_bytes
 MakeModel = Callable[..., Path]
 Encode = Callable[..., bytes]
 Films = list[NDArray[np.uint8]]
-EXAMPLES = 2000
+EXAMPLES = 1000
 PATIENT = ("Doe", "Jane", "MRN-4711", "19500101")
 
 
@@ -75,7 +75,7 @@ CHANGES = st.lists(st.tuples(KINDS, PLACES, BYTES), min_size=1, max_size=6)
 
 
 @pytest.mark.slow
-def test_two_thousand_damaged_files_are_rows_and_never_a_crash(
+def test_a_thousand_damaged_files_are_rows_and_never_a_crash(
     predictor: Predictor, films: Films, png: Encode, dicom: Encode, capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
@@ -101,12 +101,12 @@ def test_two_thousand_damaged_files_are_rows_and_never_a_crash(
     assert not any(name in printed for name in PATIENT)
 
 
-MANY = 5000
+MANY = 2000
 SLOWEST = 20.0  # seconds
 
 
 @pytest.mark.slow
-def test_five_thousand_hostile_images_are_answered_in_time(
+def test_two_thousand_hostile_images_are_answered_in_time(
     films: Films, png: Encode, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Files whose pixels are damaged, or put together from several; each is an image or has a reason."""

@@ -16,7 +16,7 @@ from cxrlab.runs import RunFolder
 from cxrlab.sweeps.job import is_over
 from cxrlab.sweeps.state import Sweep
 
-JOBS = 4
+JOBS = 3
 EPOCHS = 3
 SETTINGS = [
     "model=paper_cnn_small",
