@@ -97,11 +97,12 @@ def reserved_port() -> Iterator[int]:
     """A port on which this program can listen, and which the system gives to no other one in the meantime.
 
     The other processes take seconds to start. Nobody is given a port that is bound; and since the socket that holds it
-    does not listen and both allow reuse (as PyTorch's does), PyTorch can still listen there.
+    does not listen and both allow reuse, as PyTorch's does, it can still listen there. It does so at all addresses
+    of the machine, so the port is held at all: held at one, it could be that of a connection from another.
     """
     with socket.socket() as held:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.bind(("127.0.0.1", 0))
+        held.bind(("", 0))
         yield held.getsockname()[1]
 
 
