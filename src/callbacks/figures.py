@@ -14,9 +14,10 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
 
+from cxrlab import figures
 from cxrlab.datamodules.manifest import people
 from cxrlab.errors import check_range
-from cxrlab.evaluation import figures, summarise
+from cxrlab.evaluation import summarise
 from cxrlab.models import ClassifierModule
 
 _GRID = 16  # images

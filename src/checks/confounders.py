@@ -16,11 +16,10 @@ from cxrlab.checks.base import Case, Finding, Picture, Section, Table, Verdict
 from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.split import assign_folds
 from cxrlab.evaluation import cross_validation, lung_free
-from cxrlab.evaluation.comparison_figures import beside_control
-from cxrlab.evaluation.figures import CLASSES, image_grid
 from cxrlab.evaluation.lung_free import INPUTS, SIDES
 from cxrlab.evaluation.paired import holm
 from cxrlab.evaluation.statistics import Bools, Estimate, Floats, Ints, weighted_auroc, wilson
+from cxrlab.figures import CLASSES, Point, Row, forest, image_grid
 
 FOLDS = 5
 DRAWS = 999
@@ -340,11 +339,12 @@ def _pictures(case: Case, found: Mapping[str, _Validated], surest: tuple[str, li
     if not found:
         return []
     mark = " (SYNTHETIC)" if case.synthetic else ""
-    figure = beside_control(
-        [INPUTS[name].name for name in found],
-        [one.estimate for one in found.values()],
-        [one.range for one in found.values()],
-        [INPUTS[name].lung_free for name in found],
+    bars = [
+        Row(INPUTS[name].name, [[Point(one.estimate, hollow=not INPUTS[name].lung_free)]], control=one.range)
+        for name, one in found.items()
+    ]
+    figure = forest(
+        bars,
         f"{TITLE}: {case.name}{mark}, {counts}",
         "Squares and lines: cross-validated AUROC and its 95 % interval; filled without lung, open with perhaps some. "
         "Grey: 95 % of the same on permuted labels.",

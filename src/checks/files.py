@@ -35,7 +35,7 @@ from cxrlab.errors import DataError
 from cxrlab.evaluation import burned_in
 from cxrlab.evaluation.association import holm
 from cxrlab.evaluation.burned_in import text_boxes
-from cxrlab.evaluation.film_figures import contact_sheet
+from cxrlab.figures import contact_sheet
 from cxrlab.reading.image import BETWEEN, read_image
 
 READ = 400

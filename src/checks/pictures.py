@@ -14,7 +14,7 @@ from cxrlab.checks.base import Case, Picture, Section
 from cxrlab.checks.counting import LABELS, file_name, plural, splits
 from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.manifest import people
-from cxrlab.evaluation.film_figures import class_means, contact_sheet
+from cxrlab.figures import class_means, contact_sheet
 
 SHEET = 24
 """Images on a contact sheet, at most."""

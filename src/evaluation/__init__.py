@@ -1,4 +1,4 @@
-"""What a classifier's numbers are worth: statistics, calibration, trivial baselines, and figures of arrays.
+"""What a classifier's numbers are worth: statistics, calibration, trivial baselines.
 
 Nothing here knows of torch, Lightning, models or datamodules.
 """

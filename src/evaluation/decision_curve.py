@@ -10,11 +10,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
 from scipy.stats import norm
 
 from cxrlab.errors import check_range
-from cxrlab.evaluation.figures import BLUE, DPI, GREY, ORANGE
 from cxrlab.evaluation.statistics import bootstrap_method, checked, patient_weights
 
 THRESHOLDS = np.arange(1, 100) / 100
@@ -95,34 +93,3 @@ def useful_thresholds(curve: Mapping[str, Any]) -> list[float] | None:
     if "better" not in curve:
         return None
     return [at for at, better in zip(curve["thresholds"], curve["better"], strict=True) if better]
-
-
-def figure(curve: Mapping[str, Any], threshold: float, title: str) -> Figure:
-    """Draws a decision curve.
-
-    Args:
-        curve: As :func:`decision_curve` gives it.
-        threshold: The one at which the model calls images Positive.
-        title: First line of the title; the prevalence is added.
-    """
-    drawn = Figure(figsize=(5.4, 4.2), dpi=DPI, layout="constrained")
-    axes = drawn.add_subplot()
-    axes.set_title(f"{title}\n(at these images' {curve['prevalence']:.0%} Positive)", fontsize=11, parse_math=False)
-    at = curve["thresholds"]
-    axes.axhline(0, color="black", linewidth=1.2, label="treat nobody")
-    axes.plot(at, curve["treat_all"], color=GREY, linestyle=":", linewidth=1.6, label="treat everybody")
-    axes.fill_between(
-        at, curve["low"], curve["high"], color=BLUE, alpha=0.2, linewidth=0, label="95 % at each, by patient"
-    )
-    axes.plot(at, curve["model"], color=BLUE, linewidth=2, label="act on the score")
-    axes.axvline(threshold, color=ORANGE, linestyle="--", linewidth=1.2, label=f"threshold {threshold:.3g}")
-    top = max(curve["prevalence"], *curve["high"])
-    axes.set_ylim(-0.15 * top - 0.01, 1.08 * top + 0.01)  # below, it only says that acting does harm
-    axes.set_xlim(0, 1)
-    axes.set_xlabel("probability from which on one would act")
-    axes.set_ylabel("net benefit per image")
-    axes.grid(color="#e5e5e5", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    drawn.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=3)
-    return drawn

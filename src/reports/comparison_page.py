@@ -10,10 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from cxrlab import figures
 from cxrlab.console import DISCLAIMER
-from cxrlab.evaluation import figures
 from cxrlab.evaluation.baselines import DESCRIPTIONS
-from cxrlab.evaluation.comparison_figures import Bar, forest
 from cxrlab.evaluation.statistics import wilson
 from cxrlab.files import write_csv
 from cxrlab.reports.cautions import warnings
@@ -188,13 +187,14 @@ def _ensembles(comparison: Comparison) -> str:
 
 
 def _figure(comparison: Comparison) -> Any:
-    panels = {
-        "accuracy": [
-            Bar(comparison.ensembles[each.name]["accuracy"], [right / each.labels.size for right in n_right(each)])
-            for each in comparison.settings
-        ],
-        "AUROC": [Bar(comparison.ensembles[each.name]["auroc"], aurocs(each)) for each in comparison.settings],
-    }
+    rows = []
+    for each in comparison.settings:
+        worth, shares = comparison.ensembles[each.name], [right / each.labels.size for right in n_right(each)]
+        rows.append(
+            figures.Row(
+                each.name, [[figures.Point(worth["accuracy"], shares)], [figures.Point(worth["auroc"], aurocs(each))]]
+            )
+        )
     first = comparison.settings[0]
     title = f"{_mark(comparison)}{comparison.options.split} images (n = {first.labels.size})"
     percent = f"{100 * comparison.options.confidence:g} %"
@@ -202,7 +202,7 @@ def _figure(comparison: Comparison) -> Any:
         f"square and line: the mean score of all seeds, with its {percent} interval; dots: each seed alone, larger "
         "where several are equal"
     )
-    return forest([setting.name for setting in comparison.settings], panels, title, note)
+    return figures.forest(rows, title, note, panels={"accuracy": None, "AUROC": 0.5})
 
 
 def _seeds(comparison: Comparison) -> str:

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from cxrlab import figures
 from cxrlab.errors import CheckpointError
-from cxrlab.evaluation import decision_curve, figures
+from cxrlab.evaluation import decision_curve
 from cxrlab.evaluation.decision import Decided
 from cxrlab.reports.cautions import label_is_not_the_disease
 from cxrlab.reports.markdown import count, interval, markdown_table, plain
@@ -106,7 +107,7 @@ def _curve(record: RunRecord, decided: Decided, found: Mapping[str, Any], split:
     curve = found["curve"]
     title = f"{'SYNTHETIC ' if record.synthetic else ''}{_SPLITS[split]}: decision curve"
     path = f"figures/{split}_decision_curve.png"
-    figures.save(decision_curve.figure(curve, decided.threshold, title), record.folder / path)
+    figures.save(figures.decision_curve(curve, decided.threshold, title), record.folder / path)
     useful = decision_curve.useful_thresholds(curve)
     if useful is None:
         said = "Whether acting on the score is better than treating everybody or nobody was not recorded"

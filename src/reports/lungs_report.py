@@ -13,9 +13,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cxrlab.console import DISCLAIMER
-from cxrlab.evaluation.figures import save
-from cxrlab.evaluation.film_figures import contact_sheet
 from cxrlab.evaluation.overlap import mean_with_interval
+from cxrlab.figures import contact_sheet, save
 from cxrlab.reports.markdown import flow_table, interval, markdown_table
 from cxrlab.reports.page import write_pages
 from cxrlab.untrusted import read_table

@@ -26,9 +26,9 @@ from rich import box
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
+from cxrlab import figures
 from cxrlab.console import DISCLAIMER
-from cxrlab.evaluation import figures
-from cxrlab.evaluation.matrix_figures import Fall, Square, falls, heat_map
+from cxrlab.figures import Point, Row, Square, heat_map
 from cxrlab.files import write_csv, write_json
 from cxrlab.reports.markdown import Markdown, code, code_block, count, interval, markdown_table, plain
 from cxrlab.reports.page import write_pages
@@ -374,7 +374,8 @@ def _draw(folder: Path, matrix: Matrix) -> None:
     figures.save(heat_map(rows, columns, squares, title), folder / "figures" / "matrix.png")
     if matrix.drops:
         title = f"{_mark(matrix)}AUROC on own held-out images, and elsewhere"
-        figures.save(falls(_as_falls(matrix), title), folder / "figures" / "drop.png")
+        note = "Line: 95 % interval over patients; dots: seeds; drop: own minus other place, with its interval."
+        figures.save(figures.forest(_falls(matrix), title, note), folder / "figures" / "drop.png")
 
 
 def _as_square(cell: Cell) -> Square:
@@ -383,16 +384,27 @@ def _as_square(cell: Cell) -> Square:
     return Square(cell.numbers["auroc"], cell.numbers["n"], cell.internal, best, reason)
 
 
-def _as_falls(matrix: Matrix) -> list[Fall]:
+def _falls(matrix: Matrix) -> list[Row]:
+    """What was trained on its own held-out images and, below, on those of every other place."""
     found = []
     for row in matrix.rows:
         drops = {each["external"]: each["drop"] for each in matrix.drops if each["row"] == row.name}
         own = matrix.own(row.name)
         if own is None or not drops:
             continue
-        external = {name: cell.numbers["auroc"] for name in drops if (cell := matrix.cell(row.name, name)) is not None}
-        found.append(Fall(row.name, own.numbers["auroc"], external, drops))
+        auroc = own.numbers["auroc"]
+        found.append(Row("own held-out images", [[_seen(auroc)]], row.name, interval(auroc)))
+        for name, drop in drops.items():
+            cell = matrix.cell(row.name, name)
+            if cell is not None:
+                auroc = cell.numbers["auroc"]
+                told = f"{interval(auroc)}   drop {interval(drop)}"
+                found.append(Row(f"on {name}", [[_seen(auroc, second=True)]], row.name, told))
     return found
+
+
+def _seen(auroc: Mapping[str, Any], second: bool = False) -> Point:
+    return Point(auroc, auroc["seeds"] if len(auroc["seeds"]) > 1 else (), second=second)
 
 
 def _as_json(matrix: Matrix, seconds: float, command: str) -> dict[str, Any]:

@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from cxrlab import figures
 from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.alterations import Alteration
 from cxrlab.datamodules.image_rows import ImageRows
 from cxrlab.datamodules.pixels import read_all
 from cxrlab.datamodules.preprocessing import Preprocessing
 from cxrlab.errors import DataError
-from cxrlab.evaluation import figures
 from cxrlab.evaluation.baselines import trivial_scores
 from cxrlab.reading.image import read_image
 from cxrlab.reports.markdown import or_not_recorded, plain

@@ -32,9 +32,9 @@ from cxrlab.checks.counting import plural
 from cxrlab.console import DISCLAIMER
 from cxrlab.datamodules.alterations import Alteration
 from cxrlab.evaluation import shortcuts
-from cxrlab.evaluation.shortcut_figures import Row, lungs_removed, sheet
 from cxrlab.evaluation.shortcuts import FLIPS_FAIL, FLIPS_WARN, KEPT_SHARE, Retrained, Tried
 from cxrlab.evaluation.statistics import Estimate
+from cxrlab.figures import Point, Row, forest, image_pairs
 from cxrlab.files import write_json
 from cxrlab.reports.markdown import code, code_block, interval, plain
 from cxrlab.reports.page import write_pages
@@ -378,23 +378,18 @@ def _figure(probe: Probe) -> Any:
         if one.group == "edit":
             continue
         again = retrained.get(name)
-        rows.append(
-            Row(
-                name=one.words,
-                group="" if name == "none" else one.group,
-                tried=tried[name].auroc if name in tried else None,
-                retrained=again.auroc if again else None,
-                each=again.each if again else (),
-                counts=any(each.corrected is not None for each in (tried.get(name), again) if each),
-            )
-        )
+        points = [Point(tried[name].auroc)] if name in tried else []
+        points += [Point(again.auroc, again.each, second=True)] if again else []
+        without_lungs = any(each.corrected is not None for each in (tried.get(name), again) if each)
+        rows.append(Row(one.words, [points], group="" if name == "none" else one.group, shaded=without_lungs))
     order = ("", "lungs kept", "lungs removed", "detail removed")
     rows.sort(key=lambda row: order.index(row.group))
     note = f"{_mark(probe)}AUROC with 95 % interval, patients resampled"
     note += "; black dots: seeds" if probe.retrained else ""
     note += f"; shaded: without lungs by the rule; {plural(probe.images, probe.split + ' image')}, "
     note += f"{plural(probe.patients, 'patient')}"
-    return lungs_removed(rows, f"{_mark(probe)}Performance with the lungs removed: {probe.name}", note)
+    kinds = ("this model, tried on such images", "trained again on them") if probe.tried and probe.retrained else ()
+    return forest(rows, f"{_mark(probe)}Performance with the lungs removed: {probe.name}", note, kinds=kinds)
 
 
 def _caption(probe: Probe) -> str:
@@ -406,7 +401,7 @@ def _caption(probe: Probe) -> str:
 
 
 def _shown(probe: Probe) -> Section:
-    figure = sheet([pair for _, pair in probe.samples], [name for name, _ in probe.samples])
+    figure = image_pairs([pair for _, pair in probe.samples], [name for name, _ in probe.samples])
     caption = f"{_mark(probe)}One image under every alteration: Negative on the left, Positive on the right"
     return Section("What the model was shown", (), pictures=[Picture("samples", caption, figure)])
 

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cxrlab import figures
 from cxrlab.console import DISCLAIMER
 from cxrlab.datamodules.image_rows import ImageRows
 from cxrlab.datamodules.manifest import people
-from cxrlab.evaluation import METRICS, calibration, figures, summarise
+from cxrlab.evaluation import METRICS, calibration, summarise
 from cxrlab.evaluation.baselines import DESCRIPTIONS
 from cxrlab.evaluation.lung_free import INPUTS
 from cxrlab.evaluation.paired import mcnemar

@@ -13,9 +13,9 @@ from rich import box
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
+from cxrlab import figures
 from cxrlab.checks.base import Finding, Picture, Section, Table, Verdict
 from cxrlab.console import one_line
-from cxrlab.evaluation import figures
 from cxrlab.reports.markdown import Markdown, markdown_table, plain
 
 _NARROW = 5.2  # inches; figures up to this width stand side by side where there is room

@@ -23,7 +23,7 @@ from rich.table import Table
 from cxrlab.config import Problems, check_names
 from cxrlab.console import DISCLAIMER, command, say, short, show
 from cxrlab.errors import UserError, check_choice, check_range
-from cxrlab.evaluation.saliency_figures import overlay
+from cxrlab.figures import overlay
 from cxrlab.files import write_atomically, write_csv
 from cxrlab.imports import need
 from cxrlab.inference import Listed, Prediction, Predictor, load

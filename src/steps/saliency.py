@@ -18,10 +18,10 @@ from matplotlib.figure import Figure
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
+from cxrlab import figures
 from cxrlab.checks.base import Finding, Picture, Section, Table, Verdict
 from cxrlab.datamodules import ChestXRayDataModule, Preprocessing
 from cxrlab.datamodules.manifest import NAMES
-from cxrlab.evaluation import figures, saliency_figures
 from cxrlab.evaluation import saliency as measures
 from cxrlab.evaluation.saliency import Curves, Images, Maps, patient_mean
 from cxrlab.evaluation.statistics import Bools, Estimate, Floats, Ints
@@ -183,15 +183,15 @@ class SaliencyMeasured:
             outline = "" if self.lungs is None else ", the lungs outlined"
             title = f"Evidence for Positive by {self.method}{outline}"
             caption = f"{title}; each map relative to its own largest value; wrongly called images first"
-            figure = saliency_figures.overlays(self.images, self.maps, self.lungs, self._captions(), title)
+            figure = figures.overlays(self.images, self.maps, self.lungs, self._captions(), title)
             found.append(Picture("saliency_overlays", caption, figure))
         if self.table["inside"].notna().any():
             inside, area, called = (self.table[name].to_numpy() for name in ("inside", "area", "called"))
-            figure = saliency_figures.inside_against_area(inside, area, called, "Saliency inside the lungs")
+            figure = figures.inside_against_area(inside, area, called, "Saliency inside the lungs")
             caption = "Each image's share of saliency inside the lungs, beside what an even map would have there"
             found.append(Picture("saliency_inside", caption, figure))
         if self.deleted is not None and self.inserted is not None:
-            figure = saliency_figures.curves(self.deleted, self.inserted, "Images called Positive")
+            figure = figures.deletion_and_insertion(self.deleted, self.inserted, "Images called Positive")
             caption = "Mean score while pixels are blackened, or uncovered from a blur, in the maps' order"
             found.append(Picture("saliency_curves", caption, figure))
         return found
@@ -299,7 +299,7 @@ def draw_test(method: Saliency, network: nn.Module, datamodule: ChestXRayDataMod
     maps = method(network, _tensor(images))
     mark = "SYNTHETIC test" if datamodule.source.synthetic else "Test"
     title = f"{mark} images: evidence for Positive by {method.name}"
-    return saliency_figures.overlays(images, maps, None, _captions(rows), title)
+    return figures.overlays(images, maps, None, _captions(rows), title)
 
 
 def show_test(parts: Parts, run: RunFolder, scored: Scored) -> None:

@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from cxrlab.evaluation.decision_curve import decision_curve, figure, useful_thresholds
+from cxrlab import figures
+from cxrlab.evaluation.decision_curve import decision_curve, useful_thresholds
 
 IDS = [f"p{i}" for i in range(200)]
 
@@ -79,7 +80,7 @@ def test_one_class_is_no_crash() -> None:
 
 
 def test_the_figure_names_what_it_draws() -> None:
-    drawn_figure = figure(decision_curve(*drawn(2, informative=True), IDS), 0.4, "Test: decision curve")
+    drawn_figure = figures.decision_curve(decision_curve(*drawn(2, informative=True), IDS), 0.4, "Test: decision curve")
     axes = drawn_figure.axes[0]
     names = [text.get_text() for text in drawn_figure.legends[0].get_texts()]
     assert {"treat nobody", "treat everybody", "act on the score", "threshold 0.4"} <= set(names)

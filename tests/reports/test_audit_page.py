@@ -16,13 +16,13 @@ from markdown_it import MarkdownIt
 from playwright.sync_api import Browser
 from rich.console import Console
 
+from cxrlab import figures
 from cxrlab.checks import checklist, files, pictures
 from cxrlab.checks.base import Case, Finding, Picture, Section, Table, Verdict
 from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.films import Features
 from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.measurements import Measurements
-from cxrlab.evaluation import figures
 from cxrlab.reports.audit_page import write_audit
 from cxrlab.reports.markdown import plain
 from cxrlab.reports.sections import terminal_table, worst

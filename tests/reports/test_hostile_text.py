@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from tests.reports.test_run_report import Folder
 
-from cxrlab.evaluation import figures
+from cxrlab import figures
 from cxrlab.files import write_text
 from cxrlab.reports import write_model_card, write_report
 from cxrlab.reports.comparison import Options, compare_settings

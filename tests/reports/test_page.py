@@ -7,7 +7,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-from cxrlab.evaluation import figures
+from cxrlab import figures
 from cxrlab.reports.page import render, write_pages
 
 TEXT = """# Report of run <1>

@@ -10,11 +10,11 @@ import cv2
 import pandas as pd
 import pytest
 
+from cxrlab import figures
 from cxrlab.datamodules import FolderSource, PaperSource
 from cxrlab.datamodules.measurements import measure
 from cxrlab.datamodules.pixels import read_all
 from cxrlab.datamodules.preprocessing import Preprocessing
-from cxrlab.evaluation import figures
 from cxrlab.reports import pictures
 from cxrlab.reports.record import RunRecord
 

@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 import yaml
 
+from cxrlab import figures
 from cxrlab.errors import CheckpointError
-from cxrlab.evaluation import figures, summarise
+from cxrlab.evaluation import summarise
 from cxrlab.files import write_text
 from cxrlab.reports import write_report
 from cxrlab.reports.cautions import one_answer

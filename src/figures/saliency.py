@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cxrlab.errors import check_range
-from cxrlab.evaluation.figures import BLUE, DPI, GREY, ORANGE
 from cxrlab.evaluation.saliency import Curves, Images, Maps
 from cxrlab.evaluation.statistics import Bools, Floats
+from cxrlab.figures.canvas import BLUE, DPI, GREY, ORANGE, tidy
 
 _TILE = 240  # pixels along the longer side of an image in a figure
 _INCHES = 1.75  # the same on the page
@@ -111,11 +111,11 @@ def inside_against_area(inside: Floats, area: Floats, positive: Bools, title: st
     axes.set_ylim(0, 1)
     axes.set_aspect("equal")
     axes.legend(loc="best", frameon=False, fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
+    tidy(axes, grid=None)
     return figure
 
 
-def curves(deleted: Curves, inserted: Curves, title: str) -> Figure:
+def deletion_and_insertion(deleted: Curves, inserted: Curves, title: str) -> Figure:
     """Draws the mean score while pixels go and come, in the maps' order and in a random one.
 
     Args:
@@ -146,7 +146,7 @@ def _curve(axes: Axes, found: Curves, name: str, wanted: str) -> None:
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.legend(loc="best", frameon=False, fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
+    tidy(axes, grid=None)
 
 
 def _rgb(image: Images) -> Images:

@@ -1,0 +1,244 @@
+"""Figures that show images: in a grid, on a sheet, before and after, in pairs, and their means."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cxrlab.figures.canvas import CLASSES, DPI
+
+_SHOWN = 512  # pixels; larger originals are made smaller before they are drawn, which matplotlib does slowly
+_GROUND = 60  # grey level around films: neither the black of a border nor the white of a bone
+_MARGIN = 3  # pixels around every tile
+
+
+def image_grid(images: npt.NDArray[np.uint8], captions: Sequence[str]) -> Figure:
+    """Draws images in rows of at most four, each under its caption.
+
+    Args:
+        images: Shape (n, height, width, channels), uint8, channels 1 (grey) or 3 (RGB), n at least 1.
+        captions: n short texts; long ones are wrapped, and their own line breaks are kept.
+
+    Raises:
+        ValueError: If shape, dtype or the number of captions is wrong.
+    """
+    _check_images("images", images)
+    _check_captions(captions, len(images))
+    wrapped = [_wrapped(caption) for caption in captions]
+    columns = min(4, len(images))
+    rows = -(-len(images) // columns)
+    height = _image_height(images) + _caption_height(wrapped)
+    figure = Figure(figsize=(1.9 * columns, height * rows), dpi=DPI, layout="constrained")
+    for position, (image, caption) in enumerate(zip(images, wrapped, strict=True), start=1):
+        axes = figure.add_subplot(rows, columns, position)
+        _show(axes, image, caption)
+    return figure
+
+
+def before_after(
+    originals: Sequence[npt.NDArray[np.uint8]], processed: npt.NDArray[np.uint8], captions: Sequence[str], title: str
+) -> Figure:
+    """Draws images as their files have them and, below each, as the network sees it; at most four side by side.
+
+    Args:
+        originals: n images of shape (any height, any width, channels), uint8, drawn with their own aspect ratio.
+        processed: Shape (n, height, width, channels), uint8, channels 1 (grey) or 3 (RGB), n at least 1.
+        captions: n short texts; the size of the original is added.
+        title: Title; long ones are wrapped.
+
+    Raises:
+        ValueError: If a shape, a dtype or the number of originals or captions is wrong.
+    """
+    _check_images("processed", processed)
+    _check_captions(captions, len(processed))
+    if len(originals) != len(processed):
+        raise ValueError(f"originals must be as many as processed, got {len(originals)} for {len(processed)}")
+    for original in originals:
+        _check_images("originals", original[None])
+    wrapped = [
+        _wrapped(f"{caption}\n{original.shape[1]} x {original.shape[0]}")
+        for caption, original in zip(captions, originals, strict=True)
+    ]
+    columns = min(4, len(originals))
+    lines = [range(start, min(start + columns, len(originals))) for start in range(0, len(originals), columns)]
+    heights = []
+    for line in lines:
+        heights += [_image_height([originals[number] for number in line]) + _caption_height(wrapped)]
+        heights += [_image_height(processed) + _caption_height([""])]
+    heading = textwrap.fill(title, 22 * columns)
+    height = sum(heights) + 0.2 + 0.2 * (heading.count("\n") + 1)
+    figure = Figure(figsize=(1.9 * columns + 0.3, height), dpi=DPI, layout="constrained")
+    figure.suptitle(heading, fontsize=11, parse_math=False)
+    grid = figure.add_gridspec(2 * len(lines), columns, height_ratios=heights)
+    size = f"{processed.shape[2]} x {processed.shape[1]}"
+    for number, (original, image, caption) in enumerate(zip(originals, processed, wrapped, strict=True)):
+        pair, column = divmod(number, columns)
+        above, below = (figure.add_subplot(grid[2 * pair + row, column]) for row in (0, 1))
+        _show(above, _shrunk(original), caption)
+        _show(below, image, size)
+        if not column:
+            for axes, name in ((above, "in the file"), (below, "what the network sees")):
+                axes.text(-0.06, 0.5, name, rotation=90, ha="right", va="center", fontsize=9, transform=axes.transAxes)
+    return figure
+
+
+def contact_sheet(
+    images: Sequence[npt.NDArray[np.uint8]], marks: Sequence[str], *, columns: int = 4, tile: int = 180
+) -> Figure:
+    """Draws images in rows, each fitted into a square with its aspect kept, with a short mark in its corner.
+
+    Args:
+        images: n images of shape (any height, any width), or with 1 or 3 (RGB) channels as a third axis, uint8, n at
+            least 1.
+        marks: n short texts, for example numbers that a caption explains.
+        columns: Images side by side, at most.
+        tile: Pixels that an image takes in either direction.
+
+    Raises:
+        ValueError: If there is no image, a shape or dtype is wrong, or there is not one mark for each.
+    """
+    if not len(images):
+        raise ValueError("images must hold at least one image, got none")
+    if len(marks) != len(images):
+        raise ValueError(f"marks must hold one text per image, got {len(marks)} for {len(images)} images")
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    sheet = np.full((rows * tile, columns * tile, 3), _GROUND, np.uint8)
+    for number, image in enumerate(images):
+        fitted = _fitted(image, tile - 2 * _MARGIN)
+        height, width = fitted.shape[:2]
+        top, left = number // columns * tile + _MARGIN, number % columns * tile + _MARGIN
+        top, left = top + (tile - 2 * _MARGIN - height) // 2, left + (tile - 2 * _MARGIN - width) // 2
+        sheet[top : top + height, left : left + width] = fitted
+    figure = Figure(figsize=(sheet.shape[1] / DPI, sheet.shape[0] / DPI), dpi=DPI)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.imshow(sheet, interpolation="none", extent=(0, sheet.shape[1], sheet.shape[0], 0))
+    box = {"facecolor": "black", "edgecolor": "none", "pad": 2.5}
+    for number, mark in enumerate(marks):
+        x, y = number % columns * tile + 2 * _MARGIN, number // columns * tile + 2 * _MARGIN
+        axes.text(x, y, mark, color="white", fontsize=12, va="top", ha="left", bbox=box, parse_math=False)
+    return figure
+
+
+def image_pairs(pairs: Sequence[npt.NDArray[np.uint8]], names: Sequence[str], *, columns: int = 4) -> Figure:
+    """Draws pairs of images side by side, each pair below its name.
+
+    Args:
+        pairs: Shape (2, height, width, channels) each, uint8, one or three channels (RGB); at least one.
+        names: One per pair.
+        columns: Pairs side by side, at most.
+
+    Raises:
+        ValueError: If there is no pair, or not one name for each.
+    """
+    if not pairs or len(pairs) != len(names):
+        raise ValueError(f"pairs and names must be equally many and not none, got {len(pairs)} and {len(names)}")
+    columns = min(columns, len(pairs))
+    rows = -(-len(pairs) // columns)
+    figure = Figure(figsize=(2.4 * columns, 1.45 * rows), dpi=DPI, layout="constrained")
+    for number, (pair, name) in enumerate(zip(pairs, names, strict=True), start=1):
+        axes = figure.add_subplot(rows, columns, number)
+        gap = np.full((pair.shape[1], max(1, pair.shape[2] // 32), pair.shape[3]), 255, np.uint8)
+        image = np.concatenate([pair[0], gap, pair[1]], axis=1)
+        axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
+        axes.set_title(name, fontsize=8, parse_math=False)
+        axes.set_axis_off()
+    return figure
+
+
+def class_means(
+    negative: npt.NDArray[np.float64], positive: npt.NDArray[np.float64], counts: tuple[int, int]
+) -> Figure:
+    """Draws the mean image of each class and the difference Positive minus Negative.
+
+    Args:
+        negative: Shape (height, width), grey levels in [0, 255].
+        positive: Likewise.
+        counts: Images behind the mean of Negative and of Positive.
+
+    Raises:
+        ValueError: If the shapes are not equal or not two-dimensional.
+    """
+    if negative.ndim != 2 or negative.shape != positive.shape:
+        raise ValueError(f"negative and positive must have one shape, got {negative.shape} and {positive.shape}")
+    figure = Figure(figsize=(6.4, 2.75), dpi=DPI, layout="constrained")
+    first, second, third = figure.subplots(1, 3)
+    for axes, image, name, count in zip((first, second), (negative, positive), CLASSES, counts, strict=True):
+        axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+        axes.set_title(f"{name} (n = {count})", fontsize=11)
+    difference = positive - negative
+    reach = max(1.0, float(np.abs(difference).max()))
+    shown = third.imshow(difference, cmap="PuOr_r", vmin=-reach, vmax=reach)
+    third.set_title("difference", fontsize=11)
+    bar = figure.colorbar(shown, ax=third, location="bottom", fraction=0.06, pad=0.03, label="grey levels")
+    bar.ax.tick_params(labelsize=9)
+    for axes in (first, second, third):
+        axes.set_anchor("N")
+        axes.set_axis_off()
+    return figure
+
+
+def _check_images(name: str, images: npt.NDArray[np.uint8]) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3) or not images.size:
+        raise ValueError(
+            f"{name} must be uint8 of shape (n, height, width, 1 or 3) with n at least 1, "
+            f"got {images.dtype} of shape {images.shape}"
+        )
+
+
+def _check_captions(captions: Sequence[str], n: int) -> None:
+    if len(captions) != n:
+        raise ValueError(f"captions must hold one text per image, got {len(captions)} for {n} images")
+
+
+def _wrapped(caption: str) -> str:
+    return "\n".join(textwrap.fill(line, 26) for line in caption.split("\n"))
+
+
+def _caption_height(captions: Sequence[str]) -> float:
+    """Returns the inches that the longest of wrapped captions takes, with the space around it."""
+    return 0.15 + 0.145 * max(caption.count("\n") + 1 for caption in captions)
+
+
+def _image_height(images: Iterable[npt.NDArray[np.uint8]]) -> float:
+    """Returns the inches for a row of images 1.83 wide; very high ones are drawn smaller instead."""
+    tallest = max(float(image.shape[0] / image.shape[1]) for image in images)
+    return 1.83 * min(1.4, tallest)
+
+
+def _show(axes: Axes, image: npt.NDArray[np.uint8], caption: str) -> None:
+    axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
+    axes.set_title(caption, fontsize=8, parse_math=False)
+    axes.set_anchor("N")  # images of different shape hang from one line, and the layout knows where captions are
+    axes.set_axis_off()
+
+
+def _shrunk(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    height, width, channels = image.shape
+    scale = _SHOWN / max(height, width)
+    if scale >= 1:
+        return image
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8).reshape(*size[::-1], channels)
+
+
+def _fitted(image: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
+    """The image as RGB with its longer side at so many pixels."""
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
+        raise ValueError(
+            f"images must be uint8 of shape (height, width) or (height, width, 1 or 3), got {image.dtype} of shape "
+            f"{image.shape}"
+        )
+    scale = side / max(image.shape[:2])
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    if resized.ndim == 2:
+        resized = np.stack([resized] * 3, axis=2)
+    return np.asarray(resized, np.uint8)

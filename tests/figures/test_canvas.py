@@ -1,0 +1,46 @@
+"""Figures are saved as real PNG files, and leave matplotlib's global state alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from cxrlab import figures
+
+ESTIMATE = {"value": 0.91, "low": 0.8, "high": 0.97, "method": "patient bootstrap"}
+LABELS = np.repeat([0, 1], [12, 8])
+SCORES = np.clip(0.3 + 0.4 * LABELS + np.random.default_rng(0).normal(0, 0.2, 20), 0, 1)
+
+
+def test_save_writes_whole_png_files(tmp_path: Path) -> None:
+    path = figures.save(figures.roc(LABELS, SCORES, ESTIMATE, "Test"), tmp_path / "deep" / "roc.png")
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        assert 400 < image.width < 900
+    first = path.read_bytes()
+    assert figures.save(figures.roc(LABELS, SCORES, ESTIMATE, "Test"), path).read_bytes() == first
+    assert [item.name for item in path.parent.iterdir()] == ["roc.png"]
+
+
+def test_threads_draw_what_one_thread_draws(tmp_path: Path) -> None:
+    def draw(number: int) -> bytes:
+        figure: Figure = figures.confusion_matrix([[number, 1], [2, 3]], f"Test {number}")
+        return figures.save(figure, tmp_path / f"{number}.png").read_bytes()
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(draw, range(6)))
+    assert together == [draw(number) for number in range(6)]
+
+
+def test_neither_pyplot_nor_torch_is_imported() -> None:
+    code = (
+        "import sys, cxrlab.evaluation; print({'matplotlib.pyplot', 'torch', 'lightning', 'hydra'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,100 @@
+"""Figures of answers and of trainings hold what they should."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.container import ErrorbarContainer
+from matplotlib.patches import Rectangle
+from tests.figures.drawn import check_texts, texts
+
+from cxrlab import figures
+
+ESTIMATE = {"value": 0.91, "low": 0.8, "high": 0.97, "method": "patient bootstrap"}
+LABELS = np.repeat([0, 1], [12, 8])
+SCORES = np.clip(0.3 + 0.4 * LABELS + np.random.default_rng(0).normal(0, 0.2, 20), 0, 1)
+
+
+def history(epochs: int) -> pd.DataFrame:
+    columns = ("train/loss", "val/loss", "train/accuracy", "val/accuracy")
+    return pd.DataFrame({"epoch": range(1, epochs + 1)} | {name: np.linspace(0.7, 0.3, epochs) for name in columns})
+
+
+def test_confusion_matrix() -> None:
+    (axes,) = figures.confusion_matrix([[19, 1], [0, 20]], "Test").axes
+    assert axes.get_title() == "Test\n(n = 40)"
+    assert [item.get_text() for item in axes.texts] == ["19", "95%", "1", "5%", "0", "0%", "20", "100%"]
+
+
+def test_confusion_matrix_without_one_class() -> None:
+    (axes,) = figures.confusion_matrix([[0, 0], [1, 3]], "Test").axes
+    assert "no images" in texts(axes)
+    for wrong in ([[1, 2, 3]], [[1, -1], [0, 0]]):
+        with pytest.raises(ValueError, match="matrix must be"):
+            figures.confusion_matrix(wrong, "Test")
+
+
+def test_roc_and_precision_recall() -> None:
+    (axes,) = figures.roc(LABELS, SCORES, ESTIMATE, "Test").axes
+    assert "n = 20: 8 Positive, 12 Negative" in axes.get_title()
+    assert "AUROC 0.910 [0.800, 0.970]" in texts(axes)
+    x, y = axes.lines[-1].get_xdata(), axes.lines[-1].get_ydata()
+    assert (np.diff(x) >= 0).all()
+    assert (np.diff(y) >= 0).all()
+    (axes,) = figures.precision_recall(LABELS, SCORES, ESTIMATE, "Test").axes
+    assert "AP 0.910" in texts(axes)
+    assert "prevalence 0.40" in texts(axes)
+
+
+def test_curves_of_one_class_say_that_they_are_undefined() -> None:
+    nothing = {"value": None, "low": None, "high": None, "method": "undefined: no negative images"}
+    for draw in (figures.roc, figures.precision_recall):
+        (axes,) = draw(np.ones(5, dtype=int), np.linspace(0, 1, 5), nothing, "Test").axes
+        assert "undefined" in texts(axes)
+
+
+def test_learning_curves() -> None:
+    figure = figures.learning_curves(history(20), title="SYNTHETIC", validation="test images")
+    assert figure.get_suptitle() == "SYNTHETIC (20 epochs)"
+    loss, accuracy = figure.axes
+    assert "test images" in texts(loss)
+    assert (loss.get_ylabel(), accuracy.get_ylabel()) == ("loss", "accuracy")
+    assert len(loss.lines) == len(accuracy.lines) == 2
+    figure.draw_without_rendering()
+    assert all(float(tick).is_integer() for tick in loss.get_xticks())
+
+
+def test_learning_curves_with_gaps() -> None:
+    table = history(3).drop(columns=["train/accuracy", "val/accuracy"])
+    table["val/loss"] = [np.nan, 0.4, np.nan]
+    loss, accuracy = figures.learning_curves(table).axes
+    assert [np.size(line.get_xdata()) for line in loss.lines] == [3, 1]
+    assert "not recorded" in texts(accuracy)
+    with pytest.raises(ValueError, match="column 'epoch'"):
+        figures.learning_curves(table.drop(columns="epoch"))
+
+
+def test_score_distribution_counts_every_image() -> None:
+    (axes,) = figures.score_distribution(LABELS, SCORES, 0.5, "Test").axes
+    assert sum(patch.get_height() for patch in axes.patches if isinstance(patch, Rectangle)) == 20
+    assert "threshold 0.5" in texts(axes)
+
+
+def test_calibration_draws_a_point_per_bin_and_counts_every_image() -> None:
+    labels, scores = [0, 0, 1, 1, 0, 1], [0.02, 0.08, 0.55, 0.95, 0.97, 1.0]
+    figure = figures.calibration(labels, scores, "Test")
+    upper, lower = figure.axes
+    assert "n = 6: 3 Positive, 3 Negative" in upper.get_title()
+    (points,) = [item for item in upper.containers if isinstance(item, ErrorbarContainer)]
+    line, _, (bars,) = points.lines
+    assert np.asarray(line.get_xydata()) == pytest.approx(np.array([[0.05, 0], [0.55, 1], [2.92 / 3, 2 / 3]]))
+    ends = np.array([segment[:, 1] for segment in bars.get_segments()])
+    assert ends == pytest.approx(np.array([[0, 0.658], [0.207, 1], [0.208, 0.939]]), abs=1e-3)
+    assert np.asarray(upper.lines[0].get_xydata()).tolist() == [[0, 0], [1, 1]]
+    assert [patch.get_height() for patch in lower.patches if isinstance(patch, Rectangle)] == [2, 1, 3]
+    assert [item.get_text() for item in lower.texts] == ["2", "1", "3"]
+    assert "95 % Wilson (Brier 0.192, ECE 0.245)" in texts(upper)
+    check_texts(figure)
+    with pytest.raises(ValueError, match="scores must be finite"):
+        figures.calibration([0, 1], [0.1, 1.1], "Test")

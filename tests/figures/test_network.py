@@ -1,0 +1,91 @@
+"""A network as boxes: every layer in its place, and no text over another."""
+
+from __future__ import annotations
+
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.text import Annotation
+from tests.figures.drawn import check_texts, drawn_texts, texts
+
+from cxrlab import figures
+from cxrlab.figures import canvas
+
+PAPER: list[figures.Layer] = [
+    ("conv2d", "Conv2D", (None, 222, 222, 32), 896),
+    ("conv2d_1", "Conv2D", (None, 220, 220, 64), 18_496),
+    ("max_pooling2d", "MaxPooling2D", (None, 110, 110, 64), 0),
+    ("dropout", "Dropout", (None, 110, 110, 64), 0),
+    ("conv2d_2", "Conv2D", (None, 108, 108, 128), 73_856),
+    ("max_pooling2d_1", "MaxPooling2D", (None, 54, 54, 128), 0),
+    ("dropout_1", "Dropout", (None, 54, 54, 128), 0),
+    ("flatten", "Flatten", (None, 373_248), 0),
+    ("dense", "Dense", (None, 64), 23_887_936),
+    ("dropout_2", "Dropout", (None, 64), 0),
+    ("dense_1", "Dense", (None, 1), 65),
+]
+LONG_NAMES: list[figures.Layer] = [
+    ("batch_normalization_2", "BatchNormalization", (None, 1022, 1022, 256), 512),
+    ("global_average_pooling2d", "GlobalAveragePooling2D", (None, 2048), 0),
+    ("heads", "NonDynamicallyQuantizableLinear", (), 123_456_789),
+    ("encoder.layers.encoder_layer_11.self_attention", "MultiheadAttention", (None, 197, 768), 2_362_368),
+]
+
+
+def test_network_diagram_of_the_papers_network() -> None:
+    figure = figures.network_diagram(PAPER, "Paper's network")
+    (axes,) = figure.axes
+    written = [item.get_text() for item in axes.texts if item.get_text()]
+    assert written[:4] == ["Conv2D", "conv2d", "222 x 222 x 32", "896 params"]
+    assert written[4:8] == ["Conv2D", "conv2d_1", "220 x 220 x 64", "18,496 params"]
+    assert written.count("23,887,936 params") == 1
+    boxes = [patch for patch in axes.patches if isinstance(patch, FancyBboxPatch)]
+    assert len(boxes) == 11
+    colours = [to_hex(box.get_edgecolor()).upper() for box in boxes]
+    assert colours[:4] == [canvas.BLUE, canvas.BLUE, canvas.GREEN, canvas.GREY]
+    assert colours[7:9] == [canvas.PURPLE, canvas.ORANGE]
+    assert texts(axes).endswith("convolution\npooling\ndropout\ndense\nother")
+    assert figure.get_suptitle() == "Paper's network"
+    assert figure.get_size_inches()[0] * figure.dpi == pytest.approx(1008)
+
+
+@pytest.mark.parametrize(
+    ("rows", "lines"),
+    [(PAPER, [6, 5]), (PAPER[:1], [1]), (PAPER[:7], [4, 3]), ((PAPER + LONG_NAMES) * 2, [6] * 5)],
+)
+def test_network_diagram_is_laid_out(rows: list[figures.Layer], lines: list[int]) -> None:
+    """Lines of at most six; every text inside its own box; an arrow from each box that ends at the next one's edge."""
+    figure = figures.network_diagram(rows, "A network")
+    check_texts(figure)
+    (axes,) = figure.axes
+    boxes = [patch.get_bbox() for patch in axes.patches if isinstance(patch, FancyBboxPatch)]
+    heights = sorted({round(box.y0 + box.height / 2, 6) for box in boxes}, reverse=True)
+    assert [sum(abs(box.y0 + box.height / 2 - y) < 1e-3 for box in boxes) for y in heights] == lines
+    pixels = [box.transformed(axes.transData) for box in boxes]
+    for item, place in drawn_texts(figure).items():
+        if item in axes.texts:
+            assert sum(box.x0 <= place.x0 and place.x1 <= box.x1 and box.y0 <= place.y0 and place.y1 <= box.y1
+                       for box in pixels) == 1, item  # fmt: skip
+    arrows = [item for item in axes.texts if isinstance(item, Annotation)]
+    assert len(arrows) == len(rows) - 1
+    for arrow, box in zip(arrows, boxes[1:], strict=True):
+        assert isinstance(arrow.arrow_patch, FancyArrowPatch)
+        x, y = arrow.xy
+        on_the_left = x == pytest.approx(box.x0) and y == pytest.approx(box.y0 + box.height / 2)
+        on_top = x == pytest.approx(box.x0 + box.width / 2) and y == pytest.approx(box.y1)
+        assert on_the_left or on_top
+
+
+def test_network_diagram_of_odd_rows() -> None:
+    rows: list[figures.Layer] = [
+        ("a", "_DenseBlock", (), 0),
+        ("b", "Conv2dNormActivation", (None, None, 7), 5),
+        ("c", "Linear", (None, 3), 1),
+    ]
+    (axes,) = figures.network_diagram(rows, "$5").axes
+    written = [item.get_text() for item in axes.texts]
+    assert "no tensor" in written
+    assert "? x 7" in written
+    assert texts(axes).endswith("convolution\ndense\nother")
+    with pytest.raises(ValueError, match="rows must hold at least one layer"):
+        figures.network_diagram([], "nothing")
