@@ -6,6 +6,7 @@ import copy
 import os
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -121,7 +122,7 @@ def metrics(predictions: pd.DataFrame, *, threshold: float = 0.5, seed: int = 0)
     known = table.columns.intersection(["path", "patient_id", "sha256", "film"])
     keys[known] = table[known].fillna("").astype(str)
     found = summarise(table["label"], table["score"], mf.people(keys).to_numpy(), threshold=threshold, seed=seed)
-    rows = [{**found[name], "images": found["n"], "patients": found["n_patients"]} for name in METRICS]
+    rows = [{**asdict(found[name]), "images": found["n"], "patients": found["n_patients"]} for name in METRICS]
     columns = ["value", "low", "high", "images", "patients", "method"]
     return pd.DataFrame(rows, index=pd.Index(METRICS, name="metric"))[columns].astype(
         {"value": float, "low": float, "high": float}

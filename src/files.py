@@ -10,6 +10,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -83,8 +84,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes strict JSON atomically; ``NaN`` is refused, since JSON has none."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    """Writes strict JSON atomically, dataclasses by their fields; ``NaN`` is refused, since JSON has none."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False, default=asdict) + "\n")
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:

@@ -315,7 +315,7 @@ def test_metrics_are_those_of_the_reports_by_patient() -> None:
     assert list(found.index) == list(METRICS)
     for name in found.index:
         for key in ("value", "low", "high", "method"):
-            assert found.loc[name, key] == expected[name][key]
+            assert found.loc[name, key] == getattr(expected[name], key)
     assert set(found["images"]) == {40}
     assert set(found["patients"]) == {20}
 

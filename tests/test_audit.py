@@ -156,8 +156,8 @@ def test_the_papers_images_need_no_lung(paper: tuple[Path, dict[str, Section]]) 
     assert 37 <= right["wide_frame"] <= 39
     assert 38 <= right["thumbnail"] <= 40
     assert section.facts["strips"]["left"]["test"] == (40, 40)
-    assert inputs["size"]["cv_auroc"]["value"] == pytest.approx(0.83, abs=0.03)
-    assert inputs["wide_frame"]["cv_auroc"]["value"] == pytest.approx(0.97, abs=0.02)
+    assert inputs["size"]["cv_auroc"].value == pytest.approx(0.83, abs=0.03)
+    assert inputs["wide_frame"]["cv_auroc"].value == pytest.approx(0.97, abs=0.02)
     assert 0.45 < inputs["frame"]["permuted"]["mean"] < 0.55
 
 

@@ -30,7 +30,7 @@ def trained(folder: Path, *typed: str, pages: bool = False) -> tuple[dict[str, A
     overrides = [*QUICK, *typed]
     with nullcontext() if pages else without_pages():
         metrics, objects = train(compose("train", overrides, folder / "run"), overrides)
-    assert np.isfinite(metrics["test"]["auroc"]["value"])
+    assert np.isfinite(metrics["test"]["auroc"].value)
     flow = objects["datamodule"].flow.table()
     assert flow["images"].iloc[-1] == len(objects["datamodule"].manifest)
     assert (folder / "run" / "flow.csv").is_file()

@@ -119,7 +119,7 @@ def test_another_prevalence_changes_predictive_values_only(calibrated: Run, tmp_
     rare = run_evaluation(tmp_path / "rare", run.path, "prevalence=0.01", pages=True)
     assert rare["test"] == metrics["test"]
     ours, theirs = metrics["decision"]["test"], rare["decision"]["test"]
-    assert theirs["ppv"]["value"] < ours["ppv"]["value"]
+    assert theirs["ppv"].value < ours["ppv"].value
     assert theirs["curve"] == ours["curve"]
     assert "| PPV | " in (tmp_path / "rare" / "report.md").read_text()
     with pytest.raises(ConfigError, match="prevalence must be a number in"):
@@ -145,7 +145,7 @@ def test_tensorboard_shows_the_decisions_own_accuracy(calibrated: Run) -> None:
     events = EventAccumulator(str(calibrated[0].path))
     events.Reload()
     last = events.Scalars("test/accuracy")[-1].value
-    assert last == pytest.approx(calibrated[1]["test"]["accuracy"]["value"])
+    assert last == pytest.approx(calibrated[1]["test"]["accuracy"].value)
 
 
 def changed(run: RunFolder, path: Path, **changes: Any) -> Path:

@@ -16,7 +16,8 @@ from tests.training import without_pages
 from cxrlab.config import compose
 from cxrlab.datamodules.alterations import Alteration
 from cxrlab.errors import CheckpointError, ConfigError, DataError
-from cxrlab.evaluation.shortcuts import mean_auroc
+from cxrlab.evaluation.estimate import Resampling
+from cxrlab.evaluation.statistics import mean_auroc
 from cxrlab.probe import probe
 from cxrlab.steps.probe import Lungs, lung_free, try_alterations
 from cxrlab.train import train
@@ -97,8 +98,8 @@ def test_intact_scores_are_those_of_the_training_and_every_auroc_can_be_recomput
     assert np.allclose(scores["intact"], own["score"], atol=1e-6)
     for row in found["rows"]:
         column = scores["intact" if row["name"] == "none" else row["name"]]
-        value = mean_auroc(scores["label"], column, scores["patient_id"], resamples=100)
-        assert value["value"] == pytest.approx(row["auroc"]["value"])
+        value = mean_auroc(scores["label"], column, scores["patient_id"], Resampling(100))
+        assert value.value == pytest.approx(row["auroc"]["value"])
 
 
 def test_a_probe_is_not_written_over(page: tuple[Path, dict[str, Any]], marked: Path) -> None:
@@ -210,9 +211,9 @@ def brightness(images: Any) -> Any:
 @pytest.mark.slow
 def test_a_model_of_the_lungs_is_lost_without_them_and_images_without_lungs_are_left_out() -> None:
     found = with_lungs(brightness, ["background_only", "lungs_box_black", "lungs_only", "centre_black_90"])
-    assert found["none"].auroc["value"] == 1
-    assert found["lungs_only"].auroc["value"] == 1
-    assert found["lungs_box_black"].auroc["value"] < 1
+    assert found["none"].auroc.value == 1
+    assert found["lungs_only"].auroc.value == 1
+    assert found["lungs_box_black"].auroc.value < 1
     assert (found["lungs_only"].n, found["centre_black_90"].n) == (7, 8)
     assert np.isnan(found["scores"]["lungs_only"][7])
     assert found["centre_black_90"].visible == 0

@@ -75,7 +75,7 @@ def test_predictions_are_the_manifest_with_scores(finished: tuple[RunFolder, dic
     pd.testing.assert_frame_equal(predictions.drop(columns="score"), held_out)
     test = predictions[predictions["split"] == "test"]
     right = ((test["score"] >= 0.5) == (test["label"] == 1)).sum()
-    assert right / len(test) == metrics["test"]["accuracy"]["value"]
+    assert right / len(test) == metrics["test"]["accuracy"].value
 
 
 def test_patients_are_in_one_split(finished: tuple[RunFolder, dict[str, Any]]) -> None:
@@ -149,7 +149,7 @@ def test_hparams_have_real_metrics(finished: tuple[RunFolder, dict[str, Any]]) -
     shown = {info.name.tag for info in experiment.metric_infos}
     assert {"test/accuracy", "val/auroc"} <= shown
     last = events.Scalars("test/accuracy")[-1].value
-    assert last == pytest.approx(metrics["test"]["accuracy"]["value"])
+    assert last == pytest.approx(metrics["test"]["accuracy"].value)
 
 
 def test_evaluate_gives_the_numbers_of_the_training(finished: tuple[RunFolder, dict[str, Any]], tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_evaluate_takes_a_set_without_splits_of_one_class(
     ]
     evaluated, _ = evaluate(compose("evaluate", overrides, tmp_path / "evaluation"))
     assert evaluated["test"]["n"] == 5
-    assert evaluated["test"]["auroc"]["value"] is None
+    assert evaluated["test"]["auroc"].value is None
     assert any(warning.startswith("left out: ") for warning in evaluated["warnings"])
 
 
@@ -228,7 +228,7 @@ def test_a_seed_is_a_run(finished: tuple[RunFolder, dict[str, Any]], tmp_path: P
     history = pd.read_csv(finished[0].history).drop(columns="seconds")
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "again" / "metrics.csv").drop(columns="seconds"), history)
     assert again["test"] == finished[1]["test"]
-    assert again == json.loads((tmp_path / "again" / "metrics.json").read_text())
+    assert again == RunFolder(tmp_path / "again").results()
     assert not pd.read_csv(tmp_path / "other" / "metrics.csv")["train/loss"].equals(history["train/loss"])
     same_split = [pd.read_csv(folder / "manifest.csv")["split"] for folder in (tmp_path / "other", finished[0].path)]
     assert same_split[0].equals(same_split[1])

@@ -16,9 +16,10 @@ from cxrlab.checks.base import Case, Finding, Picture, Section, Table, Verdict
 from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.split import assign_folds
 from cxrlab.evaluation import cross_validation, lung_free
+from cxrlab.evaluation.estimate import Bools, Estimate, Floats, Ints, Resampling, wilson
 from cxrlab.evaluation.lung_free import INPUTS, SIDES
 from cxrlab.evaluation.paired import holm
-from cxrlab.evaluation.statistics import Bools, Estimate, Floats, Ints, weighted_auroc, wilson
+from cxrlab.evaluation.statistics import weighted_auroc
 from cxrlab.figures import CLASSES, Point, Row, forest, image_grid
 
 FOLDS = 5
@@ -65,6 +66,12 @@ class _Validated:
     p: float
     adjusted: float
     scores: Floats
+
+    @property
+    def auroc(self) -> float:
+        """The estimate's value."""
+        assert self.estimate.value is not None  # both labels are in some fold
+        return self.estimate.value
 
     @property
     def range(self) -> tuple[float, float]:
@@ -148,7 +155,7 @@ def _validate(
         auroc, scores, permuted = cross_validation.cross_validated(
             numbers[name], labels, folds, strip=INPUTS[name].strip, control=control
         )
-        estimate = cross_validation.cross_validated_interval(labels, scores, folds, groups, seed=seed)
+        estimate = cross_validation.cross_validated_interval(labels, scores, folds, groups, Resampling(1000, seed))
         rows[name] = (estimate, permuted, cross_validation.control_p(auroc, permuted), scores.mean(axis=0))
     adjusted = holm([p for _, _, p, _ in rows.values()])
     return {
@@ -202,10 +209,9 @@ def _single_strips(levels: Floats, labels: Ints, split: npt.NDArray[Any]) -> lis
 
 
 def _verdict(name: str, one: _Validated) -> Verdict:
-    low = one.estimate["low"]
-    if INPUTS[name].lung_free and one.adjusted <= ALPHA and low > EFFECT:
+    if INPUTS[name].lung_free and one.adjusted <= ALPHA and one.estimate.above(EFFECT):
         return Verdict.FAIL
-    return Verdict.WARN if one.adjusted <= ALPHA_WARN and low > 0.5 else Verdict.PASS
+    return Verdict.WARN if one.adjusted <= ALPHA_WARN and one.estimate.above(0.5) else Verdict.PASS
 
 
 def _finding(
@@ -222,23 +228,23 @@ def _finding(
     if not names:
         return Finding(title, Verdict.PASS, f"the same for all {counts}: it cannot tell the classes apart")
     order = [*Verdict]
-    best = min(names, key=lambda name: (order.index(_verdict(name, found[name])), -found[name].estimate["value"]))
+    best = min(names, key=lambda name: (order.index(_verdict(name, found[name])), -found[name].auroc))
     one, verdict = found[best], _verdict(best, found[best])
-    parts = [f"{INPUTS[best].name} alone: AUROC {_interval(one.estimate)} ({counts}; {_against(one)})"]
+    parts = [f"{INPUTS[best].name} alone: AUROC {one.estimate} ({counts}; {_against(one)})"]
     if verdict is Verdict.PASS:
         parts[0] = f"nothing found; best {parts[0]}"
     elif cues:
         parts.insert(0, _named(cues, one))
     if verdict is not Verdict.PASS and tested:
         parts.append(_right(names, tested, strips))
-    return Finding(title, verdict, "; ".join(parts), max(0.0, 2 * one.estimate["value"] - 1))
+    return Finding(title, verdict, "; ".join(parts), max(0.0, 2 * one.auroc - 1))
 
 
 def _named(cues: Sequence[tuple[str, float]], one: _Validated) -> str:
     """What Positive images have, by the explanation that goes furthest."""
     name, auroc = cues[0]
     words = f"{name} (this number alone: AUROC {auroc:.2f})"
-    return f"Positive goes with {words if auroc >= one.estimate['low'] else f'several things, most of all {words}'}"
+    return f"Positive goes with {words if not one.estimate.above(auroc) else f'several things, most of all {words}'}"
 
 
 def _against(one: _Validated) -> str:
@@ -260,7 +266,7 @@ def _surest(found: Mapping[str, _Validated], labels: Ints) -> tuple[str, list[in
     edges = [name for name in _FAMILIES["edges of the images"] if name in found]
     if not edges:
         return "", []
-    best = max(edges, key=lambda name: found[name].estimate["value"])
+    best = max(edges, key=lambda name: found[name].auroc)
     order = np.argsort(found[best].scores, kind="stable")
     count = min(_SHOWN, len(labels) // 2)
     return best, [*order[::-1][:count].tolist(), *order[:count].tolist()]
@@ -304,7 +310,7 @@ def _table(found: Mapping[str, _Validated], tested: Mapping[str, _Tested], const
         one = found.get(name)
         if one:
             low, high = one.range
-            cells += [_interval(one.estimate), f"{one.control.mean():.3f} [{low:.3f}, {high:.3f}]"]
+            cells += [str(one.estimate), f"{one.control.mean():.3f} [{low:.3f}, {high:.3f}]"]
             cells += [f"{one.p:.3f}", f"{one.adjusted:.3f}"]
         else:
             cells += ["the same for all" if name in constant else Verdict.NOT_CHECKED.value, None, None, None]
@@ -374,7 +380,7 @@ def _facts(
     for name, one in found.items():
         low, high = one.range
         control = {"mean": float(one.control.mean()), "low": low, "high": high, "draws": int(one.control.size)}
-        inputs[name] |= {"cv_auroc": dict(one.estimate), "permuted": control, "p": one.p, "p_holm": one.adjusted}
+        inputs[name] |= {"cv_auroc": one.estimate, "permuted": control, "p": one.p, "p_holm": one.adjusted}
     for name, result in tested.items():
         inputs[name]["test"] = {"right": result.right, "n": result.n, "auroc": result.auroc}
     return {
@@ -384,10 +390,6 @@ def _facts(
         "surest": {"input": surest[0], "rows": surest[1]},
         "rule": {"folds": FOLDS, "draws": DRAWS, "fail": ALPHA, "warn": ALPHA_WARN, "effect": EFFECT},
     }
-
-
-def _interval(estimate: Estimate) -> str:
-    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
 
 
 def _of(right: int, n: int) -> str:

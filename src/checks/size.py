@@ -25,7 +25,8 @@ from cxrlab.checks.counting import LABELS, bounds, plural, sizes
 from cxrlab.checks.provenance import has_claim
 from cxrlab.datamodules.manifest import people
 from cxrlab.errors import check_range
-from cxrlab.evaluation.statistics import FEW_PATIENTS, newcombe_auroc, wilson
+from cxrlab.evaluation.estimate import FEW_PATIENTS, wilson
+from cxrlab.evaluation.statistics import newcombe_auroc
 
 _Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cxrlab.evaluation.statistics import Bools, Floats
+from cxrlab.evaluation.estimate import Bools, Floats
 
 
 class Images(Protocol):

@@ -9,23 +9,14 @@ Sources:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from cxrlab.errors import check_range
-from cxrlab.evaluation.statistics import (
-    Bools,
-    Estimate,
-    Floats,
-    Ints,
-    bootstrap_method,
-    checked,
-    patient_weights,
-    wilson,
-)
+from cxrlab.evaluation.estimate import ALIKE, USUAL, Bools, Estimate, Floats, Ints, Resampling, wilson
+from cxrlab.evaluation.statistics import checked
 
 
 @dataclass(frozen=True)
@@ -117,9 +108,7 @@ def summary(
     patients: npt.ArrayLike,
     *,
     bins: int = 10,
-    resamples: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
+    how: Resampling = USUAL,
 ) -> dict[str, Estimate]:
     """Returns the calibration of one set of predictions, with intervals.
 
@@ -134,38 +123,29 @@ def summary(
         scores: Shape (n,): probability of Positive, in [0, 1].
         patients: Shape (n,): one identifier per image, see :func:`cxrlab.evaluation.summarise`.
         bins: Number of bins of equal width for the calibration error, at least 1.
-        resamples: Number of resamples of patients, and of draws of labels, at least 100.
-        seed: Seed of both, at least 0; the same seed gives the same intervals.
-        confidence: Coverage of the intervals, in (0, 1).
+        how: Of the intervals; as many draws of labels as resamples of patients.
 
     Returns:
-        Dicts ``{"value", "low", "high", "method"}``, plain Python values: ``brier``; ``ece``; and
-        ``ece_if_calibrated``, the mean and range of the error that a perfectly calibrated classifier with these scores
-        would show. An interval without width is ``None``, with the reason as method.
+        ``brier``; ``ece``; and ``ece_if_calibrated``, the mean and range of the error that a perfectly calibrated
+        classifier with these scores would show.
 
     Raises:
         ValueError: Names the argument that is wrong, what was expected and what was found.
     """
     y, s, ids = checked(labels, scores, patients)
-    check_range("resamples", resamples, 100, integer=True)
-    check_range("seed", seed, 0, integer=True)
-    check_range("confidence", confidence, 0.0, 1.0, low_open=True, high_open=True)
     squares, excess = (s - y) ** 2, _excess(y, s, bins)
-    ends = [(1 - confidence) / 2, (1 + confidence) / 2]
-    method = bootstrap_method(y, ids, resamples, confidence)
-
-    def interval(statistic: Callable[[Floats], Floats]) -> tuple[float, float, float]:
-        draws = np.concatenate([statistic(weights) for weights in patient_weights(y, ids, resamples, seed)])
-        low, high = np.quantile(draws, ends).tolist()
-        return float(statistic(np.ones((1, y.size)))[0]), low, high
-
-    error, low, high = interval(lambda weights: _weighted_ece(weights, excess))
-    basic = min(error, max(0.0, 2 * error - high)), max(error, min(1.0, 2 * error - low))
+    method, once = how.method(ids, y), np.ones((1, y.size))
+    error = float(_weighted_ece(once, excess)[0])
+    drawn = how.limits(how.bootstrap(lambda weights: _weighted_ece(weights, excess), ids, y))
+    basic = None
+    if drawn is not None:
+        basic = min(error, max(0.0, 2 * error - drawn[1])), max(error, min(1.0, 2 * error - drawn[0]))
+    squared = how.limits(how.bootstrap(lambda weights: weights @ squares / weights.sum(axis=1), ids, y))
     binning = f"{bins} bins of equal width; basic interval, "
     return {
-        "brier": _estimate(*interval(lambda weights: weights @ squares / weights.sum(axis=1)), method),
-        "ece": _estimate(error, *basic, binning + method),
-        "ece_if_calibrated": _if_calibrated(s, bins, resamples, seed, ends),
+        "brier": _estimate(float((once @ squares / y.size)[0]), squared, method),
+        "ece": _estimate(error, basic, binning + method),
+        "ece_if_calibrated": _if_calibrated(s, bins, how),
     }
 
 
@@ -193,16 +173,14 @@ def _weighted_ece(weights: Floats, excess: Floats) -> Floats:
     return np.asarray(np.abs(weights @ excess).sum(axis=1) / weights.sum(axis=1))
 
 
-def _if_calibrated(s: Floats, bins: int, draws: int, seed: int, ends: list[float]) -> Estimate:
-    rng = np.random.default_rng(seed)
+def _if_calibrated(s: Floats, bins: int, how: Resampling) -> Estimate:
+    rng = np.random.default_rng(how.seed)
     index = _bin_index(s, bins)
-    errors = [np.abs(np.bincount(index, s - (rng.random(s.size) < s))).sum() / s.size for _ in range(draws)]
-    low, high = np.quantile(errors, ends).tolist()
-    method = f"{draws} draws of every label from its score, images taken as independent; {bins} bins of equal width"
-    return _estimate(float(np.mean(errors)), low, high, method)
+    errors = [np.abs(np.bincount(index, s - (rng.random(s.size) < s))).sum() / s.size for _ in range(how.resamples)]
+    draws = f"{how.resamples} draws of every label from its score"
+    method = f"{draws}, images taken as independent; {bins} bins of equal width"
+    return _estimate(float(np.mean(errors)), how.limits(errors), method)
 
 
-def _estimate(value: float, low: float, high: float, method: str) -> Estimate:
-    if high - low > 1e-12:
-        return {"value": value, "low": low, "high": high, "method": method}
-    return {"value": value, "low": None, "high": None, "method": "no interval: all resamples are alike"}
+def _estimate(value: float, limits: tuple[float, float] | None, method: str) -> Estimate:
+    return Estimate.bare(value, ALIKE) if limits is None else Estimate(value, *limits, method)

@@ -22,16 +22,8 @@ from scipy.special import expit
 from scipy.stats import rankdata
 
 from cxrlab.errors import check_range
-from cxrlab.evaluation.statistics import (
-    Bools,
-    Estimate,
-    Floats,
-    Ints,
-    bootstrap_method,
-    newcombe_auroc,
-    patient_weights,
-    weighted_auroc,
-)
+from cxrlab.evaluation.estimate import NO_WIDTH, USUAL, Bools, Estimate, Floats, Ints, Resampling
+from cxrlab.evaluation.statistics import newcombe_auroc, weighted_auroc
 
 PENALTY = 10.0
 """Weight of half the sum of squared coefficients beside the summed log-loss: scikit-learn's ``C = 0.1``."""
@@ -39,7 +31,6 @@ PENALTY = 10.0
 _TOLERANCE = 1e-4  # root mean square of what one step changes in a regression's linear predictor
 _MOMENTUM = 0.5  # halves the steps until then
 _MOST_STEPS = 500  # labels of one class only never end
-_NO_WIDTH = 1e-12
 _CELLS_PER_BLOCK = 1_000_000
 
 
@@ -116,10 +107,7 @@ def cross_validated_interval(
     scores: Floats,
     folds: npt.ArrayLike,
     patients: npt.ArrayLike,
-    *,
-    resamples: int = 1000,
-    seed: int = 0,
-    confidence: float = 0.95,
+    how: Resampling = USUAL,
 ) -> Estimate:
     """Returns the AUROC of :func:`cross_validated` with its interval, patients resampled.
 
@@ -130,34 +118,26 @@ def cross_validated_interval(
         scores: Shape (repeats, n).
         folds: Shape (repeats, n) or (n,).
         patients: Shape (n,): one identifier per image.
-        resamples: Number of bootstrap resamples, at least 100.
-        seed: Seed of the resampling, at least 0.
-        confidence: Coverage, in (0, 1).
+        how: Of the interval.
 
     Returns:
-        ``{"value", "low", "high", "method"}``; where every resample gives the same, Newcombe's score interval on the
-        numbers of patients.
+        Where the bootstrap has no width, with Newcombe's score interval on the numbers of patients.
     """
-    check_range("resamples", resamples, 100, integer=True)
-    check_range("confidence", confidence, 0.0, 1.0, low_open=True, high_open=True)
     y, ids = np.asarray(labels).astype(bool), np.asarray(patients)
     places = np.atleast_2d(np.asarray(folds))
     value = float(_within(y, scores, places, np.ones((1, y.size)))[0])
-    drawn = np.concatenate(
-        [_within(y, scores, places, weights) for weights in patient_weights(y, ids, resamples, seed)]
-    )
-    if np.ptp(drawn) > _NO_WIDTH:
-        low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2]).tolist()
-        return {"value": value, "low": low, "high": high, "method": bootstrap_method(y, ids, resamples, confidence)}
+    limits = how.limits(how.bootstrap(lambda weights: _within(y, scores, places, weights), ids, y))
+    if limits is not None:
+        return Estimate(value, *limits, how.method(ids, y))
     positive, negative = (int(np.unique(ids[of]).size) for of in (y, ~y))
-    low, high = newcombe_auroc(value, positive, negative, confidence)
-    method = f"Newcombe score {100 * confidence:g} % ({positive} positive, {negative} negative patients)"
-    return {"value": value, "low": low, "high": high, "method": method}
+    limits = newcombe_auroc(value, positive, negative, how.confidence)
+    method = f"Newcombe score {how.percent} ({positive} positive, {negative} negative patients)"
+    return Estimate(value, *limits, method)
 
 
 def control_p(auroc: float, control: Floats) -> float:
     """Returns how probable an AUROC of at least this is on labels dealt out anew: (1 + k) / (1 + m), never 0."""
-    return float((1 + (control >= auroc - _NO_WIDTH).sum()) / (1 + control.size))
+    return float((1 + (control >= auroc - NO_WIDTH).sum()) / (1 + control.size))
 
 
 def scored(train: Floats, labels: npt.ArrayLike, test: Floats, *, strip: bool = False) -> Floats:

@@ -17,8 +17,9 @@ from cxrlab.errors import check_choice, check_range
 from cxrlab.evaluation import calibration as calibration_error
 from cxrlab.evaluation import recalibration, thresholds
 from cxrlab.evaluation.decision_curve import decision_curve
+from cxrlab.evaluation.estimate import Bools, Estimate, Floats, Resampling
 from cxrlab.evaluation.recalibration import UNCALIBRATED, Calibration, CannotFitError, Uncalibrated
-from cxrlab.evaluation.statistics import Bools, Estimate, Floats, checked
+from cxrlab.evaluation.statistics import checked
 
 DEFAULT_THRESHOLD = 0.5
 DEFAULT_RULE = "a fixed number, fitted to no image"
@@ -211,9 +212,18 @@ class Decision:
     ) -> tuple[float, tuple[float | None, float | None]]:
         if not isinstance(self.threshold, str):
             return float(self.threshold), (None, None)
-        options = {"sensitivity": self.sensitivity, "cost": self.cost, "prevalence": self.prevalence, "seed": seed}
-        found = thresholds.choose(self.threshold, y, probabilities, ids, **options)  # type: ignore[arg-type]
-        return found["value"], (found["low"], found["high"])
+        found = thresholds.choose(
+            self.threshold,
+            y,
+            probabilities,
+            ids,
+            sensitivity=self.sensitivity,
+            cost=self.cost,
+            prevalence=self.prevalence,
+            how=Resampling(seed=seed),
+        )
+        assert found.value is not None
+        return found.value, (found.low, found.high)
 
     def _rule(self, share_positive: float) -> str:
         if self.threshold == "youden":

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm
 
-from cxrlab.errors import check_range
-from cxrlab.evaluation.statistics import bootstrap_method, checked, patient_weights
+from cxrlab.evaluation.estimate import USUAL, Floats, Resampling
+from cxrlab.evaluation.statistics import checked
 
 THRESHOLDS = np.arange(1, 100) / 100
 """Probabilities of disease from which on a reader would act."""
@@ -23,10 +23,7 @@ def decision_curve(
     labels: npt.ArrayLike,
     scores: npt.ArrayLike,
     patients: npt.ArrayLike,
-    *,
-    resamples: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
+    how: Resampling = USUAL,
 ) -> dict[str, Any]:
     """Returns the net benefit per image, ``TP / n - FP / n t / (1 - t)``, at each threshold t.
 
@@ -37,9 +34,7 @@ def decision_curve(
         labels: Shape (n,): 0 Negative, 1 Positive.
         scores: Shape (n,): probability of Positive, in [0, 1].
         patients: Shape (n,): one identifier per image, see :func:`cxrlab.evaluation.summarise`.
-        resamples: Number of resamples of patients, at least 100.
-        seed: Of the resampling, at least 0.
-        confidence: Coverage of the band at each threshold for itself, in (0, 1).
+        how: Of the band, at each threshold for itself.
 
     Returns:
         Plain values: ``prevalence`` (share of Positive images), ``method``, and lists as long as :data:`THRESHOLDS`:
@@ -52,26 +47,26 @@ def decision_curve(
         ValueError: Names the argument that is wrong, what was expected and what was found.
     """
     y, s, ids = checked(labels, scores, patients)
-    check_range("resamples", resamples, 100, integer=True)
     odds = THRESHOLDS / (1 - THRESHOLDS)
     # What calling an image Positive at each threshold adds: 1 if it is, minus the odds if not; shape (n, thresholds).
     gain = np.where(s[:, None] >= THRESHOLDS, np.where(y[:, None], 1.0, -odds), 0.0)
     all_treated = np.where(y[:, None], 1.0, -odds)
-    weights = [*patient_weights(y, ids, resamples, seed)]
-    draws, everybody = (
-        np.concatenate([w @ each / w.sum(axis=1, keepdims=True) for w in weights]) for each in (gain, all_treated)
-    )
-    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
-    against = np.concatenate([draws, draws - everybody], axis=1)
+
+    def means(values: Floats) -> Floats:
+        return how.bootstrap(lambda weights: weights @ values / weights.sum(axis=1, keepdims=True), ids, y)
+
+    draws = means(gain)
+    low, high = np.quantile(draws, how.ends, axis=0)
+    against = np.concatenate([draws, draws - means(all_treated)], axis=1)
     found = np.concatenate([gain.mean(axis=0), (gain - all_treated).mean(axis=0)])
     least = np.tile(np.maximum(1.0, odds), 2) / np.unique(ids).size
     error = np.maximum(against.std(axis=0), least)
-    width = np.quantile((np.abs(against - found) / error).max(axis=1), confidence)
-    above = (found - max(width, norm.ppf((1 + confidence) / 2)) * error > 0).reshape(2, -1).all(axis=0)
+    width = np.quantile((np.abs(against - found) / error).max(axis=1), how.confidence)
+    above = (found - max(width, norm.ppf(how.ends[1])) * error > 0).reshape(2, -1).all(axis=0)
     prevalence = float(y.mean())
     return {
         "prevalence": prevalence,
-        "method": f"{bootstrap_method(y, ids, resamples, confidence)}, at each threshold for itself",
+        "method": f"{how.method(ids, y)}, at each threshold for itself",
         "thresholds": THRESHOLDS.tolist(),
         "model": gain.mean(axis=0).tolist(),
         "low": low.tolist(),

@@ -9,8 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrlab.errors import check_range
-from cxrlab.evaluation.overlap import mean_with_interval
-from cxrlab.evaluation.statistics import Estimate, wilson
 
 FRONTAL = "frontal"
 LIKELIER = 0.5
@@ -77,26 +75,3 @@ def _accept_from(values: npt.NDArray[np.float64], names: npt.NDArray[Any], most:
     over = np.flatnonzero(shares > most + 1e-12)
     # Just above the first one that is too many; ties with it stay out, too.
     return float(np.nextafter(values[order[over[0]]], 2)) if over.size else 0.0
-
-
-def rate(flags: npt.ArrayLike, people: npt.ArrayLike) -> Estimate:
-    """A share of images with an interval that has a width even at 0 and 1.
-
-    Percentile bootstrap of whole patients; where all or none are flagged, in which case every resample says the same,
-    Wilson's interval with as many trials as there are patients.
-
-    Args:
-        flags: Shape (n,), bool, n at least 1.
-        people: Shape (n,), identifiers.
-
-    Returns:
-        ``{"value", "low", "high", "method"}`` and the counts ``flagged`` and ``images``, ``people``.
-    """
-    flagged, ids = np.asarray(flags, np.bool_), np.asarray(people).astype(str)
-    count = int(np.unique(ids).size)
-    counts = {"flagged": int(flagged.sum()), "images": int(flagged.size), "people": count}
-    if flagged.any() and not flagged.all():
-        return {**mean_with_interval(flagged, ids), **counts}
-    low, high = wilson(count if flagged.all() else 0, count)
-    method = f"Wilson 95%, {count} patients as trials"
-    return {"value": float(flagged.all()), "low": low, "high": high, "method": method, **counts}

@@ -19,7 +19,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from cxrlab.evaluation.statistics import Bools, Floats, Ints, weighted_auroc
+from cxrlab.evaluation.estimate import Bools, Floats, Ints
+from cxrlab.evaluation.statistics import weighted_auroc
 
 Images = npt.NDArray[np.uint8]
 Facts = Mapping[str, npt.ArrayLike]

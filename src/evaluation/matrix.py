@@ -21,20 +21,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cxrlab.errors import check_range
-from cxrlab.evaluation.statistics import (
-    FEW_PATIENTS,
-    Bools,
-    Estimate,
-    Floats,
-    newcombe_auroc,
-    patient_weights,
-    resampled_aurocs,
-    weighted_auroc,
-    wilson,
-)
-
-_NO_WIDTH = 1e-12
+from cxrlab.evaluation.estimate import Bools, Difference, Estimate, Floats, Resampling, SeedMean, mean
+from cxrlab.evaluation.paired import patient_bootstrap_auroc_difference
+from cxrlab.evaluation.statistics import mean_auroc
 
 
 @dataclass(frozen=True)
@@ -82,39 +71,6 @@ class Answers:
         return None if self.labels.any() else "no positive images"
 
 
-@dataclass(frozen=True)
-class Resampling:
-    """How intervals are made.
-
-    Attributes:
-        resamples: Of patients, at least 100.
-        confidence: Coverage, in (0, 1).
-        seed: Of the draws, at least 0.
-
-    Raises:
-        ValueError: Names the value that is out of range.
-    """
-
-    resamples: int = 2000
-    confidence: float = 0.95
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_range("resamples", self.resamples, 100, integer=True)
-        check_range("confidence", self.confidence, 0.0, 1.0, low_open=True, high_open=True)
-        check_range("seed", self.seed, 0, integer=True)
-
-    def limits(self, drawn: Floats) -> tuple[float, float]:
-        """The percentile interval of what was drawn, shape (resamples,)."""
-        low, high = np.quantile(drawn, [(1 - self.confidence) / 2, (1 + self.confidence) / 2]).tolist()
-        return low, high
-
-    @property
-    def percent(self) -> str:
-        """``95 %``."""
-        return f"{100 * self.confidence:g} %"
-
-
 def cell(answers: Answers, how: Resampling) -> dict[str, Any]:
     """Returns what a recipe is worth on some images.
 
@@ -135,7 +91,7 @@ def cell(answers: Answers, how: Resampling) -> dict[str, Any]:
         "n_positive": int(y.sum()),
         "n_negative": int((~y).sum()),
         "undefined": answers.undefined,
-        "auroc": _auroc_estimate(answers, how),
+        "auroc": _auroc(answers, how),
         "sensitivity": _rate(answers.take(y), answers.called[:, y], how, "no positive images"),
         "specificity": _rate(answers.take(~y), ~answers.called[:, ~y], how, "no negative images"),
     }
@@ -152,21 +108,21 @@ def drop(internal: Estimate, external: Estimate) -> Estimate:
         external: The same of another place.
 
     Returns:
-        ``{"value", "low", "high", "method"}``; positive where the external AUROC is lower.
+        Positive where the external AUROC is lower.
     """
-    for estimate in (internal, external):
-        if estimate["value"] is None:
-            return _none(estimate["method"])
-    value = internal["value"] - external["value"]
-    below = math.hypot(internal["value"] - internal["low"], external["high"] - external["value"])
-    above = math.hypot(internal["high"] - internal["value"], external["value"] - external["low"])
+    known = [_numbers(internal), _numbers(external)]
+    if known[0] is None or known[1] is None:
+        return Estimate(None, None, None, (internal if known[0] is None else external).method)
+    (value, low, high), (other, other_low, other_high) = known[0], known[1]
+    fall = value - other
+    below, above = math.hypot(value - low, other_high - other), math.hypot(high - value, other - other_low)
     method = "square-and-add of both intervals (MOVER)"
-    if "too narrow" in internal["method"] + external["method"]:
+    if "too narrow" in internal.method + external.method:
         method += "; too few patients in one of them: interval too narrow"
-    return {"value": value, "low": max(-1.0, value - below), "high": min(1.0, value + above), "method": method}
+    return Estimate(fall, max(-1.0, fall - below), min(1.0, fall + above), method)
 
 
-def paired(one: Answers, other: Answers, how: Resampling) -> Estimate:
+def paired(one: Answers, other: Answers, how: Resampling) -> Difference:
     """Returns how much larger the first recipe's AUROC is on the same images, whole patients resampled for both.
 
     Args:
@@ -174,83 +130,33 @@ def paired(one: Answers, other: Answers, how: Resampling) -> Estimate:
         other: About the same, in the same order; it may have another number of seeds.
         how: Of the interval.
 
-    Returns:
-        ``{"value", "low", "high", "method"}``.
-
     Raises:
         ValueError: If labels or patients differ.
     """
     if not np.array_equal(one.labels, other.labels) or not np.array_equal(one.patients, other.patients):
         raise ValueError("one and other must be about the same images in the same order")
     if one.undefined:
-        return _none(f"undefined: {one.undefined}")
-    value = _seed_mean(one) - _seed_mean(other)
-    drawn = _drawn(one, how) - _drawn(other, how)  # the same seed draws the same patients
-    if np.ptp(drawn) < _NO_WIDTH:
-        return {"value": value, "low": None, "high": None, "method": "no interval: the same in every resample"}
-    low, high = how.limits(drawn)
-    patients = np.unique(one.patients).size
-    method = f"paired patient bootstrap {how.percent} ({how.resamples} resamples, {patients} patients)"
-    return {"value": value, "low": low, "high": high, "method": method + _few(one)}
+        return Difference.undefined(one.undefined)
+    return patient_bootstrap_auroc_difference(one.labels, one.scores, other.scores, one.patients, how)
 
 
-def _auroc_estimate(answers: Answers, how: Resampling) -> Estimate:
+def _auroc(answers: Answers, how: Resampling) -> SeedMean:
     if answers.undefined:
-        return {**_none(f"undefined: {answers.undefined}"), "seeds": []}
-    y, once = answers.labels, np.ones((1, answers.labels.size))
-    seeds = [float(weighted_auroc(y, scores, once)[0]) for scores in answers.scores]
-    value, drawn = float(np.mean(seeds)), _drawn(answers, how)
-    if np.ptp(drawn) > _NO_WIDTH:
-        low, high = how.limits(drawn)
-        method = f"{_bootstrap(answers, how)}{_few(answers)}"
-    else:
-        positive, negative = (int(np.unique(answers.patients[of]).size) for of in (y, ~y))
-        low, high = newcombe_auroc(value, positive, negative, how.confidence)
-        method = f"Newcombe score {how.percent} ({positive} positive, {negative} negative patients)"
-    return {"value": value, "low": low, "high": high, "method": method, "seeds": seeds}
+        return SeedMean.undefined(answers.undefined)
+    return mean_auroc(answers.labels, answers.scores, answers.patients, how)
 
 
-def _rate(answers: Answers, hits: Bools, how: Resampling, reason: str) -> Estimate:
+def _rate(answers: Answers, hits: Bools, how: Resampling, reason: str) -> SeedMean:
     """The mean over seeds of the share of hits among images of one label; hits of shape (seeds, n)."""
     if not answers.labels.size:
-        return {**_none(f"undefined: {reason}"), "seeds": []}
-    seeds, share = hits.mean(axis=1).tolist(), hits.mean(axis=0)
-    value = float(np.mean(seeds))
-    weights = patient_weights(answers.labels, answers.patients, how.resamples, how.seed)
-    drawn = np.concatenate([block @ share / block.sum(axis=1) for block in weights])
-    if np.ptp(drawn) > _NO_WIDTH:
-        low, high = how.limits(drawn)
-        method = _bootstrap(answers, how)
-    else:
-        n = int(np.unique(answers.patients).size)
-        low, high = wilson(round(value * n), n, how.confidence)
-        method = f"Wilson {how.percent} on {n} patient{'s' * (n != 1)}; the bootstrap has no width"
-    return {"value": value, "low": low, "high": high, "method": method, "seeds": seeds}
+        return SeedMean.undefined(reason)
+    found = mean(hits.mean(axis=0), answers.patients, how, share=True)
+    seeds = tuple(hits.mean(axis=1).tolist())
+    return SeedMean(float(np.mean(seeds)), found.low, found.high, found.method, seeds)
 
 
-def _seed_mean(answers: Answers) -> float:
-    once = np.ones((1, answers.labels.size))
-    return float(np.mean([weighted_auroc(answers.labels, scores, once)[0] for scores in answers.scores]))
-
-
-def _drawn(answers: Answers, how: Resampling) -> Floats:
-    """The AUROC's mean over seeds in every resample of patients, shape (resamples,)."""
-    return resampled_aurocs(answers.labels, answers.scores, answers.patients, how.resamples, how.seed)
-
-
-def _bootstrap(answers: Answers, how: Resampling) -> str:
-    patients, seeds = np.unique(answers.patients).size, len(answers.scores)
-    mean = f" of the mean of {seeds} seeds" if seeds > 1 else ""
-    return f"patient bootstrap {how.percent}{mean} ({how.resamples} resamples, {patients} patients)"
-
-
-def _few(answers: Answers) -> str:
-    y = answers.labels
-    positive, negative = (int(np.unique(answers.patients[of]).size) for of in (y, ~y))
-    if min(positive, negative) >= FEW_PATIENTS:
-        return ""
-    return f"; only {positive} positive and {negative} negative patients: interval too narrow"
-
-
-def _none(reason: str) -> Estimate:
-    return {"value": None, "low": None, "high": None, "method": reason}
+def _numbers(estimate: Estimate) -> tuple[float, float, float] | None:
+    """Value and limits, or ``None`` where one is missing."""
+    if estimate.value is None or estimate.low is None or estimate.high is None:
+        return None
+    return estimate.value, estimate.low, estimate.high

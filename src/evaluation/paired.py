@@ -15,6 +15,7 @@ Sources:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,8 @@ import numpy.typing as npt
 from scipy.stats import binomtest, norm, rankdata
 
 from cxrlab.errors import check_range
-from cxrlab.evaluation.statistics import FEW_PATIENTS, Bools, Floats, patient_weights, weighted_auroc
-
-Difference = dict[str, Any]
-
-_NO_WIDTH = 1e-12  # of an AUROC: less than any real difference, more than what rounding leaves
+from cxrlab.evaluation.estimate import NO_WIDTH, USUAL, Bools, Difference, Floats, Resampling
+from cxrlab.evaluation.statistics import mean_aurocs
 
 
 def mcnemar(right_a: npt.ArrayLike, right_b: npt.ArrayLike) -> dict[str, Any]:
@@ -60,10 +58,7 @@ def auroc_difference(
     scores_a: npt.ArrayLike,
     scores_b: npt.ArrayLike,
     patients: npt.ArrayLike,
-    *,
-    resamples: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
+    how: Resampling = USUAL,
 ) -> Difference:
     """Returns how much larger the first AUROC is, by DeLong's method or, where it does not apply, by the bootstrap.
 
@@ -75,13 +70,10 @@ def auroc_difference(
         scores_a: Shape (n,): higher means more likely Positive.
         scores_b: Shape (n,): the other classifier's, of the same images.
         patients: Shape (n,): one identifier per image; where patients are unknown, one of its own for each image.
-        resamples: Number of bootstrap resamples, at least 100.
-        seed: Seed of the resampling, at least 0.
-        confidence: Coverage of the interval, in (0, 1).
+        how: Of the interval.
 
     Returns:
-        ``{"difference", "low", "high", "p", "method"}``, see :func:`delong` and
-        :func:`patient_bootstrap_auroc_difference`.
+        See :func:`delong` and :func:`patient_bootstrap_auroc_difference`.
 
     Raises:
         ValueError: Names the argument that is wrong, what was expected and what was found.
@@ -89,10 +81,10 @@ def auroc_difference(
     y, a, b, ids = _checked(labels, scores_a, scores_b, patients)
     n_patients = int(np.unique(ids).size)
     if n_patients == y.size:
-        found = delong(y, a, b, confidence)
-        return found | {"method": f"{found['method']}; every image is of another patient"}
-    found = patient_bootstrap_auroc_difference(y, a, b, ids, resamples=resamples, seed=seed, confidence=confidence)
-    return found | {"method": f"{found['method']}; not DeLong: {y.size} images of {n_patients} patients"}
+        found = delong(y, a, b, how.confidence)
+        return replace(found, method=f"{found.method}; every image is of another patient")
+    found = patient_bootstrap_auroc_difference(y, a, b, ids, how)
+    return replace(found, method=f"{found.method}; not DeLong: {y.size} images of {n_patients} patients")
 
 
 def delong(
@@ -107,7 +99,7 @@ def delong(
         confidence: Coverage of the interval, in (0, 1).
 
     Returns:
-        ``{"difference", "low", "high", "p", "method"}``: first AUROC minus second, its Wald interval within [-1, 1],
+        First AUROC minus second, its Wald interval within [-1, 1],
         and the two-sided p value of the normal approximation. Without interval and p value where the variance is 0 or,
         with a single image of a class, unknown.
 
@@ -122,22 +114,17 @@ def delong(
     components_a, components_b = _components(y, a), _components(y, b)
     difference = float(components_a[0].mean() - components_b[0].mean())
     if min(positives, negatives) < 2:
-        return _without_interval(difference, "no interval: DeLong's variance needs two images of either class")
+        return Difference.bare(difference, "no interval: DeLong's variance needs two images of either class")
     variance = sum(
         float(np.var(own - other, ddof=1) / own.size) for own, other in zip(components_a, components_b, strict=True)
     )
     error = variance**0.5
-    if error < _NO_WIDTH:
-        return _without_interval(difference, "no interval: DeLong's variance of the difference is 0")
+    if error < NO_WIDTH:
+        return Difference.bare(difference, "no interval: DeLong's variance of the difference is 0")
     half = float(norm.ppf(0.5 + confidence / 2)) * error
     method = f"DeLong {100 * confidence:g} % ({positives} positive, {negatives} negative images)"
-    return {
-        "difference": difference,
-        "low": max(-1.0, difference - half),
-        "high": min(1.0, difference + half),
-        "p": float(2 * norm.sf(abs(difference) / error)),
-        "method": method,
-    }
+    p = float(2 * norm.sf(abs(difference) / error))
+    return Difference(difference, max(-1.0, difference - half), min(1.0, difference + half), method, p)
 
 
 def patient_bootstrap_auroc_difference(
@@ -145,54 +132,41 @@ def patient_bootstrap_auroc_difference(
     scores_a: npt.ArrayLike,
     scores_b: npt.ArrayLike,
     patients: npt.ArrayLike,
-    *,
-    resamples: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
+    how: Resampling = USUAL,
 ) -> Difference:
     """Returns the difference of two AUROCs of the same images, with whole patients resampled for both at once.
 
     Args:
         labels: Shape (n,): 0 Negative, 1 Positive.
-        scores_a: Shape (n,): higher means more likely Positive.
-        scores_b: Shape (n,): the other classifier's, of the same images.
+        scores_a: Shape (n,) or (models, n): higher means more likely Positive; of several models the mean AUROC counts.
+        scores_b: Shape (n,) or (other models, n): of the same images.
         patients: Shape (n,): one identifier per image; where patients are unknown, one of its own for each image.
-        resamples: R, at least 100.
-        seed: Seed of the resampling, at least 0.
-        confidence: Coverage of the interval, in (0, 1).
+        how: Of the interval, with R resamples.
 
     Returns:
-        ``{"difference", "low", "high", "p", "method"}``: first AUROC minus second, its percentile interval, and
-        ``p = min(1, 2 (1 + k) / (1 + R))`` with k the resamples whose difference is 0 or of the other sign than most.
-        Without interval and p value where the difference is the same in every resample.
+        First AUROC minus second, its percentile interval, and ``p = min(1, 2 (1 + k) / (1 + R))`` with k the resamples
+        whose difference is 0 or of the other sign than most. Without interval and p value where that has no width.
 
     Raises:
         ValueError: Names the argument that is wrong, what was expected and what was found.
     """
-    y, a, b, ids = _checked(labels, scores_a, scores_b, patients)
-    check_range("resamples", resamples, 100, integer=True)
-    check_range("seed", seed, 0, integer=True)
-    check_range("confidence", confidence, 0.0, 1.0, low_open=True, high_open=True)
+    several, others = np.atleast_2d(np.asarray(scores_a)), np.atleast_2d(np.asarray(scores_b))
+    rows = [_checked(labels, row, row, patients) for row in (*several, *others)]
+    y, ids = rows[0][0], rows[0][3]
     if y.all() or not y.any():
         return _undefined(y)
-    once = np.ones((1, y.size))
-    difference = float((weighted_auroc(y, a, once) - weighted_auroc(y, b, once))[0])
-    drawn = np.concatenate(
-        [
-            weighted_auroc(y, a, weights) - weighted_auroc(y, b, weights)
-            for weights in patient_weights(y, ids, resamples, seed)
-        ]
-    )
-    if np.ptp(drawn) < _NO_WIDTH:
-        return _without_interval(difference, "no interval: the difference is the same in every bootstrap resample")
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2]).tolist()
-    k = min(int((drawn <= _NO_WIDTH).sum()), int((drawn >= -_NO_WIDTH).sum()))
-    total, positive, negative = (int(np.unique(part).size) for part in (ids, ids[y], ids[~y]))
-    method = f"patient bootstrap {100 * confidence:g} % ({resamples} resamples, {total} patients)"
-    if min(positive, negative) < FEW_PATIENTS:
-        method += f"; only {positive} positive and {negative} negative patients: interval too narrow"
-    p = min(1.0, 2 * (1 + k) / (1 + resamples))
-    return {"difference": difference, "low": low, "high": high, "p": p, "method": method}
+    a, b = (np.stack([row[1] for row in part]) for part in (rows[: len(several)], rows[len(several) :]))
+
+    def difference(weights: Floats) -> Floats:
+        return mean_aurocs(y, a, weights) - mean_aurocs(y, b, weights)
+
+    value = float(difference(np.ones((1, y.size)))[0])
+    drawn = how.bootstrap(difference, ids, y)
+    limits = how.limits(drawn)
+    if limits is None:
+        return Difference.bare(value, "no interval: the difference is the same in every bootstrap resample")
+    k = min(int((drawn <= NO_WIDTH).sum()), int((drawn >= -NO_WIDTH).sum()))
+    return Difference(value, *limits, how.method(ids, y), min(1.0, 2 * (1 + k) / (1 + how.resamples)))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -269,10 +243,5 @@ def _arrays(**given: npt.ArrayLike) -> list[npt.NDArray[Any]]:
     return list(arrays.values())
 
 
-def _without_interval(difference: float, reason: str) -> Difference:
-    return {"difference": difference, "low": None, "high": None, "p": None, "method": reason}
-
-
 def _undefined(y: Bools) -> Difference:
-    reason = f"undefined: no {'negative' if y.all() else 'positive'} images"
-    return {"difference": None, "low": None, "high": None, "p": None, "method": reason}
+    return Difference.undefined(f"no {'negative' if y.all() else 'positive'} images")

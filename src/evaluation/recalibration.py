@@ -24,7 +24,8 @@ from scipy.special import expit
 from sklearn.isotonic import IsotonicRegression
 
 from cxrlab.errors import check_choice, check_range
-from cxrlab.evaluation.statistics import Bools, Floats, checked
+from cxrlab.evaluation.estimate import Bools, Floats
+from cxrlab.evaluation.statistics import checked
 
 TEMPERATURES = (0.05, 20.0)
 """A best temperature outside this range is taken as a sign that the images do not determine one."""

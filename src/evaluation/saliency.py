@@ -21,7 +21,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import rankdata
 
 from cxrlab.errors import check_range
-from cxrlab.evaluation.statistics import Bools, Estimate, Floats, resampled_means, wilson
+from cxrlab.evaluation.estimate import Bools, Floats
 
 Images = npt.NDArray[np.uint8]
 Maps = npt.NDArray[np.float32]
@@ -206,44 +206,6 @@ def _standardised(rows: Floats) -> Floats:
 
 
 # -------------------------------------------------------------------------------------------------- over the images
-
-
-def patient_mean(
-    values: npt.ArrayLike, patients: npt.ArrayLike, *, resamples: int = 2000, seed: int = 0, confidence: float = 0.95
-) -> Estimate:
-    """The mean over images with a bootstrap interval over patients; NaN is left out.
-
-    Where every image has the same value, 0 or 1, a Wilson interval on the number of patients takes the bootstrap's
-    place.
-
-    Args:
-        values: Shape (n,).
-        patients: Shape (n,), one identifier per image.
-        resamples: At least 100.
-        seed: Of the draws.
-        confidence: Coverage, in (0, 1).
-
-    Returns:
-        ``{"value", "low", "high", "method", "n", "n_patients"}``: plain values, ``None`` where there is nothing.
-    """
-    check_range("resamples", resamples, 100, integer=True)
-    x, ids = np.asarray(values, np.float64), np.asarray(patients).astype(str)
-    x, ids = x[~np.isnan(x)], ids[~np.isnan(x)]
-    n, people, percent = int(x.size), int(np.unique(ids).size), f"{100 * confidence:g} %"
-    found: Estimate = {"value": None, "low": None, "high": None, "method": "", "n": n, "n_patients": people}
-    if not n:
-        return found | {"method": "undefined: no image"}
-    found["value"] = float(x.mean())
-    if people == 1:
-        return found | {"method": "no interval: one patient"}
-    if np.ptp(x) > 1e-12:
-        means = resampled_means(x, ids, resamples, seed)
-        low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2]).tolist()
-        return found | {"low": low, "high": high, "method": f"patient bootstrap {percent} ({resamples} resamples)"}
-    if x[0] in (0.0, 1.0):
-        low, high = wilson(people if x[0] else 0, people, confidence)
-        return found | {"low": low, "high": high, "method": f"Wilson {percent} ({people} patients; all alike)"}
-    return found | {"method": "no interval: all images alike"}
 
 
 def pick(labels: npt.ArrayLike, scores: npt.ArrayLike, threshold: float, most: int = 8) -> npt.NDArray[np.int64]:

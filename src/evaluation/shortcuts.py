@@ -18,22 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrlab.errors import check_range
-from cxrlab.evaluation.paired import Difference, patient_bootstrap_auroc_difference
-from cxrlab.evaluation.statistics import (
-    Bools,
-    Estimate,
-    Floats,
-    bootstrap_method,
-    checked,
-    mean_aurocs,
-    newcombe_auroc,
-    resampled_aurocs,
-    resampled_means,
-    wilson,
-)
+from cxrlab.evaluation.estimate import USUAL, Difference, Estimate, Resampling, SeedMean, mean
+from cxrlab.evaluation.paired import patient_bootstrap_auroc_difference
+from cxrlab.evaluation.statistics import checked, mean_auroc
 
 ERROR = 0.05
 """Of all intervals of a verdict together: they hold at 95 %."""
+CHANCE = 0.5
+"""The AUROC of guessing."""
 KEPT_SHARE = 0.5
 """From this share of the intact AUROC's distance from 0.5 on, performance counts as kept."""
 FLIPS_WARN, FLIPS_FAIL = 0.05, 0.2
@@ -41,8 +33,6 @@ FLIPS_WARN, FLIPS_FAIL = 0.05, 0.2
 
 Judgement = tuple[str, str]
 """A verdict (FAIL, WARN, NOT CHECKED, PASS) and the input that it rests on, empty where it rests on none."""
-
-_NO_WIDTH = 1e-12
 
 
 @dataclass(frozen=True)
@@ -55,7 +45,7 @@ class Tried:
         words: What was done, for people.
         n: Images.
         n_patients: People on them.
-        auroc: ``{"value", "low", "high", "method"}``.
+        auroc: Of the altered images.
         difference: To the intact AUROC on the same images, altered minus intact, see :mod:`cxrlab.evaluation.paired`.
         shift: Mean change of the score by label, ``Negative`` and ``Positive``.
         flipped: Share of images whose decision changes.
@@ -69,7 +59,7 @@ class Tried:
     words: str
     n: int
     n_patients: int
-    auroc: Estimate
+    auroc: SeedMean
     difference: Difference
     shift: dict[str, Estimate]
     flipped: Estimate
@@ -88,8 +78,7 @@ class Retrained:
         n: Test images.
         n_patients: People on them.
         right: Images called rightly, one number per seed.
-        auroc: Of the mean of all seeds' AUROCs, the interval from resampling patients.
-        each: The seeds' AUROCs.
+        auroc: The mean of all seeds' AUROCs, the interval from resampling patients.
         difference: To the mean AUROC of the recipe on intact images; ``None`` where that was not trained.
         corrected: Likewise.
     """
@@ -100,8 +89,7 @@ class Retrained:
     n: int
     n_patients: int
     right: tuple[int, ...]
-    auroc: Estimate
-    each: tuple[float, ...]
+    auroc: SeedMean
     difference: Difference | None
     corrected: Estimate | None
 
@@ -113,8 +101,7 @@ def respond(
     patients: npt.ArrayLike,
     *,
     threshold: float = 0.5,
-    resamples: int = 2000,
-    seed: int = 0,
+    how: Resampling = USUAL,
 ) -> dict[str, Any]:
     """What becomes of a model's scores when its images are altered.
 
@@ -124,8 +111,7 @@ def respond(
         altered: Shape (n,): of the altered ones.
         patients: Shape (n,): one identifier per image.
         threshold: An image is called Positive from this score on.
-        resamples: Of every bootstrap, at least 100.
-        seed: Of every bootstrap.
+        how: Of every interval.
 
     Returns:
         ``n``, ``n_patients``, ``auroc``, ``difference``, ``shift`` and ``flipped`` of :class:`Tried`.
@@ -136,137 +122,16 @@ def respond(
     y, before, ids = checked(labels, intact, patients)
     _, after, _ = checked(labels, altered, patients)
     check_range("threshold", threshold, 0.0, 1.0)
-    options = {"resamples": resamples, "seed": seed}
     flips = (before >= threshold) != (after >= threshold)
     by_label = {"Negative": ~y, "Positive": y}
     return {
         "n": int(y.size),
         "n_patients": int(np.unique(ids).size),
-        "auroc": mean_auroc(y, after[None], ids, **options),
-        "difference": patient_bootstrap_auroc_difference(y, after, before, ids, **options),
-        "shift": {name: mean((after - before)[of], ids[of], **options) for name, of in by_label.items()},
-        "flipped": share(flips, ids, **options),
+        "auroc": mean_auroc(y, after, ids, how),
+        "difference": patient_bootstrap_auroc_difference(y, after, before, ids, how),
+        "shift": {name: mean((after - before)[of], ids[of], how) for name, of in by_label.items()},
+        "flipped": mean(flips, ids, how, share=True),
     }
-
-
-def mean_auroc(
-    labels: npt.ArrayLike,
-    scores: npt.ArrayLike,
-    patients: npt.ArrayLike,
-    *,
-    confidence: float = 1 - ERROR,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Estimate:
-    """The mean of several models' AUROCs on the same images, with whole patients resampled for all at once.
-
-    The interval is of the images that were drawn, for these very models; it says nothing of other seeds.
-
-    Args:
-        labels: Shape (n,): 0 Negative, 1 Positive.
-        scores: Shape (models, n), in [0, 1].
-        patients: Shape (n,): one identifier per image.
-        confidence: Coverage, in (0, 1).
-        resamples: At least 100.
-        seed: Of the resampling.
-
-    Returns:
-        ``{"value", "low", "high", "method"}``; all but the method ``None`` without images of both labels. Where all
-        resamples agree, Newcombe's score interval of one AUROC on as many patients takes the bootstrap's place.
-    """
-    rows = np.atleast_2d(np.asarray(scores, np.float64))
-    y, _, ids = checked(labels, rows[0], patients)
-    check_range("resamples", resamples, 100, integer=True)
-    check_range("confidence", confidence, 0.0, 1.0, low_open=True, high_open=True)
-    if y.all() or not y.any():
-        absent = "negative" if y.all() else "positive"
-        return {"value": None, "low": None, "high": None, "method": f"undefined: no {absent} images"}
-    value = float(mean_aurocs(y, rows, np.ones((1, y.size)))[0])
-    drawn = resampled_aurocs(y, rows, ids, resamples, seed)
-    if np.ptp(drawn) < _NO_WIDTH:
-        low, high = newcombe_auroc(value, np.unique(ids[y]).size, np.unique(ids[~y]).size, confidence)
-        method = f"Newcombe score {100 * confidence:g} % by patients; the bootstrap has no width"
-        return {"value": value, "low": low, "high": high, "method": method}
-    return _between(value, drawn, confidence, bootstrap_method(y, ids, resamples, confidence))
-
-
-def mean_auroc_difference(
-    labels: npt.ArrayLike,
-    scores_a: npt.ArrayLike,
-    scores_b: npt.ArrayLike,
-    patients: npt.ArrayLike,
-    *,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Difference:
-    """How much larger the first models' mean AUROC is than the others', on the same images; patients are resampled.
-
-    Args:
-        labels: Shape (n,): 0 Negative, 1 Positive.
-        scores_a: Shape (models, n), in [0, 1].
-        scores_b: Shape (other models, n), in [0, 1].
-        patients: Shape (n,): one identifier per image.
-        resamples: At least 100.
-        seed: Of the resampling.
-
-    Returns:
-        ``{"difference", "low", "high", "method"}``; what is undefined is ``None``.
-    """
-    a, b = (np.atleast_2d(np.asarray(scores, np.float64)) for scores in (scores_a, scores_b))
-    y, _, ids = checked(labels, a[0], patients)
-    if y.all() or not y.any():
-        return {"difference": None, "low": None, "high": None, "method": "undefined: images of one label only"}
-    once = np.ones((1, y.size))
-    value = float((mean_aurocs(y, a, once) - mean_aurocs(y, b, once))[0])
-    drawn = resampled_aurocs(y, a, ids, resamples, seed) - resampled_aurocs(y, b, ids, resamples, seed)
-    if np.ptp(drawn) < _NO_WIDTH:
-        return {"difference": value, "low": None, "high": None, "method": "no interval: the same in every resample"}
-    found = _between(value, drawn, 1 - ERROR, bootstrap_method(y, ids, resamples, 1 - ERROR))
-    return {"difference": found.pop("value"), **found}
-
-
-def mean(values: Floats, patients: npt.NDArray[Any], *, resamples: int = 2000, seed: int = 0) -> Estimate:
-    """The mean over images, with whole patients resampled.
-
-    Args:
-        values: Shape (n,).
-        patients: Shape (n,): one identifier per image.
-        resamples: At least 100.
-        seed: Of the resampling.
-
-    Returns:
-        ``{"value", "low", "high", "method"}``; no limits where every resample gives the same.
-    """
-    if not values.size:
-        return {"value": None, "low": None, "high": None, "method": "undefined: no images"}
-    drawn = resampled_means(values, patients, resamples, seed)
-    value = float(values.mean())
-    if np.ptp(drawn) < _NO_WIDTH:
-        return {"value": value, "low": None, "high": None, "method": "no interval: the same in every resample"}
-    total = np.unique(patients).size
-    method = f"patient bootstrap {100 * (1 - ERROR):g} % ({resamples} resamples, {total} patients)"
-    return _between(value, drawn, 1 - ERROR, method)
-
-
-def share(found: Bools, patients: npt.NDArray[Any], *, resamples: int = 2000, seed: int = 0) -> Estimate:
-    """A share of images, with whole patients resampled; Wilson's interval on patients where that has no width.
-
-    Args:
-        found: Shape (n,), boolean.
-        patients: Shape (n,): one identifier per image.
-        resamples: At least 100.
-        seed: Of the resampling.
-
-    Returns:
-        ``{"value", "low", "high", "method"}``.
-    """
-    estimate = mean(found.astype(np.float64), patients, resamples=resamples, seed=seed)
-    if estimate["value"] is None or estimate["low"] is not None:
-        return estimate
-    total = int(np.unique(patients).size)
-    low, high = wilson(round(estimate["value"] * total), total, 1 - ERROR)
-    method = f"Wilson {100 * (1 - ERROR):g} % by patients; the bootstrap has no width"
-    return {"value": estimate["value"], "low": low, "high": high, "method": method}
 
 
 def corrected(inputs: int) -> float:
@@ -286,25 +151,24 @@ def judge_without_lungs(intact: Estimate, removed: Mapping[str, Estimate]) -> Ju
         if an interval lies above 0.5 and its AUROC keeps :data:`KEPT_SHARE` of the intact one's distance from 0.5; WARN
         if one lies above 0.5 and keeps less, or lies below 0.5 (told apart, the wrong way round); else PASS.
     """
-    known = {name: each for name, each in removed.items() if each["low"] is not None}
-    if not known or not above_chance(intact):
+    aurocs = {name: each.value for name, each in removed.items() if each.value is not None and each.low is not None}
+    if not aurocs or not intact.above(CHANCE):
         return "NOT CHECKED", ""
-    best = max(known, key=lambda name: float(known[name]["value"]))
-    apart = {name: each for name, each in known.items() if above_chance(each)}
+    apart = [name for name in aurocs if removed[name].above(CHANCE)]
     if apart:
-        best = max(apart, key=lambda name: float(apart[name]["value"]))
-        return ("FAIL" if kept(intact, apart[best]) >= KEPT_SHARE else "WARN"), best
-    reversed_ = [name for name, each in known.items() if each["high"] < 0.5]
+        best = max(apart, key=aurocs.__getitem__)
+        return ("FAIL" if kept(intact, removed[best]) >= KEPT_SHARE else "WARN"), best
+    reversed_ = [name for name in aurocs if removed[name].below(CHANCE)]
     if reversed_:
-        return "WARN", min(reversed_, key=lambda name: float(known[name]["value"]))
-    return "PASS", best
+        return "WARN", min(reversed_, key=aurocs.__getitem__)
+    return "PASS", max(aurocs, key=aurocs.__getitem__)
 
 
 def judge_lungs_only(intact: Estimate, only: Estimate) -> str:
     """Whether the lungs alone are enough: PASS if at least :data:`KEPT_SHARE` is kept, else WARN."""
-    if not above_chance(intact) or only["low"] is None:
+    if not intact.above(CHANCE) or only.low is None:
         return "NOT CHECKED"
-    return "PASS" if above_chance(only) and kept(intact, only) >= KEPT_SHARE else "WARN"
+    return "PASS" if only.above(CHANCE) and kept(intact, only) >= KEPT_SHARE else "WARN"
 
 
 def judge_flips(flipped: Estimate, *, on_lungs: bool = False) -> str:
@@ -319,23 +183,15 @@ def judge_flips(flipped: Estimate, *, on_lungs: bool = False) -> str:
         FAIL from :data:`FLIPS_FAIL` of them on if the interval lies above :data:`FLIPS_WARN` and the edit is beside the
         lungs; WARN above :data:`FLIPS_WARN`; else PASS.
     """
-    if flipped["value"] is None:
+    if flipped.value is None:
         return "NOT CHECKED"
-    if flipped["value"] >= FLIPS_FAIL and flipped["low"] > FLIPS_WARN and not on_lungs:
+    if flipped.value >= FLIPS_FAIL and flipped.above(FLIPS_WARN) and not on_lungs:
         return "FAIL"
-    return "WARN" if flipped["value"] > FLIPS_WARN else "PASS"
-
-
-def above_chance(auroc: Estimate) -> bool:
-    """Whether an interval lies above 0.5."""
-    return auroc["low"] is not None and bool(auroc["low"] > 0.5)
+    return "WARN" if flipped.value > FLIPS_WARN else "PASS"
 
 
 def kept(intact: Estimate, altered: Estimate) -> float:
     """Share of the intact AUROC's distance from 0.5 that is left; negative below 0.5."""
-    return float((altered["value"] - 0.5) / (intact["value"] - 0.5))
-
-
-def _between(value: float, drawn: Floats, confidence: float, method: str) -> Estimate:
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2]).tolist()
-    return {"value": value, "low": low, "high": high, "method": method}
+    if intact.value is None or altered.value is None:
+        raise ValueError(f"both AUROCs must be defined, got {intact.method} and {altered.method}")
+    return (altered.value - CHANCE) / (intact.value - CHANCE)

@@ -5,7 +5,6 @@ bootstrap has nothing to say (a perfect score stays perfect in every resample) a
 ``method`` beside the number says so.
 
 Sources:
-    Wilson interval: E. B. Wilson, J Am Stat Assoc 1927;22:209-212.
     AUROC: R. G. Newcombe, Stat Med 2006;25:559-573, method 5, on the variance of J. A. Hanley and B. J. McNeil,
         Radiology 1982;143:29-36.
     F1: K. F. Y. Lam, V. Gopal and J. Qian, arXiv 2309.14621, "Wilson indirect".
@@ -16,7 +15,6 @@ Sources:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -26,20 +24,12 @@ from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from cxrlab.errors import check_range
+from cxrlab.evaluation.estimate import USUAL, Bools, Estimate, Floats, Resampling, SeedMean, wilson, wilson_of_share
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 Interval = tuple[float, float]
-Estimate = dict[str, Any]
 
 METRICS = ("accuracy", "sensitivity", "specificity", "ppv", "npv", "f1", "auroc", "ap")
 """The metrics of :func:`summarise`, in the order in which reports print them."""
-
-FEW_PATIENTS = 10
-"""Below this many patients in a class the method of a bootstrap interval warns that it is too narrow."""
-
-_CELLS_PER_BLOCK = 1_000_000
 
 
 def summarise(
@@ -64,18 +54,16 @@ def summarise(
         confidence: Coverage of the intervals, in (0, 1).
 
     Returns:
-        Plain Python values, ready for JSON: ``n``, ``n_patients``, ``n_positive``, ``n_negative`` (images),
-        ``threshold``, ``confusion_matrix`` ``[[tn, fp], [fn, tp]]``, and for each of :data:`METRICS` a dict
-        ``{"value", "low", "high", "method"}``. What is undefined is ``None`` (never NaN), with the reason as method.
+        Values ready for JSON: ``n``, ``n_patients``, ``n_positive``, ``n_negative`` (images),
+        ``threshold``, ``confusion_matrix`` ``[[tn, fp], [fn, tp]]``, and for each of :data:`METRICS` an
+        :class:`~cxrlab.evaluation.estimate.Estimate`. What is undefined is ``None`` (never NaN), with the reason.
 
     Raises:
         ValueError: Names the argument that is wrong, what was expected and what was found.
     """
     y, s, ids = checked(labels, scores, patients)
     check_range("threshold", threshold, 0.0, 1.0)
-    check_range("resamples", resamples, 100, integer=True)
-    check_range("seed", seed, 0, integer=True)
-    check_range("confidence", confidence, 0.0, 1.0, low_open=True, high_open=True)
+    how = Resampling(resamples, seed, confidence)
     called = s >= threshold
     return {
         "n": int(y.size),
@@ -88,39 +76,8 @@ def summarise(
             [int((y & ~called).sum()), int((y & called).sum())],
         ],
         **_proportions(y, called, ids, confidence),
-        **_resampled(y, s, called, ids, resamples, seed, confidence),
+        **_resampled(y, s, called, ids, how),
     }
-
-
-def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
-    """Returns the Wilson score interval of a proportion.
-
-    Args:
-        successes: Number of successes, 0 to ``n``.
-        n: Number of independent trials, at least 1.
-        confidence: Coverage, in (0, 1).
-
-    Raises:
-        ValueError: If an argument is out of range.
-    """
-    check_range("n", n, 1, integer=True)
-    check_range("successes", successes, 0, n, integer=True)
-    check_range("confidence", confidence, 0.0, 1.0, low_open=True, high_open=True)
-    low, high = _wilson(successes, n, confidence)
-    return (0.0 if successes == 0 else low), (1.0 if successes == n else high)
-
-
-def _wilson(successes: float, n: int, confidence: float) -> Interval:
-    """Returns the Wilson score interval of a proportion whose successes need not be a whole number.
-
-    Written in the order of statsmodels' ``proportion_confint``, so that the limits are the same to the last bit.
-    """
-    z = float(norm.isf((1 - confidence) / 2))
-    share = successes / n
-    denominator = 1 + z**2 / n
-    centre = (share + z**2 / (2 * n)) / denominator
-    half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / denominator
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def newcombe_auroc(auroc: float, positives: int, negatives: int, confidence: float = 0.95) -> Interval:
@@ -158,63 +115,39 @@ def newcombe_auroc(auroc: float, positives: int, negatives: int, confidence: flo
     return low, high
 
 
-def patient_weights(labels: Bools, patients: npt.NDArray[Any], resamples: int, seed: int) -> Iterator[Floats]:
-    """Yields how often each image occurs in each bootstrap resample of whole patients, block by block.
+def mean_auroc(
+    labels: npt.ArrayLike, scores: npt.ArrayLike, patients: npt.ArrayLike, how: Resampling = USUAL
+) -> SeedMean:
+    """The mean of several models' AUROCs on the same images, with whole patients resampled for all at once.
 
-    Patients are drawn with replacement within strata (only positive images, only negative ones, both), so a class
-    that is there at all is there in every resample.
-
-    Args:
-        labels: Shape (n,), boolean.
-        patients: Shape (n,), identifiers.
-        resamples: Number of resamples in all blocks together.
-        seed: Seed of the draws.
-
-    Yields:
-        Arrays of shape (block, n), float64, whole numbers from 0.
-    """
-    rng = np.random.default_rng(seed)
-    _, index = np.unique(patients, return_inverse=True)
-    n_patients = int(index.max()) + 1
-    positive = np.bincount(index, weights=labels, minlength=n_patients) > 0
-    negative = np.bincount(index, weights=~labels, minlength=n_patients) > 0
-    strata = [np.flatnonzero(mask) for mask in (positive & ~negative, positive & negative, negative & ~positive)]
-    block = max(1, _CELLS_PER_BLOCK // labels.size)
-    for start in range(0, resamples, block):
-        size = min(block, resamples - start)
-        counts = np.zeros((size, n_patients))
-        for members in strata:
-            if members.size:
-                counts[:, members] = _draw(rng, size, members.size)
-        yield counts[:, index]
-
-
-def resampled_means(values: Floats, patients: npt.NDArray[Any], resamples: int, seed: int) -> Floats:
-    """Means over images under resamples of whole patients, shape (resamples,).
+    The interval is of the images that were drawn, for these very models; it says nothing of other seeds.
 
     Args:
-        values: Shape (n,).
-        patients: Shape (n,), identifiers.
-        resamples: How many.
-        seed: Of the draws.
+        labels: Shape (n,): 0 Negative, 1 Positive.
+        scores: Shape (models, n) or (n,), in [0, 1].
+        patients: Shape (n,): one identifier per image.
+        how: Of the interval.
+
+    Returns:
+        Undefined without images of both labels. Where the bootstrap has no width, Newcombe's score interval of one
+        AUROC on as many patients takes its place.
+
+    Raises:
+        ValueError: Names the argument that is wrong.
     """
-    one_stratum = np.ones(values.shape, np.bool_)
-    blocks = patient_weights(one_stratum, patients, resamples, seed)
-    return np.concatenate([weights @ values / weights.sum(axis=1) for weights in blocks])
-
-
-def resampled_aurocs(labels: Bools, scores: Floats, patients: npt.NDArray[Any], resamples: int, seed: int) -> Floats:
-    """The mean of several models' AUROCs under resamples of whole patients, the same for all; shape (resamples,).
-
-    Args:
-        labels: Shape (n,), boolean, of both kinds.
-        scores: Shape (models, n).
-        patients: Shape (n,), identifiers.
-        resamples: How many.
-        seed: Of the draws: two calls on the same labels and patients draw the same.
-    """
-    blocks = patient_weights(labels, patients, resamples, seed)
-    return np.concatenate([mean_aurocs(labels, scores, weights) for weights in blocks])
+    rows = np.atleast_2d(np.asarray(scores, np.float64))
+    y, _, ids = checked(labels, rows[0], patients)
+    if y.all() or not y.any():
+        return SeedMean.undefined(f"no {'negative' if y.all() else 'positive'} images")
+    seeds = tuple(float(weighted_auroc(y, row, np.ones((1, y.size)))[0]) for row in rows)
+    limits = how.limits(how.bootstrap(lambda weights: mean_aurocs(y, rows, weights), ids, y))
+    if limits is None:
+        positive, negative = (int(np.unique(ids[of]).size) for of in (y, ~y))
+        limits = newcombe_auroc(float(np.mean(seeds)), positive, negative, how.confidence)
+        method = f"Newcombe score {how.percent} ({positive} positive, {negative} negative patients)"
+    else:
+        method = how.method(ids, y, f" of the mean of {len(rows)} seeds" if len(rows) > 1 else "")
+    return SeedMean(float(np.mean(seeds)), *limits, method, seeds)
 
 
 def mean_aurocs(labels: Bools, scores: Floats, weights: Floats) -> Floats:
@@ -315,51 +248,39 @@ def _proportions(y: Bools, called: Bools, ids: npt.NDArray[Any], confidence: flo
 def _proportion(success: Bools, ids: npt.NDArray[Any], what: str, confidence: float) -> Estimate:
     n = int(success.size)
     if not n:
-        return _undefined(f"no {what}")
-    low, high = wilson(int(success.sum()), n, confidence)
+        return Estimate.undefined(f"no {what}")
     method = f"Wilson {_percent(confidence)}"
     n_patients = int(np.unique(ids).size)
     if n_patients < n:
         method += (
             f" ({n} images of {n_patients} patient{'s' * (n_patients > 1)} taken as independent: interval too narrow)"
         )
-    return _estimate(float(success.mean()), low, high, method)
+    return Estimate(float(success.mean()), *wilson(int(success.sum()), n, confidence), method)
 
 
-def _resampled(
-    y: Bools, s: Floats, called: Bools, ids: npt.NDArray[Any], resamples: int, seed: int, confidence: float
-) -> dict[str, Estimate]:
+def _resampled(y: Bools, s: Floats, called: Bools, ids: npt.NDArray[Any], how: Resampling) -> dict[str, Estimate]:
     """Returns f1, auroc and ap with their intervals."""
     if not y.any():
-        return {name: _undefined("no positive images") for name in ("f1", "auroc", "ap")}
-    names = ["f1"] if y.all() else ["f1", "auroc", "ap"]
-    draws: dict[str, list[Floats]] = {name: [] for name in names}
-    for weights in patient_weights(y, ids, resamples, seed):
-        draws["f1"].append(_weighted_f1(y, called, weights))
-        if not y.all():
-            draws["auroc"].append(weighted_auroc(y, s, weights))
-            draws["ap"].append(weighted_average_precision(y, s, weights))
+        return {name: Estimate.undefined("no positive images") for name in ("f1", "auroc", "ap")}
     values = {"f1": float(_weighted_f1(y, called, np.ones((1, y.size)))[0])}
     if not y.all():
         values |= {"auroc": float(roc_auc_score(y, s)), "ap": float(average_precision_score(y, s))}
-    bootstrap = bootstrap_method(y, ids, resamples, confidence)
-    estimates = {name: _undefined("no negative images") for name in ("f1", "auroc", "ap")}
-    for name in names:
-        low, high = np.quantile(np.concatenate(draws[name]), [(1 - confidence) / 2, (1 + confidence) / 2]).tolist()
-        if high - low > 1e-12:
-            estimates[name] = _estimate(values[name], low, high, bootstrap)
+
+    def each(weights: Floats) -> Floats:
+        found = [_weighted_f1(y, called, weights)]
+        if not y.all():
+            found += [weighted_auroc(y, s, weights), weighted_average_precision(y, s, weights)]
+        return np.stack(found, axis=1)
+
+    drawn = dict(zip(values, how.bootstrap(each, ids, y).T, strict=True))
+    estimates = {name: Estimate.undefined("no negative images") for name in ("f1", "auroc", "ap")}
+    for name, value in values.items():
+        limits = how.limits(drawn[name])
+        if limits is None:
+            estimates[name] = _collapsed(name, value, y, called, ids, how.confidence)
         else:
-            estimates[name] = _collapsed(name, values[name], y, called, ids, confidence)
+            estimates[name] = Estimate(value, *limits, how.method(ids, y))
     return estimates
-
-
-def bootstrap_method(y: Bools, ids: npt.NDArray[Any], resamples: int, confidence: float) -> str:
-    """Names a bootstrap of patients, and says where there are too few of them for it."""
-    total, positive, negative = (int(np.unique(part).size) for part in (ids, ids[y], ids[~y]))
-    method = f"patient bootstrap {_percent(confidence)} ({resamples} resamples, {total} patients)"
-    if min(positive, negative) < FEW_PATIENTS:
-        method += f"; only {positive} positive and {negative} negative patients: interval too narrow"
-    return method
 
 
 def _collapsed(name: str, value: float, y: Bools, called: Bools, ids: npt.NDArray[Any], confidence: float) -> Estimate:
@@ -376,8 +297,8 @@ def _collapsed(name: str, value: float, y: Bools, called: Bools, ids: npt.NDArra
         low, high = wilson(positive, positive, confidence)
         method = f"Wilson {percent}, binomial model ({positive} positive patients; bootstrap has no width)"
     else:
-        return {"value": value, "low": None, "high": None, "method": "no interval: bootstrap has no width"}
-    return _estimate(value, low, high, method)
+        return Estimate.bare(value, "no interval: bootstrap has no width")
+    return Estimate(value, low, high, method)
 
 
 def _f1_interval(f1: float, involved: Bools, ids: npt.NDArray[Any], confidence: float) -> tuple[float, float, int]:
@@ -387,7 +308,7 @@ def _f1_interval(f1: float, involved: Bools, ids: npt.NDArray[Any], confidence: 
     Wilson interval on the number of patients of those images, carried back by ``F1 = 2 F* / (1 + F*)``, is returned.
     """
     n = int(np.unique(ids[involved]).size)
-    limits = _wilson(f1 / (2 - f1) * n, n, confidence)
+    limits = wilson_of_share(f1 / (2 - f1) * n, n, confidence)
     low, high = (float(min(1.0, max(0.0, 2 * limit / (1 + limit)))) for limit in limits)
     return low, high, n
 
@@ -405,20 +326,6 @@ def _weights_per_score(labels: Bools, scores: Floats, weights: Floats) -> tuple[
     total = np.add.reduceat(weights[:, order], starts, axis=1)
     positive = np.add.reduceat(weights[:, order] * labels[order], starts, axis=1)
     return positive, total - positive
-
-
-def _draw(rng: np.random.Generator, resamples: int, n: int) -> Ints:
-    """Returns how often each of n things is drawn in n draws with replacement, shape (resamples, n)."""
-    picks = rng.integers(0, n, size=(resamples, n)) + np.arange(resamples)[:, None] * n
-    return np.bincount(picks.ravel(), minlength=resamples * n).reshape(resamples, n)
-
-
-def _estimate(value: float, low: float, high: float, method: str) -> Estimate:
-    return {"value": value, "low": low, "high": high, "method": method}
-
-
-def _undefined(reason: str) -> Estimate:
-    return {"value": None, "low": None, "high": None, "method": f"undefined: {reason}"}
 
 
 def _percent(confidence: float) -> str:

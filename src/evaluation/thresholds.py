@@ -17,7 +17,8 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from cxrlab.errors import check_choice, check_range
-from cxrlab.evaluation.statistics import Bools, Estimate, Floats, bootstrap_method, checked, patient_weights
+from cxrlab.evaluation.estimate import USUAL, Bools, Estimate, Floats, Resampling
+from cxrlab.evaluation.statistics import checked
 
 RULES = ("youden", "sensitivity", "cost")
 
@@ -31,9 +32,7 @@ def choose(
     sensitivity: float = 0.95,
     cost: float = 1.0,
     prevalence: float | None = None,
-    resamples: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
+    how: Resampling = USUAL,
 ) -> Estimate:
     """Chooses a threshold by a rule; it lies halfway between two scores that were found.
 
@@ -47,12 +46,10 @@ def choose(
         sensitivity: To be reached, in (0, 1].
         cost: Of a false negative, in false positives, above 0.
         prevalence: Share of people with the disease, in (0, 1); ``None`` takes the share of Positive images.
-        resamples: Number of resamples of patients, at least 100.
-        seed: Of the resampling, at least 0.
-        confidence: Coverage of the interval, in (0, 1).
+        how: Of the interval.
 
     Returns:
-        ``{"value", "low", "high", "method"}``: the threshold in [0, 1], and where it falls in resamples of patients.
+        The threshold in [0, 1], and where it falls in resamples of patients.
 
     Raises:
         ValueError: Names the argument that is wrong, what was expected and what was found.
@@ -79,10 +76,8 @@ def choose(
         return np.asarray(cuts[index])
 
     value = float(best(np.ones((1, y.size)))[0])
-    draws = np.concatenate([best(weights) for weights in patient_weights(y, ids, resamples, seed)])
-    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2]).tolist()
-    method = bootstrap_method(y, ids, resamples, confidence)
-    return {"value": value, "low": min(low, value), "high": max(high, value), "method": method}
+    low, high = np.quantile(how.bootstrap(best, ids, y), how.ends).tolist()
+    return Estimate(value, min(low, value), max(high, value), how.method(ids, y))
 
 
 def predictive_values(
@@ -107,7 +102,7 @@ def predictive_values(
         confidence: Coverage of the intervals, in (0, 1).
 
     Returns:
-        ``ppv`` and ``npv``, each ``{"value", "low", "high", "method"}``; undefined ones are ``None``.
+        ``ppv`` and ``npv``.
 
     Raises:
         ValueError: Names the argument that is wrong, what was expected and what was found.
@@ -116,8 +111,8 @@ def predictive_values(
     check_range("confidence", confidence, 0.0, 1.0, low_open=True, high_open=True)
     y, c, ids = checked(labels, np.asarray(called, np.float64), patients)
     if y.all() or not y.any():
-        reason = f"undefined: all images are {'Positive' if y.all() else 'Negative'}"
-        return {name: {"value": None, "low": None, "high": None, "method": reason} for name in ("ppv", "npv")}
+        one = Estimate.undefined(f"all images are {'Positive' if y.all() else 'Negative'}")
+        return {"ppv": one, "npv": one}
     sens, spec = float(c[y].mean()), float(1 - c[~y].mean())
     positive, negative = (int(np.unique(ids[part]).size) for part in (y, ~y))
     z = float(norm.ppf(0.5 + confidence / 2))
@@ -140,9 +135,9 @@ def predictive_values(
 def _by_bayes(right: float, wrong: float, log_odds: float, half: float, method: str) -> Estimate:
     """A predictive value ``right / (right + wrong)``, with the interval ``half`` to either side of its log odds."""
     if right + wrong == 0:
-        return {"value": None, "low": None, "high": None, "method": "undefined: no image was called so"}
+        return Estimate.undefined("no image was called so")
     value, low, high = right / (right + wrong), float(expit(log_odds - half)), float(expit(log_odds + half))
-    return {"value": value, "low": min(low, value), "high": max(high, value), "method": method}
+    return Estimate(value, min(low, value), max(high, value), method)
 
 
 def _cuts(scores: Floats) -> Floats:

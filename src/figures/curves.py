@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from cxrlab.evaluation.calibration import brier, expected_calibration_error, reliability
+from cxrlab.evaluation.estimate import Estimate
 from cxrlab.figures.canvas import BLUE, CLASSES, DPI, GREY, ORANGE, tidy
 
 
@@ -49,13 +50,13 @@ def confusion_matrix(matrix: Sequence[Sequence[int]] | npt.NDArray[Any], title: 
     return figure
 
 
-def roc(labels: npt.ArrayLike, scores: npt.ArrayLike, estimate: Mapping[str, Any], title: str) -> Figure:
+def roc(labels: npt.ArrayLike, scores: npt.ArrayLike, estimate: Estimate, title: str) -> Figure:
     """Draws the receiver operating characteristic.
 
     Args:
         labels: Shape (n,), 0 or 1.
         scores: Shape (n,), probability of Positive in [0, 1].
-        estimate: ``{"value", "low", "high", "method"}`` of the AUROC, as ``statistics.summarise`` gives it.
+        estimate: Of the AUROC.
         title: First line of the title; n is added.
     """
     y, s = np.asarray(labels), np.asarray(scores)
@@ -63,20 +64,20 @@ def roc(labels: npt.ArrayLike, scores: npt.ArrayLike, estimate: Mapping[str, Any
     if _both_classes(axes, y):
         axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1.2, label="chance")
         rate, sensitivity, _ = roc_curve(y, s, drop_intermediate=False)
-        axes.plot(rate, sensitivity, color=BLUE, linewidth=2, label=_legend("AUROC", estimate), clip_on=False)
+        axes.plot(rate, sensitivity, color=BLUE, linewidth=2, label=f"AUROC {estimate}", clip_on=False)
         axes.legend(loc="lower right", frameon=False, fontsize=9)
     axes.set_xlabel("1 - specificity")
     axes.set_ylabel("sensitivity")
     return _unit_square(figure, axes)
 
 
-def precision_recall(labels: npt.ArrayLike, scores: npt.ArrayLike, estimate: Mapping[str, Any], title: str) -> Figure:
+def precision_recall(labels: npt.ArrayLike, scores: npt.ArrayLike, estimate: Estimate, title: str) -> Figure:
     """Draws precision (PPV) against recall (sensitivity), with the prevalence as the line of chance.
 
     Args:
         labels: Shape (n,), 0 or 1.
         scores: Shape (n,), probability of Positive in [0, 1].
-        estimate: ``{"value", "low", "high", "method"}`` of the AP, as ``statistics.summarise`` gives it.
+        estimate: Of the AP.
         title: First line of the title; n is added.
     """
     y, s = np.asarray(labels), np.asarray(scores)
@@ -88,7 +89,7 @@ def precision_recall(labels: npt.ArrayLike, scores: npt.ArrayLike, estimate: Map
         precision, recall, _ = precision_recall_curve(y, s)
         start = int(np.flatnonzero(recall == 1)[-1])  # thresholds below the last positive add no recall
         precision, recall = precision[start:], recall[start:]
-        legend = _legend("AP", estimate)
+        legend = f"AP {estimate}"
         axes.step(recall, precision, where="post", color=BLUE, linewidth=2, label=legend, clip_on=False)
         axes.legend(loc="lower left", frameon=False, fontsize=9)
     axes.set_xlabel("recall (sensitivity)")
@@ -232,14 +233,6 @@ def _both_classes(axes: Axes, labels: npt.NDArray[Any]) -> bool:
         return True
     axes.text(0.5, 0.5, "undefined: only one class present", ha="center", va="center", color=GREY, backgroundcolor="w")
     return False
-
-
-def _legend(name: str, estimate: Mapping[str, Any]) -> str:
-    value, low, high = (estimate.get(key) for key in ("value", "low", "high"))
-    if value is None:
-        return f"{name} undefined"
-    interval = "no interval" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
-    return f"{name} {value:.3f} {interval}"
 
 
 def _unit_square(figure: Figure, axes: Axes) -> Figure:

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cxrlab.evaluation.estimate import Estimate
 from cxrlab.figures.canvas import BLUE, DPI, GREY, ORANGE, tidy
 
 AUROC: Mapping[str, float | None] = {"AUROC": 0.5}
@@ -32,13 +33,13 @@ class Point:
     """A value on a row.
 
     Attributes:
-        estimate: ``{"value", "low", "high"}``; a missing interval is not drawn, a missing value is said.
+        estimate: A missing interval is not drawn, a missing value is said.
         seeds: The values of single seeds; equal ones share a dot, whose area grows with their number.
         second: Whether it is drawn as a circle in the second colour, rather than as a square in the first.
         hollow: Whether only its outline is drawn.
     """
 
-    estimate: Mapping[str, Any]
+    estimate: Estimate
     seeds: Sequence[float] = ()
     second: bool = False
     hollow: bool = False
@@ -143,7 +144,7 @@ def _draw(axes: Axes, place: float, row: Row, points: Sequence[Point]) -> None:
 
 
 def _point(axes: Axes, place: float, point: Point) -> None:
-    value, low, high = (point.estimate.get(key) for key in ("value", "low", "high"))
+    value, low, high = point.estimate.value, point.estimate.low, point.estimate.high
     if value is None:
         middle = axes.get_yaxis_transform()
         axes.text(0.5, place, "undefined", ha="center", va="center", color=GREY, fontsize=9, transform=middle)
@@ -184,7 +185,7 @@ def _beside(axes: Axes, place: float, text: str, points: int, **how: Any) -> Non
 def _left(rows: Sequence[Row], panel: int, chance: float | None) -> float:
     """Where an axis begins: left of all that is drawn, and not at 0 where everything is near 1."""
     estimates = [point.estimate for row in rows for point in row.points[panel]]
-    drawn = [each[key] for each in estimates for key in ("low", "value") if each.get(key) is not None]
+    drawn = [number for each in estimates for number in (each.low, each.value) if number is not None]
     drawn += [seed for row in rows for point in row.points[panel] for seed in point.seeds]
     drawn += [row.control[0] for row in rows if row.control is not None]
     least = min([0.9 if chance is None else chance - 0.05, *drawn])

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from cxrlab.evaluation.estimate import Estimate
 from cxrlab.figures.canvas import DPI, GREY
 
 _WRAP = 22  # characters of a name on one line
@@ -22,14 +23,14 @@ class Square:
     """One cell of the heat map.
 
     Attributes:
-        auroc: ``{"value", "low", "high"}``; ``None`` as value is undefined.
+        auroc: On the images.
         n: Images.
         internal: Whether the images come from the place that was trained on.
         lung_free: AUROC of the best classifier that sees no lung, chosen on training images; ``None`` where unknown.
         reason: Why the AUROC is undefined.
     """
 
-    auroc: Mapping[str, Any]
+    auroc: Estimate
     n: int
     internal: bool
     lung_free: float | None = None
@@ -83,7 +84,7 @@ def _places(rows: Sequence[str], columns: Sequence[str]) -> list[tuple[tuple[int
 
 def _square(axes: Axes, place: tuple[int, int], square: Square | None, colours: Any) -> None:
     i, j = place
-    value = None if square is None else square.auroc.get("value")
+    value = None if square is None else square.auroc.value
     if square is None or value is None:
         axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor="#dddddd", edgecolor="white", hatch="//"))
         reason = "not there" if square is None else f"undefined:\n{textwrap.fill(square.reason, 18)}"
@@ -94,16 +95,12 @@ def _square(axes: Axes, place: tuple[int, int], square: Square | None, colours: 
         dark = abs(value - 0.5) > 0.42
         colour = "white" if dark else "black"
         axes.text(j, i - 0.24, f"{value:.2f}", ha="center", va="center", fontsize=15, color=colour)
-        lines = [f"[{_two(square.auroc['low'])}, {_two(square.auroc['high'])}]", f"n = {square.n}"]
+        lines = [f"{square.auroc:.2f}".partition(" ")[2], f"n = {square.n}"]
         lines += [] if square.lung_free is None else [f"no lung: {square.lung_free:.2f}"]
         axes.text(j, i + 0.18, "\n".join(lines), ha="center", va="center", fontsize=8, color=colour)
     if square is not None and square.internal:
         frame = Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, fill=False, edgecolor="black", linewidth=2.5, zorder=5)
         axes.add_patch(frame)
-
-
-def _two(value: float | None) -> str:
-    return "?" if value is None else f"{value:.2f}"
 
 
 def _wrapped(names: Sequence[str]) -> list[str]:

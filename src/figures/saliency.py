@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cxrlab.errors import check_range
+from cxrlab.evaluation.estimate import Bools, Floats
 from cxrlab.evaluation.saliency import Curves, Images, Maps
-from cxrlab.evaluation.statistics import Bools, Floats
 from cxrlab.figures.canvas import BLUE, DPI, GREY, ORANGE, tidy
 
 _TILE = 240  # pixels along the longer side of an image in a figure

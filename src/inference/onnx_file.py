@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cxrlab.console import DISCLAIMER, command
 from cxrlab.datamodules import Preprocessing
 from cxrlab.errors import CheckpointError, check_range
-from cxrlab.evaluation.statistics import Floats
+from cxrlab.evaluation.estimate import Floats
 from cxrlab.files import write_atomically
 from cxrlab.imports import need
 from cxrlab.inference import onnx_guard

@@ -26,7 +26,7 @@ from cxrlab.datamodules.manifest import NAMES
 from cxrlab.datamodules.parallel import end
 from cxrlab.errors import CheckpointError, DataError, check_range
 from cxrlab.evaluation.decision import Decided
-from cxrlab.evaluation.statistics import Floats
+from cxrlab.evaluation.estimate import Floats
 from cxrlab.inference.prediction import COLUMNS, NOT_JUDGED, UNREADABLE, Prediction
 from cxrlab.inference.scorer import Scorer
 from cxrlab.models.gate import REFUSE, WARN, Gate, Judgement

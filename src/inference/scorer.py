@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cxrlab.datamodules import Preprocessing
-from cxrlab.evaluation.statistics import Floats
+from cxrlab.evaluation.estimate import Floats
 
 BATCH = 64
 """Images that go through a network at once."""

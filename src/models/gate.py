@@ -339,7 +339,8 @@ def judged(scores: NDArray[np.float64], limits: Limits) -> Judgement:
 def _share(estimate: Mapping[str, Any]) -> str:
     """``1 of 1,242 (0.08 % [0.00, 0.25])``."""
     value, low, high = (100 * float(estimate[name]) for name in ("value", "low", "high"))
-    return f"{int(estimate['flagged']):,} of {int(estimate['images']):,} ({value:.2f} % [{low:.2f}, {high:.2f}])"
+    n = int(estimate["n"])
+    return f"{round(value / 100 * n):,} of {n:,} ({value:.2f} % [{low:.2f}, {high:.2f}])"
 
 
 def _checked_weights(state: Any, network: nn.Module) -> dict[str, Tensor]:

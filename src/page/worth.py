@@ -19,7 +19,7 @@ from cxrlab.inference import Predictor
 from cxrlab.reports import companions
 from cxrlab.reports.cautions import warnings
 from cxrlab.reports.companions import Companion, shown_path
-from cxrlab.reports.markdown import MOST, NAMES, count, interval, tally
+from cxrlab.reports.markdown import MOST, NAMES, count, tally
 from cxrlab.reports.model_card import CARD
 from cxrlab.reports.page import render
 from cxrlab.reports.record import RunRecord, read_run
@@ -195,7 +195,7 @@ def _meaning(predictor: Predictor, record: RunRecord | None) -> str:
 
 
 def _section_words(section: dict[str, Any]) -> str:
-    numbers = "; ".join(f"{NAMES[name]} {interval(section[name])}" for name in _SHOWN)
+    numbers = "; ".join(f"{NAMES[name]} {section[name]}" for name in _SHOWN)
     sizes = f"{section['n_positive']} Positive, {section['n_negative']} Negative; {section['n_patients']} patients"
     return f"{numbers} ({count(section['n'], 'image')}: {sizes})"
 
@@ -212,8 +212,8 @@ def _on_test(record: RunRecord) -> str:
     if section is None:
         return f"How often it is right: {NOT_CHECKED} (no test image was evaluated)."
     where = "its SYNTHETIC test images" if record.synthetic else "its own test images"
-    numbers = " and ".join(f"{name} {interval(section[name])}" for name in ("sensitivity", "specificity"))
-    method = section["sensitivity"]["method"]  # which says, too, where the intervals are too narrow
+    numbers = " and ".join(f"{name} {section[name]}" for name in ("sensitivity", "specificity"))
+    method = section["sensitivity"].method  # which says, too, where the intervals are too narrow
     return f"On {where} ({section['n']} of {section['n_patients']} patients): {numbers}; {method}."
 
 

@@ -18,8 +18,8 @@ from sklearn.metrics import roc_auc_score
 from cxrlab.errors import ConfigError, did_you_mean
 from cxrlab.evaluation import summarise
 from cxrlab.evaluation.baselines import DESCRIPTIONS
+from cxrlab.evaluation.estimate import Estimate, Resampling, wilson
 from cxrlab.evaluation.paired import auroc_difference, holm, mcnemar
-from cxrlab.evaluation.statistics import wilson
 from cxrlab.reports.record import RunRecord, mapping
 from cxrlab.reports.settings import Gathered, Repeat, Setting, fold_of
 
@@ -139,9 +139,9 @@ def _monitored(run: RunRecord) -> float | None:
     split, _, name = monitor.partition("/")
     if split != "val":
         return None
-    found = mapping(mapping(run.metrics.get("val")).get(name)).get("value")
-    if found is not None:
-        return float(found)
+    found = mapping(run.metrics.get("val")).get(name)
+    if isinstance(found, Estimate) and found.value is not None:
+        return found.value
     epoch = re.search(r"epoch (\d+)", str(run.metrics.get("weights")))
     if epoch is None or run.history is None or monitor not in run.history:
         return None
@@ -188,7 +188,7 @@ def _row(setting: Setting, ensemble: dict[str, Any], options: Options) -> dict[s
         "ensemble_right": int(setting.right(setting.ensemble).sum()),
     }
     for metric in ("accuracy", "auroc"):
-        row |= {f"ensemble_{metric}{end}": ensemble[metric][key] for end, key in _ENDS.items()}
+        row |= {f"ensemble_{metric}{end}": getattr(ensemble[metric], key) for end, key in _ENDS.items()}
     return row | {
         "parameters": parameters.pop() if len(parameters) == 1 else None,
         "seconds_per_epoch": statistics.median(seconds) if seconds else None,
@@ -220,8 +220,8 @@ def _run_rows(setting: Setting, options: Options) -> Iterator[dict[str, Any]]:
                 "fold": fold_of(run),
                 "right": tn + tp,
                 "images": section["n"],
-                "accuracy": section["accuracy"]["value"],
-                "auroc": section["auroc"]["value"],
+                "accuracy": section["accuracy"].value,
+                "auroc": section["auroc"].value,
                 "monitor": run.config.get("monitor"),
                 "validation": _monitored(run),
                 "weights": run.metrics.get("weights"),
@@ -247,34 +247,27 @@ def _pairs(settings: Sequence[Setting], ensembles: dict[str, dict[str, Any]], op
     rows = []
     for a, b in tested:
         accuracy = mcnemar(a.right(a.ensemble), b.right(b.ensemble))
-        auroc = auroc_difference(
-            a.labels,
-            a.ensemble,
-            b.ensemble,
-            a.people,
-            resamples=options.resamples,
-            seed=options.seed,
-            confidence=options.confidence,
-        )
+        how = Resampling(options.resamples, options.seed, options.confidence)
+        auroc = auroc_difference(a.labels, a.ensemble, b.ensemble, a.people, how)
         rows.append(
             {
                 "a": a.name,
                 "b": b.name,
                 "images": a.labels.size,
                 "patients": len(set(a.people)),
-                "accuracy_a": ensembles[a.name]["accuracy"]["value"],
-                "accuracy_b": ensembles[b.name]["accuracy"]["value"],
+                "accuracy_a": ensembles[a.name]["accuracy"].value,
+                "accuracy_b": ensembles[b.name]["accuracy"].value,
                 "only_a_right": accuracy["only_a"],
                 "only_b_right": accuracy["only_b"],
                 "accuracy_p": accuracy["p"],
                 "accuracy_method": accuracy["method"],
-                "auroc_a": ensembles[a.name]["auroc"]["value"],
-                "auroc_b": ensembles[b.name]["auroc"]["value"],
-                "auroc_difference": auroc["difference"],
-                "auroc_low": auroc["low"],
-                "auroc_high": auroc["high"],
-                "auroc_p": auroc["p"],
-                "auroc_method": auroc["method"],
+                "auroc_a": ensembles[a.name]["auroc"].value,
+                "auroc_b": ensembles[b.name]["auroc"].value,
+                "auroc_difference": auroc.value,
+                "auroc_low": auroc.low,
+                "auroc_high": auroc.high,
+                "auroc_p": auroc.p,
+                "auroc_method": auroc.method,
             }
         )
     for metric in ("accuracy", "auroc") if rows else ():

@@ -13,11 +13,11 @@ import pandas as pd
 from cxrlab import figures
 from cxrlab.console import DISCLAIMER
 from cxrlab.evaluation.baselines import DESCRIPTIONS
-from cxrlab.evaluation.statistics import wilson
+from cxrlab.evaluation.estimate import wilson
 from cxrlab.files import write_csv
 from cxrlab.reports.cautions import warnings
 from cxrlab.reports.comparison import Comparison, against_baselines, aurocs, best_by_validation, n_right
-from cxrlab.reports.markdown import NOT_RECORDED, code_block, count, interval, markdown_table, number, plain
+from cxrlab.reports.markdown import NOT_RECORDED, code_block, count, markdown_table, number, plain
 from cxrlab.reports.page import write_pages
 from cxrlab.reports.paper import TRUE_FINDING, true_labels
 from cxrlab.reports.settings import Setting, evaluated_checkpoint
@@ -166,13 +166,13 @@ def _ensembles(comparison: Comparison) -> str:
         (
             _marked(row),
             f"{row['ensemble_right']} of {row['images']}",
-            interval(comparison.ensembles[row["setting"]]["accuracy"]),
-            interval(comparison.ensembles[row["setting"]]["auroc"]),
+            str(comparison.ensembles[row["setting"]]["accuracy"]),
+            str(comparison.ensembles[row["setting"]]["auroc"]),
         )
         for row in plain_rows(comparison.table)
     ]
     methods = {
-        f"{name}: {plain(found[metric]['method'])}"
+        f"{name}: {plain(found[metric].method)}"
         for found in comparison.ensembles.values()
         for metric, name in (("accuracy", "accuracy"), ("auroc", "AUROC"))
     }

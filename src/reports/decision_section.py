@@ -12,7 +12,7 @@ from cxrlab.errors import CheckpointError
 from cxrlab.evaluation import decision_curve
 from cxrlab.evaluation.decision import Decided
 from cxrlab.reports.cautions import label_is_not_the_disease
-from cxrlab.reports.markdown import count, interval, markdown_table, plain
+from cxrlab.reports.markdown import count, markdown_table, plain
 from cxrlab.reports.record import EVALUATED, RunRecord, mapping
 
 _SPLITS = {"val": "Validation", "test": "Test"}
@@ -55,10 +55,10 @@ def _calibration(record: RunRecord, decided: Decided, found: Mapping[str, Any], 
     if not decided.calibrated:
         return "Calibration: none; scores are the network's own, and what they are worth stands under Metrics."
     rows = [
-        (_SPLITS[split], name, *(interval(found[split][when][key]) for when in ("uncalibrated", "calibrated")), *rest)
+        (_SPLITS[split], name, *(str(found[split][when][key]) for when in ("uncalibrated", "calibrated")), *rest)
         for split in splits
         for name, key in (("Brier score", "brier"), ("ECE", "ece"))
-        for rest in [(interval(found[split]["calibrated"]["ece_if_calibrated"]) if key == "ece" else None,)]
+        for rest in [(str(found[split]["calibrated"]["ece_if_calibrated"]) if key == "ece" else None,)]
     ]
     header = (
         "Split",
@@ -68,7 +68,7 @@ def _calibration(record: RunRecord, decided: Decided, found: Mapping[str, Any], 
         "After, of a perfectly calibrated classifier",
     )
     method = (
-        f"ECE: {plain(found[splits[0]]['uncalibrated']['ece']['method'])}. An error inside the last column's range is "
+        f"ECE: {plain(found[splits[0]]['uncalibrated']['ece'].method)}. An error inside the last column's range is "
         "no sign of miscalibration."
     )
     lines = [f"Calibration: {decided.calibration.words()}.", markdown_table(rows, header), method]
@@ -95,7 +95,7 @@ def _predictive_values(decided: Decided, found: Mapping[str, Any], splits: list[
             "model `src/evaluate.py … prevalence=0.05`). Those under Metrics hold for these images' share of Positive."
         )
     rows = [
-        (_SPLITS[split], name.upper(), interval(found[split][name]), found[split][name]["method"])
+        (_SPLITS[split], name.upper(), str(found[split][name]), found[split][name].method)
         for split in splits
         for name in ("ppv", "npv")
     ]

@@ -12,8 +12,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cxrlab.console import DISCLAIMER
+from cxrlab.evaluation.estimate import Mean
 from cxrlab.figures import contact_sheet, save
-from cxrlab.reports.markdown import flow_table, interval, markdown_table
+from cxrlab.reports.markdown import flow_table, markdown_table
 from cxrlab.reports.page import write_pages
 from cxrlab.untrusted import read_table
 
@@ -101,16 +102,16 @@ def _verdicts(parts: Mapping[str, Any]) -> list[tuple[object, ...]]:
             each["accept"],
             each["warn"],
             each["refuse"],
-            interval(each["accepted"]),
-            interval(each["warned"]),
-            interval(each["refused"]),
+            str(each["accepted"]),
+            str(each["warned"]),
+            str(each["refused"]),
         )
         for name, each in parts.items()
     ]
 
 
-def _cells(each: Mapping[str, Any]) -> tuple[object, ...]:
-    return f"{each['flagged']} of {each['images']}", each["people"], interval(each), each["method"]
+def _cells(each: Mean) -> tuple[object, ...]:
+    return f"{each.count} of {each.n}", each.n_patients, each, each.method
 
 
 def _names(table: pd.DataFrame) -> list[str]:

@@ -13,9 +13,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cxrlab.console import DISCLAIMER
-from cxrlab.evaluation.overlap import mean_with_interval
+from cxrlab.evaluation.estimate import mean
 from cxrlab.figures import contact_sheet, save
-from cxrlab.reports.markdown import flow_table, interval, markdown_table
+from cxrlab.reports.markdown import flow_table, markdown_table
 from cxrlab.reports.page import write_pages
 from cxrlab.untrusted import read_table
 
@@ -89,16 +89,16 @@ def _results(metrics: Mapping[str, Any], found: pd.DataFrame) -> list[str]:
             "synthetic (drawn)" if source == "synthetic" else source,
             each["images"],
             each["people"],
-            interval(each["dice"]),
-            interval(each["iou"]),
+            str(each["dice"]),
+            str(each["iou"]),
             f"{each['median_dice']:.3f}",
             f"{each['worst_dice']:.3f}",
             f"{each['below_0.8']} of {each['images']}",
-            f"{each['share']['value']:.3f} (given: {each['true_share']['value']:.3f})",
+            f"{each['share'].value:.3f} (given: {each['true_share'].value:.3f})",
         )
         for source, each in metrics["held_out"].items()
     ]
-    method = next(iter(metrics["held_out"].values()))["dice"]["method"]
+    method = next(iter(metrics["held_out"].values()))["dice"].method
     text = (
         f"Every image was segmented once by a network that had seen no image of that person ({metrics['folds']} folds "
         f"by person). Means over images; intervals: {method}. The share is that of the film's area."
@@ -116,7 +116,7 @@ def _results(metrics: Mapping[str, Any], found: pd.DataFrame) -> list[str]:
 def _by_view(found: pd.DataFrame) -> list[tuple[object, ...]]:
     groups = found.assign(view=found["view"].replace("", "not recorded")).groupby(["source", "view"], sort=True)
     return [
-        (source, view, len(rows), rows["person"].nunique(), interval(mean_with_interval(rows["dice"], rows["person"])))
+        (source, view, len(rows), rows["person"].nunique(), str(mean(rows["dice"], rows["person"])))
         for (source, view), rows in groups
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -95,16 +95,6 @@ def flow_table(flow: pd.DataFrame) -> str:
     columns = ("source", "step", "removed", "images", "patients")
     header = ("Source", "Step", "Images removed", "Images left", "Patients left")
     return markdown_table(([row[column] for column in columns] for row in flow.to_dict("records")), header)
-
-
-def interval(estimate: Mapping[str, Any]) -> str:
-    """``0.975 [0.871, 0.996]``; says what is undefined or has no interval."""
-    value, low, high = (estimate.get(key) for key in ("value", "low", "high"))
-    if value is None:
-        return "undefined"
-    if low is None and high is None:
-        return f"{value:.3f} [no interval]"
-    return f"{value:.3f} [{'?' if low is None else f'{low:.3f}'}, {'?' if high is None else f'{high:.3f}'}]"
 
 
 def tally(values: pd.Series[Any]) -> str:

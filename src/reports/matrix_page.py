@@ -28,9 +28,10 @@ from rich.text import Text
 
 from cxrlab import figures
 from cxrlab.console import DISCLAIMER
+from cxrlab.evaluation.estimate import Estimate, SeedMean
 from cxrlab.figures import Point, Row, Square, heat_map
 from cxrlab.files import write_csv, write_json
-from cxrlab.reports.markdown import Markdown, code, code_block, count, interval, markdown_table, plain
+from cxrlab.reports.markdown import Markdown, code, code_block, count, markdown_table, plain
 from cxrlab.reports.page import write_pages
 from cxrlab.reports.sections import duration
 
@@ -149,7 +150,7 @@ def _terminal_cell(cell: Cell | None) -> Text:
         return Text("failed", style="red")
     if cell.numbers["undefined"]:
         return Text(f"undefined: {cell.numbers['undefined']}")
-    value, _, limits = interval(cell.numbers["auroc"]).partition(" ")
+    value, _, limits = str(cell.numbers["auroc"]).partition(" ")
     return Text(f"{value}\n{limits}\nn={cell.numbers['n']}", style="bold" if cell.internal else "")
 
 
@@ -177,11 +178,11 @@ def _table(matrix: Matrix) -> str:
     for cell in matrix.cells:
         numbers = cell.numbers
         reason = numbers["undefined"]
-        auroc = f"undefined: {reason}" if reason else f"{interval(numbers['auroc'])}{_seeds(numbers['auroc'])}"
+        auroc = f"undefined: {reason}" if reason else f"{numbers['auroc']}{_seeds(numbers['auroc'])}"
         size = f"{numbers['n']} ({numbers['n_positive']}), {numbers['n_patients']}"
         name = Markdown(f"**{plain(cell.row)}**") if cell.internal else cell.row
         column = Markdown(f"**{plain(cell.column)}** (internal)") if cell.internal else cell.column
-        rows.append((name, column, size, auroc, *(interval(numbers[metric]) for metric in _METRICS[1:])))
+        rows.append((name, column, size, auroc, *(str(numbers[metric]) for metric in _METRICS[1:])))
     header = (
         "Trained on",
         "Tested on",
@@ -199,19 +200,19 @@ def _table(matrix: Matrix) -> str:
 def _methods(matrix: Matrix) -> str:
     """What the intervals are, told once where all are alike."""
     found = sorted(
-        {cell.numbers["auroc"]["method"].partition(" (")[0] for cell in matrix.cells if not cell.numbers["undefined"]}
+        {cell.numbers["auroc"].method.partition(" (")[0] for cell in matrix.cells if not cell.numbers["undefined"]}
     )
     small = [
         f"{plain(cell.row)} on {plain(cell.column)}{method.rpartition(';')[2].partition(':')[0]}"
         for cell in matrix.cells
-        if "too narrow" in (method := cell.numbers["auroc"]["method"])
+        if "too narrow" in (method := cell.numbers["auroc"].method)
     ]
     said = f"Intervals of the AUROC: {'; '.join(found)}." if found else ""
     return f"{said} Too few patients: {'; '.join(small)}." if small else said
 
 
-def _seeds(estimate: Mapping[str, Any]) -> str:
-    seeds = estimate["seeds"]
+def _seeds(estimate: SeedMean) -> str:
+    seeds = estimate.seeds
     return f"; {min(seeds):.3f} to {max(seeds):.3f}" if len(seeds) > 1 else ""
 
 
@@ -224,7 +225,7 @@ def _drops(matrix: Matrix) -> str:
             each["internal"],
             each["external"],
             _signed(each["drop"]),
-            each["drop"]["method"],
+            each["drop"].method,
         )
         for each in matrix.drops
     ]
@@ -251,14 +252,14 @@ def _lung_free(matrix: Matrix) -> str:
     for cell in cells:
         numbers = cell.lung_free
         shown = [
-            Markdown(f"**{numbers[name]['auroc']['value']:.2f}**")
+            Markdown(f"**{numbers[name]['auroc'].value:.2f}**")
             if name == cell.best
-            else f"{numbers[name]['auroc']['value']:.2f}"
+            else f"{numbers[name]['auroc'].value:.2f}"
             for name in names
         ]
-        best = interval(numbers[cell.best]["auroc"]) if cell.best else None
+        best = str(numbers[cell.best]["auroc"]) if cell.best else None
         where = f"{cell.column} (internal)" if cell.internal else cell.column
-        rows.append((cell.row, where, interval(cell.numbers["auroc"]), best, *shown))
+        rows.append((cell.row, where, str(cell.numbers["auroc"]), best, *shown))
     heads = [name if cells[0].lung_free[name]["lung_free"] else f"{name} (perhaps some lung)" for name in names]
     seen = "\n".join(f"- {name}: {cells[0].lung_free[name]['sees']}" for name in names)
     text = (
@@ -353,11 +354,8 @@ def _repeat(matrix: Matrix, seconds: float, command: str) -> str:
     return "\n\n".join(["## How to repeat it", text, code_block(command) if command else ""])
 
 
-def _signed(estimate: Mapping[str, Any]) -> str:
-    value, low, high = (estimate[key] for key in ("value", "low", "high"))
-    if value is None:
-        return str(estimate["method"])
-    return f"{value:+.3f} " + ("[no interval]" if low is None else f"[{low:+.3f}, {high:+.3f}]")
+def _signed(estimate: Estimate) -> str:
+    return estimate.method if estimate.value is None else f"{estimate:+.3f}"
 
 
 def _mark(matrix: Matrix) -> str:
@@ -379,7 +377,7 @@ def _draw(folder: Path, matrix: Matrix) -> None:
 
 
 def _as_square(cell: Cell) -> Square:
-    best = cell.lung_free[cell.best]["auroc"]["value"] if cell.best else None
+    best = cell.lung_free[cell.best]["auroc"].value if cell.best else None
     reason = cell.numbers["undefined"] or ""
     return Square(cell.numbers["auroc"], cell.numbers["n"], cell.internal, best, reason)
 
@@ -393,18 +391,18 @@ def _falls(matrix: Matrix) -> list[Row]:
         if own is None or not drops:
             continue
         auroc = own.numbers["auroc"]
-        found.append(Row("own held-out images", [[_seen(auroc)]], row.name, interval(auroc)))
+        found.append(Row("own held-out images", [[_seen(auroc)]], row.name, str(auroc)))
         for name, drop in drops.items():
             cell = matrix.cell(row.name, name)
             if cell is not None:
                 auroc = cell.numbers["auroc"]
-                told = f"{interval(auroc)}   drop {interval(drop)}"
+                told = f"{auroc}   drop {drop}"
                 found.append(Row(f"on {name}", [[_seen(auroc, second=True)]], row.name, told))
     return found
 
 
-def _seen(auroc: Mapping[str, Any], second: bool = False) -> Point:
-    return Point(auroc, auroc["seeds"] if len(auroc["seeds"]) > 1 else (), second=second)
+def _seen(auroc: SeedMean, second: bool = False) -> Point:
+    return Point(auroc, auroc.seeds if len(auroc.seeds) > 1 else (), second=second)
 
 
 def _as_json(matrix: Matrix, seconds: float, command: str) -> dict[str, Any]:
@@ -432,8 +430,8 @@ def _as_table(matrix: Matrix) -> pd.DataFrame:
         row |= {key: cell.numbers[key] for key in ("n", "n_positive", "n_negative", "n_patients")}
         row |= {f"shared_{key}": cell.shared[key] for key in ("images", "films", "patients", "removed")}
         for metric in _METRICS:
-            row |= {f"{metric}_{key}": cell.numbers[metric][key] for key in ("value", "low", "high")}
-            seeds = cell.numbers[metric]["seeds"]
+            row |= {f"{metric}_{key}": getattr(cell.numbers[metric], key) for key in ("value", "low", "high")}
+            seeds = cell.numbers[metric].seeds
             row |= {f"{metric}_min": min(seeds, default=None), f"{metric}_max": max(seeds, default=None)}
         row |= {"lung_free": cell.best, "lung_free_auroc": _best_value(cell), "undefined": cell.numbers["undefined"]}
         rows.append(row)
@@ -441,7 +439,7 @@ def _as_table(matrix: Matrix) -> pd.DataFrame:
 
 
 def _best_value(cell: Cell) -> float | None:
-    return cell.lung_free[cell.best]["auroc"]["value"] if cell.best else None
+    return cell.lung_free[cell.best]["auroc"].value if cell.best else None
 
 
 def summary(matrix: Matrix) -> str:

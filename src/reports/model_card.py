@@ -36,7 +36,6 @@ from cxrlab.reports.markdown import (
     code,
     code_block,
     count,
-    interval,
     markdown_table,
     plain,
     tally,
@@ -337,7 +336,7 @@ def _results(record: RunRecord) -> str:
         return "## Results\n\nNo split was evaluated: there is no result."
     header = ["Metric", *(f"{SPLITS[split]} {_size(section)}" for split, section in evaluated.items())]
     rows = [("Right", *(_right(section) for section in evaluated.values()))]
-    rows += [(NAMES[name], *(interval(section[name]) for section in evaluated.values())) for name in METRICS]
+    rows += [(NAMES[name], *(str(section[name]) for section in evaluated.values())) for name in METRICS]
     rows += _calibration_rows(record, evaluated)
     methods = "\n".join(f"- {SPLITS[split]}: {_methods(section)}" for split, section in evaluated.items())
     said = "Value [low, high]; curves and mistakes are in [report.md](report.md). Intervals:"
@@ -348,7 +347,7 @@ def _methods(section: Mapping[str, Any]) -> str:
     """How the intervals of a split were made, each way once."""
     names: dict[str, list[str]] = {}
     for name in METRICS:
-        names.setdefault(plain(section[name]["method"]), []).append(NAMES[name])
+        names.setdefault(plain(section[name].method), []).append(NAMES[name])
     return "; ".join(f"{', '.join(named)}: {method}" for method, named in names.items())
 
 
@@ -370,7 +369,7 @@ def _calibration_rows(record: RunRecord, evaluated: Mapping[str, Any]) -> list[t
             return []
         found.append(calibration.summary(rows["label"], rows["score"], mf.people(rows)))
     names = (("Brier score", "brier"), ("ECE", "ece"))
-    return [(name, *(interval(summary[key]) for summary in found)) for name, key in names]
+    return [(name, *(str(summary[key]) for summary in found)) for name, key in names]
 
 
 def _baselines(record: RunRecord) -> str:
@@ -378,14 +377,12 @@ def _baselines(record: RunRecord) -> str:
     table, section = record.baselines, record.section("test")
     if table is None or section is None:
         return f"Trivial baselines: NOT CHECKED: {code(command('report', run=_here(record)))}."
-    rows: list[tuple[str, ...]] = [
-        (Markdown("**this model**"), interval(section["accuracy"]), interval(section["auroc"]))
-    ]
+    rows: list[tuple[str, ...]] = [(Markdown("**this model**"), str(section["accuracy"]), str(section["auroc"]))]
     people = mf.people(table).to_numpy()
     for name in [name for name in DESCRIPTIONS if name in table]:
         scores = table[name].to_numpy(dtype=float)
         found = summarise(table["label"].to_numpy(), scores, people)
-        rows.append((name.replace("_", " "), interval(found["accuracy"]), interval(found["auroc"])))
+        rows.append((name.replace("_", " "), str(found["accuracy"]), str(found["auroc"])))
     header = ("Test images", "Accuracy", "AUROC")
     return f"Beside what sees no lung in detail (each baseline at 0.5):\n\n{markdown_table(rows, header)}"
 
@@ -441,9 +438,9 @@ def _elsewhere(record: RunRecord) -> str:
         (
             f"{'SYNTHETIC: ' if each.record.synthetic else ''}{each.sources}",
             f"{_size(each.section)[1:-1]}",
-            interval(each.section["auroc"]),
-            interval(each.section["sensitivity"]),
-            interval(each.section["specificity"]),
+            str(each.section["auroc"]),
+            str(each.section["sensitivity"]),
+            str(each.section["specificity"]),
             each.trained,
             code(shown_path(each.record.folder)),
         )

@@ -18,8 +18,8 @@ from scipy.stats import fisher_exact
 from cxrlab.datamodules import manifest as mf
 from cxrlab.evaluation import summarise
 from cxrlab.evaluation.classification import ROWS, classification_report
-from cxrlab.evaluation.statistics import wilson
-from cxrlab.reports.markdown import interval, markdown_table, number, plain, tally
+from cxrlab.evaluation.estimate import wilson
+from cxrlab.reports.markdown import markdown_table, number, plain, tally
 from cxrlab.reports.record import RunRecord
 
 Matrix = tuple[tuple[int, int], tuple[int, int]]
@@ -123,7 +123,7 @@ def beside_the_paper(record: RunRecord) -> str:
         ("Parameters", f"{PARAMETERS:,}", number(record.environment.get("parameters"), ",d"), "Fig. 6"),
         ("Epochs, batch", "20, 32", f"{epochs}, {data.get('batch_size')}", "III.B"),
         ("Right of the test images", f"{RIGHT} of {IMAGES}", f"{tn + tp} of {section['n']}", "Fig. 9"),
-        ("Accuracy", "0.975 (abstract), 0.97 (Table I), 1.0 (IV.A)", interval(section["accuracy"]), ""),
+        ("Accuracy", "0.975 (abstract), 0.97 (Table I), 1.0 (IV.A)", str(section["accuracy"]), ""),
         ("Confusion matrix TN, FP, FN, TP", "19, 1, 0, 20", f"{tn}, {fp}, {fn}, {tp}", "Fig. 9"),
     ]
     text = (
@@ -164,7 +164,7 @@ def true_findings(record: RunRecord) -> str:
         for name, part in (("as labelled", section), ("true finding", again))
     ]
     intervals = [
-        (name, *(interval(part[key]) for key in ("accuracy", "sensitivity", "specificity", "ppv", "auroc")))
+        (name, *(str(part[key]) for key in ("accuracy", "sensitivity", "specificity", "ppv", "auroc")))
         for name, part in (("as labelled", section), ("true finding", again))
     ]
     what = (
@@ -174,7 +174,7 @@ def true_findings(record: RunRecord) -> str:
     reading = (
         f"Always answering Negative would get {again['n_negative']} of {n} right by this count. The {cases} "
         f"{TRUE_FINDING} images are of {_people(rows[true_labels(rows) == 1])} people. Intervals: "
-        f"{plain(again['accuracy']['method'])}; AUROC: {plain(again['auroc']['method'])}."
+        f"{plain(again['accuracy'].method)}; AUROC: {plain(again['auroc'].method)}."
     )
     origin = (
         "The findings are those of the collection that the positives were taken from (Cohen et al., arXiv:2003.11597), "

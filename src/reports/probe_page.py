@@ -32,11 +32,11 @@ from cxrlab.checks.counting import plural
 from cxrlab.console import DISCLAIMER
 from cxrlab.datamodules.alterations import Alteration
 from cxrlab.evaluation import shortcuts
+from cxrlab.evaluation.estimate import Estimate
 from cxrlab.evaluation.shortcuts import FLIPS_FAIL, FLIPS_WARN, KEPT_SHARE, Retrained, Tried
-from cxrlab.evaluation.statistics import Estimate
 from cxrlab.figures import Point, Row, forest, image_pairs
 from cxrlab.files import write_json
-from cxrlab.reports.markdown import code, code_block, interval, plain
+from cxrlab.reports.markdown import code, code_block, plain
 from cxrlab.reports.page import write_pages
 from cxrlab.reports.sections import (
     Line,
@@ -210,9 +210,7 @@ def _tried_findings(probe: Probe) -> Iterator[Finding]:
     only = next((each for each in probe.tried if each.name == "lungs_only"), None)
     if only is not None:
         verdict = shortcuts.judge_lungs_only(intact, only.auroc)
-        said = (
-            f"AUROC {interval(only.auroc)} where all but the lungs is black, {_size(only)}; intact {interval(intact)}"
-        )
+        said = f"AUROC {only.auroc} where all but the lungs is black, {_size(only)}; intact {intact}"
         yield Finding("this model with the lungs alone", Verdict(verdict), said)
     for reason in dict.fromkeys(probe.not_tried.values()):
         names = [name for name, why in probe.not_tried.items() if why == reason]
@@ -241,18 +239,18 @@ def _evidence(intact: Estimate, free: Mapping[str, Any], best: str, reference: s
     if not free:
         return f"no input without lungs among those used; add for example centre_black_90 (from {LEAST_CENTRE} on)"
     if not best:
-        return f"nothing to explain: AUROC {interval(intact)} on {reference} is not above 0.5"
+        return f"nothing to explain: AUROC {intact} on {reference} is not above 0.5"
     line = free[best]
     level = f"{100 * shortcuts.corrected(len(free)):.3g} % interval, {len(free)} inputs"
-    seeds = f", {plural(len(line.each), 'seed')}" if isinstance(line, Retrained) else ""
+    seeds = f", {plural(len(line.auroc.seeds), 'seed')}" if isinstance(line, Retrained) else ""
     return (
-        f"AUROC {interval(line.corrected)} ({level}) with {line.words} ({best}), {_size(line)}{seeds}; {reference} "
-        f"{interval(intact)}; {100 * shortcuts.kept(intact, line.auroc):.0f} % of the distance from 0.5 is left"
+        f"AUROC {line.corrected} ({level}) with {line.words} ({best}), {_size(line)}{seeds}; {reference} "
+        f"{intact}; {100 * shortcuts.kept(intact, line.auroc):.0f} % of the distance from 0.5 is left"
     )
 
 
 def _weight(free: Mapping[str, Any], best: str) -> float:
-    return 2 * abs(float(free[best].auroc["value"]) - 0.5) if best else 0.0
+    return 2 * abs(float(free[best].auroc.value) - 0.5) if best else 0.0
 
 
 def _size(line: Tried | Retrained) -> str:
@@ -264,14 +262,14 @@ def _decisions(probe: Probe) -> Section:
     for each in probe.tried:
         if each.group == "edit":
             verdict = Verdict(shortcuts.judge_flips(each.flipped, on_lungs=Alteration.parse(each.name).on_lungs))
-            said = f"{_percent(each.flipped)} of the decisions change, {_size(each)}"
-            findings.append(Finding(f"decisions under {each.words}", verdict, said, float(each.flipped["value"] or 0)))
+            said = f"{each.flipped:.0%} of the decisions change, {_size(each)}"
+            findings.append(Finding(f"decisions under {each.words}", verdict, said, float(each.flipped.value or 0)))
     rows = [
         (
             each.words,
             each.n,
-            *(_signed(each.shift[label]) for label in ("Negative", "Positive")),
-            _percent(each.flipped),
+            *(f"{each.shift[label]:+.3f}" for label in ("Negative", "Positive")),
+            f"{each.flipped:.0%}",
         )
         for each in probe.tried[1:]
     ]
@@ -289,9 +287,9 @@ def _decisions(probe: Probe) -> Section:
 
 
 def _which_collection(found: SourceClassifier) -> Section:
-    verdict = Verdict.WARN if shortcuts.above_chance(found.auroc) else Verdict.PASS
+    verdict = Verdict.WARN if found.auroc.above(shortcuts.CHANCE) else Verdict.PASS
     said = (
-        f"AUROC {interval(found.auroc)}, {found.right} of {found.n} right, n = {plural(found.n, 'image')} of "
+        f"AUROC {found.auroc}, {found.right} of {found.n} right, n = {plural(found.n, 'image')} of "
         f"{plural(found.n_patients, 'patient')}; from Negative images only"
     )
     text = (
@@ -299,9 +297,7 @@ def _which_collection(found: SourceClassifier) -> Section:
         "data set whose classes come from different collections can be told apart without any disease. WARN: the "
         f"interval lies above 0.5. The run is {code(found.run)}."
     )
-    finding = Finding(
-        "which collection a Negative comes from", verdict, said, 2 * float(found.auroc["value"] or 0.5) - 1
-    )
+    finding = Finding("which collection a Negative comes from", verdict, said, 2 * float(found.auroc.value or 0.5) - 1)
     return Section("Which collection?", [finding], [text])
 
 
@@ -330,9 +326,9 @@ def _tried_table(probe: Probe) -> Table:
     rows = []
     for each in probe.tried:
         left = None if each.visible is None else f"{each.visible:.0%}"
-        kept = "" if not shortcuts.above_chance(intact) else _kept(intact, each.auroc)
-        change = None if each.name == "none" else _difference(each.difference)
-        rows.append((each.words, each.group, each.n, left, interval(each.auroc), change, kept, _star(each)))
+        kept = "" if not intact.above(shortcuts.CHANCE) else _kept(intact, each.auroc)
+        change = None if each.name == "none" else f"{each.difference:+.3f}"
+        rows.append((each.words, each.group, each.n, left, str(each.auroc), change, kept, _star(each)))
     header = ("Images", "Group", "n", "Lungs left", "AUROC", "Change, paired", "Kept", "Without lungs")
     return Table("This model, tried on altered images", header, rows)
 
@@ -342,9 +338,9 @@ def _retrained_table(probe: Probe) -> Table:
     for each in probe.retrained:
         accuracy = f"{np.mean(each.right) / each.n:.3f}"
         right = f"{min(each.right)} to {max(each.right)}" if len(set(each.right)) > 1 else f"{each.right[0]}"
-        spread = f"{min(each.each):.3f} to {max(each.each):.3f}"
-        change = None if each.difference is None or each.name == "none" else _difference(each.difference)
-        estimate = interval(each.auroc)
+        spread = f"{min(each.auroc.seeds):.3f} to {max(each.auroc.seeds):.3f}"
+        change = None if each.difference is None or each.name == "none" else f"{each.difference:+.3f}"
+        estimate = str(each.auroc)
         rows.append(
             (each.words, len(each.right), f"{right} of {each.n}", accuracy, estimate, spread, change, _star(each))
         )
@@ -362,7 +358,7 @@ def _retrained_table(probe: Probe) -> Table:
 
 
 def _kept(intact: Estimate, auroc: Estimate) -> str:
-    return "" if auroc["value"] is None else f"{shortcuts.kept(intact, auroc):.0%}"
+    return "" if auroc.value is None else f"{shortcuts.kept(intact, auroc):.0%}"
 
 
 def _star(line: Tried | Retrained) -> str:
@@ -379,7 +375,7 @@ def _figure(probe: Probe) -> Any:
             continue
         again = retrained.get(name)
         points = [Point(tried[name].auroc)] if name in tried else []
-        points += [Point(again.auroc, again.each, second=True)] if again else []
+        points += [Point(again.auroc, again.auroc.seeds, second=True)] if again else []
         without_lungs = any(each.corrected is not None for each in (tried.get(name), again) if each)
         rows.append(Row(one.words, [points], group="" if name == "none" else one.group, shaded=without_lungs))
     order = ("", "lungs kept", "lungs removed", "detail removed")
@@ -473,23 +469,3 @@ def _as_json(
         "command": command,
         "versions": versions(PACKAGES),
     }
-
-
-def _difference(found: Mapping[str, Any]) -> str:
-    return _signed({**found, "value": found["difference"]})
-
-
-def _signed(estimate: Mapping[str, Any]) -> str:
-    """``-0.031 [-0.072, +0.010]``."""
-    if estimate["value"] is None:
-        return "undefined"
-    if estimate["low"] is None:
-        return f"{estimate['value']:+.3f} [no interval]"
-    return f"{estimate['value']:+.3f} [{estimate['low']:+.3f}, {estimate['high']:+.3f}]"
-
-
-def _percent(estimate: Mapping[str, Any]) -> str:
-    """``12 % [7 %, 18 %]``."""
-    if estimate["value"] is None:
-        return "undefined"
-    return f"{100 * estimate['value']:.0f} % [{100 * estimate['low']:.0f} %, {100 * estimate['high']:.0f} %]"

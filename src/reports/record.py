@@ -14,6 +14,7 @@ import pandas as pd
 
 from cxrlab.datamodules.flow import COLUMNS as FLOW
 from cxrlab.errors import CheckpointError
+from cxrlab.evaluation.estimate import revived
 from cxrlab.evaluation.statistics import METRICS
 from cxrlab.files import from_csv
 from cxrlab.untrusted import mapping as mapping  # for its users
@@ -192,7 +193,7 @@ def _path(folder: Path, name: str, required: bool) -> Path | None:
 def _parsed(folder: Path, name: str, *, required: bool = True) -> Any:
     path = _path(folder, name, required)
     try:
-        return None if path is None else read_json(path) if name.endswith(".json") else read_yaml(path)
+        return None if path is None else revived(read_json(path)) if name.endswith(".json") else read_yaml(path)
     except (OSError, ValueError) as error:
         raise _unreadable(folder, name, str(error)) from error
 

@@ -31,7 +31,6 @@ from cxrlab.reports.markdown import (
     code_block,
     count,
     flow_table,
-    interval,
     markdown_table,
     median,
     number,
@@ -124,10 +123,10 @@ def _headline(record: RunRecord, found: Sequence[str]) -> str:
     n, commoner = section["n"], max(section["n_positive"], section["n_negative"])
     where = f"{'synthetic ' if record.synthetic else ''}{split} images"
     right = (
-        f"**{tn + tp} of {n} {where} right: accuracy {interval(section['accuracy'])}**, "
-        f"{count(section['n_patients'], 'patient')}; {plain(section['accuracy']['method'])}."
+        f"**{tn + tp} of {n} {where} right: accuracy {section['accuracy']}**, "
+        f"{count(section['n_patients'], 'patient')}; {plain(section['accuracy'].method)}."
     )
-    ranked = f"AUROC {interval(section['auroc'])}, {n} images; {plain(section['auroc']['method'])}."
+    ranked = f"AUROC {section['auroc']}, {n} images; {plain(section['auroc'].method)}."
     wrong = (
         f"{count(fn, 'Positive image')} missed, {count(fp, 'Negative image')} called Positive at threshold "
         f"{section['threshold']:g}. Always giving the commoner answer would get {commoner} of {n} right "
@@ -207,7 +206,7 @@ def _against_the_best(tests: Mapping[str, Mapping[str, Any]], right: int, n: int
 
 def _baseline_row(name: str, section: Mapping[str, Any], paired: str) -> tuple[str, ...]:
     (tn, _), (_, tp) = section["confusion_matrix"]
-    return name, f"{tn + tp} of {section['n']}", interval(section["accuracy"]), interval(section["auroc"]), paired
+    return name, f"{tn + tp} of {section['n']}", str(section["accuracy"]), str(section["auroc"]), paired
 
 
 def _metrics(record: RunRecord) -> str:
@@ -233,7 +232,7 @@ def _metric_tables(section: Mapping[str, Any]) -> list[str]:
         f"{section['n']} images ({section['n_positive']} Positive, {section['n_negative']} Negative) of "
         f"{count(section['n_patients'], 'patient')}; Positive from score {section['threshold']:g}."
     )
-    rows = [(NAMES[name], interval(section[name]), section[name]["method"]) for name in METRICS]
+    rows = [(NAMES[name], str(section[name]), section[name].method) for name in METRICS]
     confusion = [(Markdown("**Negative**"), tn, fp), (Markdown("**Positive**"), fn, tp)]
     return [
         size,
@@ -248,9 +247,7 @@ def _calibration(record: RunRecord, split: str) -> str:
     if rows is None or not len(rows):
         return ""
     found = calibration.summary(rows["label"], rows["score"], people(rows))
-    lines = [
-        (name, interval(found[key]), found[key]["method"]) for name, key in (("Brier score", "brier"), ("ECE", "ece"))
-    ]
+    lines = [(name, str(found[key]), found[key].method) for name, key in (("Brier score", "brier"), ("ECE", "ece"))]
     return markdown_table(lines, ("Calibration", "Value [low, high]", "Method"))
 
 

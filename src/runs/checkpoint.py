@@ -26,7 +26,7 @@ from cxrlab.datamodules import ChestXRayDataModule, Preprocessing
 from cxrlab.datamodules.manifest import LABELS
 from cxrlab.errors import CheckpointError, ConfigError
 from cxrlab.evaluation.decision import FIXED, Decided
-from cxrlab.evaluation.statistics import Floats
+from cxrlab.evaluation.estimate import Floats
 from cxrlab.files import write_atomically
 from cxrlab.models.classifier import METADATA, ClassifierModule
 from cxrlab.models.gate import Gate

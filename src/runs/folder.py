@@ -37,6 +37,7 @@ from cxrlab.datamodules.manifest import fingerprint
 from cxrlab.datamodules.manifest import read as read_manifest
 from cxrlab.datamodules.manifest import write as write_manifest
 from cxrlab.errors import CheckpointError, ConfigError, DataError, DivergedError
+from cxrlab.evaluation.estimate import revived
 from cxrlab.files import write_atomically, write_csv, write_json, write_text
 from cxrlab.models.layer_table import LayerTable
 from cxrlab.rebuild import at_home, check_node, check_texts
@@ -238,7 +239,7 @@ class RunFolder:
 
     def results(self) -> dict[str, Any]:
         """The contents of ``metrics.json``."""
-        found = self._read(self.metrics, read_json)
+        found = self._read(self.metrics, lambda path: revived(read_json(path)))
         if not isinstance(found, dict) or not isinstance(found.get("status"), str):
             raise CheckpointError(f"{self.metrics}: damaged (it states no status); {_RESTORE}")
         return found

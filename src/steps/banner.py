@@ -69,9 +69,9 @@ def _result(test: dict[str, Any], synthetic: bool) -> str:
     """``result   33 of 40 test images are right: accuracy 0.825 [0.680, 0.913], …``."""
     (tn, _), (_, tp) = test["confusion_matrix"]
     accuracy, auroc = test["accuracy"], test["auroc"]
-    value = f"accuracy {accuracy['value']:.3f} [{accuracy['low']:.3f}, {accuracy['high']:.3f}], {accuracy['method']}"
-    if auroc["value"] is not None:
-        value = f"AUROC {auroc['value']:.3f}, {value}"
+    value = f"accuracy {accuracy}, {accuracy.method}"
+    if auroc.value is not None:
+        value = f"AUROC {auroc.value:.3f}, {value}"
     return f"result   {'SYNTHETIC: ' if synthetic else ''}{tn + tp} of {test['n']} test images are right: {value}"
 
 

@@ -11,7 +11,8 @@ import pandas as pd
 from cxrlab.datamodules.split import assign_folds
 from cxrlab.evaluation import cross_validation, lung_free
 from cxrlab.evaluation import matrix as statistics
-from cxrlab.evaluation.matrix import Answers, Resampling
+from cxrlab.evaluation.estimate import Resampling
+from cxrlab.evaluation.matrix import Answers
 from cxrlab.steps.overlap import Pool
 
 FOLDS = 5

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from cxrlab.datamodules import ChestXRayDataModule
 from cxrlab.datamodules import manifest as mf
 from cxrlab.errors import DataError
-from cxrlab.evaluation.matrix import Resampling
+from cxrlab.evaluation.estimate import Resampling
 from cxrlab.runs import LoadedModel, RunFolder
 from cxrlab.steps.edges import Edges
 from cxrlab.steps.overlap import Known, images_of_model, known_to

@@ -17,7 +17,8 @@ from cxrlab.config import Problems
 from cxrlab.console import say, short
 from cxrlab.datamodules import GateImagesDataModule
 from cxrlab.errors import check_range
-from cxrlab.evaluation.gate_rates import choose_limits, rate
+from cxrlab.evaluation.estimate import Mean, as_plain, mean
+from cxrlab.evaluation.gate_rates import choose_limits
 from cxrlab.files import write_atomically, write_csv, write_json
 from cxrlab.models import GateModule, GateNet
 from cxrlab.models.gate import ACCEPT, FRONTAL, KINDS, REFUSE, VERDICTS, WARN, Gate, Limits, rule
@@ -77,7 +78,7 @@ def train_gate(config: DictConfig, overrides: Sequence[str]) -> tuple[dict[str, 
     write_csv(run.path / "gate.csv", table)
     write_csv(run.flow, datamodule.flow.table())
     sources = sorted(set(datamodule.manifest["source"]))
-    gate = Gate(network, datamodule.image_size, limits, held_out, sources, datamodule.synthetic)
+    gate = Gate(network, datamodule.image_size, limits, as_plain(held_out), sources, datamodule.synthetic)
     keep(run.path / GATE, gate)
     gate = load_gate(str(run.path / GATE))
     metrics = {
@@ -115,19 +116,24 @@ def summary(table: pd.DataFrame) -> dict[str, Any]:
 
     Returns:
         ``false_refusal``, ``in_doubt`` (frontal films), ``false_acceptance`` (of all others, each picture counting
-        once): each ``{"value", "low", "high", "method", "flagged", "images", "people"}``; ``kinds`` and
+        once): each a :class:`~cxrlab.evaluation.estimate.Mean`; ``kinds`` and
         ``collections`` (frontal films only): for each name the counts of verdicts, ``named`` (how many were called
         what they are), ``accepted``, ``warned`` and ``refused`` with intervals.
     """
     films, others = table[table["kind"] == FRONTAL], table[table["kind"] != FRONTAL]
     kinds = [kind for kind in KINDS if (table["kind"] == kind).any()]
     return {
-        "false_refusal": rate(films["verdict"] == REFUSE, films["person"]),
-        "in_doubt": rate(films["verdict"] == WARN, films["person"]),
-        "false_acceptance": rate(others["verdict"] == ACCEPT, others["person"]),
+        "false_refusal": _rate(films["verdict"] == REFUSE, films["person"]),
+        "in_doubt": _rate(films["verdict"] == WARN, films["person"]),
+        "false_acceptance": _rate(others["verdict"] == ACCEPT, others["person"]),
         "kinds": {kind: _part(table[table["kind"] == kind]) for kind in kinds},
         "collections": {str(name): _part(rows) for name, rows in films.groupby("collection", sort=True)},
     }
+
+
+def _rate(found: pd.Series, people: pd.Series) -> Mean:
+    """A share of images with an interval that has a width even at 0 and 1."""
+    return mean(found, people, share=True)
 
 
 def measured(table: pd.DataFrame) -> pd.DataFrame:
@@ -143,9 +149,9 @@ def _part(rows: pd.DataFrame) -> dict[str, Any]:
         "people": int(rows["person"].nunique()),
         **counts,
         "named": int((rows["said"] == rows["kind"]).sum()),
-        "accepted": rate(rows["verdict"] == ACCEPT, rows["person"]),
-        "warned": rate(rows["verdict"] == WARN, rows["person"]),
-        "refused": rate(rows["verdict"] == REFUSE, rows["person"]),
+        "accepted": _rate(rows["verdict"] == ACCEPT, rows["person"]),
+        "warned": _rate(rows["verdict"] == WARN, rows["person"]),
+        "refused": _rate(rows["verdict"] == REFUSE, rows["person"]),
     }
 
 
@@ -234,9 +240,8 @@ def _sentences(held_out: dict[str, Any], synthetic: bool) -> list[str]:
     lines = []
     for name, what in (("false_refusal", "frontal films refused"), ("false_acceptance", "others accepted")):
         each = held_out[name]
-        limits = f"{each['value']:.2%} [{each['low']:.2%}, {each['high']:.2%}]"
-        counts = f"{each['flagged']} of {each['images']} held-out pictures of {each['people']} people"
-        lines.append(f"{mark}{what}: {limits}, {counts}, {each['method']}")
+        counts = f"{each.count} of {each.n} held-out pictures of {each.n_patients} people"
+        lines.append(f"{mark}{what}: {each:.2%}, {counts}, {each.method}")
     for name, part in held_out["collections"].items():
         where = f"{name}, left out whole" if name in held_out["left_out"] else name
         warned = f"{part['warn']} of {part['images']} frontal films warned about, {part['refuse']} refused"

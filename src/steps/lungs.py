@@ -14,7 +14,8 @@ from omegaconf import DictConfig
 from cxrlab.config import Problems
 from cxrlab.console import say, short
 from cxrlab.datamodules import LungMasksDataModule
-from cxrlab.evaluation.overlap import dice, iou, mean_with_interval
+from cxrlab.evaluation.estimate import as_plain, mean
+from cxrlab.evaluation.overlap import dice, iou
 from cxrlab.files import write_atomically, write_csv, write_json
 from cxrlab.models import LungModule, LungUnet, Segmenter
 from cxrlab.reports.lungs_report import Overlay, write_lungs_report
@@ -98,7 +99,7 @@ def keep(path: Path, network: LungUnet, datamodule: LungMasksDataModule, held_ou
         "image_size": datamodule.image_size,
         "sources": sorted(datamodule.manifest["source"].unique().tolist()),
         "synthetic": datamodule.synthetic,
-        "held_out": held_out,
+        "held_out": as_plain(held_out),
         "data": {"images": len(datamodule.manifest), "fingerprint": datamodule.fingerprint},
     }
     state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
@@ -145,7 +146,7 @@ def _fit(config: DictConfig, run: RunFolder, datamodule: LungMasksDataModule, fo
 def _summary(rows: pd.DataFrame) -> dict[str, Any]:
     """Dice and IoU of the held-out images of one collection, with intervals, and how large lungs were found."""
     people = rows["person"].to_numpy()
-    means = {name: mean_with_interval(rows[name], people) for name in ("dice", "iou", "share", "true_share")}
+    means = {name: mean(rows[name], people) for name in ("dice", "iou", "share", "true_share")}
     return {
         "images": len(rows),
         "people": int(rows["person"].nunique()),
@@ -157,10 +158,8 @@ def _summary(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _sentence(summary: dict[str, Any]) -> str:
-    each = summary["dice"]
-    limits = "" if each["low"] is None else f" [{each['low']:.3f}, {each['high']:.3f}]"
     images = f"{summary['images']} held-out images of {summary['people']} people"
-    return f"Dice {each['value']:.3f}{limits}, {images}, {each['method']}"
+    return f"Dice {summary['dice']}, {images}, {summary['dice'].method}"
 
 
 def _chosen(found: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:

@@ -26,6 +26,7 @@ from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.cache.shelf import key_of
 from cxrlab.errors import ConfigError, DataError, UserError
 from cxrlab.evaluation import matrix as statistics
+from cxrlab.evaluation.estimate import Estimate
 from cxrlab.evaluation.matrix import Answers
 from cxrlab.files import file_sha256, write_csv
 from cxrlab.locks import claimed
@@ -274,8 +275,8 @@ def _train(training: Training, train: Train, done: list[Trained]) -> None:
                 metrics, _ = train(training.config, training.typed)
             if metrics["status"] == "interrupted":
                 raise KeyboardInterrupt
-            auroc = (metrics.get("test") or {}).get("auroc", {}).get("value")
-            result = "" if auroc is None else f", AUROC on its test images {auroc:.3f}"
+            auroc = (metrics.get("test") or {}).get("auroc")
+            result = f", AUROC on its test images {auroc}" if isinstance(auroc, Estimate) else ""
             verb = "went on" if goes_on else "trained"
             say(f"{verb:<8} {label}: {metrics['epochs']} epochs, {time.monotonic() - began:.0f} s{result}")
     done.append(Trained(training.row.name, str(training.seed), run.weights(), _trained_on(run)))

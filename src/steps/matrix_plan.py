@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from cxrlab.config import Problems, check_names
 from cxrlab.config.compose import group_options
 from cxrlab.errors import check_choice, check_range, did_you_mean
-from cxrlab.evaluation.matrix import Resampling
+from cxrlab.evaluation.estimate import Resampling
 
 KEYS = (
     "train",
@@ -121,7 +121,7 @@ def plan_matrix(config: DictConfig) -> Plan:
         check_choice("images", plain["images"], ("all", "test"))
     how = Resampling()
     with problems.guard("resamples"):
-        how = Resampling(plain["resamples"], plain["confidence"], plain["seed"])
+        how = Resampling(plain["resamples"], plain["seed"], plain["confidence"])
     problems.raise_if_any()
     return Plan(
         rows=tuple(rows),

@@ -23,6 +23,7 @@ from rich.table import Table
 from cxrlab.config import Problems, check_names
 from cxrlab.console import DISCLAIMER, command, say, short, show
 from cxrlab.errors import UserError, check_choice, check_range
+from cxrlab.evaluation.estimate import Estimate, revived
 from cxrlab.figures import overlay
 from cxrlab.files import write_atomically, write_csv
 from cxrlab.imports import need
@@ -167,11 +168,11 @@ def _gate_words(gate: Gate | None) -> str:
         return "off"
     if not gate.fingerprint:
         return "rules only: size, blankness, colour"
-    found = gate.held_out
+    found = revived(gate.held_out)
     rates = [
-        f"{100 * each['value']:.1f} % [{100 * each['low']:.1f}, {100 * each['high']:.1f}] of {what}"
+        f"{each:.1%} of {what}"
         for key, what in (("false_refusal", "frontal films refused"), ("false_acceptance", "other pictures accepted"))
-        if isinstance(each := found.get(key), dict) and None not in (each.get("low"), each.get("high"))
+        if isinstance(each := found.get(key), Estimate)
     ]
     measured = f", on people held out {', '.join(rates)}" if rates else ""
     return f"fingerprint {gate.fingerprint[:12]}{measured}"

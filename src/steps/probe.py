@@ -19,8 +19,10 @@ from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.alterations import BATTERY, Alteration
 from cxrlab.errors import CheckpointError, ConfigError, DataError, UserError, check_choice, check_range
 from cxrlab.evaluation import shortcuts
+from cxrlab.evaluation.estimate import Floats, Resampling
+from cxrlab.evaluation.paired import patient_bootstrap_auroc_difference
 from cxrlab.evaluation.shortcuts import Retrained, Tried
-from cxrlab.evaluation.statistics import Floats
+from cxrlab.evaluation.statistics import mean_auroc
 from cxrlab.inference.scorer import TorchScorer
 from cxrlab.reports.probe_page import LEAST_CENTRE, VISIBLE, Probe, SourceClassifier
 from cxrlab.reports.record import find_runs, mapping, read_run
@@ -208,7 +210,7 @@ def try_alterations(
     step("what became of the scores")
     seen = {each.name: _visible(each, images, known) for each in possible}
     free = {each.name for each in possible if lung_free(each, seen[each.name])}
-    options = {"resamples": resamples, "seed": seed}
+    how = Resampling(resamples, seed)
     tried = []
     for each in possible:
         rows = np.isfinite(scores[each.name])
@@ -222,11 +224,9 @@ def try_alterations(
                 name=each.name,
                 group=each.group,
                 words=each.words,
-                **shortcuts.respond(y, scores["none"][rows], after, ids, threshold=threshold, **options),
+                **shortcuts.respond(y, scores["none"][rows], after, ids, threshold=threshold, how=how),
                 visible=seen[each.name],
-                corrected=shortcuts.mean_auroc(y, after[None], ids, confidence=level, **options)
-                if each.name in free
-                else None,
+                corrected=mean_auroc(y, after, ids, replace(how, confidence=level)) if each.name in free else None,
             )
         )
     return Trials(tried, scores, not_tried)
@@ -337,15 +337,14 @@ def collect_retrained(runs: str | Sequence[str], *, resamples: int, seed: int) -
     order = [*BATTERY, *settings]
     names = sorted(settings, key=order.index)
     free = [name for name in names if lung_free(Alteration.parse(name))]
-    options = {"resamples": resamples, "seed": seed}
-    lines = [_retrained(name, settings, shortcuts.corrected(len(free)), name in free, options) for name in names]
+    how, level = Resampling(resamples, seed), shortcuts.corrected(len(free))
+    lines = [_retrained(name, settings, level if name in free else None, how) for name in names]
     return lines, [settings[name] for name in names]
 
 
-def _retrained(name: str, settings: dict[str, Setting], confidence: float, free: bool, options: Any) -> Retrained:
+def _retrained(name: str, settings: dict[str, Setting], level: float | None, how: Resampling) -> Retrained:
     setting, alteration = settings[name], Alteration.parse(name)
     y, ids, scores = setting.labels, setting.people, setting.scores
-    each = [shortcuts.mean_auroc(y, row, ids, resamples=100)["value"] for row in scores]
     intact = settings.get("none")
     return Retrained(
         name=name,
@@ -354,12 +353,9 @@ def _retrained(name: str, settings: dict[str, Setting], confidence: float, free:
         n=int(y.size),
         n_patients=int(np.unique(ids).size),
         right=tuple(int(right) for right in setting.right(scores).sum(axis=1)),
-        auroc=shortcuts.mean_auroc(y, scores, ids, **options),
-        each=tuple(each),
-        difference=None
-        if intact is None
-        else shortcuts.mean_auroc_difference(y, scores, intact.scores, ids, **options),
-        corrected=shortcuts.mean_auroc(y, scores, ids, confidence=confidence, **options) if free else None,
+        auroc=mean_auroc(y, scores, ids, how),
+        difference=None if intact is None else patient_bootstrap_auroc_difference(y, scores, intact.scores, ids, how),
+        corrected=None if level is None else mean_auroc(y, scores, ids, replace(how, confidence=level)),
     )
 
 
@@ -396,7 +392,7 @@ def read_source_classifier(folder: str, *, resamples: int, seed: int) -> SourceC
         n=len(rows),
         n_patients=int(np.unique(ids).size),
         right=int(((scores >= threshold) == (labels == 1)).sum()),
-        auroc=shortcuts.mean_auroc(labels, scores, ids, resamples=resamples, seed=seed),
+        auroc=mean_auroc(labels, scores, ids, Resampling(resamples, seed)),
     )
 
 

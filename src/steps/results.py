@@ -23,7 +23,8 @@ from cxrlab.datamodules import manifest as mf
 from cxrlab.errors import DivergedError
 from cxrlab.evaluation import summarise
 from cxrlab.evaluation.decision import FIXED, Decided, Decision, consequences
-from cxrlab.evaluation.statistics import METRICS, Floats
+from cxrlab.evaluation.estimate import Floats
+from cxrlab.evaluation.statistics import METRICS
 from cxrlab.files import write_json
 from cxrlab.models import ClassifierModule
 from cxrlab.runs.environment import peak_memory_mb
@@ -64,13 +65,7 @@ class Scored:
             return "none is left"
         found = self.summary()
         (tn, _), (_, tp) = found["confusion_matrix"]
-        accuracy, auroc = found["accuracy"], found["auroc"]
-        said = (
-            f"{tn + tp} of {found['n']} right ({accuracy['value']:.3f} [{accuracy['low']:.3f}, {accuracy['high']:.3f}])"
-        )
-        if auroc["value"] is None:
-            return f"{said}, AUROC undefined"
-        return f"{said}, AUROC {auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}]"
+        return f"{tn + tp} of {found['n']} right ({found['accuracy']}), AUROC {found['auroc']}"
 
     def under(self, decided: Decided) -> Scored:
         """The same scores under a decision."""
@@ -344,7 +339,7 @@ def _logged(split: str, scored: Scored) -> dict[str, float]:
     if scored.decided == FIXED:
         return scored.logged
     summary = scored.summary()
-    found = {f"{split}/{name}": summary[name]["value"] for name in METRICS if f"{split}/{name}" in scored.logged}
+    found = {f"{split}/{name}": summary[name].value for name in METRICS if f"{split}/{name}" in scored.logged}
     return scored.logged | {name: value for name, value in found.items() if value is not None}
 
 

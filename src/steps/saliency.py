@@ -6,7 +6,6 @@ stand in :meth:`SaliencyMeasured.section` and on the page.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +22,10 @@ from cxrlab.checks.base import Finding, Picture, Section, Table, Verdict
 from cxrlab.datamodules import ChestXRayDataModule, Preprocessing
 from cxrlab.datamodules.manifest import NAMES
 from cxrlab.evaluation import saliency as measures
-from cxrlab.evaluation.saliency import Curves, Images, Maps, patient_mean
-from cxrlab.evaluation.statistics import Bools, Estimate, Floats, Ints
+from cxrlab.evaluation.estimate import Bools, Floats, Ints, Mean, Resampling, mean
+from cxrlab.evaluation.saliency import Curves, Images, Maps
 from cxrlab.models.saliency import Saliency, randomised
-from cxrlab.reports.markdown import count, interval
+from cxrlab.reports.markdown import count
 from cxrlab.reports.saliency_section import DEPENDS, PICTURE
 from cxrlab.runs.folder import RunFolder
 from cxrlab.steps.assembly import Parts
@@ -74,8 +73,8 @@ class SaliencyMeasured:
     method: str
     table: pd.DataFrame
     inside: dict[str, dict[str, Any]]
-    effect: dict[str, Estimate]
-    sanity: dict[str, dict[str, Estimate]]
+    effect: dict[str, Mean]
+    sanity: dict[str, dict[str, Mean]]
     deleted: Curves | None
     inserted: Curves | None
     shown: Ints
@@ -110,13 +109,13 @@ class SaliencyMeasured:
         found = self.sanity["all"]["correlation"]
         if _too_few(found):
             return Finding(check, Verdict.NOT_CHECKED, self._few(found))
-        sane = found["high"] is not None and found["high"] < ALIKE
+        sane = found.below(ALIKE)
         verdict = "" if sane else "not passed, the maps below show little of what was learned: "
         evidence = (
-            f"{verdict}rank correlation with maps of random weights {interval(found)}, SSIM "
-            f"{interval(self.sanity['all']['ssim'])}, {_of(found)}"
+            f"{verdict}rank correlation with maps of random weights {found}, SSIM "
+            f"{self.sanity['all']['ssim']}, {_of(found)}"
         )
-        return Finding(check, Verdict.PASS if sane else Verdict.WARN, evidence, max(0.0, found["value"]))
+        return Finding(check, Verdict.PASS if sane else Verdict.WARN, evidence, max(0.0, found.value or 0.0))
 
     def _is_inside(self) -> Finding:
         check = "does the evidence for Positive lie in the lungs"
@@ -131,26 +130,26 @@ class SaliencyMeasured:
         if not self.sane:  # where they lie then neither clears nor accuses the network
             verdict, doubt = Verdict.NOT_CHECKED, "; but these maps are not known to show what was learned"
         evidence = (
-            f"of images called Positive, {interval(group['inside'])} of the saliency is inside the lungs, which cover "
-            f"{interval(group['area'])} of them (ratio {group['ratio']:.2f}; difference {interval(excess)}); more than "
-            f"by chance in {interval(group['above'])} of them; {_of(excess)}, "
+            f"of images called Positive, {group['inside']} of the saliency is inside the lungs, which cover "
+            f"{group['area']} of them (ratio {group['ratio']:.2f}; difference {excess}); more than "
+            f"by chance in {group['above']} of them; {_of(excess)}, "
             f"{count(group['zero'], 'map')} without evidence left out{doubt}"
         )
-        return Finding(check, verdict, evidence, min(1.0, abs(excess["value"])))
+        return Finding(check, verdict, evidence, min(1.0, abs(excess.value)))
 
     def _matters(self) -> Finding:
         check = "does the score depend on what the maps show"
         gone, come = self.effect["deletion"], self.effect["insertion"]
         if _too_few(gone):
             return Finding(check, Verdict.NOT_CHECKED, self._few(gone))
-        works = gone["low"] is not None and gone["low"] > 0 and not (come["high"] is not None and come["high"] < 0)
+        works = gone.above(0) and not come.below(0)
         evidence = (
-            f"blackening the most salient pixels first takes {interval(gone)} more area from the score's curve than "
-            f"random tiles do, uncovering them first adds {interval(come)}; {_of(gone)} called Positive"
+            f"blackening the most salient pixels first takes {gone} more area from the score's curve than "
+            f"random tiles do, uncovering them first adds {come}; {_of(gone)} called Positive"
         )
         return Finding(check, Verdict.PASS if works else Verdict.WARN, evidence)
 
-    def _few(self, found: Mapping[str, Any]) -> str:
+    def _few(self, found: Mean) -> str:
         zero = int(self.table["zero"].sum())
         without = f"; {zero} of {len(self.table)} maps are zero: they show no evidence for Positive" if zero else ""
         return f"{_of(found)} to look at, at least {count(FEWEST, 'patient')} are needed{without}"
@@ -160,12 +159,12 @@ class SaliencyMeasured:
         rows = []
         for name, found in self.inside.items():
             ratio = "" if found["ratio"] is None else f"{found['ratio']:.2f}"
-            cells = (interval(found[key]) for key in ("inside", "area"))
-            shares = (interval(found[key]) for key in ("above", "pointing"))
+            cells = (str(found[key]) for key in ("inside", "area"))
+            shares = (str(found[key]) for key in ("above", "pointing"))
             rows.append((name, found["images"], *cells, ratio, *shares, found["zero"]))
         caption = "Where the evidence for Positive lies, by group of images; intervals over patients"
         weights = [
-            (PARTS[part], interval(found["correlation"]), interval(found["ssim"]), found["correlation"]["n"])
+            (PARTS[part], str(found["correlation"]), str(found["ssim"]), found["correlation"].n)
             for part, found in self.sanity.items()
         ]
         return [
@@ -262,16 +261,14 @@ def measure(
     _add_sanity(table, network, method, images, maps, seed)
     shown = measures.pick(table["label"], table["score"], threshold, SHOWN)
     masked = None if lungs is None else lungs[shown]
+    how = Resampling(seed=seed)
     return SaliencyMeasured(
         method=method.name,
         table=table,
-        inside={name: _places(table[of], seed) for name, of in _groups(table).items()},
-        effect={name: patient_mean(table[name], table["patient"], seed=seed) for name in ("deletion", "insertion")},
+        inside={name: _places(table[of], how) for name, of in _groups(table).items()},
+        effect={name: mean(table[name], table["patient"], how) for name in ("deletion", "insertion")},
         sanity={
-            part: {
-                name: patient_mean(table[f"{name}_{part}"], table["patient"], seed=seed)
-                for name in ("correlation", "ssim")
-            }
+            part: {name: mean(table[f"{name}_{part}"], table["patient"], how) for name in ("correlation", "ssim")}
             for part in PARTS
         },
         deleted=deleted,
@@ -396,15 +393,16 @@ def _groups(table: pd.DataFrame) -> dict[str, pd.Series[bool]]:
     return dict(zip(GROUPS, (table["called"], ~table["called"], positive, ~positive, everything), strict=True))
 
 
-def _places(rows: pd.DataFrame, seed: int) -> dict[str, Any]:
+def _places(rows: pd.DataFrame, how: Resampling) -> dict[str, Any]:
     """See ``SaliencyMeasured.inside``."""
     known = rows[rows["inside"].notna()]
     columns = {name: known[name] for name in ("inside", "area", "excess", "pointing")}
     columns["above"] = (known["excess"] > 0).astype(float)
+    shares = ("above", "pointing")  # of images, while the others are means of shares
     found: dict[str, Any] = {
-        name: patient_mean(column, known["patient"], seed=seed) for name, column in columns.items()
+        name: mean(column, known["patient"], how, share=name in shares) for name, column in columns.items()
     }
-    found["ratio"] = found["inside"]["value"] / found["area"]["value"] if len(known) else None
+    found["ratio"] = found["inside"].value / found["area"].value if len(known) else None
     counts = {"images": len(rows), "zero": int(rows["zero"].sum()), "no_lungs": int(rows["area"].isna().sum())}
     return found | counts
 
@@ -417,19 +415,17 @@ def _captions(rows: pd.DataFrame) -> list[str]:
     ]
 
 
-def _verdict(excess: Mapping[str, Any], above: Mapping[str, Any]) -> Verdict:
+def _verdict(excess: Mean, above: Mean) -> Verdict:
     """By the difference's interval; without one, all images being alike, by the share of images above chance."""
-    found, even = (excess, 0.0) if excess["low"] is not None else (above, 0.5)
-    if found["low"] is None:
-        return Verdict.WARN
-    if found["high"] <= even:
+    found, even = (excess, 0.0) if excess.low is not None else (above, 0.5)
+    if found.high is not None and found.high <= even:
         return Verdict.FAIL
-    return Verdict.PASS if found["low"] > even else Verdict.WARN
+    return Verdict.PASS if found.above(even) else Verdict.WARN
 
 
-def _too_few(found: Mapping[str, Any]) -> bool:
-    return bool(found["n_patients"] < FEWEST)
+def _too_few(found: Mean) -> bool:
+    return found.n_patients < FEWEST
 
 
-def _of(found: Mapping[str, Any]) -> str:
-    return f"{count(found['n'], 'image')} of {count(found['n_patients'], 'patient')}"
+def _of(found: Mean) -> str:
+    return f"{count(found.n, 'image')} of {count(found.n_patients, 'patient')}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -86,10 +87,10 @@ def test_a_planted_shortcut_is_found_named_and_first(
     assert [finding.verdict for finding in section.findings].count(Verdict.FAIL) == 1
     assert section.facts["explanations"]["edges of the images"][0][0] == words
     inputs = section.facts["inputs"]
-    assert max(one["cv_auroc"]["value"] for one in inputs.values() if "cv_auroc" in one) > 0.8
+    assert max(one["cv_auroc"].value for one in inputs.values() if "cv_auroc" in one) > 0.8
     assert inputs["border"]["permuted"]["draws"] == 999
     assert len(section.facts["surest"]["rows"]) == 8
-    json.dumps(section.facts, allow_nan=False)
+    json.dumps(section.facts, allow_nan=False, default=asdict)
 
 
 def test_labels_without_anything(make_case: MakeCase) -> None:
@@ -127,7 +128,7 @@ def test_too_few_patients(make_case: MakeCase) -> None:
     rows = {row[0]: row for row in section.tables[0].rows}
     assert rows["border"][3] == "NOT CHECKED"
     assert "of 7 [" in str(rows["border"][-2])  # training and testing needs no folds
-    json.dumps(section.facts, allow_nan=False)
+    json.dumps(section.facts, allow_nan=False, default=asdict)
 
 
 @pytest.mark.parametrize("labels", [[1], [1, 0], [1, 1, 1, 1]])
@@ -142,7 +143,7 @@ def test_a_test_set_of_one_class(make_case: MakeCase) -> None:
     rows = {row[0]: row for row in section.tables[0].rows}
     assert rows["corners"][-1] == "undefined: one class"
     assert section.facts["inputs"]["corners"]["test"]["auroc"] is None
-    json.dumps(section.facts, allow_nan=False)
+    json.dumps(section.facts, allow_nan=False, default=asdict)
 
 
 def test_people_who_share_a_film_count_as_one(make_case: MakeCase) -> None:

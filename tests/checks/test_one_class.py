@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def test_every_check_takes_one_class(label: int, test: int, make_case: Any, tmp_
     case = make_case(table, claim="COVID-19", folder=tmp_path, drawn=True)
     sections = [check(case) for check in CHECKS.values()]
     sections.append(checklist.check(case, sections))
-    json.dumps([section.facts for section in sections], allow_nan=False)
+    json.dumps([section.facts for section in sections], allow_nan=False, default=asdict)
     verdicts = {finding.check: finding.verdict for section in sections for finding in section.findings}
     assert {name: verdicts[name] for name in TWO_CLASSES if name in verdicts} == dict.fromkeys(
         TWO_CLASSES & set(verdicts), Verdict.NOT_CHECKED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ import torch
 from scipy.stats import binomtest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
+from tests.estimates import holds, numbers, width
 from torchmetrics.classification import BinaryCalibrationError
 
 from cxrlab.evaluation.calibration import Bin, brier, expected_calibration_error, reliability, summary
+from cxrlab.evaluation.estimate import ALIKE, Estimate, Resampling, revived
 
 
 def drawn(n: int, seed: int, power: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -79,19 +82,20 @@ def test_known_values() -> None:
 
 def test_summary_holds_the_values_and_plain_json() -> None:
     labels, scores = drawn(80, 1, 0.5)
-    found = summary(labels, scores, each(80), resamples=300, seed=3)
-    assert found["brier"]["value"] == pytest.approx(brier(labels, scores), abs=1e-12)
-    assert found["ece"]["value"] == pytest.approx(expected_calibration_error(labels, scores), abs=1e-12)
-    assert found["brier"]["method"] == "patient bootstrap 95 % (300 resamples, 80 patients)"
-    assert found["ece"]["method"] == (
+    found = summary(labels, scores, each(80), how=Resampling(300, 3))
+    assert found["brier"].value == pytest.approx(brier(labels, scores), abs=1e-12)
+    assert found["ece"].value == pytest.approx(expected_calibration_error(labels, scores), abs=1e-12)
+    assert found["brier"].method == "patient bootstrap 95 % (300 resamples, 80 patients)"
+    assert found["ece"].method == (
         "10 bins of equal width; basic interval, patient bootstrap 95 % (300 resamples, 80 patients)"
     )
     for estimate in found.values():
-        assert 0 <= estimate["low"] <= estimate["value"] <= estimate["high"] <= 1
-        assert estimate["low"] < estimate["high"]
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert found == summary(labels, scores, each(80), resamples=300, seed=3)
-    assert found != summary(labels, scores, each(80), resamples=300, seed=4)
+        value, low, high = numbers(estimate)
+        assert 0 <= low <= value <= high <= 1
+        assert low < high
+    assert revived(json.loads(json.dumps(found, allow_nan=False, default=asdict))) == found
+    assert found == summary(labels, scores, each(80), how=Resampling(300, 3))
+    assert found != summary(labels, scores, each(80), how=Resampling(300, 4))
 
 
 def test_brier_interval_is_that_of_resampled_patients() -> None:
@@ -99,17 +103,17 @@ def test_brier_interval_is_that_of_resampled_patients() -> None:
     rng = np.random.default_rng(0)
     scores = rng.random(400)
     squares = (1 - scores) ** 2
-    found = summary([1] * 400, scores, each(400), resamples=4000)["brier"]
+    found = summary([1] * 400, scores, each(400), how=Resampling(4000))["brier"]
     half = 1.96 * squares.std() / 20
-    assert (found["low"], found["high"]) == pytest.approx((squares.mean() - half, squares.mean() + half), abs=0.004)
+    assert (found.low, found.high) == pytest.approx((squares.mean() - half, squares.mean() + half), abs=0.004)
 
 
 def test_images_of_one_patient_widen_the_interval() -> None:
     labels, scores = np.repeat(drawn(40, 2, 0.5), 4, axis=1)
     labels = labels.astype(int)
-    apart = summary(labels, scores, each(160), resamples=400)["brier"]
-    together = summary(labels, scores, np.repeat(np.arange(40), 4), resamples=400)["brier"]
-    assert together["high"] - together["low"] > 1.5 * (apart["high"] - apart["low"])
+    apart = summary(labels, scores, each(160), how=Resampling(400))["brier"]
+    together = summary(labels, scores, np.repeat(np.arange(40), 4), how=Resampling(400))["brier"]
+    assert width(together) > 1.5 * width(apart)
 
 
 def test_the_error_of_a_calibrated_classifier_is_not_zero() -> None:
@@ -117,36 +121,31 @@ def test_the_error_of_a_calibrated_classifier_is_not_zero() -> None:
     scores = drawn(40, 5)[1]
     rng = np.random.default_rng(9)
     errors = [expected_calibration_error((rng.random(40) < scores).astype(int), scores) for _ in range(500)]
-    found = summary(drawn(40, 5)[0], scores, each(40), resamples=1000)["ece_if_calibrated"]
-    assert found["value"] == pytest.approx(np.mean(errors), abs=0.008)
-    assert (found["low"], found["high"]) == pytest.approx(np.quantile(errors, [0.025, 0.975]).tolist(), abs=0.02)
-    assert found["value"] > 0.1
+    found = summary(drawn(40, 5)[0], scores, each(40), how=Resampling(1000))["ece_if_calibrated"]
+    assert found.value == pytest.approx(np.mean(errors), abs=0.008)
+    assert (found.low, found.high) == pytest.approx(np.quantile(errors, [0.025, 0.975]).tolist(), abs=0.02)
+    assert numbers(found)[0] > 0.1
     labels, scores = drawn(4000, 5)
-    assert summary(labels, scores, each(4000), resamples=100)["ece_if_calibrated"]["value"] < 0.02
+    assert numbers(summary(labels, scores, each(4000), how=Resampling(100))["ece_if_calibrated"])[0] < 0.02
 
 
 def test_ece_interval_covers_what_a_percentile_interval_would_not() -> None:
     """Scores that are too bold, 40 images: most intervals hold the error that 400,000 images show."""
     truth = expected_calibration_error(*drawn(400_000, 0, 0.5))
-    intervals = [summary(*drawn(40, seed, 0.5), each(40), resamples=200)["ece"] for seed in range(1, 61)]
-    assert np.mean([found["low"] <= truth <= found["high"] for found in intervals]) > 0.6
+    intervals = [summary(*drawn(40, seed, 0.5), each(40), how=Resampling(200))["ece"] for seed in range(1, 61)]
+    assert np.mean([holds(found, truth) for found in intervals]) > 0.6
 
 
 def test_resamples_that_are_all_alike_give_no_interval() -> None:
-    found = summary([0, 0, 1, 1], [0.0, 0.0, 1.0, 1.0], each(4), resamples=100)
+    found = summary([0, 0, 1, 1], [0.0, 0.0, 1.0, 1.0], each(4), how=Resampling(100))
     for name in ("brier", "ece", "ece_if_calibrated"):
-        assert found[name] == {
-            "value": 0.0,
-            "low": None,
-            "high": None,
-            "method": "no interval: all resamples are alike",
-        }
+        assert found[name] == Estimate.bare(0.0, ALIKE)
 
 
 def test_one_class_is_enough() -> None:
-    found = summary([0] * 12, np.linspace(0, 0.9, 12), each(12), resamples=100)
-    assert found["ece"]["value"] == pytest.approx(0.45)
-    assert "only 0 positive and 12 negative patients" in found["brier"]["method"]
+    found = summary([0] * 12, np.linspace(0, 0.9, 12), each(12), how=Resampling(100))
+    assert found["ece"].value == pytest.approx(0.45)
+    assert "only 0 positive and 12 negative patients" in found["brier"].method
 
 
 def test_wrong_arguments_are_named() -> None:
@@ -162,6 +161,5 @@ def test_wrong_arguments_are_named() -> None:
     for function in (expected_calibration_error, reliability):
         with pytest.raises(ValueError, match="bins must be a whole number in"):
             function([0, 1], [0.2, 0.2], 0)
-    for name, value in {"bins": 0, "resamples": 10, "seed": -1, "confidence": 1.0}.items():
-        with pytest.raises(ValueError, match=f"{name} must be"):
-            summary([0, 1], [0.1, 0.9], ["a", "b"], **{name: value})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="bins must be"):
+        summary([0, 1], [0.1, 0.9], ["a", "b"], bins=0)

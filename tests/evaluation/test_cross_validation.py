@@ -7,6 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
+from tests.estimates import holds, numbers
 
 from cxrlab.evaluation import cross_validation
 from cxrlab.evaluation.baselines import strip_threshold
@@ -71,9 +72,9 @@ def test_cross_validation_finds_what_is_there_and_nothing_in_its_control() -> No
     assert permuted.mean() == pytest.approx(0.5, abs=0.02)
     assert cross_validation.control_p(auroc, permuted) == 1 / 201
     estimate = cross_validation.cross_validated_interval(labels, scores, folds, np.arange(120))
-    assert estimate["value"] == pytest.approx(auroc)
-    assert estimate["low"] < auroc < estimate["high"]
-    assert "patient bootstrap" in estimate["method"]
+    assert estimate.value == pytest.approx(auroc)
+    assert holds(estimate, auroc)
+    assert "patient bootstrap" in estimate.method
 
 
 def test_the_control_column_is_the_same_pipeline() -> None:
@@ -100,9 +101,9 @@ def test_a_perfect_score_has_an_interval() -> None:
     estimate = cross_validation.cross_validated_interval(
         labels, labels[None].astype(np.float64), np.arange(40) // 2 % 5, np.arange(40) // 4
     )
-    assert (estimate["value"], estimate["high"]) == (1, 1)
-    assert 0.5 < estimate["low"] < 0.95
-    assert estimate["method"].startswith("Newcombe score 95 % (10 positive, 10 negative patients")
+    assert (estimate.value, estimate.high) == (1, 1)
+    assert 0.5 < numbers(estimate)[1] < 0.95
+    assert estimate.method.startswith("Newcombe score 95 % (10 positive, 10 negative patients")
 
 
 def test_dealing_keeps_patients_whole() -> None:

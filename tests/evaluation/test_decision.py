@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from scipy.special import expit
 
 from cxrlab.evaluation.decision import FIXED, Decided, Decision, consequences
+from cxrlab.evaluation.estimate import revived
 from cxrlab.evaluation.recalibration import Temperature
 
 N = 400
@@ -130,10 +132,10 @@ def test_consequences() -> None:
     labels, scores = planted()
     decided = Decision("temperature", prevalence=0.05).fit(labels, scores, IDS)
     found = consequences(decided, labels, scores, IDS)
-    assert found["calibrated"]["ece"]["value"] < found["uncalibrated"]["ece"]["value"]
-    assert found["calibrated"]["brier"]["value"] < found["uncalibrated"]["brier"]["value"]
-    assert found["ppv"]["value"] < 0.4
-    assert found["npv"]["value"] > 0.95
-    assert json.loads(json.dumps(found)) == found
+    assert found["calibrated"]["ece"].value < found["uncalibrated"]["ece"].value
+    assert found["calibrated"]["brier"].value < found["uncalibrated"]["brier"].value
+    assert found["ppv"].value < 0.4
+    assert found["npv"].value > 0.95
+    assert revived(json.loads(json.dumps(found, default=asdict))) == found
     plain = consequences(FIXED, labels, scores, IDS)
     assert (plain["calibrated"], plain["ppv"]) == (None, None)

@@ -9,6 +9,7 @@ import pytest
 
 from cxrlab import figures
 from cxrlab.evaluation.decision_curve import decision_curve, useful_thresholds
+from cxrlab.evaluation.estimate import Resampling
 
 IDS = [f"p{i}" for i in range(200)]
 
@@ -60,7 +61,7 @@ def test_only_an_informative_score_is_of_use() -> None:
 def test_looking_at_99_thresholds_finds_no_more_by_chance_than_looking_at_one() -> None:
     found = pointwise = 0
     for seed in range(60):
-        curve = decision_curve(*drawn(100 + seed, informative=False), IDS, resamples=200)
+        curve = decision_curve(*drawn(100 + seed, informative=False), IDS, how=Resampling(200))
         found += bool(useful_thresholds(curve))
         low, others = np.array(curve["low"]), np.maximum(np.array(curve["treat_all"]), 0)
         pointwise += bool((low > others).any())

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from cxrlab.evaluation.gate_rates import choose_limits, rate
+from cxrlab.evaluation.gate_rates import choose_limits
 
 
 def limits_of_one(scores: npt.ArrayLike, kinds: list[str], *rates: float) -> tuple[float, float]:
@@ -82,21 +82,3 @@ def test_where_rates_contradict_nothing_else_is_accepted() -> None:
 def test_every_picture_has_a_collection() -> None:
     with pytest.raises(ValueError, match="equally long"):
         choose_limits([0.5, 0.6], ["frontal", "frontal"], ["here"])
-
-
-def test_a_rate_has_a_width_even_at_nothing() -> None:
-    none = rate([False] * 40, np.arange(40) // 2)
-    assert (none["value"], none["low"], none["flagged"], none["images"], none["people"]) == (0.0, 0.0, 0, 40, 20)
-    assert none["high"] == pytest.approx(0.161, abs=0.001)  # of 20 people, not of 40 images
-    every = rate([True] * 40, np.arange(40) // 2)
-    assert (every["value"], every["high"]) == (1.0, 1.0)
-    assert every["low"] == pytest.approx(1 - none["high"])
-
-
-def test_a_rate_in_between_is_resampled_by_person() -> None:
-    flags = np.zeros(100, bool)
-    flags[:10] = True  # all of one person
-    one, ten = rate(flags, np.arange(100) // 10), rate(flags, np.arange(100))
-    assert one["value"] == ten["value"] == 0.1
-    assert one["high"] > ten["high"]
-    assert "patient bootstrap" in one["method"]

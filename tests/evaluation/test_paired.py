@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,9 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
+from tests.estimates import numbers
 
+from cxrlab.evaluation.estimate import Difference, Resampling
 from cxrlab.evaluation.paired import (
     auroc_difference,
     delong,
@@ -95,12 +97,12 @@ def test_delong_against_a_double_loop(n: int, decimals: int) -> None:
     labels, a, b = scored(n, n, decimals)
     difference, variance = delong_by_double_loop(labels, a, b)
     found = delong(labels, a, b, 0.9)
-    assert found["difference"] == pytest.approx(roc_auc_score(labels, a) - roc_auc_score(labels, b), abs=1e-12)
-    assert found["difference"] == pytest.approx(difference, abs=1e-12)
+    assert found.value == pytest.approx(roc_auc_score(labels, a) - roc_auc_score(labels, b), abs=1e-12)
+    assert found.value == pytest.approx(difference, abs=1e-12)
     z = norm.ppf(0.95)
-    assert found["low"] == pytest.approx(max(-1, difference - z * variance**0.5), abs=1e-12)
-    assert found["high"] == pytest.approx(min(1, difference + z * variance**0.5), abs=1e-12)
-    assert found["p"] == pytest.approx(2 * norm.sf(abs(difference) / variance**0.5), rel=1e-9)
+    assert found.low == pytest.approx(max(-1, difference - z * variance**0.5), abs=1e-12)
+    assert found.high == pytest.approx(min(1, difference + z * variance**0.5), abs=1e-12)
+    assert found.p == pytest.approx(2 * norm.sf(abs(difference) / variance**0.5), rel=1e-9)
 
 
 # Ovarian cancer with intestinal obstruction (DeLong 1988): albumin, total protein, K-G score and outcome of the 43
@@ -124,40 +126,32 @@ def test_delong_published(column: int, difference: float, low: float, high: floa
     table = np.array(OVARIAN.split(), dtype=float).reshape(-1, 4)
     assert len(table) == 43
     found = delong(table[:, 3].astype(int), table[:, column], 10 - table[:, 2])
-    assert [found[key] for key in ("difference", "low", "high", "p")] == pytest.approx(
-        [difference, low, high, p], abs=5.1e-5
-    )
+    assert [*numbers(found), found.p] == pytest.approx([difference, low, high, p], abs=5.1e-5)
 
 
 def test_delong_without_variance() -> None:
     labels = np.array([0, 0, 0, 1, 1, 1])
     a, b = np.array([0.1, 0.2, 0.3, 0.7, 0.8, 0.9]), np.array([0.0, 0.1, 0.2, 0.6, 0.7, 1.0])
-    assert delong(labels, a, b) == {
-        "difference": 0.0,
-        "low": None,
-        "high": None,
-        "p": None,
-        "method": "no interval: DeLong's variance of the difference is 0",
-    }
+    assert delong(labels, a, b) == Difference.bare(0.0, "no interval: DeLong's variance of the difference is 0")
     opposite = delong(labels, a, 1 - a)
-    assert opposite["difference"] == pytest.approx(1)
-    assert opposite["p"] is None
+    assert opposite.value == pytest.approx(1)
+    assert opposite.p is None
 
 
 @pytest.mark.parametrize(("label", "lacking"), [(0, "positive"), (1, "negative")])
 def test_one_class_is_undefined(label: int, lacking: str) -> None:
     found = auroc_difference([label] * 4, [0.1, 0.2, 0.3, 0.4], [0.4, 0.2, 0.3, 0.1], ["a", "a", "b", "c"])
-    assert found["difference"] is None
-    assert found["p"] is None
-    assert found["method"].startswith(f"undefined: no {lacking} images")
-    assert delong([label] * 3, [0.1, 0.2, 0.3], [0.3, 0.2, 0.1])["method"] == f"undefined: no {lacking} images"
+    assert found.value is None
+    assert found.p is None
+    assert found.method.startswith(f"undefined: no {lacking} images")
+    assert delong([label] * 3, [0.1, 0.2, 0.3], [0.3, 0.2, 0.1]).method == f"undefined: no {lacking} images"
 
 
 def test_delong_with_a_single_positive() -> None:
     found = delong([1, 0, 0, 0], [0.5, 0.1, 0.6, 0.2], [0.9, 0.1, 0.2, 0.3])
-    assert found["difference"] == pytest.approx(-1 / 3)
-    assert found["low"] is None
-    assert "two images of either class" in found["method"]
+    assert found.value == pytest.approx(-1 / 3)
+    assert found.low is None
+    assert "two images of either class" in found.method
 
 
 @pytest.mark.slow
@@ -166,7 +160,7 @@ def test_bootstrap_against_a_plain_loop(decimals: int) -> None:
     """Patients drawn one after the other, AUROCs by scikit-learn: the same interval up to the noise of resampling."""
     labels, a, b = scored(120, 3, decimals)
     patients = np.array([f"p{i // 3}" for i in range(120)])  # of mixed labels, so one stratum
-    found = patient_bootstrap_auroc_difference(labels, a, b, patients, resamples=4000, seed=1)
+    found = patient_bootstrap_auroc_difference(labels, a, b, patients, Resampling(4000, 1))
     rng = np.random.default_rng(9)
     names = np.unique(patients)
     rows = {name: np.flatnonzero(patients == name) for name in names}
@@ -174,23 +168,23 @@ def test_bootstrap_against_a_plain_loop(decimals: int) -> None:
     for _ in range(1000):
         chosen = np.concatenate([rows[name] for name in rng.choice(names, len(names))])
         drawn.append(roc_auc_score(labels[chosen], a[chosen]) - roc_auc_score(labels[chosen], b[chosen]))
-    assert found["difference"] == pytest.approx(roc_auc_score(labels, a) - roc_auc_score(labels, b), abs=1e-12)
-    assert (found["low"], found["high"]) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.01)
+    assert found.value == pytest.approx(roc_auc_score(labels, a) - roc_auc_score(labels, b), abs=1e-12)
+    assert (found.low, found.high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.01)
     share = np.mean(np.array(drawn) <= 0)
-    assert found["p"] == pytest.approx(2 * min(share, 1 - share), abs=0.03)
+    assert found.p == pytest.approx(2 * min(share, 1 - share), abs=0.03)
 
 
 def test_bootstrap_p_agrees_with_its_interval_and_is_never_0() -> None:
     labels, a, _ = scored(90, 5)
     patients = [f"p{i // 2}" for i in range(90)]
-    clear = patient_bootstrap_auroc_difference(labels, a, 1 - a, patients, resamples=500)
-    assert clear["p"] == pytest.approx(2 / 501)
-    assert clear["low"] > 0
-    weak = patient_bootstrap_auroc_difference(labels, a, np.roll(a, 3), patients, resamples=500)
-    assert (weak["p"] < 0.05) == (weak["low"] > 0 or weak["high"] < 0)
-    mirrored = patient_bootstrap_auroc_difference(labels, 1 - a, a, patients, resamples=500)
-    assert mirrored["p"] == clear["p"]
-    assert mirrored["high"] == pytest.approx(-clear["low"])
+    clear = patient_bootstrap_auroc_difference(labels, a, 1 - a, patients, Resampling(500))
+    assert clear.p == pytest.approx(2 / 501)
+    assert clear.above(0)
+    weak = patient_bootstrap_auroc_difference(labels, a, np.roll(a, 3), patients, Resampling(500))
+    assert (weak.p is not None and weak.p < 0.05) == (weak.above(0) or weak.below(0))
+    mirrored = patient_bootstrap_auroc_difference(labels, 1 - a, a, patients, Resampling(500))
+    assert mirrored.p == clear.p
+    assert mirrored.high == pytest.approx(-numbers(clear)[1])
 
 
 def test_bootstrap_takes_both_scores_under_the_same_weights() -> None:
@@ -198,15 +192,15 @@ def test_bootstrap_takes_both_scores_under_the_same_weights() -> None:
     labels, a, _ = scored(60, 4)
     patients = [f"p{i // 2}" for i in range(60)]
     found = patient_bootstrap_auroc_difference(labels, a, a**3, patients)
-    assert found["difference"] == 0.0
-    assert (found["low"], found["high"], found["p"]) == (None, None, None)
-    assert found["method"] == "no interval: the difference is the same in every bootstrap resample"
+    assert found.value == 0.0
+    assert (found.low, found.high, found.p) == (None, None, None)
+    assert found.method == "no interval: the difference is the same in every bootstrap resample"
 
 
 def test_bootstrap_says_that_patients_are_few() -> None:
     labels, a, b = scored(40, 2)
     ids = [f"p{label}{i % 7}" for i, label in enumerate(labels)]
-    method = patient_bootstrap_auroc_difference(labels, a, b, ids, resamples=200)["method"]
+    method = patient_bootstrap_auroc_difference(labels, a, b, ids, Resampling(200)).method
     expected = "patient bootstrap 95 % (200 resamples, 14 patients); only 7 positive and 7 negative patients"
     assert method == f"{expected}: interval too narrow"
 
@@ -214,15 +208,14 @@ def test_bootstrap_says_that_patients_are_few() -> None:
 def test_the_method_is_chosen_by_the_patients() -> None:
     labels, a, b = scored(60, 1)
     alone = auroc_difference(labels, a, b, range(60))
-    assert alone | {"method": ""} == delong(labels, a, b) | {"method": ""}
-    assert alone["method"] == "DeLong 95 % (20 positive, 40 negative images); every image is of another patient"
+    assert replace(alone, method="") == replace(delong(labels, a, b), method="")
+    assert alone.method == "DeLong 95 % (20 positive, 40 negative images); every image is of another patient"
     several = [min(i, 57) for i in range(60)]
-    grouped = auroc_difference(labels, a, b, several, resamples=300, seed=2, confidence=0.9)
-    expected = patient_bootstrap_auroc_difference(labels, a, b, several, resamples=300, seed=2, confidence=0.9)
-    assert grouped | {"method": ""} == expected | {"method": ""}
-    assert grouped["method"].startswith("patient bootstrap 90 % (300 resamples, 58 patients)")
-    assert grouped["method"].endswith("not DeLong: 60 images of 58 patients")
-    json.dumps([alone, grouped], allow_nan=False)
+    grouped = auroc_difference(labels, a, b, several, Resampling(300, 2, 0.9))
+    expected = patient_bootstrap_auroc_difference(labels, a, b, several, Resampling(300, 2, 0.9))
+    assert replace(grouped, method="") == replace(expected, method="")
+    assert grouped.method.startswith("patient bootstrap 90 % (300 resamples, 58 patients)")
+    assert grouped.method.endswith("not DeLong: 60 images of 58 patients")
 
 
 def test_equal_classifiers_are_rarely_found_to_differ() -> None:
@@ -234,8 +227,8 @@ def test_equal_classifiers_are_rarely_found_to_differ() -> None:
     for seed in range(200):
         person = rng.normal(0, 1, 40)[patients]
         a, b = (1.5 * labels + person + rng.normal(0, 0.6, 40)[patients] + rng.normal(0, 0.6, 120) for _ in range(2))
-        found = auroc_difference(labels, a, b, patients, resamples=200, seed=seed)
-        rejected += found["p"] <= 0.05
+        found = auroc_difference(labels, a, b, patients, Resampling(200, seed))
+        rejected += found.p is not None and found.p <= 0.05
     assert 2 <= rejected <= 22  # 10 are expected
 
 
@@ -267,7 +260,7 @@ def test_auroc_difference_refuses(arguments: tuple[Any, ...], message: str) -> N
 )
 def test_options_out_of_range(option: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        auroc_difference([0, 1, 1], [0.1, 0.2, 0.3], [0.3, 0.1, 0.2], ["a", "a", "b"], **option)
+        auroc_difference([0, 1, 1], [0.1, 0.2, 0.3], [0.3, 0.1, 0.2], ["a", "a", "b"], Resampling(**option))
 
 
 def test_holm_by_hand_and_against_statsmodels() -> None:

@@ -15,6 +15,7 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 from torchmetrics.classification import BinaryCalibrationError
 
 from cxrlab.evaluation import calibration
+from cxrlab.evaluation.estimate import Resampling
 from cxrlab.evaluation.recalibration import (
     CannotFitError,
     Isotonic,
@@ -122,10 +123,10 @@ def test_ece_and_brier_of_calibrated_scores_against_a_second_implementation(kind
     found = fit(kind, labels, scores)(scores)
     if kind == "isotonic":
         found = found * 0.999 + 1e-4  # plateaus such as 0.5 do lie on edges
-    summary = calibration.summary(labels, found, [f"p{i}" for i in range(500)], resamples=100)
+    summary = calibration.summary(labels, found, [f"p{i}" for i in range(500)], how=Resampling(100))
     ece = BinaryCalibrationError(n_bins=10, norm="l1")(torch.tensor(found), torch.tensor(labels))
-    assert summary["ece"]["value"] == pytest.approx(float(ece), abs=1e-6)
-    assert summary["brier"]["value"] == pytest.approx(brier_score_loss(labels, found), abs=1e-6)
+    assert summary["ece"].value == pytest.approx(float(ece), abs=1e-6)
+    assert summary["brier"].value == pytest.approx(brier_score_loss(labels, found), abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)

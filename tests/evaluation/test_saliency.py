@@ -118,42 +118,6 @@ def test_ssim_is_torchmetrics() -> None:
     np.testing.assert_allclose(measures.ssim(first[:, 0], second[:, 0]), theirs.numpy(), atol=0.02)
 
 
-def test_the_interval_resamples_patients() -> None:
-    values = np.repeat(RNG.random(20), 5)
-    apart = measures.patient_mean(values, np.arange(100))
-    together = measures.patient_mean(values, np.repeat(np.arange(20), 5))
-    assert apart["value"] == together["value"] == pytest.approx(values.mean())
-    assert together["high"] - together["low"] > 1.8 * (apart["high"] - apart["low"])  # sqrt(5) in theory
-    assert (together["n"], together["n_patients"]) == (100, 20)
-    assert together == measures.patient_mean(values, np.repeat(np.arange(20), 5))
-
-
-def test_the_interval_covers() -> None:
-    rng = np.random.default_rng(4)
-    hits = 0
-    for _ in range(100):
-        found = measures.patient_mean(rng.normal(0.3, 0.1, 30), np.arange(30), resamples=300)
-        hits += found["low"] <= 0.3 <= found["high"]
-    assert 86 <= hits <= 100  # of 100, where 95 are promised and a bootstrap of 30 gives some 93
-
-
-def test_estimates_without_spread() -> None:
-    found = measures.patient_mean([1, 1, 1, np.nan], ["a", "b", "c", "d"])
-    assert found["value"] == found["high"] == 1
-    assert 0.4 < found["low"] < 0.5
-    assert (found["n"], found["method"]) == (3, "Wilson 95 % (3 patients; all alike)")
-    assert measures.patient_mean([0.4, 0.4], ["a", "b"])["low"] is None
-    assert measures.patient_mean([0.4, 0.5], ["a", "a"])["method"] == "no interval: one patient"
-    assert measures.patient_mean([np.nan], ["a"]) == {
-        "value": None,
-        "low": None,
-        "high": None,
-        "method": "undefined: no image",
-        "n": 0,
-        "n_patients": 0,
-    }
-
-
 def test_pick_shows_wrong_and_right_of_both_labels() -> None:
     labels = np.array([1, 1, 1, 1, 1, 0, 0, 0, 0, 0])
     scores = np.array([0.9, 0.8, 0.7, 0.2, 0.1, 0.05, 0.1, 0.2, 0.7, 0.9])

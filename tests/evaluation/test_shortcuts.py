@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from tests.estimates import holds
 
-from cxrlab.evaluation import shortcuts, summarise
-from cxrlab.evaluation.paired import patient_bootstrap_auroc_difference
+from cxrlab.evaluation import shortcuts
+from cxrlab.evaluation.estimate import Estimate, Resampling
+from cxrlab.evaluation.statistics import mean_auroc
 
 LABELS = np.arange(40) % 2
 PATIENTS = np.array([f"p{number // 4}-{number % 2}" for number in range(40)])  # two images each
@@ -17,47 +16,8 @@ NOISE = np.random.default_rng(0).uniform(0, 1, (3, 40))
 SCORES = (0.3 * LABELS + 0.7 * NOISE).clip(0, 1)
 
 
-def estimate(value: float, low: float | None, high: float | None) -> dict[str, Any]:
-    return {"value": value, "low": low, "high": high, "method": "made up"}
-
-
-def test_the_mean_auroc_of_one_model_is_that_of_the_summary() -> None:
-    found = shortcuts.mean_auroc(LABELS, SCORES[0], PATIENTS)
-    expected = summarise(LABELS, SCORES[0], PATIENTS)["auroc"]
-    assert found == pytest.approx(expected)
-
-
-def test_the_mean_of_several_models_is_a_mean() -> None:
-    found = shortcuts.mean_auroc(LABELS, SCORES, PATIENTS)
-    assert found["value"] == pytest.approx(np.mean([roc_auc_score(LABELS, row) for row in SCORES]))
-    assert found["low"] < found["value"] < found["high"]
-    assert "20 patients" in found["method"]
-
-
-def test_a_higher_confidence_is_a_wider_interval() -> None:
-    narrow, wide = (shortcuts.mean_auroc(LABELS, SCORES, PATIENTS, confidence=level) for level in (0.9, 0.99))
-    assert wide["low"] < narrow["low"] < narrow["high"] < wide["high"]
-
-
-def test_a_perfect_auroc_has_a_width_by_patients() -> None:
-    found = shortcuts.mean_auroc(LABELS, LABELS * 0.8 + 0.1, PATIENTS)
-    assert found["value"] == 1
-    assert 0.6 < found["low"] < found["high"] == 1
-    assert "Newcombe" in found["method"]
-
-
-def test_one_label_only_is_undefined() -> None:
-    found = shortcuts.mean_auroc(np.ones(4), np.full(4, 0.5), np.array(list("abcd")))
-    assert found["value"] is None
-    assert "no negative" in found["method"]
-
-
-def test_the_difference_of_one_model_each_is_the_paired_one() -> None:
-    found = shortcuts.mean_auroc_difference(LABELS, SCORES[0], SCORES[1], PATIENTS)
-    expected = patient_bootstrap_auroc_difference(LABELS, SCORES[0], SCORES[1], PATIENTS)
-    assert {key: found[key] for key in ("difference", "low", "high")} == pytest.approx(
-        {key: expected[key] for key in ("difference", "low", "high")}
-    )
+def estimate(value: float, low: float | None, high: float | None) -> Estimate:
+    return Estimate(value, low, high, "made up")
 
 
 def test_what_an_alteration_does_to_scores_by_hand() -> None:
@@ -66,19 +26,12 @@ def test_what_an_alteration_does_to_scores_by_hand() -> None:
     altered[[1, 3]] = 0.2  # two Positives of different patients or one: decisions that change
     found = shortcuts.respond(LABELS, intact, altered, PATIENTS, threshold=0.5)
     assert (found["n"], found["n_patients"]) == (40, 20)
-    assert found["auroc"]["value"] == 1
-    assert found["difference"]["difference"] == 0
-    assert found["flipped"]["value"] == pytest.approx(2 / 40)
-    assert 0 <= found["flipped"]["low"] < 2 / 40 < found["flipped"]["high"]
-    assert found["shift"]["Negative"]["value"] == 0
-    assert found["shift"]["Positive"]["value"] == pytest.approx((18 * -0.3 + 2 * -0.7) / 20)
-
-
-def test_a_share_of_none_has_an_interval_by_patients() -> None:
-    found = shortcuts.share(np.zeros(40, np.bool_), PATIENTS)
-    assert found["value"] == found["low"] == 0
-    assert 0.1 < found["high"] < 0.2  # Wilson's of 0 in 20
-    assert "Wilson" in found["method"]
+    assert found["auroc"].value == 1
+    assert found["difference"].value == 0
+    assert found["flipped"].value == pytest.approx(2 / 40)
+    assert holds(found["flipped"], 2 / 40)
+    assert found["shift"]["Negative"].value == 0
+    assert found["shift"]["Positive"].value == pytest.approx((18 * -0.3 + 2 * -0.7) / 20)
 
 
 INTACT = estimate(0.9, 0.8, 0.97)
@@ -96,7 +49,7 @@ INTACT = estimate(0.9, 0.8, 0.97)
     ],
     ids=["kept", "partly kept", "chance", "the wrong way round", "no input", "no interval"],
 )
-def test_the_rule_without_lungs(removed: dict[str, Any], expected: tuple[str, str]) -> None:
+def test_the_rule_without_lungs(removed: dict[str, Estimate], expected: tuple[str, str]) -> None:
     assert shortcuts.judge_without_lungs(INTACT, removed) == expected
 
 
@@ -121,7 +74,7 @@ def test_the_lungs_alone_should_be_enough() -> None:
         (estimate(0.05, 0.01, 0.2), "PASS"),
     ],
 )
-def test_the_rule_of_edits(flipped: dict[str, Any], verdict: str) -> None:
+def test_the_rule_of_edits(flipped: Estimate, verdict: str) -> None:
     assert shortcuts.judge_flips(flipped) == verdict
     assert shortcuts.judge_flips(flipped, on_lungs=True) == ("WARN" if verdict == "FAIL" else verdict)
 
@@ -134,11 +87,8 @@ def test_chance_fails_no_more_often_than_stated() -> None:
     verdicts = []
     for _ in range(100):
         scores = rng.uniform(0, 1, (6, 50)).repeat(2, axis=1)[:, np.argsort(np.argsort(ids))]
-        level = shortcuts.corrected(6)
-        removed = {
-            str(number): shortcuts.mean_auroc(labels, row, ids, confidence=level, resamples=400)
-            for number, row in enumerate(scores)
-        }
+        how = Resampling(400, confidence=shortcuts.corrected(6))
+        removed = {str(number): mean_auroc(labels, row, ids, how) for number, row in enumerate(scores)}
         verdicts.append(shortcuts.judge_without_lungs(INTACT, removed)[0])
     assert verdicts.count("FAIL") <= 3
     assert verdicts.count("PASS") >= 88

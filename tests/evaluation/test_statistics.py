@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binomtest, norm
+from scipy.stats import norm
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
@@ -18,17 +19,16 @@ from sklearn.metrics import (
     recall_score,
     roc_auc_score,
 )
-from statsmodels.stats.proportion import proportion_confint
+from tests.estimates import numbers
 
+from cxrlab.evaluation.estimate import Estimate, Resampling, revived, wilson
 from cxrlab.evaluation.statistics import (
     METRICS,
-    _wilson,
+    mean_auroc,
     newcombe_auroc,
-    patient_weights,
     summarise,
     weighted_auroc,
     weighted_average_precision,
-    wilson,
 )
 
 
@@ -43,45 +43,8 @@ def each(n: int) -> list[str]:
     return [f"p{i}" for i in range(n)]
 
 
-def bounds(estimate: dict[str, Any]) -> tuple[Any, Any]:
-    return estimate["low"], estimate["high"]
-
-
-@pytest.mark.parametrize(
-    ("right", "n", "low", "high"),
-    [(40, 40, 0.912, 1.0), (39, 40, 0.871, 0.996), (38, 40, 0.835, 0.986), (34, 40, 0.709, 0.929), (4, 4, 0.510, 1.0)],
-)
-def test_wilson_published(right: int, n: int, low: float, high: float) -> None:
-    """The intervals of research/dataset.md, sections 1 and 3."""
-    assert wilson(right, n) == pytest.approx((low, high), abs=5e-4)
-
-
-@pytest.mark.parametrize(("right", "n"), [(0, 7), (20, 20), (3, 11), (500, 501)])
-def test_wilson_against_scipy(right: int, n: int) -> None:
-    expected = binomtest(right, n).proportion_ci(0.9, method="wilson")
-    assert wilson(right, n, 0.9) == pytest.approx((expected.low, expected.high), abs=1e-12)
-
-
-def test_wilson_is_statsmodels_to_the_last_bit() -> None:
-    for n in (1, 2, 7, 40, 183, 100_000):
-        for successes in sorted({0, 1, n // 3, n - 1, n}):
-            for confidence in (0.5, 0.9, 0.95, 0.999):
-                low, high = proportion_confint(successes, n, alpha=1 - confidence, method="wilson")
-                expected = (0.0 if successes == 0 else low, 1.0 if successes == n else high)
-                assert wilson(successes, n, confidence) == expected, (successes, n, confidence)
-
-
-def test_wilson_of_a_share_that_is_no_whole_number_is_statsmodels_to_the_last_bit() -> None:
-    """The interval of an F1 needs one."""
-    for n, share in ((9, 0.0), (9, 1.0), (40, 0.317), (183, 0.9013)):
-        assert _wilson(share * n, n, 0.95) == proportion_confint(share * n, n, alpha=1 - 0.95, method="wilson")
-
-
-def test_wilson_refuses() -> None:
-    with pytest.raises(ValueError, match="successes must be a whole number in"):
-        wilson(5, 4)
-    with pytest.raises(ValueError, match="confidence"):
-        wilson(3, 4, 95)
+def bounds(estimate: Estimate) -> tuple[Any, Any]:
+    return estimate.low, estimate.high
 
 
 @pytest.mark.parametrize(("auroc", "m", "n"), [(0.3, 4, 9), (0.9, 20, 20), (0.975, 9, 20), (1.0, 9, 20), (0.0, 1, 1)])
@@ -140,7 +103,7 @@ def test_values_against_sklearn() -> None:
         "auroc": roc_auc_score(labels, scores),
         "ap": average_precision_score(labels, scores),
     }
-    assert {name: found[name]["value"] for name in METRICS} == pytest.approx(expected, abs=1e-12)
+    assert {name: found[name].value for name in METRICS} == pytest.approx(expected, abs=1e-12)
     (tn, fp), (fn, tp) = found["confusion_matrix"]
     assert (tn + fp, fn + tp) == (found["n_negative"], found["n_positive"]) == (80, 40)
     assert (tp, fp) == (int((called & (labels == 1)).sum()), int((called & (labels == 0)).sum()))
@@ -151,9 +114,9 @@ def test_the_papers_result() -> None:
     found = summarise([0] * 20 + [1] * 20, scores, each(40), resamples=300)
     assert found["confusion_matrix"] == [[20, 0], [1, 19]]
     assert bounds(found["accuracy"]) == pytest.approx((0.871, 0.996), abs=5e-4)
-    assert found["accuracy"]["method"] == "Wilson 95 %"
-    assert found["specificity"]["high"] == 1.0
-    assert found["auroc"]["method"] == "patient bootstrap 95 % (300 resamples, 40 patients)"
+    assert found["accuracy"].method == "Wilson 95 %"
+    assert found["specificity"].high == 1.0
+    assert found["auroc"].method == "patient bootstrap 95 % (300 resamples, 40 patients)"
 
 
 def test_score_at_the_threshold_is_positive() -> None:
@@ -164,7 +127,7 @@ def test_score_at_the_threshold_is_positive() -> None:
 def test_plain_json_and_repeatable() -> None:
     labels, scores = noisy(50, 0)
     first = summarise(labels, scores, each(50), resamples=200, seed=4)
-    assert json.loads(json.dumps(first, allow_nan=False)) == first
+    assert revived(json.loads(json.dumps(first, allow_nan=False, default=asdict))) == first
     assert first == summarise(labels, scores, each(50), resamples=200, seed=4)
     assert bounds(first["auroc"]) != bounds(summarise(labels, scores, each(50), resamples=200, seed=5)["auroc"])
 
@@ -192,18 +155,6 @@ def test_bootstrap_against_a_plain_loop() -> None:
     assert bounds(found) == pytest.approx(np.quantile(slow, [0.025, 0.975]), abs=0.015)
 
 
-def test_patient_weights_keep_patients_and_classes_together() -> None:
-    labels = np.array([1, 1, 0, 0, 0, 1, 0], dtype=bool)
-    patients = np.array(["a", "a", "b", "b", "c", "d", "d"])  # d has both classes
-    weights = np.concatenate(list(patient_weights(labels, patients, 500, 0)))
-    assert weights.shape == (500, 7)
-    assert (weights[:, 0] == weights[:, 1]).all()
-    assert (weights[:, 2] == weights[:, 3]).all()
-    assert (weights[:, 5] == 1).all()
-    assert (weights[:, [2, 4]].sum(axis=1) == 2).all()
-    assert weights[:, 2].mean() == pytest.approx(1.0, abs=0.15)
-
-
 def test_coverage_of_the_patient_bootstrap() -> None:
     """Two correlated images per patient, true AUROC 0.80: intervals by patient cover, by image they do not."""
     rng = np.random.default_rng(0)
@@ -229,9 +180,9 @@ def test_clustered_patients_give_wider_intervals() -> None:
     together = summarise(labels, scores, np.repeat(np.arange(30), 4).astype(str), resamples=500)
     for name in ("f1", "auroc", "ap"):
         assert np.diff(bounds(together[name])) > 1.4 * np.diff(bounds(apart[name]))
-    assert apart["accuracy"]["method"] == "Wilson 95 %"
+    assert apart["accuracy"].method == "Wilson 95 %"
     assert (
-        together["accuracy"]["method"]
+        together["accuracy"].method
         == "Wilson 95 % (120 images of 30 patients taken as independent: interval too narrow)"
     )
     assert together["n_patients"] == 30
@@ -242,55 +193,53 @@ def test_perfect_scores_keep_a_width() -> None:
     patients = [f"n{i}" for i in range(20)] + [f"p{i % 9}" for i in range(20)]
     found = summarise([0] * 20 + [1] * 20, [0.1] * 20 + [0.9] * 20, patients, resamples=200)
     for name in METRICS:
-        assert found[name]["value"] == found[name]["high"] == 1.0
-        assert found[name]["low"] < 0.95
+        assert found[name].value == found[name].high == 1.0
+        assert found[name].low < 0.95
     assert bounds(found["auroc"]) == pytest.approx(newcombe_auroc(1.0, 9, 20))
-    assert "Newcombe score 95 % (9 positive, 20 negative patients" in found["auroc"]["method"]
+    assert "Newcombe score 95 % (9 positive, 20 negative patients" in found["auroc"].method
     lower = wilson(9, 9)[0]
-    assert found["ap"]["low"] == pytest.approx(lower)
-    assert found["f1"]["low"] == pytest.approx(2 * lower / (1 + lower))
+    assert found["ap"].low == pytest.approx(lower)
+    assert found["f1"].low == pytest.approx(2 * lower / (1 + lower))
 
 
 def test_worst_scores_keep_a_width_or_say_so() -> None:
     found = summarise([0] * 10 + [1] * 10, [0.9] * 10 + [0.1] * 10, each(20), resamples=200)
     assert bounds(found["auroc"]) == pytest.approx(newcombe_auroc(0.0, 10, 10))
-    assert found["f1"]["value"] == found["f1"]["low"] == 0.0
-    assert 0.1 < found["f1"]["high"] < 0.5
+    assert found["f1"].value == found["f1"].low == 0.0
+    assert 0.1 < found["f1"].high < 0.5
     assert bounds(found["ap"]) == (None, None)
-    assert found["ap"]["method"].startswith("no interval")
+    assert found["ap"].method.startswith("no interval")
 
 
 def test_constant_scores() -> None:
     found = summarise([0] * 10 + [1] * 10, [0.5] * 20, each(20), resamples=200)
-    assert found["auroc"]["value"] == 0.5
-    assert found["auroc"]["low"] < 0.4
-    assert found["auroc"]["high"] > 0.6
-    assert found["npv"] == {"value": None, "low": None, "high": None, "method": "undefined: no predicted negatives"}
+    assert found["auroc"].value == 0.5
+    assert found["auroc"].low < 0.4
+    assert found["auroc"].high > 0.6
+    assert found["npv"] == Estimate.undefined("no predicted negatives")
 
 
 def test_few_patients_are_said_to_be_few() -> None:
     labels, scores = noisy(12, 0)
     assert (
         "only 4 positive and 8 negative patients: interval too narrow"
-        in summarise(labels, scores, each(12))["auroc"]["method"]
+        in summarise(labels, scores, each(12))["auroc"].method
     )
 
 
 @pytest.mark.parametrize(("label", "missing"), [(1, "negative"), (0, "positive")])
 def test_one_class_only(label: int, missing: str) -> None:
     found = summarise([label] * 6, [0.2, 0.4, 0.6, 0.7, 0.8, 0.9], each(6), resamples=100)
-    reason = f"undefined: no {missing} images"
     for name in ("auroc", "ap", "specificity" if label else "sensitivity"):
-        assert found[name] == {"value": None, "low": None, "high": None, "method": reason}
-    assert found["accuracy"]["value"] is not None
-    assert (found["f1"]["value"] is None) == (label == 0)
-    json.dumps(found, allow_nan=False)
+        assert found[name] == Estimate.undefined(f"no {missing} images")
+    assert found["accuracy"].value is not None
+    assert (found["f1"].value is None) == (label == 0)
 
 
 def test_one_image() -> None:
     found = summarise([1], [0.9], ["a"], resamples=100)
     assert bounds(found["sensitivity"]) == pytest.approx((0.2065, 1.0), abs=1e-4)
-    assert found["f1"]["low"] < 0.5
+    assert found["f1"].low < 0.5
 
 
 def test_large_sets_are_quick() -> None:
@@ -328,3 +277,42 @@ def test_wrong_arrays_are_named(arguments: tuple[Any, Any, Any], message: str) -
 def test_wrong_options_are_named(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{name} must be"):
         summarise([0, 1], [0.1, 0.9], ["a", "b"], **{name: value})  # type: ignore[arg-type]
+
+
+SEVERAL_LABELS = np.arange(40) % 2
+IN_PAIRS = np.array([f"p{number // 4}-{number % 2}" for number in range(40)])  # two images each
+SEVERAL = (0.3 * SEVERAL_LABELS + 0.7 * np.random.default_rng(0).uniform(0, 1, (3, 40))).clip(0, 1)
+
+
+def test_the_mean_auroc_of_one_model_is_that_of_the_summary() -> None:
+    found = mean_auroc(SEVERAL_LABELS, SEVERAL[0], IN_PAIRS)
+    expected = summarise(SEVERAL_LABELS, SEVERAL[0], IN_PAIRS)["auroc"]
+    assert numbers(found) == pytest.approx(numbers(expected))
+
+
+def test_the_mean_of_several_models_is_a_mean() -> None:
+    found = mean_auroc(SEVERAL_LABELS, SEVERAL, IN_PAIRS)
+    assert found.value == pytest.approx(np.mean([roc_auc_score(SEVERAL_LABELS, row) for row in SEVERAL]))
+    value, low, high = numbers(found)
+    assert low < value < high
+    assert "20 patients" in found.method
+
+
+def test_a_higher_confidence_is_a_wider_interval() -> None:
+    narrow, wide = (
+        mean_auroc(SEVERAL_LABELS, SEVERAL, IN_PAIRS, Resampling(confidence=level)) for level in (0.9, 0.99)
+    )
+    assert numbers(wide)[1] < numbers(narrow)[1] < numbers(narrow)[2] < numbers(wide)[2]
+
+
+def test_a_perfect_auroc_has_a_width_by_patients() -> None:
+    found = mean_auroc(SEVERAL_LABELS, SEVERAL_LABELS * 0.8 + 0.1, IN_PAIRS)
+    assert found.value == 1
+    assert 0.6 < numbers(found)[1] < numbers(found)[2] == 1
+    assert "Newcombe" in found.method
+
+
+def test_one_label_only_is_undefined() -> None:
+    found = mean_auroc(np.ones(4), np.full(4, 0.5), np.array(list("abcd")))
+    assert found.value is None
+    assert "no negative" in found.method

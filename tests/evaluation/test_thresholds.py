@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.metrics import roc_curve
+from tests.estimates import holds, numbers
+from tests.estimates import width as width_of
 
 from cxrlab.evaluation.thresholds import choose, predictive_values
 
@@ -22,14 +24,15 @@ def rates(threshold: float) -> tuple[float, float]:
 def test_youden_against_sklearn() -> None:
     found = choose("youden", LABELS, SCORES, PATIENTS)
     wrong, right, _ = roc_curve(LABELS, SCORES, drop_intermediate=False)
-    assert sum(rates(found["value"])) - 1 == pytest.approx(float((right - wrong).max()))
-    assert found["low"] <= found["value"] <= found["high"]
-    assert "patient bootstrap 95 %" in found["method"]
+    assert sum(rates(numbers(found)[0])) - 1 == pytest.approx(float((right - wrong).max()))
+    assert holds(found, numbers(found)[0])
+    assert "patient bootstrap 95 %" in found.method
 
 
 @pytest.mark.parametrize("wanted", [0.5, 0.8, 0.95, 1.0])
 def test_a_fixed_sensitivity_is_reached_by_the_highest_threshold(wanted: float) -> None:
-    value = choose("sensitivity", LABELS, SCORES, PATIENTS, sensitivity=wanted)["value"]
+    value = choose("sensitivity", LABELS, SCORES, PATIENTS, sensitivity=wanted).value
+    assert value is not None
     assert rates(value)[0] >= wanted
     next_higher = SCORES[value <= SCORES].min() + 1e-9
     assert rates(next_higher)[0] < wanted
@@ -43,20 +46,21 @@ def test_no_threshold_costs_less(cost: float, prevalence: float | None) -> None:
         sensitivity, specificity = rates(threshold)
         return share * cost * (1 - sensitivity) + (1 - share) * (1 - specificity)
 
-    value = choose("cost", LABELS, SCORES, PATIENTS, cost=cost, prevalence=prevalence)["value"]
+    value = choose("cost", LABELS, SCORES, PATIENTS, cost=cost, prevalence=prevalence).value
+    assert value is not None
     assert price(value) == pytest.approx(min(price(each) for each in np.linspace(0, 1, 2001)))
 
 
 def test_what_is_missed_dearly_lowers_the_threshold() -> None:
-    cheap, dear = (choose("cost", LABELS, SCORES, PATIENTS, cost=cost)["value"] for cost in (0.2, 20))
+    cheap, dear = (numbers(choose("cost", LABELS, SCORES, PATIENTS, cost=cost))[0] for cost in (0.2, 20))
     assert dear < cheap
 
 
 def test_a_threshold_lies_between_two_scores() -> None:
     found = choose("youden", [0, 0, 1, 1], [0.1, 0.3, 0.7, 0.9], list("abcd"))
-    assert found["value"] == pytest.approx(0.5)
+    assert found.value == pytest.approx(0.5)
     extremes = choose("sensitivity", [1, 0, 1], [0.0, 0.5, 1.0], list("abc"), sensitivity=1.0)
-    assert extremes["value"] == 0.0
+    assert extremes.value == 0.0
 
 
 def test_the_interval_gets_narrower_with_more_patients() -> None:
@@ -64,8 +68,7 @@ def test_the_interval_gets_narrower_with_more_patients() -> None:
         rng = np.random.default_rng(1)
         labels = np.arange(n) % 2
         scores = np.clip(0.35 + 0.3 * labels + rng.normal(0, 0.15, n), 0, 1)
-        found = choose("youden", labels, scores, [f"p{i}" for i in range(n)])
-        return float(found["high"] - found["low"])
+        return width_of(choose("youden", labels, scores, [f"p{i}" for i in range(n)]))
 
     assert width(4000) < 0.6 * width(60)
 
@@ -78,8 +81,8 @@ def test_one_class_has_no_threshold() -> None:
 def test_predictive_values_are_counts_where_the_prevalence_is_the_images_own() -> None:
     called = SCORES >= 0.5
     found = predictive_values(LABELS, called, PATIENTS, 0.4)
-    assert found["ppv"]["value"] == pytest.approx(LABELS[called].mean())
-    assert found["npv"]["value"] == pytest.approx((1 - LABELS[~called]).mean())
+    assert found["ppv"].value == pytest.approx(LABELS[called].mean())
+    assert found["npv"].value == pytest.approx((1 - LABELS[~called]).mean())
 
 
 def test_predictive_values_by_hand() -> None:
@@ -87,10 +90,11 @@ def test_predictive_values_by_hand() -> None:
     labels = np.repeat([1, 0], 10)
     called = np.array([1] * 9 + [0] + [1] * 2 + [0] * 8)
     found = predictive_values(labels, called, [f"p{i}" for i in range(20)], 0.01)
-    assert found["ppv"]["value"] == pytest.approx(0.009 / (0.009 + 0.99 * 0.2))
-    assert found["npv"]["value"] == pytest.approx(0.99 * 0.8 / (0.99 * 0.8 + 0.001))
+    assert found["ppv"].value == pytest.approx(0.009 / (0.009 + 0.99 * 0.2))
+    assert found["npv"].value == pytest.approx(0.99 * 0.8 / (0.99 * 0.8 + 0.001))
     for estimate in found.values():
-        assert estimate["low"] < estimate["value"] < estimate["high"]
+        value, low, high = numbers(estimate)
+        assert low < value < high
 
 
 def test_the_interval_of_a_ppv_holds_the_truth() -> None:
@@ -100,7 +104,7 @@ def test_the_interval_of_a_ppv_holds_the_truth() -> None:
     for _ in range(400):
         called = rng.random(130) < np.where(labels == 1, 0.85, 0.1)
         found = predictive_values(labels, called, ids, 0.1)["ppv"]
-        hits += found["low"] <= truth <= found["high"]
+        hits += holds(found, truth)
     assert 0.92 <= hits / 400 <= 0.99
 
 
@@ -109,16 +113,16 @@ def test_images_of_one_patient_do_not_narrow_an_interval() -> None:
     called = np.repeat([1, 0, 1, 0], [18, 2, 4, 16])
     own = predictive_values(labels, called, [f"p{i}" for i in range(40)], 0.2)["ppv"]
     shared = predictive_values(labels, called, [f"p{i // 5}" for i in range(40)], 0.2)["ppv"]
-    assert shared["value"] == own["value"]
-    assert shared["high"] - shared["low"] > own["high"] - own["low"]
+    assert shared.value == own.value
+    assert width_of(shared) > width_of(own)
 
 
 def test_perfect_and_undefined_predictive_values() -> None:
     labels, ids = [1, 1, 0, 0], list("abcd")
     perfect = predictive_values(labels, labels, ids, 0.1)["ppv"]
-    assert perfect["value"] == perfect["high"] == 1
-    assert perfect["low"] < 0.5
+    assert perfect.value == perfect.high == 1
+    assert numbers(perfect)[1] < 0.5
     nobody = predictive_values(labels, [0, 0, 0, 0], ids, 0.1)
-    assert nobody["ppv"]["value"] is None
-    assert nobody["npv"]["value"] == pytest.approx(0.9)
-    assert predictive_values([1, 1], [0, 1], ["a", "b"], 0.1)["npv"]["method"] == "undefined: all images are Positive"
+    assert nobody["ppv"].value is None
+    assert nobody["npv"].value == pytest.approx(0.9)
+    assert predictive_values([1, 1], [0, 1], ["a", "b"], 0.1)["npv"].method == "undefined: all images are Positive"

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cxrlab import figures
+from cxrlab.evaluation.estimate import Estimate
 
-ESTIMATE = {"value": 0.91, "low": 0.8, "high": 0.97, "method": "patient bootstrap"}
+ESTIMATE = Estimate(0.91, 0.8, 0.97, "patient bootstrap")
 LABELS = np.repeat([0, 1], [12, 8])
 SCORES = np.clip(0.3 + 0.4 * LABELS + np.random.default_rng(0).normal(0, 0.2, 20), 0, 1)
 

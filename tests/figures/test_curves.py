@@ -10,8 +10,9 @@ from matplotlib.patches import Rectangle
 from tests.figures.drawn import check_texts, texts
 
 from cxrlab import figures
+from cxrlab.evaluation.estimate import Estimate
 
-ESTIMATE = {"value": 0.91, "low": 0.8, "high": 0.97, "method": "patient bootstrap"}
+ESTIMATE = Estimate(0.91, 0.8, 0.97, "patient bootstrap")
 LABELS = np.repeat([0, 1], [12, 8])
 SCORES = np.clip(0.3 + 0.4 * LABELS + np.random.default_rng(0).normal(0, 0.2, 20), 0, 1)
 
@@ -48,7 +49,7 @@ def test_roc_and_precision_recall() -> None:
 
 
 def test_curves_of_one_class_say_that_they_are_undefined() -> None:
-    nothing = {"value": None, "low": None, "high": None, "method": "undefined: no negative images"}
+    nothing = Estimate.undefined("no negative images")
     for draw in (figures.roc, figures.precision_recall):
         (axes,) = draw(np.ones(5, dtype=int), np.linspace(0, 1, 5), nothing, "Test").axes
         assert "undefined" in texts(axes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +11,12 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from cxrlab.evaluation.estimate import Estimate
 from cxrlab.figures import Point, Row, forest
 from cxrlab.figures.canvas import BLUE, ORANGE
 
-GOOD = {"value": 0.9, "low": 0.8, "high": 0.95}
-NONE: dict[str, Any] = {"value": None, "low": None, "high": None}
+GOOD = Estimate(0.9, 0.8, 0.95, "")
+NONE = Estimate.undefined("nothing")
 POINT = Point(GOOD, [0.85, 0.9, 0.9])
 
 
@@ -58,7 +58,7 @@ def test_value_interval_and_seeds_are_drawn() -> None:
 
 
 def test_what_is_undefined_is_said_and_an_interval_may_be_missing() -> None:
-    bare = Point({"value": 0.5, "low": None, "high": None})
+    bare = Point(Estimate.bare(0.5, ""))
     figure = forest([Row("a", [[Point(NONE)]]), Row("b", [[bare]])], "t", "n")
     assert "undefined" in text_of(figure)
     assert intervals(figure.axes[0]) == []
@@ -66,7 +66,7 @@ def test_what_is_undefined_is_said_and_an_interval_may_be_missing() -> None:
 
 
 def test_groups_have_a_line_of_their_own_and_rows_are_told_and_set_off() -> None:
-    low = Point({"value": 0.2, "low": 0.1, "high": 0.3}, second=True)
+    low = Point(Estimate(0.2, 0.1, 0.3, ""), second=True)
     rows = [
         Row("intact", [[POINT, low]]),
         Row("lungs black", [[POINT]], "lungs removed", shaded=True),
@@ -89,7 +89,7 @@ def test_groups_have_a_line_of_their_own_and_rows_are_told_and_set_off() -> None
 def test_a_negative_control_lies_below_its_value() -> None:
     rows = [
         Row("frame", [[Point(GOOD)]], control=(0.4, 0.6)),
-        Row("size", [[Point({"value": 0.5, "low": 0.21, "high": 0.6}, hollow=True)]], control=(0.41, 0.58)),
+        Row("size", [[Point(Estimate(0.5, 0.21, 0.6, ""), hollow=True)]], control=(0.41, 0.58)),
     ]
     (axes,) = forest(rows, "Title", "Note").axes
     bands = [bar.get_extents().transformed(axes.transData.inverted()) for bar in axes.patches]

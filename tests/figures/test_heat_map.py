@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from matplotlib.figure import Figure
 
+from cxrlab.evaluation.estimate import SeedMean
 from cxrlab.figures import Square, heat_map
 
-GOOD = {"value": 0.93, "low": 0.81, "high": 0.99, "seeds": [0.92, 0.94]}
-POOR = {"value": 0.52, "low": 0.4, "high": 0.64, "seeds": [0.5, 0.54]}
-NONE: dict[str, Any] = {"value": None, "low": None, "high": None, "seeds": []}
+GOOD = SeedMean(0.93, 0.81, 0.99, "", (0.92, 0.94))
+POOR = SeedMean(0.52, 0.4, 0.64, "", (0.5, 0.54))
+NONE = SeedMean(None, None, None, "", ())
 
 
 def texts(figure: Figure) -> list[str]:

@@ -235,7 +235,7 @@ def test_every_part_of_an_entry_is_needed(gate: Gate) -> None:
 
 def test_what_was_measured_is_told_in_a_sentence(gate: Gate) -> None:
     assert gate.measured == ""  # of what the fixture says nothing can be told
-    each = {"value": 0.0125, "low": 0.0, "high": 0.03, "flagged": 25, "images": 2000}
+    each = {"value": 0.0125, "low": 0.0, "high": 0.03, "n": 2000}
     gate.held_out = {"false_refusal": each, "false_acceptance": each}
     assert "refused 25 of 2,000 (1.25 % [0.00, 3.00]) frontal chest films" in gate.measured
     gate.synthetic = True

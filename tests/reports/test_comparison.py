@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from statsmodels.stats.multitest import multipletests
 
 from cxrlab.errors import ConfigError, DataError
 from cxrlab.evaluation import summarise
+from cxrlab.evaluation.estimate import Resampling, wilson
 from cxrlab.evaluation.paired import auroc_difference
-from cxrlab.evaluation.statistics import wilson
 from cxrlab.reports.comparison import Comparison, Options, best_by_validation, compare_settings
 from cxrlab.reports.comparison_page import write_comparison
 from cxrlab.reports.record import find_runs
@@ -134,7 +135,7 @@ class Run:
             "manifest.csv": self.manifest.to_csv(index=False),
             "predictions.csv": rows.sample(frac=1, random_state=self.config["seed"]).to_csv(index=False),
             "metrics.csv": pd.DataFrame({"epoch": [1, 2, 3], "val/loss": self.val_loss}).to_csv(index=False),
-            "metrics.json": json.dumps(metrics),
+            "metrics.json": json.dumps(metrics, default=asdict),
             "environment.json": json.dumps(environment),
         }
         self.folder.mkdir(parents=True)
@@ -457,7 +458,7 @@ def test_a_row_per_setting(two_settings: Path, tmp_path: Path) -> None:
         accuracy = np.array(right) / N_TEST
         own = [json.loads((two_settings / f"{number}_{seed}/metrics.json").read_text()) for seed in range(3)]
         auroc = [metrics["test"]["auroc"]["value"] for metrics in own]
-        assert (row["seeds"], row["images"], row["patients"]) == (3, N_TEST, 20)
+        assert (row.seeds, row["images"], row["patients"]) == (3, N_TEST, 20)
         assert (row["right_min"], row["right_max"]) == (min(right), max(right))
         assert row["accuracy_mean"] == pytest.approx(accuracy.mean())
         assert row["accuracy_sd"] == pytest.approx(accuracy.std(ddof=1))
@@ -471,11 +472,11 @@ def test_a_row_per_setting(two_settings: Path, tmp_path: Path) -> None:
         together = summarise(
             files[0]["label"], np.mean([rows["score"] for rows in files], axis=0), files[0]["patient_id"], resamples=200
         )
-        assert row["ensemble_accuracy"] == pytest.approx(together["accuracy"]["value"])
-        assert row["ensemble_auroc"] == pytest.approx(together["auroc"]["value"])
+        assert row["ensemble_accuracy"] == pytest.approx(together["accuracy"].value)
+        assert row["ensemble_auroc"] == pytest.approx(together["auroc"].value)
         # 3 digits, as the order of the images decides which patients a resample draws
         assert (row["ensemble_auroc_low"], row["ensemble_auroc_high"]) == pytest.approx(
-            (together["auroc"]["low"], together["auroc"]["high"]), abs=0.03
+            (together["auroc"].low, together["auroc"].high), abs=0.03
         )
         shown = f"{min(right)} to {max(right)} of 40 | {accuracy.mean():.3f} ± {accuracy.std(ddof=1):.3f}"
         assert f"| {row['setting']} | 3 | {shown} | [{middle[0]:.3f}, {middle[1]:.3f}]" in text
@@ -517,12 +518,12 @@ def test_pairs_against_statsmodels_on_the_same_files(three_settings: Path, tmp_p
     for a, b in ((0, 1), (0, 2), (1, 2)):
         cells = pd.crosstab(right[a], right[b]).reindex(index=[True, False], columns=[True, False], fill_value=0)
         expected.append(float(mcnemar(cells, exact=True).pvalue))
-        aurocs.append(auroc_difference(label, scores[a], scores[b], rows["patient_id"], resamples=4000))
+        aurocs.append(auroc_difference(label, scores[a], scores[b], rows["patient_id"], Resampling(4000)))
     assert list(pairs["accuracy_p"]) == pytest.approx(expected)
     assert list(pairs["accuracy_p_holm"]) == pytest.approx(list(multipletests(expected, method="holm")[1]))
     assert min(expected) < 0.05  # or this test would say little
-    assert list(pairs["auroc_difference"]) == pytest.approx([found["difference"] for found in aurocs])
-    assert list(pairs["auroc_p"]) == pytest.approx([found["p"] for found in aurocs], abs=0.01)
+    assert list(pairs["auroc_difference"]) == pytest.approx([found.value for found in aurocs])
+    assert list(pairs["auroc_p"]) == pytest.approx([found.p for found in aurocs], abs=0.01)
     adjusted = multipletests(pairs["auroc_p"], method="holm")[1]
     assert list(pairs["auroc_p_holm"]) == pytest.approx(list(adjusted))
     assert list(zip(pairs["a"], pairs["b"], strict=True))[1] == ("dropout=[0,0,0.0]", "dropout=[0,0,0.5]")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from cxrlab.reports.markdown import count, interval, markdown_table, median, number, tally
+from cxrlab.reports.markdown import count, markdown_table, median, number, tally
 
 
 def test_markdown_table() -> None:
@@ -18,9 +18,6 @@ def test_markdown_table() -> None:
 def test_words() -> None:
     assert count(1, "image") == "1 image"
     assert count(0, "image") == "0 images"
-    assert interval({"value": 0.975, "low": 0.8712, "high": 0.9955}) == "0.975 [0.871, 0.996]"
-    assert interval({"value": None, "low": None, "high": None}) == "undefined"
-    assert interval({"value": 1.0, "low": None, "high": None}) == "1.000 [no interval]"
     assert number(None, ",d") == median([]) == "not recorded"
     assert number(23981249, ",d") == "23,981,249"
     assert median([3.0, 1.0, 2.0]) == "2.00"

@@ -6,19 +6,18 @@ import dataclasses
 import io
 import json
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from rich.console import Console
 
+from cxrlab.evaluation.estimate import Estimate, SeedMean
 from cxrlab.reports.matrix_page import Cell, ColumnFacts, Matrix, RowFacts, terminal_matrix, write_matrix
 
 
-def estimate(value: float | None, method: str = "patient bootstrap 95 % (2000 resamples)") -> dict[str, Any]:
+def estimate(value: float | None, method: str = "patient bootstrap 95 % (2000 resamples)") -> SeedMean:
     if value is None:
-        return {"value": None, "low": None, "high": None, "method": "undefined: no positive images", "seeds": []}
-    seeds = [value - 0.01, value + 0.01]
-    return {"value": value, "low": value - 0.05, "high": value + 0.05, "method": method, "seeds": seeds}
+        return SeedMean.undefined("no positive images")
+    return SeedMean(value, value - 0.05, value + 0.05, method, (value - 0.01, value + 0.01))
 
 
 def cell(row: str, column: str, value: float | None, *, checked: bool = True, internal: bool = False) -> Cell:
@@ -34,7 +33,7 @@ def cell(row: str, column: str, value: float | None, *, checked: bool = True, in
 
 
 def made() -> Matrix:
-    drop = {"value": 0.3, "low": 0.2, "high": 0.4, "method": "MOVER"}
+    drop = Estimate(0.3, 0.2, 0.4, "MOVER")
     return Matrix(
         rows=[
             RowFacts("a", "data=a", ["0", "1"], 100, 80, ["runs/a"]),

@@ -5,33 +5,33 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from cxrlab.evaluation.estimate import Difference, Estimate, SeedMean
 from cxrlab.evaluation.shortcuts import Retrained, Tried
 from cxrlab.reports.probe_page import Probe, SourceClassifier, sections, write_probe
 from cxrlab.reports.probe_summary import summarise_probes, write_summary
 from cxrlab.reports.sections import verdict_lines
 
 
-def estimate(value: float, half: float = 0.05) -> dict[str, Any]:
-    return {"value": value, "low": value - half, "high": min(1.0, value + half), "method": "made up"}
+def estimate(value: float, half: float = 0.05, seeds: tuple[float, ...] = ()) -> SeedMean:
+    return SeedMean(value, value - half, min(1.0, value + half), "made up", seeds)
 
 
 def tried(name: str, auroc: float, group: str = "lungs removed", free: bool = False, flipped: float = 0.0) -> Tried:
-    change = {"difference": auroc - 0.95, "low": auroc - 1, "high": auroc - 0.9, "p": 0.5, "method": "made up"}
-    shift = {"Negative": estimate(0.1), "Positive": estimate(-0.1)}
-    share = {"value": flipped, "low": max(0, flipped - 0.02), "high": flipped + 0.02, "method": "made up"}
+    change = Difference(auroc - 0.95, auroc - 1, auroc - 0.9, "made up", 0.5)
+    shift: dict[str, Estimate] = {"Negative": estimate(0.1), "Positive": estimate(-0.1)}
+    share = Estimate(flipped, max(0, flipped - 0.02), flipped + 0.02, "made up")
     corrected = estimate(auroc, 0.1) if free else None
     return Tried(name, group, f"words of {name}", 40, 30, estimate(auroc), change, shift, share, None, corrected)
 
 
 def again(name: str, auroc: float, free: bool = False) -> Retrained:
     group = "lungs kept" if name == "none" else "lungs removed"
-    each, corrected = (auroc - 0.01, auroc + 0.01), estimate(auroc, 0.1) if free else None
-    return Retrained(name, group, f"words of {name}", 40, 30, (36, 38), estimate(auroc), each, None, corrected)
+    mean, corrected = estimate(auroc, seeds=(auroc - 0.01, auroc + 0.01)), estimate(auroc, 0.1) if free else None
+    return Retrained(name, group, f"words of {name}", 40, 30, (36, 38), mean, None, corrected)
 
 
 BASE = Probe(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ class Folder:
             "config.yaml": yaml.safe_dump(self.config),
             "overrides.yaml": yaml.safe_dump(["model=paper_cnn", "data=paper"]),
             "environment.json": json.dumps(self.environment),
-            "metrics.json": json.dumps(self.metrics),
+            "metrics.json": json.dumps(self.metrics, default=asdict),
             "manifest.csv": self.manifest.to_csv(index=False),
             "predictions.csv": self.predictions.to_csv(index=False),
             "network.json": json.dumps(self.network),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ from torch import Tensor, nn
 from cxrlab.checks.base import Section, Verdict
 from cxrlab.config import compose
 from cxrlab.errors import ConfigError
+from cxrlab.evaluation.estimate import Bools
 from cxrlab.evaluation.saliency import Images
-from cxrlab.evaluation.statistics import Bools
 from cxrlab.models import ThumbnailLogistic
 from cxrlab.models.saliency import IntegratedGradients, Occlusion, Saliency
 from cxrlab.report import report
@@ -96,27 +97,27 @@ def test_a_marker_in_the_corner_is_found(method: Saliency) -> None:
     found = measured(method, CORNER)
     assert verdicts(found.section()) == {LEARNED: Verdict.PASS, LUNGS: Verdict.FAIL, SCORE: Verdict.PASS}
     group = found.inside["called Positive"]
-    assert group["inside"]["value"] < 0.01
-    assert group["area"]["value"] == pytest.approx(0.25)
-    assert group["pointing"]["value"] == 0
-    assert group["images"] == group["inside"]["n"] == 12
+    assert group["inside"].value < 0.01
+    assert group["area"].value == pytest.approx(0.25)
+    assert group["pointing"].value == 0
+    assert group["images"] == group["inside"].n == 12
 
 
 def test_evidence_in_the_lungs_is_found() -> None:
     found = measured(IntegratedGradients(steps=4), CENTRE)
     assert verdicts(found.section()) == {LEARNED: Verdict.PASS, LUNGS: Verdict.PASS, SCORE: Verdict.PASS}
     group = found.inside["called Positive"]
-    assert group["inside"]["value"] > 0.99
+    assert group["inside"].value > 0.99
     assert group["ratio"] == pytest.approx(4, abs=0.05)
-    assert group["above"]["value"] == 1
+    assert group["above"].value == 1
     evidence = next(finding.evidence for finding in found.section().findings if finding.check == LUNGS)
     assert "12 images of 12 patients" in evidence
 
 
 def test_a_method_that_ignores_the_weights_is_told() -> None:
     found = measured(Edges(), CENTRE)
-    assert found.sanity["all"]["correlation"]["value"] == pytest.approx(1)
-    assert found.sanity["all"]["ssim"]["value"] == pytest.approx(1)
+    assert found.sanity["all"]["correlation"].value == pytest.approx(1)
+    assert found.sanity["all"]["ssim"].value == pytest.approx(1)
     given = verdicts(found.section())
     assert given[LEARNED] is Verdict.WARN
     assert given[LUNGS] is Verdict.NOT_CHECKED  # a map that shows nothing learned proves nothing
@@ -140,7 +141,7 @@ def test_maps_without_evidence_are_counted_apart() -> None:
     network = looks_at(CENTRE)
     found = measure(network, IntegratedGradients(steps=4), images, lungs, labels, scores, range(24), 0.5, 0)
     group = found.inside["called Positive"]
-    assert (group["images"], group["zero"], group["no_lungs"], group["inside"]["n"]) == (24, 1, 1, 22)
+    assert (group["images"], group["zero"], group["no_lungs"], group["inside"].n) == (24, 1, 1, 22)
     assert np.isnan(found.table["inside"][[0, 2]]).all()
     assert found.inside["called Negative"]["images"] == 0
     assert found.inside["called Negative"]["ratio"] is None
@@ -156,7 +157,7 @@ def test_no_image_called_positive() -> None:
 
 def test_section_is_for_a_page(tmp_path: Path) -> None:
     section = measured(IntegratedGradients(steps=4), CORNER).section()
-    json.dumps(section.facts, allow_nan=False)
+    json.dumps(section.facts, allow_nan=False, default=asdict)
     assert [picture.name for picture in section.pictures] == ["saliency_overlays", "saliency_inside", "saliency_curves"]
     for picture in section.pictures:
         picture.figure.savefig(tmp_path / f"{picture.name}.png")
