@@ -67,20 +67,6 @@ def reliability(labels: npt.ArrayLike, scores: npt.ArrayLike, bins: int = 10) ->
     return rows
 
 
-def brier(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
-    """Returns the mean squared difference of score and label: 0 is perfect, 0.25 what a constant 0.5 gets.
-
-    Args:
-        labels: Shape (n,): 0 Negative, 1 Positive.
-        scores: Shape (n,): probability of Positive, in [0, 1].
-
-    Raises:
-        ValueError: Names the argument that is wrong, what was expected and what was found.
-    """
-    y, s = _labels_and_scores(labels, scores)
-    return float(((s - y) ** 2).mean())
-
-
 def expected_calibration_error(labels: npt.ArrayLike, scores: npt.ArrayLike, bins: int = 10) -> float:
     """Returns the mean distance of mean score and share of positives, each bin weighted by its number of images.
 

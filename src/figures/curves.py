@@ -12,9 +12,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from sklearn.metrics import precision_recall_curve, roc_curve
+from sklearn.metrics import brier_score_loss, precision_recall_curve, roc_curve
 
-from cxrlab.evaluation.calibration import brier, expected_calibration_error, reliability
+from cxrlab.evaluation.calibration import expected_calibration_error, reliability
 from cxrlab.evaluation.estimate import Estimate
 from cxrlab.figures.canvas import BLUE, CLASSES, DPI, GREY, ORANGE, tidy
 
@@ -167,8 +167,8 @@ def calibration(labels: npt.ArrayLike, scores: npt.ArrayLike, title: str) -> Fig
     upper.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1.2, label="perfectly calibrated")
     share = np.array([row.share_positive for row in bins])
     reach = np.abs(np.array([(row.wilson_low, row.wilson_high) for row in bins]).T - share)
-    error = f"Brier {brier(labels, scores):.3f}, ECE {expected_calibration_error(labels, scores):.3f}"
-    label = f"ten bins, 95 % Wilson ({error})"
+    brier, ece = brier_score_loss(labels, scores, labels=[0, 1]), expected_calibration_error(labels, scores)
+    label = f"ten bins, 95 % Wilson (Brier {brier:.3f}, ECE {ece:.3f})"
     means = [row.mean_score for row in bins]
     upper.errorbar(means, share, reach, fmt="o", color=BLUE, capsize=3, label=label, clip_on=False)
     upper.set_ylabel("share that is Positive")
