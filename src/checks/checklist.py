@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from cxrlab.checks.base import Case, Section, Table, Verdict
-from cxrlab.checks.counting import LABELS, plural, splits, tally
+from cxrlab.checks.counting import LABELS, splits
 from cxrlab.datamodules.manifest import people
+from cxrlab.words import plural, tally
 
 NOT_ANSWERED = "NOT ANSWERED"
 AUTHORS = "the authors of the data set"

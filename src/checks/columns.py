@@ -15,10 +15,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from cxrlab.checks.base import Verdict
-from cxrlab.checks.counting import LABELS, p_value, tally
+from cxrlab.checks.counting import LABELS
 from cxrlab.datamodules.manifest import COLUMNS, ages, people
 from cxrlab.evaluation.association import ONE_VALUE, Association, of_categories, of_numbers, smallest_found
 from cxrlab.evaluation.paired import holm
+from cxrlab.words import p_value, tally
 
 ADULT = 18
 """Age in years from which a patient counts as an adult."""

@@ -27,7 +27,7 @@ from scipy.stats import fisher_exact
 
 from cxrlab.checks.base import Case, Finding, Picture, Section, Table, Verdict
 from cxrlab.checks.columns import pass_of
-from cxrlab.checks.counting import LABELS, MOST, file_name, listed, p_value, part, plural, splits, tally, uneven_loss
+from cxrlab.checks.counting import LABELS, splits, uneven_loss
 from cxrlab.datamodules.cache.shelf import Shelf, key_of, version_of
 from cxrlab.datamodules.manifest import people
 from cxrlab.datamodules.pixels import BLANK
@@ -37,6 +37,7 @@ from cxrlab.evaluation.association import holm
 from cxrlab.evaluation.burned_in import text_boxes
 from cxrlab.figures import contact_sheet
 from cxrlab.reading.image import BETWEEN, read_image
+from cxrlab.words import MOST, file_name, listed, p_value, part, plural, tally
 
 READ = 400
 """Images of each class that are read again, at most, to look for letters and colours."""

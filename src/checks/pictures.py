@@ -11,10 +11,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from cxrlab.checks.base import Case, Picture, Section
-from cxrlab.checks.counting import LABELS, file_name, plural, splits
+from cxrlab.checks.counting import LABELS, splits
 from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.manifest import people
 from cxrlab.figures import class_means, contact_sheet
+from cxrlab.words import file_name, plural
 
 SHEET = 24
 """Images on a contact sheet, at most."""

@@ -14,10 +14,11 @@ import pandas as pd
 
 from cxrlab.checks.base import Case, Finding, Section, Table, Verdict
 from cxrlab.checks.columns import ALPHA, CATEGORIES, FEWEST, STRONG, Properties, Test, as_text, corrected, pass_of
-from cxrlab.checks.counting import LABELS, listed, p_value, part, plural, several, splits, tally
+from cxrlab.checks.counting import LABELS, several, splits
 from cxrlab.datamodules import spellings
 from cxrlab.datamodules.manifest import ages, people
 from cxrlab.evaluation.association import ONE_VALUE
+from cxrlab.words import listed, p_value, part, plural, tally
 
 CLEAR_LABEL = 0.9  # share of Positive images that must show what is claimed: below it FAIL
 UNTRAINED = 0.25  # share of a label's test images with a finding that training never shows: above it FAIL

@@ -21,12 +21,13 @@ from scipy.optimize import brentq
 from scipy.stats import binom
 
 from cxrlab.checks.base import Case, Finding, Section, Table, Verdict
-from cxrlab.checks.counting import LABELS, bounds, plural, sizes
+from cxrlab.checks.counting import LABELS, sizes
 from cxrlab.checks.provenance import has_claim
 from cxrlab.datamodules.manifest import people
 from cxrlab.errors import check_range
 from cxrlab.evaluation.estimate import FEW_PATIENTS, wilson
 from cxrlab.evaluation.statistics import newcombe_auroc
+from cxrlab.words import bounds, plural
 
 _Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 

@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from cxrlab.checks.base import Case, Finding, Section, Table, Verdict
-from cxrlab.checks.counting import LABELS, file_name, listed, p_value, part, plural, sizes, splits
+from cxrlab.checks.counting import LABELS, sizes, splits
 from cxrlab.datamodules.manifest import SPLITS, people
 from cxrlab.evaluation.association import Association, holm, of_categories, of_numbers
+from cxrlab.words import file_name, listed, p_value, part, plural
 
 _Bools: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 

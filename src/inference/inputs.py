@@ -58,7 +58,7 @@ def list_inputs(given: str | Sequence[str]) -> Listed:
     for each in given:
         paths += _one(str(each), left_out)
     if not paths:
-        more = f" ({tally(left_out)} left out)" if left_out else ""
+        more = f" ({by_ending(left_out)} left out)" if left_out else ""
         raise DataError(f"{', '.join(map(str, given)) or 'input'}: no image file there{more}; {_HOW}")
     return Listed(list(dict.fromkeys(paths)), dict(left_out))
 
@@ -147,6 +147,6 @@ def _in_table(path: Path) -> list[str]:
     return [str(path.parent / Path(each).expanduser()) for each in table[PATH] if each]
 
 
-def tally(left_out: Mapping[str, int]) -> str:
-    """Files that were left out, by ending, in words: ``3 .txt, 1 .csv``."""
+def by_ending(left_out: Mapping[str, int]) -> str:
+    """Files that were left out, in words: ``3 .txt, 1 .csv``."""
     return ", ".join(f"{number} {ending}" for ending, number in Counter(left_out).most_common())

@@ -19,11 +19,12 @@ from cxrlab.inference import Predictor
 from cxrlab.reports import companions
 from cxrlab.reports.cautions import warnings
 from cxrlab.reports.companions import Companion, shown_path
-from cxrlab.reports.markdown import MOST, NAMES, count, tally
+from cxrlab.reports.markdown import NAMES
 from cxrlab.reports.model_card import CARD
 from cxrlab.reports.page import render
 from cxrlab.reports.record import RunRecord, read_run
 from cxrlab.reports.saliency_section import DEPENDS
+from cxrlab.words import MOST, plural, tally
 
 NOT_CHECKED = "NOT CHECKED"
 _SHOWN = ("auroc", "sensitivity", "specificity")
@@ -140,7 +141,7 @@ def fitted_words(decided: Decided) -> str:
     if fitted is None:
         return "fitted on no image"
     patients = f"{fitted['positive_patients']} Positive and {fitted['negative_patients']} Negative patients"
-    return f"fitted on {count(fitted['images'], 'image')} of {patients}"
+    return f"fitted on {plural(fitted['images'], 'image')} of {patients}"
 
 
 def _calibration(decided: Decided) -> str:
@@ -181,7 +182,9 @@ def _network(predictor: Predictor, record: RunRecord | None) -> str:
     sources = ", ".join(str(source) for source in data.get("sources", [])) or "unknown images"
     seen = f"{height}x{width} pixels, {'RGB' if channels == 3 else 'grey'}"
     synthetic = "SYNTHETIC images drawn by a program, " if predictor.synthetic else ""
-    return f"{what}, sees {seen}; trained on {synthetic}{sources} ({count(int(data.get('images', 0)), 'image')} in all)"
+    return (
+        f"{what}, sees {seen}; trained on {synthetic}{sources} ({plural(int(data.get('images', 0)), 'image')} in all)"
+    )
 
 
 def _meaning(predictor: Predictor, record: RunRecord | None) -> str:
@@ -197,7 +200,7 @@ def _meaning(predictor: Predictor, record: RunRecord | None) -> str:
 def _section_words(section: dict[str, Any]) -> str:
     numbers = "; ".join(f"{NAMES[name]} {section[name]}" for name in _SHOWN)
     sizes = f"{section['n_positive']} Positive, {section['n_negative']} Negative; {section['n_patients']} patients"
-    return f"{numbers} ({count(section['n'], 'image')}: {sizes})"
+    return f"{numbers} ({plural(section['n'], 'image')}: {sizes})"
 
 
 def _internal(record: RunRecord) -> str:

@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from cxrlab.checks.base import Case, Section, Verdict
-from cxrlab.checks.counting import plural, splits
+from cxrlab.checks.counting import splits
 from cxrlab.console import DISCLAIMER, one_line
 from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.manifest import people
 from cxrlab.files import write_json
-from cxrlab.reports.markdown import MOST, code_block, markdown_table, plain
+from cxrlab.reports.markdown import code_block, markdown_table, plain
 from cxrlab.reports.page import write_pages
 from cxrlab.reports.sections import (
     Line,
@@ -45,6 +45,7 @@ from cxrlab.reports.sections import (
     versions,
     worst,
 )
+from cxrlab.words import MOST, plural
 
 PACKAGES = (
     "cxrlab",

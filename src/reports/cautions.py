@@ -9,8 +9,9 @@ import pandas as pd
 
 from cxrlab.checks.columns import CATEGORIES, STRONG, Properties, Test, corrected
 from cxrlab.checks.counting import several
-from cxrlab.reports.markdown import LABELS, MOST, count, tally
+from cxrlab.reports.markdown import LABELS
 from cxrlab.reports.record import EVALUATED, RunRecord, mapping
+from cxrlab.words import MOST, plural, tally
 
 SPLITS = ("train", "val", "test")
 _APART = "it cannot be told apart from the disease."
@@ -77,7 +78,7 @@ def _of_overlap(record: RunRecord) -> list[str]:
         if values:
             shown = ", ".join(values[:3]) + (", …" if len(values) > 3 else "")
             found.append(
-                f"{count(len(values), what)} in more than one split ({shown}): a leak that inflates the numbers below."
+                f"{plural(len(values), what)} in more than one split ({shown}): a leak that inflates the numbers below."
             )
     return found
 

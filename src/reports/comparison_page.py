@@ -17,10 +17,11 @@ from cxrlab.evaluation.estimate import wilson
 from cxrlab.files import write_csv
 from cxrlab.reports.cautions import warnings
 from cxrlab.reports.comparison import Comparison, against_baselines, aurocs, best_by_validation, n_right
-from cxrlab.reports.markdown import NOT_RECORDED, code_block, count, markdown_table, number, plain
+from cxrlab.reports.markdown import NOT_RECORDED, code_block, markdown_table, number, plain
 from cxrlab.reports.page import write_pages
 from cxrlab.reports.paper import TRUE_FINDING, true_labels
 from cxrlab.reports.settings import Setting, evaluated_checkpoint
+from cxrlab.words import plural
 
 FIGURE = "figures/comparison.png"
 LEVEL = 0.05
@@ -74,8 +75,8 @@ def write_comparison(comparison: Comparison, folder: Path, command: str = "") ->
 
 
 def _title(comparison: Comparison) -> str:
-    runs = count(len(comparison.runs), "run")
-    settings = count(len(comparison.settings), "setting")
+    runs = plural(len(comparison.runs), "run")
+    settings = plural(len(comparison.settings), "setting")
     return f"{'SYNTHETIC: ' if comparison.synthetic else ''}Comparison of {settings} ({runs})"
 
 
@@ -92,7 +93,7 @@ def _head(comparison: Comparison, title: str) -> str:
             f"the runs are of {len(commits)} versions of the code (git commits {plain(', '.join(sorted(commits)))})"
         )
     if comparison.gathered.left_out:
-        said.append(f"{count(len(comparison.gathered.left_out), 'folder')} left out, see Runs")
+        said.append(f"{plural(len(comparison.gathered.left_out), 'folder')} left out, see Runs")
     if said:
         lines.append("\n".join(f"- **WARNING:** {warning}" for warning in said))
     return "\n\n".join([*lines, DISCLAIMER])
@@ -144,8 +145,8 @@ def _results(comparison: Comparison) -> str:
     )
     first = comparison.settings[0]
     text = (
-        f"{count(first.labels.size, f'{mark}{comparison.options.split} image')} "
-        f"({int(first.labels.sum())} Positive) of {count(len(set(first.people)), 'patient')}, the same for every "
+        f"{plural(first.labels.size, f'{mark}{comparison.options.split} image')} "
+        f"({int(first.labels.sum())} Positive) of {plural(len(set(first.people)), 'patient')}, the same for every "
         "setting. Values are means over seeds ± standard deviation over seeds. One run: the Wilson interval of the run "
         "in the middle. Pooled: the Wilson interval of all seeds' answers together, which is too narrow, since all "
         "seeds share their images. Both take images as independent."
@@ -227,7 +228,7 @@ def _seeds(comparison: Comparison) -> str:
 
 def distribution(values: Sequence[int]) -> str:
     """``39: 3 runs, 40: 7 runs``."""
-    return ", ".join(f"{value}: {count(times, 'run')}" for value, times in sorted(Counter(values).items()))
+    return ", ".join(f"{value}: {plural(times, 'run')}" for value, times in sorted(Counter(values).items()))
 
 
 def _true_findings(comparison: Comparison) -> str:
@@ -309,8 +310,8 @@ def _pairs(comparison: Comparison) -> str:
     against = f" against {plain(comparison.options.reference)}" if comparison.options.reference else ", all pairs"
     unit = (
         "The unit is one ensemble of seeds per setting: the mean score of its seeds gives each image one answer. "
-        f"{first['images']} images of {count(first['patients'], 'patient')}. p values are two-sided; those after Holm "
-        f"are adjusted for {count(len(pairs), 'pair')}, separately for accuracy and AUROC. No difference found is no "
+        f"{first['images']} images of {plural(first['patients'], 'patient')}. p values are two-sided; those after Holm "
+        f"are adjusted for {plural(len(pairs), 'pair')}, separately for accuracy and AUROC. No difference found is no "
         "proof of equality: on so few images only large differences can be found."
     )
     accuracy = [

@@ -12,8 +12,9 @@ from cxrlab.errors import CheckpointError
 from cxrlab.evaluation import decision_curve
 from cxrlab.evaluation.decision import Decided
 from cxrlab.reports.cautions import label_is_not_the_disease
-from cxrlab.reports.markdown import count, markdown_table, plain
+from cxrlab.reports.markdown import markdown_table, plain
 from cxrlab.reports.record import EVALUATED, RunRecord, mapping
+from cxrlab.words import plural
 
 _SPLITS = {"val": "Validation", "test": "Test"}
 
@@ -46,7 +47,7 @@ def _threshold(decided: Decided) -> str:
     line = f"Positive from a {what} of **{decided.threshold:.3g}** on{spread}: {plain(decided.rule)}."
     if fitted_on is None:
         return line
-    whose = f"{count(fitted_on['images'], 'validation image')} of {count(fitted_on['patients'], 'patient')}"
+    whose = f"{plural(fitted_on['images'], 'validation image')} of {plural(fitted_on['patients'], 'patient')}"
     return f"{line}\n\nFitted on {whose}; validation numbers are therefore better than those of new images would be."
 
 
@@ -116,7 +117,7 @@ def _curve(record: RunRecord, decided: Decided, found: Mapping[str, Any], split:
     else:
         where = f"{useful[0]:.2f} to {useful[-1]:.2f}" if len(useful) > 1 else f"{useful[0]:.2f}"
         said = (
-            f"At {len(useful)} of {count(len(curve['thresholds']), 'threshold')} ({where}) acting on the score is "
+            f"At {len(useful)} of {plural(len(curve['thresholds']), 'threshold')} ({where}) acting on the score is "
             "better than treating everybody or nobody, by a 95 % band that holds for all thresholds together"
         )
     method = (

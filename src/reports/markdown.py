@@ -17,8 +17,6 @@ from cxrlab.evaluation.statistics import METRICS
 NOT_RECORDED = "not recorded"
 LABELS = mf.NAMES
 NAMES = {name: name.upper() if name in ("ppv", "npv", "auroc", "ap", "f1") else name.capitalize() for name in METRICS}
-MOST = 8
-"""Up to this many values (findings, sources, views) are listed by name; the rest is counted together."""
 
 
 class Markdown(str):
@@ -95,20 +93,6 @@ def flow_table(flow: pd.DataFrame) -> str:
     columns = ("source", "step", "removed", "images", "patients")
     header = ("Source", "Step", "Images removed", "Images left", "Patients left")
     return markdown_table(([row[column] for column in columns] for row in flow.to_dict("records")), header)
-
-
-def tally(values: pd.Series[Any]) -> str:
-    """Counts of values, commonest first: ``SARS 11, Streptococcus 5``."""
-    counts = values.replace("", "not stated").value_counts()
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
-    shown = [f"{value} {count}" for value, count in ordered[:MOST]]
-    rest = ordered[MOST:]
-    return ", ".join(shown + ([f"{len(rest)} others {sum(count for _, count in rest)}"] if rest else []))
-
-
-def count(n: int, noun: str) -> str:
-    """``1 image``, ``2 images``."""
-    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def number(value: Any, form: str) -> str:

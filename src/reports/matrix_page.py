@@ -31,9 +31,10 @@ from cxrlab.console import DISCLAIMER
 from cxrlab.evaluation.estimate import Estimate, SeedMean
 from cxrlab.figures import Point, Row, Square, heat_map
 from cxrlab.files import write_csv, write_json
-from cxrlab.reports.markdown import Markdown, code, code_block, count, markdown_table, plain
+from cxrlab.reports.markdown import Markdown, code, code_block, markdown_table, plain
 from cxrlab.reports.page import write_pages
 from cxrlab.reports.sections import duration
+from cxrlab.words import plural
 
 _METRICS = ("auroc", "sensitivity", "specificity")
 
@@ -445,4 +446,4 @@ def _best_value(cell: Cell) -> float | None:
 def summary(matrix: Matrix) -> str:
     """How much there is, in a line."""
     done = sum(not cell.numbers["undefined"] for cell in matrix.cells)
-    return f"{count(done, 'cell')} of {len(matrix.rows) * len(matrix.columns)}"
+    return f"{plural(done, 'cell')} of {len(matrix.rows) * len(matrix.columns)}"

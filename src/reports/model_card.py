@@ -28,20 +28,10 @@ from cxrlab.files import file_sha256, write_text
 from cxrlab.reports import companions
 from cxrlab.reports.cautions import warnings
 from cxrlab.reports.companions import Companion, shown_path
-from cxrlab.reports.markdown import (
-    LABELS,
-    MOST,
-    NAMES,
-    Markdown,
-    code,
-    code_block,
-    count,
-    markdown_table,
-    plain,
-    tally,
-)
+from cxrlab.reports.markdown import LABELS, NAMES, Markdown, code, code_block, markdown_table, plain
 from cxrlab.reports.record import EVALUATED, RunRecord, mapping, read_run
 from cxrlab.untrusted import read_mapping
+from cxrlab.words import MOST, plural, tally
 
 CARD = "model_card.md"
 NOT_RECORDED = "NOT RECORDED"
@@ -182,7 +172,7 @@ def _threshold(record: RunRecord, decided: Decided | None) -> str:
     text = f"Positive from {decided.threshold:.3g} on: {decided.rule}"
     if decided.fitted_on is None:
         return text
-    sizes = (count(decided.fitted_on[name], noun) for name, noun in (("images", "image"), ("patients", "patient")))
+    sizes = (plural(decided.fitted_on[name], noun) for name, noun in (("images", "image"), ("patients", "patient")))
     return f"{text} (fitted on {' of '.join(sizes)}, validation)"
 
 
@@ -236,7 +226,7 @@ def _limits(record: RunRecord) -> list[str]:
 def _age_limit(train: pd.DataFrame) -> str:
     ages = mf.ages(train).dropna()
     span = f"people outside of {ages.min():g} to {ages.max():g} years" if len(ages) else "people of any stated age"
-    return f"{span} (age known of {len(ages)} of {count(len(train), 'training image')})"
+    return f"{span} (age known of {len(ages)} of {plural(len(train), 'training image')})"
 
 
 def _population_limits(train: pd.DataFrame) -> list[str]:
@@ -288,7 +278,7 @@ def _training_data(record: RunRecord) -> str:
 def _patients(part: pd.DataFrame) -> str:
     known = part["patient_id"][part["patient_id"] != ""]
     unknown = len(part) - len(known)
-    return f"{known.nunique()}" + (f" + {count(unknown, 'image')} of unknown patients" if unknown else "")
+    return f"{known.nunique()}" + (f" + {plural(unknown, 'image')} of unknown patients" if unknown else "")
 
 
 def _ages(part: pd.DataFrame) -> str:
@@ -310,7 +300,7 @@ def _flow(record: RunRecord) -> str:
         return f"Flow of cases: {NOT_RECORDED}."
     steps = record.flow.to_dict("records")
     removed = [f"{step['step']}: {step['removed']}" for step in steps if step["removed"]]
-    used = f"{count(len(record.manifest), 'image')} used"
+    used = f"{plural(len(record.manifest), 'image')} used"
     return f"Flow of cases: {used}; removed: {plain('; '.join(removed)) or 'none'} (every step: [flow.csv](flow.csv))."
 
 
@@ -353,7 +343,7 @@ def _methods(section: Mapping[str, Any]) -> str:
 
 def _size(section: Mapping[str, Any]) -> str:
     of = f"{section['n_positive']} Positive, {section['n_negative']} Negative"
-    return f"({count(section['n'], 'image')}: {of}; {count(section['n_patients'], 'patient')})"
+    return f"({plural(section['n'], 'image')}: {of}; {plural(section['n_patients'], 'patient')})"
 
 
 def _right(section: Mapping[str, Any]) -> str:

@@ -19,8 +19,9 @@ from sklearn.metrics import classification_report
 from cxrlab.datamodules import manifest as mf
 from cxrlab.evaluation import summarise
 from cxrlab.evaluation.estimate import wilson
-from cxrlab.reports.markdown import markdown_table, number, plain, tally
+from cxrlab.reports.markdown import markdown_table, number, plain
 from cxrlab.reports.record import RunRecord
+from cxrlab.words import tally
 
 Matrix = tuple[tuple[int, int], tuple[int, int]]
 

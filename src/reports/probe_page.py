@@ -28,7 +28,6 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrlab.checks.base import Finding, Picture, Section, Table, Verdict
-from cxrlab.checks.counting import plural
 from cxrlab.console import DISCLAIMER
 from cxrlab.datamodules.alterations import Alteration
 from cxrlab.evaluation import shortcuts
@@ -52,6 +51,7 @@ from cxrlab.reports.sections import (
     versions,
     worst,
 )
+from cxrlab.words import plural
 
 PACKAGES = ("cxrlab", "numpy", "scipy", "torch", "captum", "monai", "opencv-python-headless")
 VISIBLE = 0.05

@@ -29,17 +29,16 @@ from cxrlab.reports.markdown import (
     NOT_RECORDED,
     Markdown,
     code_block,
-    count,
     flow_table,
     markdown_table,
     median,
     number,
     or_not_recorded,
     plain,
-    tally,
 )
 from cxrlab.reports.page import write_pages
 from cxrlab.reports.record import EVALUATED, RunRecord, mapping, read_run
+from cxrlab.words import plural, tally
 
 SPLITS = {"train": "Training", "val": "Validation", "test": "Test"}
 NOT_CHECKED = (
@@ -124,18 +123,18 @@ def _headline(record: RunRecord, found: Sequence[str]) -> str:
     where = f"{'synthetic ' if record.synthetic else ''}{split} images"
     right = (
         f"**{tn + tp} of {n} {where} right: accuracy {section['accuracy']}**, "
-        f"{count(section['n_patients'], 'patient')}; {plain(section['accuracy'].method)}."
+        f"{plural(section['n_patients'], 'patient')}; {plain(section['accuracy'].method)}."
     )
     ranked = f"AUROC {section['auroc']}, {n} images; {plain(section['auroc'].method)}."
     wrong = (
-        f"{count(fn, 'Positive image')} missed, {count(fp, 'Negative image')} called Positive at threshold "
+        f"{plural(fn, 'Positive image')} missed, {plural(fp, 'Negative image')} called Positive at threshold "
         f"{section['threshold']:g}. Always giving the commoner answer would get {commoner} of {n} right "
         f"({commoner / n:.3f})."
     )
     same = one_answer(section)
     lines = [*([f"**{same}.**"] if same else []), right, wrong, ranked]
     if found:
-        lines.append(f"Read this with the {count(len(found), 'warning')} above.")
+        lines.append(f"Read this with the {plural(len(found), 'warning')} above.")
     if split == "val":
         lines.append("The test split was not evaluated: these are validation numbers.")
     return "## Result\n\n" + "\n\n".join(lines)
@@ -230,7 +229,7 @@ def _metric_tables(section: Mapping[str, Any]) -> list[str]:
     (tn, fp), (fn, tp) = section["confusion_matrix"]
     size = (
         f"{section['n']} images ({section['n_positive']} Positive, {section['n_negative']} Negative) of "
-        f"{count(section['n_patients'], 'patient')}; Positive from score {section['threshold']:g}."
+        f"{plural(section['n_patients'], 'patient')}; Positive from score {section['threshold']:g}."
     )
     rows = [(NAMES[name], str(section[name]), section[name].method) for name in METRICS]
     confusion = [(Markdown("**Negative**"), tn, fp), (Markdown("**Positive**"), fn, tp)]
@@ -280,7 +279,7 @@ def _data(record: RunRecord) -> str:
         if "known" in record.manifest:
             seen = record.manifest["known"].value_counts()
             why = f": the model knows {seen.get('film', 0)} films and {seen.get('patient', 0)} images of its patients"
-        lines.append(f"{count(unused, 'manifest row')} in no split, not used{why}.")
+        lines.append(f"{plural(unused, 'manifest row')} in no split, not used{why}.")
     lines.append("\n".join(f"- {line}" for line in _overlap_lines(record)))
     if record.flow is not None:
         lines.append("### Flow of cases\n\nEvery image that was listed is in the set, or in the step that removed it.")
@@ -300,7 +299,7 @@ def _overlap_lines(record: RunRecord) -> list[str]:
             lines.append(f"{what} in more than one split: NOT CHECKED (the manifest holds no {column})")
             continue
         blank = int((record.manifest[column] == "").sum())
-        rest = f" (NOT CHECKED for {count(blank, 'image')} without {column})" if blank else ""
+        rest = f" (NOT CHECKED for {plural(blank, 'image')} without {column})" if blank else ""
         lines.append(f"{what} in more than one split, by {column}: {len(shared(record.manifest, column))}{rest}")
     return lines
 
@@ -308,7 +307,7 @@ def _overlap_lines(record: RunRecord) -> list[str]:
 def _patients(part: pd.DataFrame) -> str:
     known = part["patient_id"][part["patient_id"] != ""]
     unknown = len(part) - len(known)
-    return f"{known.nunique()}" + (f" + {count(unknown, 'image')} of unknown patients" if unknown else "")
+    return f"{known.nunique()}" + (f" + {plural(unknown, 'image')} of unknown patients" if unknown else "")
 
 
 def _tallied(part: pd.DataFrame, column: str) -> str:

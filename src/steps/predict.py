@@ -28,14 +28,14 @@ from cxrlab.figures import overlay
 from cxrlab.files import write_atomically, write_csv
 from cxrlab.imports import need
 from cxrlab.inference import Listed, Prediction, Predictor, load
-from cxrlab.inference.inputs import tally
+from cxrlab.inference.inputs import by_ending
 from cxrlab.inference.journal import DROPPED, Journal
 from cxrlab.inference.prediction import UNREADABLE
 from cxrlab.models.gate import REFUSE, VERDICTS, Gate
 from cxrlab.models.saliency import Saliency
 from cxrlab.reading.picture import is_dicom
-from cxrlab.reports.markdown import count
 from cxrlab.steps.assembly import check_device
+from cxrlab.words import plural
 
 KEYS = (
     *("ckpt_path", "input", "gate", "saliency", "lungs", "batch_size", "accelerator", "precision", "trusted"),
@@ -158,8 +158,8 @@ def begin(plan: Plan, predictor: Predictor, listed: Listed) -> None:
     plan.say(f"model    {predictor.name}, fingerprint {predictor.fingerprint[:12]}")
     plan.say(f"         {', '.join(map(str, words.values()))}; {_decision(predictor)}")
     plan.say(f"gate     {_gate_words(predictor.gate)}")
-    left_out = f" (left out by their names: {tally(listed.left_out)})" if listed.left_out else ""
-    plan.say(f"input    {count(len(listed.paths), 'file')}{left_out}")
+    left_out = f" (left out by their names: {by_ending(listed.left_out)})" if listed.left_out else ""
+    plan.say(f"input    {plural(len(listed.paths), 'file')}{left_out}")
 
 
 def _gate_words(gate: Gate | None) -> str:
@@ -311,7 +311,7 @@ def _summary(table: pd.DataFrame, looked_at: int, seconds: float) -> dict[str, A
 def end(plan: Plan, predictor: Predictor, summary: dict[str, Any], journal: Journal) -> None:
     """Says what came of it and where it is."""
     mark = "SYNTHETIC: " if predictor.synthetic else ""
-    table = Table(title=f"{mark}{count(summary['files'], 'file')}", title_justify="left")
+    table = Table(title=f"{mark}{plural(summary['files'], 'file')}", title_justify="left")
     table.add_column("")
     table.add_column("files", justify="right")
     for verdict in (*VERDICTS, "off"):
@@ -324,13 +324,13 @@ def end(plan: Plan, predictor: Predictor, summary: dict[str, Any], journal: Jour
     show(table, plan.console)
     if summary["looked_at"] < summary["files"]:
         before = summary["files"] - summary["looked_at"]
-        plan.say(f"{count(before, 'file')} had been looked at before and not changed since")
+        plan.say(f"{plural(before, 'file')} had been looked at before and not changed since")
     if summary["looked_at"]:
         each = 1000 * summary["seconds"] / summary["looked_at"]
         plan.say(f"time     {summary['seconds']:.1f} s, {each:.0f} ms per file")
     plan.say(f"table    {short(journal.table)}")
     if plan.deidentify:
-        tags = count(len(summary["dropped"]), "kind") + " of DICOM tags"
+        tags = plural(len(summary["dropped"]), "kind") + " of DICOM tags"
         plan.say(f"dropped  names of files, and {tags}: {short(journal.folder / DROPPED_TAGS)}")
     if plan.saliency is not None:
         plan.say(f"overlays {short(journal.folder / OVERLAYS)}: where evidence for Positive was found, not disease")

@@ -25,11 +25,11 @@ from cxrlab.evaluation import saliency as measures
 from cxrlab.evaluation.estimate import Bools, Floats, Ints, Mean, Resampling, mean
 from cxrlab.evaluation.saliency import Curves, Images, Maps
 from cxrlab.models.saliency import Saliency, randomised
-from cxrlab.reports.markdown import count
 from cxrlab.reports.saliency_section import DEPENDS, PICTURE
 from cxrlab.runs.folder import RunFolder
 from cxrlab.steps.assembly import Parts
 from cxrlab.steps.results import Scored
+from cxrlab.words import plural
 
 FEWEST = 5
 """With fewer patients than this nothing is concluded."""
@@ -133,7 +133,7 @@ class SaliencyMeasured:
             f"of images called Positive, {group['inside']} of the saliency is inside the lungs, which cover "
             f"{group['area']} of them (ratio {group['ratio']:.2f}; difference {excess}); more than "
             f"by chance in {group['above']} of them; {_of(excess)}, "
-            f"{count(group['zero'], 'map')} without evidence left out{doubt}"
+            f"{plural(group['zero'], 'map')} without evidence left out{doubt}"
         )
         return Finding(check, verdict, evidence, min(1.0, abs(excess.value)))
 
@@ -152,7 +152,7 @@ class SaliencyMeasured:
     def _few(self, found: Mean) -> str:
         zero = int(self.table["zero"].sum())
         without = f"; {zero} of {len(self.table)} maps are zero: they show no evidence for Positive" if zero else ""
-        return f"{_of(found)} to look at, at least {count(FEWEST, 'patient')} are needed{without}"
+        return f"{_of(found)} to look at, at least {plural(FEWEST, 'patient')} are needed{without}"
 
     def _tables(self) -> list[Table]:
         header = ("Images", "n", "Inside the lungs", "Lungs' area", "Ratio", "Above chance", "Peak inside", "No map")
@@ -428,4 +428,4 @@ def _too_few(found: Mean) -> bool:
 
 
 def _of(found: Mean) -> str:
-    return f"{count(found.n, 'image')} of {count(found.n_patients, 'patient')}"
+    return f"{plural(found.n, 'image')} of {plural(found.n_patients, 'patient')}"

@@ -28,7 +28,7 @@ def test_numbers_come_with_interval_and_n(known: Worth, run: Path) -> None:
     assert rows["Other hospitals"].startswith("NOT CHECKED: `cxrlab-evaluate ckpt_path=runs/tiny")
     assert rows["Audit of its data"].startswith("NOT CHECKED")
     assert rows["Shortcut battery"].startswith("NOT CHECKED")
-    assert rows["Positive means"].startswith("phantom, disease ")
+    assert rows["Positive means"].startswith('"phantom, disease" ')
     assert rows["Called Positive"].startswith("from 0.5 on: chosen by hand; fitted on 16 images of 4 Positive and 4")
     assert "between 0.45 and 0.55 in 95 % of resamples" in rows["Called Positive"]
     assert rows["Gate"].startswith("rules only")
