@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.manifest import COLUMNS
 from cxrlab.datamodules.measurements import Measurements
+from cxrlab.figures import Figure
 
 
 class Verdict(StrEnum):

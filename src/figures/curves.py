@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -117,6 +119,63 @@ def learning_curves(history: pd.DataFrame, *, title: str = "Learning curves", va
     for position, metric in enumerate(("loss", "accuracy"), start=1):
         axes = figure.add_subplot(1, 2, position)
         _curves(axes, history, metric, validation)
+    return figure
+
+
+def fold_curves(histories: Mapping[str, pd.DataFrame], panels: Mapping[str, str]) -> Figure:
+    """Draws the trainings of a cross-validation beside the one on all images.
+
+    Args:
+        histories: One row per epoch with ``epoch``, ``train/<name>`` and, of folds, perhaps ``val/<name>``; by the name
+            of the training, ``final`` being the one on all images.
+        panels: What to write on the axis of each ``<name>``.
+    """
+    figure = Figure(figsize=(4.5 * len(panels), 3.2), dpi=DPI, layout="constrained")
+    for position, (name, words) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(1, len(panels), position)
+        for training, history in histories.items():
+            colour, label = ("black", "all images") if training == "final" else (BLUE, "folds")
+            axes.plot(history["epoch"], history[f"train/{name}"], color=colour, linewidth=1, label=label)
+            if f"val/{name}" in history:
+                axes.plot(history["epoch"], history[f"val/{name}"], color=ORANGE, linewidth=1, label="held out")
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.set_ylabel(words)
+        lines, labels = axes.get_legend_handles_labels()
+        once = dict(zip(labels, lines, strict=True))
+        axes.legend(once.values(), once.keys(), frameon=False, fontsize=9)
+        tidy(axes)
+    return figure
+
+
+def stacked_histogram(
+    parts: Mapping[str, npt.ArrayLike],
+    bins: npt.ArrayLike,
+    words: tuple[str, str],
+    lines: Mapping[str, float] | None = None,
+    *,
+    logarithmic: bool = False,
+) -> Figure:
+    """Draws how values are spread, the parts on top of each other.
+
+    Args:
+        parts: Values by the name of each part.
+        bins: Edges, rising.
+        words: What is written on the axes.
+        lines: Values to be marked, by what they are.
+        logarithmic: Whether large counts are squeezed, from 10 on.
+    """
+    figure, axes = _figure("", 7.2, 3.2)
+    colours = list(itertools.islice(itertools.cycle(mpl.color_sequences["petroff10"]), len(parts)))
+    axes.hist([*parts.values()], np.asarray(bins).tolist(), color=colours, label=[*parts], stacked=True)
+    for (name, value), style in zip((lines or {}).items(), (":", "--"), strict=False):
+        axes.axvline(value, color="black", linewidth=1, linestyle=style, label=name)
+    if logarithmic:
+        axes.set_yscale("symlog", linthresh=10)
+    axes.set_xlabel(words[0])
+    axes.set_ylabel(words[1])
+    tidy(axes, grid=None)
+    figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=5)
     return figure
 
 

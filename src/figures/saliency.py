@@ -23,6 +23,18 @@ _CONTOUR = (86, 180, 233)  # RGB, Okabe and Ito's sky blue: to be seen on grey a
 _OPACITY = 0.65  # of the map where it is largest
 
 
+def coloured(heat: Maps) -> npt.NDArray[np.float64]:
+    """A map in colour: shape (H, W, 4), RGBA in [0, 1]; clear where there is nothing.
+
+    Args:
+        heat: Shape (H, W), at least 0; shown relative to its largest value.
+    """
+    share = heat / heat.max() if heat.max() > 0 else heat
+    layer = mpl.colormaps["inferno"](share)
+    layer[..., 3] = share
+    return np.asarray(layer)
+
+
 def overlay(image: Images, heat: Maps, lungs: Bools | None = None) -> Images:
     """One image with its map in colour on it, and the lungs' outline.
 

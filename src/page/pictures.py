@@ -6,11 +6,11 @@ import base64
 from dataclasses import dataclass
 
 import cv2
-import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
 from cxrlab.datamodules import Preprocessing
+from cxrlab.figures import coloured
 
 LONGEST = 1024
 """Pixels along the longer side of a film as shown; the network got the whole."""
@@ -96,10 +96,8 @@ def heat_layer(heat: NDArray[np.float32], seen: Field) -> str:
     Returns:
         A ``data:`` address.
     """
-    share = heat / heat.max() if heat.max() > 0 else heat
-    share = share[seen.rows, seen.columns]  # not before: where black bars were looked at most, the film stays pale
-    layer = mpl.colormaps["inferno"](share)
-    layer[..., 3] = share
+    # Cut out at last: where black bars were looked at most, the film stays pale.
+    layer = coloured(heat)[seen.rows, seen.columns]
     pixels = (layer * 255).round().astype(np.uint8)
     return _address(".png", pixels[..., [2, 1, 0, 3]])
 

@@ -25,22 +25,20 @@ from typing import Any
 
 from cxrlab.checks.base import Case, Section, Verdict
 from cxrlab.checks.counting import splits
-from cxrlab.console import DISCLAIMER, one_line
+from cxrlab.console import one_line
 from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.manifest import people
 from cxrlab.files import write_json
-from cxrlab.reports.markdown import code_block, markdown_table, plain
-from cxrlab.reports.page import write_pages
+from cxrlab.reports.documents import write_document
+from cxrlab.reports.markdown import plain
 from cxrlab.reports.sections import (
     Line,
-    counted,
     counts,
     draw,
     duration,
-    section_text,
+    package_versions,
     sections_as_json,
     verdict_lines,
-    verdict_table,
     verdicts_as_json,
     versions,
     worst,
@@ -85,12 +83,26 @@ def write_audit(folder: Path, case: Case, sections: Sequence[Section], seconds: 
     files = draw(folder, sections)
     lines = verdict_lines(sections)
     title = f"{'SYNTHETIC: ' if case.synthetic else ''}Audit of {one_line(case.name)}"
-    parts = [_head(case, lines, title), verdict_table(lines), _flow(case)]
-    parts += [section_text(section, files) for section in sections]
-    parts.append(_repeat(case, seconds, command))
-    # A file name that is not UTF-8 reaches Python as text that cannot be written.
-    text = ("\n\n".join(part for part in parts if part) + "\n").encode(errors="replace").decode()
-    _, page = write_pages(folder, "audit", text, title)
+    context = {
+        "synthetic": case.synthetic,
+        "lines": lines,
+        "meaning": _MEANING[worst(sections)],
+        "size": _size(case),
+        "claim": case.claim,
+        "steps": [
+            (each.source, each.step, each.removed or None, each.images, each.patients) for each in case.flow.steps
+        ],
+        "adds_up": _adds_up(case) if case.flow.steps else "",
+        "notes": case.notes if case.flow.steps else (),
+        "sections": sections,
+        "files": files,
+        "seed": case.seed,
+        "fingerprint": _fingerprint(case),
+        "took": duration(seconds),
+        "packages": package_versions(PACKAGES),
+        "command": command,
+    }
+    page = write_document(folder, "audit", "audit", title, context)
     write_json(folder / "audit.json", _as_json(case, sections, lines, files, seconds, command))
     return page
 
@@ -98,29 +110,10 @@ def write_audit(folder: Path, case: Case, sections: Sequence[Section], seconds: 
 # The page -----------------------------------------------------------------------------------------------------------
 
 
-def _head(case: Case, lines: Sequence[Line], title: str) -> str:
-    parts = [f"# {plain(title)}"]
-    if case.synthetic:
-        parts.append("**SYNTHETIC: the images were drawn by a program. Nothing below says anything about patients.**")
-    verdict = lines[0].finding.verdict if lines else Verdict.NOT_CHECKED
+def _size(case: Case) -> str:
     where = ", ".join(f"{split} {count}" for split, count in _sizes(case).items())
     size = f"{plural(len(case.manifest), 'image')} of {plural(people(case.manifest).nunique(), 'patient')} ({where})"
-    gone = f"; {plural(len(case.problems), 'file')} could not be read" if case.problems else ""
-    claim = f" Positive is said to mean {plain(case.claim)}." if case.claim else ""
-    parts += [counted(lines), _MEANING[verdict], f"{size}{gone}.{claim}"]
-    return "\n\n".join([*parts, DISCLAIMER])
-
-
-def _flow(case: Case) -> str:
-    steps = case.flow.steps
-    if not steps:
-        return "## Flow of cases\n\nNOT CHECKED: the source keeps no flow of cases."
-    rows = [(step.source, step.step, step.removed or None, step.images, step.patients) for step in steps]
-    parts = ["## Flow of cases", "What each step removed, and what was left. " + _adds_up(case)]
-    parts.append(markdown_table(rows, ("Source", "Step", "Removed", "Images left", "Patients left")))
-    if case.notes:
-        parts.append("\n".join(f"- {plain(note)}" for note in case.notes))
-    return "\n\n".join(parts)
+    return f"{size}; {plural(len(case.problems), 'file')} could not be read" if case.problems else size
 
 
 def _adds_up(case: Case) -> str:
@@ -137,21 +130,6 @@ def _adds_up(case: Case) -> str:
         unread = f"; {plural(len(case.problems), 'file')} could not be read" if case.problems else ""
         return f"The last line counts {plural(last, 'image')}, and {len(case.manifest)} were audited{unread}."
     return f"It adds up to the {plural(last, 'image')} that were audited."
-
-
-def _repeat(case: Case, seconds: float, command: str) -> str:
-    fingerprint = _fingerprint(case)
-    packages = ", ".join(f"{name} {found}" for name, found in versions(PACKAGES).items())
-    text = (
-        f"Every draw follows from the seed {case.seed}: the same files give the same page. "
-        + (f"Fingerprint of files, labels and splits: `{fingerprint}`. " if fingerprint else "")
-        + "The numbers stand in [audit.json](audit.json) too. "
-        f"This audit took {duration(seconds)}, with {packages}."
-    )
-    parts = ["## How to repeat it", text]
-    if command:
-        parts.append(code_block(command))
-    return "\n\n".join(parts)
 
 
 # Files --------------------------------------------------------------------------------------------------------------

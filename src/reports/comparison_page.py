@@ -11,28 +11,21 @@ from typing import Any
 import pandas as pd
 
 from cxrlab import figures
-from cxrlab.console import DISCLAIMER
 from cxrlab.evaluation.baselines import DESCRIPTIONS
 from cxrlab.evaluation.estimate import wilson
 from cxrlab.files import write_csv
 from cxrlab.reports.cautions import warnings
 from cxrlab.reports.comparison import Comparison, against_baselines, aurocs, best_by_validation, n_right
-from cxrlab.reports.markdown import NOT_RECORDED, code_block, markdown_table, number, plain
-from cxrlab.reports.page import write_pages
+from cxrlab.reports.documents import write_document
+from cxrlab.reports.markdown import NOT_RECORDED, Markdown, number, plain
 from cxrlab.reports.paper import TRUE_FINDING, true_labels
-from cxrlab.reports.settings import Setting, evaluated_checkpoint
+from cxrlab.reports.record import RunRecord
+from cxrlab.reports.settings import evaluated_checkpoint
 from cxrlab.words import plural
 
 FIGURE = "figures/comparison.png"
 LEVEL = 0.05
 """Below this an unadjusted p value against a baseline is counted."""
-NOT_CHECKED = (
-    "other images: every number is of the images above, and another draw of test images can reverse an order",
-    "how the split was drawn: seeds vary the training only, so the spread over seeds holds no spread over patients",
-    "whether each setting was tuned with equal care, and how many settings were tried that are not listed here",
-    "whether equal numbers mean equal reasons: shortcuts (borders, markers, brightness) raise all settings alike",
-    "whether the labels are right: they are taken as the data set gives them",
-)
 
 
 def write_comparison(comparison: Comparison, folder: Path, command: str = "") -> dict[str, Path]:
@@ -53,22 +46,9 @@ def write_comparison(comparison: Comparison, folder: Path, command: str = "") ->
     for name, table in tables.items():
         write_csv(folder / name, table)
     figures.save(_figure(comparison), folder / FIGURE)
-    title = _title(comparison)
-    parts = [
-        _head(comparison, title),
-        _best(comparison),
-        _results(comparison),
-        _seeds(comparison),
-        _true_findings(comparison),
-        _baselines(comparison),
-        _pairs(comparison),
-        _training(comparison),
-        _runs(comparison, command),
-        _not_checked(comparison),
-    ]
-    page, web_page = write_pages(folder, "comparison", "\n\n".join(part for part in parts if part) + "\n", title)
+    page = write_document(folder, "comparison", "comparison", _title(comparison), _context(comparison, command))
     written = {name: folder / name for name in (*tables, FIGURE)}
-    return {page.name: page, web_page.name: web_page, **written}
+    return {"comparison.md": page.with_suffix(".md"), page.name: page, **written}
 
 
 # ---------------------------------------------------------------------------------------------- before the first number
@@ -80,111 +60,114 @@ def _title(comparison: Comparison) -> str:
     return f"{'SYNTHETIC: ' if comparison.synthetic else ''}Comparison of {settings} ({runs})"
 
 
-def _head(comparison: Comparison, title: str) -> str:
-    lines = [f"# {title}"]
-    if comparison.synthetic:
-        lines.append("**SYNTHETIC: the images were drawn by a program. Nothing below says anything about patients.**")
-    runs = [run for setting in comparison.settings for run in setting.runs]
-    counted = Counter(plain(warning) for run in runs for warning in dict.fromkeys(warnings(run)))
-    said = [f"{warning} ({_of(times, len(runs))})" for warning, times in counted.items()]
+def _context(comparison: Comparison, command: str) -> dict[str, Any]:
+    """What the template ``comparison`` is filled with."""
+    first, runs = comparison.settings[0], [run for setting in comparison.settings for run in setting.runs]
+    images = plural(first.labels.size, f"{_mark(comparison)}{comparison.options.split} image")
+    people = plural(len(set(first.people)), "patient")
+    return {
+        "synthetic": comparison.synthetic,
+        "mark": _mark(comparison),
+        "split": comparison.options.split,
+        "n": first.labels.size,
+        "size": f"{images} ({int(first.labels.sum())} Positive) of {people}",
+        "percent": f"{100 * comparison.options.confidence:g} %",
+        "cautions": _cautions(comparison, runs),
+        **_best(comparison),
+        **_results(comparison),
+        "folds": any(len(repeat.runs) > 1 for setting in comparison.settings for repeat in setting.repeats),
+        "seeds": _seeds(comparison),
+        "true_findings": _true_findings(comparison, runs),
+        **_baselines(comparison),
+        **_tests(comparison),
+        "runs": [
+            (
+                row["folder"],
+                _marked(row),
+                row["seed"],
+                row["fold"],
+                f"{row['right']} of {row['images']}",
+                row["weights"],
+            )
+            for row in plain_rows(comparison.runs)
+        ],
+        "left_out": [(str(folder), reason) for folder, reason in comparison.gathered.left_out],
+        "evaluations": any(evaluated_checkpoint(setting.runs[0]) is not None for setting in comparison.settings),
+        "command": command,
+    }
+
+
+def _cautions(comparison: Comparison, runs: Sequence[RunRecord]) -> list[str]:
+    """The runs' own warnings, each once with how many runs have it, and those of the comparison."""
+    counted = Counter(str(warning) for run in runs for warning in dict.fromkeys(warnings(run)))
+    said = [
+        f"{warning} ({'all runs' if times == len(runs) else f'{times} of {len(runs)} runs'})"
+        for warning, times in counted.items()
+    ]
     commits = {str(run.environment.get("git_commit")) for run in runs}
     if len(commits) > 1:
-        said.append(
-            f"the runs are of {len(commits)} versions of the code (git commits {plain(', '.join(sorted(commits)))})"
-        )
+        said.append(f"the runs are of {len(commits)} versions of the code (git commits {', '.join(sorted(commits))})")
     if comparison.gathered.left_out:
         said.append(f"{plural(len(comparison.gathered.left_out), 'folder')} left out, see Runs")
-    if said:
-        lines.append("\n".join(f"- **WARNING:** {warning}" for warning in said))
-    return "\n\n".join([*lines, DISCLAIMER])
+    return said
 
 
-def _of(times: int, runs: int) -> str:
-    return "all runs" if times == runs else f"{times} of {runs} runs"
-
-
-def _best(comparison: Comparison) -> str:
+def _best(comparison: Comparison) -> dict[str, Any]:
     if len(comparison.settings) < 2:
-        return ""
+        return {"several_settings": False}
     names, reason = best_by_validation(comparison.settings)
     if not names:
-        return f"## Choice\n\nNo setting can be named the best: {plain(reason)}."
+        return {"several_settings": True, "best": [], "no_best": reason}
     run = comparison.settings[0].runs[0]
-    monitor, mode = run.config.get("monitor"), "smaller" if run.config.get("monitor_mode") == "min" else "larger"
     row = next(row for row in plain_rows(comparison.table) if row["setting"] == names[0])
-    value = plus_minus(row["validation_mean"], row["validation_sd"])
-    equal = " and ".join(f"**{plain(name)}**" for name in names)
-    return (
-        f"## Choice\n\nBest on the validation images: {equal}, {plain(monitor)} {value} ({mode} is better; "
-        "mean over seeds). The setting is chosen by validation alone: the test numbers below are reported, not chosen "
-        "by."
-    )
+    return {
+        "several_settings": True,
+        "best": [Markdown(f"**{plain(name)}**") for name in names],
+        "best_value": plus_minus(row["validation_mean"], row["validation_sd"]),
+        "monitor": run.config.get("monitor"),
+        "better": "smaller" if run.config.get("monitor_mode") == "min" else "larger",
+    }
 
 
-# ---------------------------------------------------------------------------------------------------------- the results
-
-
-def _results(comparison: Comparison) -> str:
-    mark = _mark(comparison)
-    rows = [
-        (
-            _marked(row),
-            row["seeds"],
-            images_right(row["right_min"], row["right_max"], row["images"]),
-            plus_minus(row["accuracy_mean"], row["accuracy_sd"]),
-            _limits(row["accuracy_one_run_low"], row["accuracy_one_run_high"]),
-            _limits(row["accuracy_pooled_low"], row["accuracy_pooled_high"]),
-            plus_minus(row["auroc_mean"], row["auroc_sd"]),
-            _validation(row),
-        )
-        for row in plain_rows(comparison.table)
-    ]
-    percent = f"{100 * comparison.options.confidence:g} %"
-    header = (
-        *("Setting", "Seeds", "Right", "Accuracy", f"{percent} of one run", f"{percent} pooled", "AUROC", "Validation"),
-    )
-    first = comparison.settings[0]
-    text = (
-        f"{plural(first.labels.size, f'{mark}{comparison.options.split} image')} "
-        f"({int(first.labels.sum())} Positive) of {plural(len(set(first.people)), 'patient')}, the same for every "
-        "setting. Values are means over seeds ± standard deviation over seeds. One run: the Wilson interval of the run "
-        "in the middle. Pooled: the Wilson interval of all seeds' answers together, which is too narrow, since all "
-        "seeds share their images. Both take images as independent."
-    )
-    parts = ["## Results", text, markdown_table(rows, header)]
-    if any(len(repeat.runs) > 1 for setting in comparison.settings for repeat in setting.repeats):
-        parts.append(
-            "Of settings with folds each image is scored by the network that did not train on it, and the folds are "
-            "pooled; an AUROC then ranks scores of different networks."
-        )
-    parts += [_ensembles(comparison), f"![{mark}accuracy and AUROC of each setting]({FIGURE})"]
-    return "\n\n".join(parts)
-
-
-def _ensembles(comparison: Comparison) -> str:
-    """What the seeds of each setting say together, which is what is tested below."""
-    rows = [
-        (
-            _marked(row),
-            f"{row['ensemble_right']} of {row['images']}",
-            str(comparison.ensembles[row["setting"]]["accuracy"]),
-            str(comparison.ensembles[row["setting"]]["auroc"]),
-        )
-        for row in plain_rows(comparison.table)
-    ]
+def _results(comparison: Comparison) -> dict[str, Any]:
+    """What each setting got, seeds apart and together, and what it cost."""
+    rows, worth = plain_rows(comparison.table), comparison.ensembles
     methods = {
-        f"{name}: {plain(found[metric].method)}"
-        for found in comparison.ensembles.values()
+        f"{name}: {found[metric].method}"
+        for found in worth.values()
         for metric, name in (("accuracy", "accuracy"), ("auroc", "AUROC"))
     }
-    return "\n\n".join(
-        [
-            "### Seeds together",
-            "One ensemble per setting: the mean score of its seeds for each image.",
-            markdown_table(rows, ("Setting", "Right", "Accuracy", "AUROC")),
-            "Intervals: " + "; ".join(sorted(methods)) + ".",
-        ]
-    )
+    return {
+        "results": [
+            (
+                _marked(row),
+                row["seeds"],
+                images_right(row["right_min"], row["right_max"], row["images"]),
+                plus_minus(row["accuracy_mean"], row["accuracy_sd"]),
+                _limits(row["accuracy_one_run_low"], row["accuracy_one_run_high"]),
+                _limits(row["accuracy_pooled_low"], row["accuracy_pooled_high"]),
+                plus_minus(row["auroc_mean"], row["auroc_sd"]),
+                _validation(row),
+            )
+            for row in rows
+        ],
+        # What the seeds of each setting say together, which is what is tested.
+        "ensembles": [
+            (_marked(row), f"{row['ensemble_right']} of {row['images']}", found["accuracy"], found["auroc"])
+            for row in rows
+            for found in [worth[row["setting"]]]
+        ],
+        "methods": sorted(methods),
+        "cost": [
+            (
+                _marked(row),
+                number(row["parameters"], ",.0f"),
+                number(row["seconds_per_epoch"], ".2f"),
+                number(row["peak_memory_mb"], ",.0f"),
+            )
+            for row in rows
+        ],
+    }
 
 
 def _figure(comparison: Comparison) -> Any:
@@ -206,12 +189,9 @@ def _figure(comparison: Comparison) -> Any:
     return figures.forest(rows, title, note, panels={"accuracy": None, "AUROC": 0.5})
 
 
-def _seeds(comparison: Comparison) -> str:
-    several = [setting for setting in comparison.settings if len(setting.repeats) > 1]
-    if not several:
-        return ""
+def _seeds(comparison: Comparison) -> list[tuple[str, ...]]:
     known = {row["setting"]: row for row in plain_rows(comparison.table)}
-    rows = [
+    return [
         (
             setting.name,
             distribution(n_right(setting)),
@@ -220,10 +200,9 @@ def _seeds(comparison: Comparison) -> str:
                 for kind in ("one_run", "pooled")
             ),
         )
-        for setting in several
+        for setting in comparison.settings
+        if len(setting.repeats) > 1
     ]
-    header = ("Setting", f"Right of {several[0].labels.size}", "Wilson interval of one run", "Pooled")
-    return f"## What the seed changes\n\n{markdown_table(rows, header)}"
 
 
 def distribution(values: Sequence[int]) -> str:
@@ -231,10 +210,9 @@ def distribution(values: Sequence[int]) -> str:
     return ", ".join(f"{value}: {plural(times, 'run')}" for value, times in sorted(Counter(values).items()))
 
 
-def _true_findings(comparison: Comparison) -> str:
-    runs = [run for setting in comparison.settings for run in setting.runs]
+def _true_findings(comparison: Comparison, runs: Sequence[RunRecord]) -> dict[str, Any] | None:
     if comparison.options.split != "test" or not all(run.of_the_paper for run in runs):
-        return ""
+        return None
     labels = true_labels(comparison.settings[0].rows)
     n = labels.size
     rows = []
@@ -243,35 +221,16 @@ def _true_findings(comparison: Comparison) -> str:
         middle = wilson(statistics.median_low(right), n, comparison.options.confidence)
         accuracies = [value / n for value in right]
         spread = statistics.stdev(accuracies) if len(right) > 1 else None
-        rows.append(
-            (
-                setting.name,
-                images_right(min(right), max(right), n),
-                plus_minus(statistics.fmean(accuracies), spread),
-                _limits(*middle),
-            )
-        )
-    positive, labelled = int(labels.sum()), int(comparison.settings[0].labels.sum())
-    text = (
-        f"Of the paper's test images, {positive} of the {labelled} labelled Positive show {TRUE_FINDING}. With only "
-        "these as Positive, the same scores at the same threshold give:"
-    )
-    return "\n\n".join(
-        [
-            "## The same predictions, scored against the true findings",
-            text,
-            markdown_table(rows, ("Setting", "Right", "Accuracy", "Wilson interval of one run")),
-            f"Always answering Negative would get {n - positive} of {n} right by this count.",
-        ]
-    )
+        accuracy = plus_minus(statistics.fmean(accuracies), spread)
+        rows.append((setting.name, images_right(min(right), max(right), n), accuracy, _limits(*middle)))
+    labelled = int(comparison.settings[0].labels.sum())
+    return {"positive": int(labels.sum()), "labelled": labelled, "finding": TRUE_FINDING, "rows": rows}
 
 
-def _baselines(comparison: Comparison) -> str:
-    if comparison.options.split != "test":
-        return ""
-    rows = []
+def _baselines(comparison: Comparison) -> dict[str, Any]:
+    rows: list[tuple[str, ...]] = []
     lacking = []
-    for setting in comparison.settings:
+    for setting in comparison.settings if comparison.options.split == "test" else ():
         found = against_baselines(setting)
         n, own = setting.labels.size, n_right(setting)
         rows += [
@@ -288,32 +247,12 @@ def _baselines(comparison: Comparison) -> str:
         recorded = max((len(tests) for tests in found.values()), default=0)
         if recorded < len(setting.repeats):
             lacking.append(f"{setting.name}: {len(setting.repeats) - recorded} of {len(setting.repeats)}")
-    header = ("Setting", "Baseline", "Baseline right", "Networks right", "p of each seed", f"p < {LEVEL:g}")
-    parts = ["## Beside trivial baselines"]
-    if rows:
-        described = "\n".join(f"- {name.replace('_', ' ')}: {text}" for name, text in DESCRIPTIONS.items())
-        test = "Exact McNemar of each seed's network against the baseline, on the same images; not adjusted for number."
-        parts += [test, markdown_table(rows, header), described]
-    if lacking:
-        parts.append(f"Seeds of which the baselines are {NOT_RECORDED}: {plain('; '.join(lacking))}.")
-    return "\n\n".join(parts)
+    descriptions = [(name.replace("_", " "), text) for name, text in DESCRIPTIONS.items()]
+    return {"baselines": rows, "lacking": lacking, "descriptions": descriptions, "level": f"{LEVEL:g}"}
 
 
-# ------------------------------------------------------------------------------------------------------------- in pairs
-
-
-def _pairs(comparison: Comparison) -> str:
-    if comparison.pairs.empty:
-        return ""
+def _tests(comparison: Comparison) -> dict[str, Any]:
     pairs = plain_rows(comparison.pairs)
-    first = pairs[0]
-    against = f" against {plain(comparison.options.reference)}" if comparison.options.reference else ", all pairs"
-    unit = (
-        "The unit is one ensemble of seeds per setting: the mean score of its seeds gives each image one answer. "
-        f"{first['images']} images of {plural(first['patients'], 'patient')}. p values are two-sided; those after Holm "
-        f"are adjusted for {plural(len(pairs), 'pair')}, separately for accuracy and AUROC. No difference found is no "
-        "proof of equality: on so few images only large differences can be found."
-    )
     accuracy = [
         (
             row["a"],
@@ -325,73 +264,22 @@ def _pairs(comparison: Comparison) -> str:
         )
         for row in pairs
     ]
-    auroc = [
-        (row["a"], row["b"], _difference(row), _p(row["auroc_p"]), _p(row["auroc_p_holm"]), row["auroc_method"])
-        for row in pairs
-    ]
-    header = ("A", "B", "AUROC of A - B", "p", "p after Holm", "Method")
-    same = len({row["auroc_method"] for row in pairs}) == 1
-    return "\n\n".join(
-        [
-            f"## Tests{against}",
-            unit,
-            "### Accuracy",
-            "Exact McNemar on the images that only one of the two has right. It takes images as independent.",
-            markdown_table(accuracy, ("A", "B", "A - B", "Only A right : only B right", "p", "p after Holm")),
-            "### AUROC",
-            *([f"{plain(first['auroc_method'])}."] if same else []),
-            markdown_table([row[:-1] for row in auroc] if same else auroc, header[:-1] if same else header),
-        ]
-    )
+    auroc = [(row["a"], row["b"], _difference(row), _p(row["auroc_p"]), _p(row["auroc_p_holm"])) for row in pairs]
+    methods = [row["auroc_method"] for row in pairs]
+    same = len(set(methods)) == 1
+    return {
+        "pairs": pairs,
+        "reference": comparison.options.reference,
+        "accuracy": accuracy,
+        "one_method": methods[0] if same else "",
+        "auroc": auroc if same else [(*row, method) for row, method in zip(auroc, methods, strict=True)],
+    }
 
 
 def _difference(row: dict[str, Any]) -> str:
     if row["auroc_difference"] is None:
         return "undefined"
     return f"{row['auroc_difference']:+.3f} {_limits(row['auroc_low'], row['auroc_high'])}"
-
-
-# ------------------------------------------------------------------------------------------------------------- the runs
-
-
-def _training(comparison: Comparison) -> str:
-    rows = [
-        (
-            _marked(row),
-            number(row["parameters"], ",.0f"),
-            number(row["seconds_per_epoch"], ".2f"),
-            number(row["peak_memory_mb"], ",.0f"),
-        )
-        for row in plain_rows(comparison.table)
-    ]
-    header = ("Setting", "Parameters", "Seconds per epoch (median)", "Peak memory, MB (largest)")
-    return f"## Cost\n\n{markdown_table(rows, header)}"
-
-
-def _runs(comparison: Comparison, command: str) -> str:
-    rows = [
-        (row["folder"], _marked(row), row["seed"], row["fold"], f"{row['right']} of {row['images']}", row["weights"])
-        for row in plain_rows(comparison.runs)
-    ]
-    parts = ["## Runs", markdown_table(rows, ("Folder", "Setting", "Seed", "Fold", "Right", "Weights evaluated"))]
-    if comparison.gathered.left_out:
-        left_out = [(str(folder), reason) for folder, reason in comparison.gathered.left_out]
-        parts += ["Left out:", markdown_table(left_out, ("Folder", "Why"))]
-    parts.append("Unrounded: comparison.csv (settings), pairs.csv (tests), runs.csv (runs).")
-    if command:
-        parts += ["To repeat it:", code_block(command)]
-    return "\n\n".join(parts)
-
-
-def _not_checked(comparison: Comparison) -> str:
-    lines = [*NOT_CHECKED]
-    if any(_is_evaluation(setting) for setting in comparison.settings):
-        lines.append("how the evaluated checkpoints were trained: a setting of evaluations is a checkpoint")
-    return "## What was not checked\n\n" + "\n".join(f"- NOT CHECKED: {line}" for line in lines)
-
-
-def _is_evaluation(setting: Setting) -> bool:
-    return evaluated_checkpoint(setting.runs[0]) is not None
 
 
 # ---------------------------------------------------------------------------------------------------------------- words

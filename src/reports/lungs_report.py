@@ -10,23 +10,16 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from matplotlib.figure import Figure
 
-from cxrlab.console import DISCLAIMER
 from cxrlab.evaluation.estimate import mean
-from cxrlab.figures import contact_sheet, save
-from cxrlab.reports.markdown import flow_table, markdown_table
-from cxrlab.reports.page import write_pages
+from cxrlab.figures import Figure, contact_sheet, fold_curves, save, stacked_histogram
+from cxrlab.reports.documents import write_document
+from cxrlab.reports.markdown import flow_rows
 from cxrlab.untrusted import read_table
 
 TRUE, PREDICTED = (255, 210, 0), (0, 200, 255)
 """RGB of the contours of the given and of the predicted mask."""
 _SIDE = 300  # pixels of the longer side of a film in an overlay
-_MACHINE_MADE = (
-    "The masks of Cohen's collection (`annotations/lungVAE-masks`) were drawn by another network (Selvan et al., "
-    "arXiv:2005.10052), not by a radiologist, and fill in what a white lung hides: Dice says how far two "
-    "programs agree."
-)
 
 
 class Overlay(NamedTuple):
@@ -60,57 +53,43 @@ def write_lungs_report(
     Raises:
         OSError: The folder cannot be written.
     """
+    least = min(0.7, float(np.floor(found["dice"].min() * 20) / 20))
+    dice = {str(source): rows["dice"] for source, rows in found.groupby("source", sort=True)}
+    histories = {path.stem: read_table(path) for path in sorted((folder / "history").glob("*.csv"))}
     figures = {
-        "dice": _histogram(found),
+        "dice": stacked_histogram(dice, np.arange(least, 1.005, 0.01), ("Dice of a held-out image", "images")),
         "drawn": _sheet(shown["drawn"]),
         "worst": _sheet(shown["worst"]),
-        "curves": _curves(folder / "history"),
+        "curves": fold_curves(histories, {"loss": "loss (cross-entropy + 1 - Dice)", "dice": "Dice (network's size)"}),
     }
     for name, figure in figures.items():
         save(figure, folder / "figures" / f"{name}.png")
-    mark = "SYNTHETIC " if metrics["synthetic"] else ""
-    parts = [*_head(metrics, mark), *_results(metrics, found), *_pictures(shown, mark), *_method(metrics, flow)]
-    return write_pages(folder, "report", "\n\n".join(parts) + "\n", f"{mark}Lungs")[1]
+    mark, held_out = "SYNTHETIC " if metrics["synthetic"] else "", metrics["held_out"]
+    context = {
+        **metrics,
+        "mark": mark,
+        "method": next(iter(held_out.values()))["dice"].method,
+        "collections": [_collection(source, each) for source, each in held_out.items()],
+        "views": _by_view(found),
+        "drawn": len(shown["drawn"]),
+        "worst": len(shown["worst"]),
+        "flow": flow_rows(flow),
+    }
+    return write_document(folder, "report", "lungs", f"{mark}Lungs", context)
 
 
-def _head(metrics: Mapping[str, Any], mark: str) -> list[str]:
-    lines = [f"# {mark}Lungs: how well they are found"]
-    if mark:
-        lines += ["**SYNTHETIC: the films were drawn by a program. Nothing below says anything about patients.**"]
-    else:
-        lines += [f"- **WARNING:** {_MACHINE_MADE}"]
-    return [*lines, DISCLAIMER]
-
-
-def _results(metrics: Mapping[str, Any], found: pd.DataFrame) -> list[str]:
-    header = ("Masks of", "Images", "People", "Dice", "IoU", "Median Dice", "Worst", "Dice below 0.8", "Lungs' share")
-    rows = [
-        (
-            "synthetic (drawn)" if source == "synthetic" else source,
-            each["images"],
-            each["people"],
-            str(each["dice"]),
-            str(each["iou"]),
-            f"{each['median_dice']:.3f}",
-            f"{each['worst_dice']:.3f}",
-            f"{each['below_0.8']} of {each['images']}",
-            f"{each['share'].value:.3f} (given: {each['true_share'].value:.3f})",
-        )
-        for source, each in metrics["held_out"].items()
-    ]
-    method = next(iter(metrics["held_out"].values()))["dice"].method
-    text = (
-        f"Every image was segmented once by a network that had seen no image of that person ({metrics['folds']} folds "
-        f"by person). Means over images; intervals: {method}. The share is that of the film's area."
+def _collection(source: str, each: Mapping[str, Any]) -> tuple[object, ...]:
+    return (
+        "synthetic (drawn)" if source == "synthetic" else source,
+        each["images"],
+        each["people"],
+        each["dice"],
+        each["iou"],
+        f"{each['median_dice']:.3f}",
+        f"{each['worst_dice']:.3f}",
+        f"{each['below_0.8']} of {each['images']}",
+        f"{each['share'].value:.3f} (given: {each['true_share'].value:.3f})",
     )
-    return [
-        "## Held-out people",
-        text,
-        markdown_table(rows, header),
-        "By view, since a bedside film (AP) is harder than one of an upright patient (PA):",
-        markdown_table(_by_view(found), ("Masks of", "View", "Images", "People", "Dice")),
-        "![Dice of each held-out image](figures/dice.png)",
-    ]
 
 
 def _by_view(found: pd.DataFrame) -> list[tuple[object, ...]]:
@@ -119,36 +98,6 @@ def _by_view(found: pd.DataFrame) -> list[tuple[object, ...]]:
         (source, view, len(rows), rows["person"].nunique(), str(mean(rows["dice"], rows["person"])))
         for (source, view), rows in groups
     ]
-
-
-def _pictures(shown: Mapping[str, Sequence[Overlay]], mark: str) -> list[str]:
-    key = "yellow: the given mask, blue: the predicted one; the number is their Dice"
-    return [
-        "## What it looks like",
-        f"![{mark}{len(shown['drawn'])} held-out films drawn by lot; {key}](figures/drawn.png)",
-        f"![{mark}The {len(shown['worst'])} worst held-out films; {key}](figures/worst.png)",
-    ]
-
-
-def _method(metrics: Mapping[str, Any], flow: pd.DataFrame) -> list[str]:
-    how = (
-        f"{metrics['epochs']} epochs for every fold and for the final network, which learned from all "
-        f"{metrics['images']} images of {metrics['people']} people and is what `lungs.ckpt` holds; nothing was chosen "
-        "on held-out images. Its own Dice cannot be measured on these images: the table above, of networks that saw "
-        "fewer, stands for it. Predicted masks keep their two largest parts, without holes."
-    )
-    files = (
-        f"Images and masks: fingerprint `{metrics['fingerprint'][:12]}`; weights: `{metrics['weights'][:12]}`. Every "
-        "image with its fold, Dice and IoU: [masks.csv](masks.csv)."
-    )
-    purpose = (
-        "What it is for: measuring, and `data.mask=lungs`, always with predicted masks for every image of every class. "
-        "Children, side views and CT were not learned from. On films that were learned from, in Cohen's collection "
-        "mostly of COVID-19, the final network does a little better than the table says; and a white lung tends to be "
-        "found smaller than it is, so that the outline itself may tell something of the disease."
-    )
-    curves = "![Loss and Dice of every epoch](figures/curves.png)"
-    return ["## How it was trained", how, curves, flow_table(flow), files, purpose]
 
 
 def _sheet(overlays: Sequence[Overlay]) -> Figure:
@@ -167,35 +116,3 @@ def _drawn(overlay: Overlay) -> npt.NDArray[np.uint8]:
         contours, _ = cv2.findContours(small, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(canvas, contours, -1, colour, 1, cv2.LINE_AA)
     return np.asarray(canvas, np.uint8)
-
-
-def _histogram(found: pd.DataFrame) -> Figure:
-    figure = Figure(figsize=(6, 3), layout="constrained")
-    axes = figure.add_subplot()
-    low = min(0.7, float(np.floor(found["dice"].min() * 20) / 20))
-    bins = np.linspace(low, 1, 1 + round((1 - low) / 0.01))
-    parts = [(str(source), rows["dice"]) for source, rows in found.groupby("source", sort=True)]
-    axes.hist([part for _, part in parts], bins=list(bins), label=[name for name, _ in parts], stacked=True)
-    axes.set(xlabel="Dice of a held-out image", ylabel="images", xlim=(low, 1))
-    axes.legend(frameon=False, loc="upper left")
-    return figure
-
-
-def _curves(folder: Path) -> Figure:
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    panels = figure.subplots(1, 2)
-    histories = {path.stem: read_table(path) for path in sorted(folder.glob("*.csv"))}
-    for axes, name in zip(panels, ("loss", "dice"), strict=True):
-        for training, table in histories.items():
-            label = training if training == "final" else None
-            colour = "black" if training == "final" else "C0"
-            axes.plot(table["epoch"], table[f"train/{name}"], color=colour, lw=1, label=label)
-            if f"val/{name}" in table:
-                axes.plot(table["epoch"], table[f"val/{name}"], color="C1", lw=1)
-        axes.plot([], [], color="C0", label="folds, training (augmented)")
-        axes.plot([], [], color="C1", label="folds, held out")
-        axes.set(
-            xlabel="epoch", ylabel={"loss": "loss (cross-entropy + 1 - Dice)", "dice": "Dice (network's size)"}[name]
-        )
-    panels[1].legend(frameon=False)
-    return figure

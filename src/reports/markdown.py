@@ -88,11 +88,18 @@ def _row(cells: Iterable[object]) -> str:
     return "| " + " | ".join(plain("" if cell is None else cell).replace("|", "\\|") for cell in cells) + " |"
 
 
+def flow_rows(flow: pd.DataFrame) -> list[list[object]]:
+    """The flow of cases, see :mod:`cxrlab.datamodules.flow`, as rows of a table."""
+    return [
+        [row[column] for column in ("source", "step", "removed", "images", "patients")]
+        for row in flow.to_dict("records")
+    ]
+
+
 def flow_table(flow: pd.DataFrame) -> str:
     """The flow of cases, see :mod:`cxrlab.datamodules.flow`, as a Markdown table."""
-    columns = ("source", "step", "removed", "images", "patients")
     header = ("Source", "Step", "Images removed", "Images left", "Patients left")
-    return markdown_table(([row[column] for column in columns] for row in flow.to_dict("records")), header)
+    return markdown_table(flow_rows(flow), header)
 
 
 def number(value: Any, form: str) -> str:

@@ -27,12 +27,11 @@ from rich.table import Table as TerminalTable
 from rich.text import Text
 
 from cxrlab import figures
-from cxrlab.console import DISCLAIMER
 from cxrlab.evaluation.estimate import Estimate, SeedMean
 from cxrlab.figures import Point, Row, Square, heat_map
 from cxrlab.files import write_csv, write_json
-from cxrlab.reports.markdown import Markdown, code, code_block, markdown_table, plain
-from cxrlab.reports.page import write_pages
+from cxrlab.reports.documents import write_document
+from cxrlab.reports.markdown import Markdown, plain
 from cxrlab.reports.sections import duration
 from cxrlab.words import plural
 
@@ -125,9 +124,32 @@ def write_matrix(folder: Path, matrix: Matrix, seconds: float, command: str = ""
     """
     _draw(folder, matrix)
     title = f"{_mark(matrix)}Trained here, tested there"
-    parts = [_head(matrix, title), _table(matrix), _drops(matrix), _lung_free(matrix), _pairs(matrix), _shared(matrix)]
-    parts += [_sets(matrix), _rows(matrix), _not_checked(matrix), _repeat(matrix, seconds, command)]
-    _, page = write_pages(folder, "matrix", "\n\n".join(part for part in parts if part) + "\n", title)
+    heads, lung_free, seen = _without_lungs(matrix)
+    context = {
+        "matrix": matrix,
+        "cells": [_line(cell) for cell in matrix.cells],
+        "methods": _methods(matrix),
+        "small": _small(matrix),
+        "drops": [
+            (each["row"], each["internal"], each["external"], _signed(each["drop"]), each["drop"].method)
+            for each in matrix.drops
+        ],
+        "heads": heads,
+        "lung_free": lung_free,
+        "seen": seen,
+        "pairs": [
+            (each["column"], each["own"], each["other"], each["n"], _signed(each["difference"]))
+            for each in matrix.pairs
+        ],
+        "shared": [_in_common(cell) for cell in matrix.cells],
+        "rows": [
+            (each.name, each.what, ", ".join(each.seeds), each.images, each.patients, ", ".join(each.runs))
+            for each in matrix.rows
+        ],
+        "took": duration(seconds),
+        "command": command,
+    }
+    page = write_document(folder, "matrix", "matrix", title, context)
     write_json(folder / "matrix.json", _as_json(matrix, seconds, command))
     write_csv(folder / "matrix.csv", _as_table(matrix))
     return page
@@ -158,201 +180,57 @@ def _terminal_cell(cell: Cell | None) -> Text:
 # The page -----------------------------------------------------------------------------------------------------------
 
 
-def _head(matrix: Matrix, title: str) -> str:
-    parts = [f"# {plain(title)}"]
-    if matrix.synthetic:
-        parts.append("**SYNTHETIC: images were drawn by a program. What they give says nothing about patients.**")
-    parts += [f"- **WARNING**: not there: {plain(failure)}" for failure in matrix.failures]
-    which = "all images of a set" if matrix.images == "all" else "the test images of a set"
-    parts.append(
-        f"Each row was trained on one set; each column is {which}. Before anything is counted, every image of a person "
-        "or a film that the row was trained or validated on is removed: what is left of a row's own set are its "
-        "held-out test images (**internal**), everything else is **external**. Numbers are means over the seeds of a "
-        "row, with intervals over patients; patients whom a set does not tell apart count as one per image."
+def _line(cell: Cell) -> tuple[object, ...]:
+    numbers = cell.numbers
+    reason, auroc = numbers["undefined"], numbers["auroc"]
+    spread = f"; {min(auroc.seeds):.3f} to {max(auroc.seeds):.3f}" if len(auroc.seeds) > 1 else ""
+    return (
+        Markdown(f"**{plain(cell.row)}**") if cell.internal else cell.row,
+        Markdown(f"**{plain(cell.column)}** (internal)") if cell.internal else cell.column,
+        f"{numbers['n']} ({numbers['n_positive']}), {numbers['n_patients']}",
+        f"undefined: {reason}" if reason else f"{auroc}{spread}",
+        *(numbers[metric] for metric in _METRICS[1:]),
     )
-    parts.append("![AUROC of every row on every column](figures/matrix.png)")
-    return "\n\n".join([*parts, DISCLAIMER])
 
 
-def _table(matrix: Matrix) -> str:
-    rows = []
-    for cell in matrix.cells:
-        numbers = cell.numbers
-        reason = numbers["undefined"]
-        auroc = f"undefined: {reason}" if reason else f"{numbers['auroc']}{_seeds(numbers['auroc'])}"
-        size = f"{numbers['n']} ({numbers['n_positive']}), {numbers['n_patients']}"
-        name = Markdown(f"**{plain(cell.row)}**") if cell.internal else cell.row
-        column = Markdown(f"**{plain(cell.column)}** (internal)") if cell.internal else cell.column
-        rows.append((name, column, size, auroc, *(str(numbers[metric]) for metric in _METRICS[1:])))
-    header = (
-        "Trained on",
-        "Tested on",
-        "Images (Positive), patients",
-        "AUROC; range of seeds",
-        "Sensitivity",
-        "Specificity",
-    )
-    text = (
-        "Sensitivity and specificity are at the threshold that came with the weights: nothing was chosen on a column."
-    )
-    return "\n\n".join(["## Every cell", markdown_table(rows, header), text, _methods(matrix)])
+def _methods(matrix: Matrix) -> list[str]:
+    """What the intervals are."""
+    cells = [cell for cell in matrix.cells if not cell.numbers["undefined"]]
+    return sorted({cell.numbers["auroc"].method.partition(" (")[0] for cell in cells})
 
 
-def _methods(matrix: Matrix) -> str:
-    """What the intervals are, told once where all are alike."""
-    found = sorted(
-        {cell.numbers["auroc"].method.partition(" (")[0] for cell in matrix.cells if not cell.numbers["undefined"]}
-    )
-    small = [
-        f"{plain(cell.row)} on {plain(cell.column)}{method.rpartition(';')[2].partition(':')[0]}"
+def _small(matrix: Matrix) -> list[str]:
+    """Cells with too few patients for a bootstrap, and how many."""
+    return [
+        f"{cell.row} on {cell.column}{method.rpartition(';')[2].partition(':')[0]}"
         for cell in matrix.cells
         if "too narrow" in (method := cell.numbers["auroc"].method)
     ]
-    said = f"Intervals of the AUROC: {'; '.join(found)}." if found else ""
-    return f"{said} Too few patients: {'; '.join(small)}." if small else said
 
 
-def _seeds(estimate: SeedMean) -> str:
-    seeds = estimate.seeds
-    return f"; {min(seeds):.3f} to {max(seeds):.3f}" if len(seeds) > 1 else ""
-
-
-def _drops(matrix: Matrix) -> str:
-    if not matrix.drops:
-        return ""
-    rows = [
-        (
-            each["row"],
-            each["internal"],
-            each["external"],
-            _signed(each["drop"]),
-            each["drop"].method,
-        )
-        for each in matrix.drops
-    ]
-    text = (
-        "Internal less external AUROC, with both intervals put together. Sets differ in more than the "
-        "hospital (see what Positive means in each, below): a drop mixes all of it."
-    )
-    return "\n\n".join(
-        [
-            "## What is lost elsewhere",
-            text,
-            "![AUROC on own held-out images and elsewhere](figures/drop.png)",
-            markdown_table(rows, ("Trained on", "Internal", "External", "Drop", "Method")),
-        ]
-    )
-
-
-def _lung_free(matrix: Matrix) -> str:
+def _without_lungs(matrix: Matrix) -> tuple[tuple[str, ...], list[tuple[object, ...]], list[tuple[str, str]]]:
+    """Classifiers without a lung on the same cells: their names, a row for each cell, and what each one sees."""
     cells = [cell for cell in matrix.cells if cell.lung_free]
     if not cells:
-        return ""
-    names = [*cells[0].lung_free]
+        return (), [], []
+    first = cells[0].lung_free
     rows = []
     for cell in cells:
-        numbers = cell.lung_free
-        shown = [
-            Markdown(f"**{numbers[name]['auroc'].value:.2f}**")
-            if name == cell.best
-            else f"{numbers[name]['auroc'].value:.2f}"
-            for name in names
-        ]
-        best = str(numbers[cell.best]["auroc"]) if cell.best else None
-        where = f"{cell.column} (internal)" if cell.internal else cell.column
-        rows.append((cell.row, where, str(cell.numbers["auroc"]), best, *shown))
-    heads = [name if cells[0].lung_free[name]["lung_free"] else f"{name} (perhaps some lung)" for name in names]
-    seen = "\n".join(f"- {name}: {cells[0].lung_free[name]['sees']}" for name in names)
-    text = (
-        "AUROC of fixed classifiers, trained on the row's training images and tested on the cell's. Bold: the one that "
-        "was best in cross-validation by patient on the training images, which is the one to hold the network against. "
-        "Where it does as well as the network, the network's number says little about disease; where it does well "
-        "inside and not elsewhere, the set has a shortcut of its own."
-    )
-    return "\n\n".join(
-        [
-            "## The same cells without a lung",
-            text,
-            markdown_table(rows, ("Trained on", "Tested on", "Network", "Best on training", *heads)),
-            seen,
-        ]
-    )
+        values = {name: f"{found['auroc'].value:.2f}" for name, found in cell.lung_free.items()}
+        shown = [Markdown(f"**{values[name]}**") if name == cell.best else values[name] for name in first]
+        best = cell.lung_free[cell.best]["auroc"] if cell.best else None
+        rows.append((cell.row, _where(cell), cell.numbers["auroc"], best, *shown))
+    heads = tuple(name if found["lung_free"] else f"{name} (perhaps some lung)" for name, found in first.items())
+    return heads, rows, [(name, found["sees"]) for name, found in first.items()]
 
 
-def _pairs(matrix: Matrix) -> str:
-    if not matrix.pairs:
-        return ""
-    rows = [
-        (each["column"], each["own"], each["other"], each["n"], _signed(each["difference"])) for each in matrix.pairs
-    ]
-    text = (
-        "AUROC of the model of the place less that of a model from elsewhere, on the place's held-out test images "
-        "that neither was trained on; the same patients are resampled for both."
-    )
-    return "\n\n".join(
-        [
-            "## Trained here against trained elsewhere, on the same images",
-            text,
-            markdown_table(rows, ("Tested on", "Its own model", "Model from", "Images", "Difference")),
-        ]
-    )
+def _in_common(cell: Cell) -> tuple[object, ...]:
+    counts = [cell.shared[key] if cell.shared["checked"] else "NOT CHECKED" for key in ("films", "patients", "removed")]
+    return cell.row, _where(cell), cell.shared["images"], *counts, cell.numbers["n"]
 
 
-def _shared(matrix: Matrix) -> str:
-    rows = [
-        (
-            cell.row,
-            f"{cell.column} (internal)" if cell.internal else cell.column,
-            cell.shared["images"],
-            *(
-                [cell.shared[key] for key in ("films", "patients", "removed")]
-                if cell.shared["checked"]
-                else ["NOT CHECKED"] * 3
-            ),
-            cell.numbers["n"],
-        )
-        for cell in matrix.cells
-    ]
-    header = ("Trained on", "Tested on", "Images", "Films in common", "Patients in common", "Images removed", "Left")
-    text = (
-        "In common with the row's training and validation images: the same file, another copy or crop of the film "
-        "(as an audit finds them), or the same patient, by id or through a film."
-    )
-    return "\n\n".join(["## Removed: patients and films that were trained on", text, markdown_table(rows, header)])
-
-
-def _sets(matrix: Matrix) -> str:
-    lines = []
-    for column in matrix.columns:
-        claim = (
-            f"Positive is said to mean {plain(column.claim)}" if column.claim else "what Positive means is not stated"
-        )
-        mark = "SYNTHETIC, " if column.synthetic else ""
-        lines.append(f"- **{plain(column.name)}** ({mark}{code(column.what)}): {claim}")
-        lines += [f"  - {plain(note)}" for note in column.notes]
-    return "\n\n".join(["## What the labels mean in each set", "\n".join(lines)])
-
-
-def _rows(matrix: Matrix) -> str:
-    rows = [
-        (row.name, row.what, ", ".join(row.seeds), row.images, row.patients, ", ".join(row.runs)) for row in matrix.rows
-    ]
-    header = ("Row", "Recipe", "Seeds", "Images trained on (with validation)", "Patients", "Runs")
-    return "\n\n".join(["## What was trained", markdown_table(rows, header)])
-
-
-def _not_checked(matrix: Matrix) -> str:
-    lines = [f"NOT CHECKED: {plain(note)}" for note in matrix.notes]
-    lines.append("NOT CHECKED: patients whom their sets do not name are told apart by film only")
-    return "\n\n".join(["## What was not checked", "\n".join(f"- {line}" for line in lines)])
-
-
-def _repeat(matrix: Matrix, seconds: float, command: str) -> str:
-    text = (
-        f"The numbers stand in [matrix.json](matrix.json) and [matrix.csv](matrix.csv), too. This took "
-        f"{duration(seconds)}; what was trained and scored is kept, and a second run only counts again."
-    )
-    return "\n\n".join(["## How to repeat it", text, code_block(command) if command else ""])
+def _where(cell: Cell) -> str:
+    return f"{cell.column} (internal)" if cell.internal else cell.column
 
 
 def _signed(estimate: Estimate) -> str:

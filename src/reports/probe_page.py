@@ -28,25 +28,22 @@ import numpy as np
 import numpy.typing as npt
 
 from cxrlab.checks.base import Finding, Picture, Section, Table, Verdict
-from cxrlab.console import DISCLAIMER
 from cxrlab.datamodules.alterations import Alteration
 from cxrlab.evaluation import shortcuts
 from cxrlab.evaluation.estimate import Estimate
 from cxrlab.evaluation.shortcuts import FLIPS_FAIL, FLIPS_WARN, KEPT_SHARE, Retrained, Tried
 from cxrlab.figures import Point, Row, forest, image_pairs
 from cxrlab.files import write_json
-from cxrlab.reports.markdown import code, code_block, plain
-from cxrlab.reports.page import write_pages
+from cxrlab.reports.documents import write_document
+from cxrlab.reports.markdown import code, plain
 from cxrlab.reports.sections import (
     Line,
-    counted,
     counts,
     draw,
     duration,
-    section_text,
+    package_versions,
     sections_as_json,
     verdict_lines,
-    verdict_table,
     verdicts_as_json,
     versions,
     worst,
@@ -169,11 +166,19 @@ def write_probe(folder: Path, probe: Probe, seconds: float, command: str = "") -
     files = draw(folder, parts)
     lines = verdict_lines(parts)
     title = f"{_mark(probe)}Does it see the lungs? {probe.name}"
-    text = [_head(probe, lines, title), verdict_table(lines)]
-    text += [section_text(section, files) for section in parts]
-    text.append(_repeat(probe, seconds, command))
-    whole = ("\n\n".join(part for part in text if part) + "\n").encode(errors="replace").decode()
-    _, page = write_pages(folder, "probe", whole, title)
+    context = {
+        **{name: getattr(probe, name) for name in ("synthetic", "ckpt", "warnings", "seed", "fingerprint")},
+        "lines": lines,
+        "meaning": _MEANING[worst(parts)],
+        "size": f"{plural(probe.images, probe.split + ' image')} of {plural(probe.patients, 'patient')}",
+        "sections": parts,
+        "files": files,
+        "scored": bool(probe.tried),
+        "took": duration(seconds),
+        "packages": package_versions(PACKAGES),
+        "command": command,
+    }
+    page = write_document(folder, "probe", "probe", title, context)
     write_json(folder / "probe.json", _as_json(probe, parts, lines, files, seconds, command))
     return page
 
@@ -407,32 +412,6 @@ def _shown(probe: Probe) -> Section:
 
 def _mark(probe: Probe) -> str:
     return "SYNTHETIC: " if probe.synthetic else ""
-
-
-def _head(probe: Probe, lines: Sequence[Line], title: str) -> str:
-    parts = [f"# {plain(title)}"]
-    if probe.synthetic:
-        parts.append("**SYNTHETIC: the images were drawn by a program. Nothing below says anything about patients.**")
-    verdict = lines[0].finding.verdict if lines else Verdict.NOT_CHECKED
-    model = (
-        f"Weights: {code(probe.ckpt)}. " if probe.ckpt else "Runs that were trained again, and no model of its own. "
-    )
-    size = f"{plural(probe.images, probe.split + ' image')} of {plural(probe.patients, 'patient')}"
-    parts += [counted(lines), _MEANING[verdict], f"{model}{size}."]
-    if probe.warnings:
-        parts.append("\n".join(f"- **WARNING** {plain(warning)}" for warning in probe.warnings))
-    return "\n\n".join([*parts, DISCLAIMER])
-
-
-def _repeat(probe: Probe, seconds: float, command: str) -> str:
-    packages = ", ".join(f"{name} {found}" for name, found in versions(PACKAGES).items())
-    text = (
-        f"Every draw follows from the seed {probe.seed}: the same weights and files give the same page. Fingerprint of "
-        f"files, labels and splits: `{probe.fingerprint}`. The numbers stand in [probe.json](probe.json)"
-        + (", every score in [scores.csv](scores.csv)" if probe.tried else "")
-        + f". This took {duration(seconds)}, with {packages}."
-    )
-    return "\n\n".join(["## How to repeat it", text, *([code_block(command)] if command else [])])
 
 
 def _as_json(

@@ -16,13 +16,7 @@ from scipy.stats import t as student
 
 from cxrlab.checks.base import Verdict
 from cxrlab.files import write_json
-from cxrlab.reports.markdown import code_block, markdown_table
-from cxrlab.reports.page import write_pages
-
-_SPREAD = (
-    "Mean over the models with its 95 % interval (Student's t on the models' AUROCs, for models trained on data of "
-    "their own; held to [0, 1]), and the range."
-)
+from cxrlab.reports.documents import write_document
 
 
 def summarise_probes(probes: Mapping[str, Mapping[str, Any]], command: str = "") -> dict[str, Any]:
@@ -66,21 +60,16 @@ def write_summary(folder: Path, summary: Mapping[str, Any]) -> Path:
         OSError: The folder cannot be written.
     """
     runs = summary["runs"]
+    context = {
+        "check_header": check_header(),
+        "checks": [(name, *given.values()) for name, given in summary["checks"].items()],
+        "auroc_header": AUROC_HEADER,
+        "aurocs": auroc_rows(summary),
+        "models": [(run["verdict"], run["ckpt"], f"{Path(run['folder']).name}/probe.html") for run in runs],
+        "command": summary["command"],
+    }
     title = f"{'SYNTHETIC: ' if summary['synthetic'] else ''}{len(runs)} models probed"
-    shown = [(run["verdict"], run["ckpt"], f"{Path(run['folder']).name}/probe.html") for run in runs]
-    parts = [
-        f"# {title}",
-        "## How often each verdict was given",
-        markdown_table([(name, *given.values()) for name, given in summary["checks"].items()], check_header()),
-        "## AUROC on altered images",
-        _SPREAD,
-        markdown_table(auroc_rows(summary), AUROC_HEADER),
-        "## Models",
-        markdown_table(shown, ("Worst", "Weights", "Page")),
-        "## How to repeat it",
-        code_block(summary["command"]),
-    ]
-    _, page = write_pages(folder, "summary", "\n\n".join(parts) + "\n", title)
+    page = write_document(folder, "summary", "probes", title, context)
     write_json(folder / "summary.json", dict(summary))
     return page
 

@@ -14,9 +14,9 @@ from rich.table import Table as TerminalTable
 from rich.text import Text
 
 from cxrlab import figures
-from cxrlab.checks.base import Finding, Picture, Section, Table, Verdict
+from cxrlab.checks.base import Finding, Picture, Section, Verdict
 from cxrlab.console import one_line
-from cxrlab.reports.markdown import Markdown, markdown_table, plain
+from cxrlab.reports.markdown import Markdown
 
 _NARROW = 5.2  # inches; figures up to this width stand side by side where there is room
 _COLOURS = {
@@ -63,61 +63,34 @@ def terminal_table(sections: Sequence[Section], title: str = "") -> TerminalTabl
     return table
 
 
-def counted(lines: Sequence[Line]) -> str:
+def counted(lines: Sequence[Line]) -> Markdown:
     """The worst verdict, and how many findings have each: ``**FAIL**: 2 FAIL, 1 PASS.``."""
     verdict = lines[0].finding.verdict if lines else Verdict.NOT_CHECKED
     found = ", ".join(f"{count} {name}" for name, count in counts(lines).items() if count)
-    return f"**{verdict}**: {found or 'nothing was checked'}."
+    return Markdown(f"**{verdict}**: {found or 'nothing was checked'}.")
 
 
-def verdict_table(lines: Sequence[Line]) -> str:
-    """The verdicts of a page, as its first section."""
-    rows = [
-        (_emphasised(line.finding.verdict), line.finding.check, line.finding.evidence, line.section) for line in lines
-    ]
-    return "## Verdicts\n\n" + markdown_table(rows, ("Verdict", "Check", "Evidence", "Section"))
+def verdict_rows(lines: Sequence[Line]) -> list[tuple[object, ...]]:
+    """The verdicts of a page as rows of its first table."""
+    return [(emphasised(each.verdict), each.check, each.evidence, section) for section, each in lines]
 
 
-def _emphasised(verdict: Verdict) -> Markdown:
+def emphasised(verdict: Verdict) -> Markdown:
+    """Bold where something is wrong."""
     return Markdown(f"**{verdict}**" if verdict in (Verdict.FAIL, Verdict.WARN) else verdict)
 
 
-def section_text(section: Section, files: Mapping[str, str]) -> str:
-    """A section of the page.
-
-    Args:
-        section: What was found.
-        files: Of the pictures, by name, see :func:`draw`.
-    """
-    parts = [f"## {plain(section.title)}", _said(section.findings), *section.text]
-    parts += [table_text(table) for table in section.tables]
-    parts += _figures(section.pictures, files)
-    return "\n\n".join(part for part in parts if part)
+def by_verdict(findings: Sequence[Finding]) -> list[tuple[Verdict, list[str]]]:
+    """The checks of a section by their verdicts, the most serious first."""
+    found = [(verdict, [each.check for each in findings if each.verdict is verdict]) for verdict in Verdict]
+    return [(verdict, names) for verdict, names in found if names]
 
 
-def _said(findings: Sequence[Finding]) -> str:
-    """The verdicts of a section in a line, the evidence standing in the table at the top."""
-    lines = []
-    for verdict in Verdict:
-        names = [plain(finding.check) for finding in findings if finding.verdict is verdict]
-        if names:
-            lines.append(f"{_emphasised(verdict)}: {'; '.join(names)}.")
-    return " ".join(lines)
-
-
-def table_text(table: Table) -> str:
-    """A table with its caption."""
-    return f"**{plain(table.caption)}**\n\n" + markdown_table(table.rows, table.header)
-
-
-def _figures(pictures: Sequence[Picture], files: Mapping[str, str]) -> Iterator[str]:
-    """Links to figures; narrow ones that follow each other are one paragraph, which is one row of the page."""
-    for narrow, together in itertools.groupby(pictures, lambda picture: picture.figure.get_figwidth() <= _NARROW):
-        links = [f"![{plain(picture.caption)}]({files[picture.name]})" for picture in together]
-        if narrow:
-            yield "\n".join(links)
-        else:
-            yield from links
+def in_rows(pictures: Sequence[Picture]) -> Iterator[list[Picture]]:
+    """Pictures that stand side by side where there is room: narrow ones that follow each other."""
+    for narrow, group in itertools.groupby(pictures, lambda picture: picture.figure.get_figwidth() <= _NARROW):
+        together = [*group]
+        yield from [together] if narrow else [[each] for each in together]
 
 
 def duration(seconds: float) -> str:
@@ -179,3 +152,8 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def package_versions(packages: Iterable[str]) -> str:
+    """The same in words: ``Python 3.12.1, numpy 2.3.0``."""
+    return ", ".join(f"{name} {found}" for name, found in versions(packages).items())

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
@@ -280,7 +279,7 @@ def measure(
     )
 
 
-def draw_test(method: Saliency, network: nn.Module, datamodule: ChestXRayDataModule, scored: Scored) -> Figure:
+def draw_test(method: Saliency, network: nn.Module, datamodule: ChestXRayDataModule, scored: Scored) -> figures.Figure:
     """Draws a few test images with their maps: half of them called wrongly where there are as many.
 
     Args:

@@ -41,7 +41,14 @@ def test_threads_draw_what_one_thread_draws(tmp_path: Path) -> None:
 
 def test_neither_pyplot_nor_torch_is_imported() -> None:
     code = (
-        "import sys, cxrlab.evaluation; print({'matplotlib.pyplot', 'torch', 'lightning', 'hydra'} & set(sys.modules))"
+        "import sys, cxrlab.evaluation.calibration; print('matplotlib' in sys.modules); import cxrlab.figures;"
+        "print({'matplotlib.pyplot', 'torch', 'lightning', 'hydra'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
+    assert done.stdout.split() == ["False", "set()"]
+
+
+def test_nobody_else_draws() -> None:
+    source = Path(figures.__file__).parents[1]
+    drawing = {path for path in source.rglob("*.py") if "matplotlib" in path.read_text(encoding="utf-8")}
+    assert {path.parent.name for path in drawing} == {"figures"}

@@ -99,3 +99,23 @@ def test_calibration_draws_a_point_per_bin_and_counts_every_image() -> None:
     check_texts(figure)
     with pytest.raises(ValueError, match="scores must be finite"):
         figures.calibration([0, 1], [0.1, 1.1], "Test")
+
+
+def test_fold_curves_draw_every_training_and_name_each_kind_once() -> None:
+    table = pd.DataFrame({"epoch": [1, 2], "train/loss": [0.7, 0.5], "val/loss": [0.8, 0.6], "train/dice": [0.1, 0.4]})
+    histories = {"fold_1": table, "fold_2": table + 0.1, "final": table.drop(columns="val/loss")}
+    loss, dice = figures.fold_curves(histories, {"loss": "loss (made up)", "dice": "Dice"}).axes
+    assert len(loss.lines) == 2 * 2 + 1
+    assert len(dice.lines) == 3
+    assert texts(loss).endswith("folds\nheld out\nall images")
+    assert loss.get_ylabel() == "loss (made up)"
+
+
+def test_a_stacked_histogram_counts_every_value_and_marks_lines() -> None:
+    parts = {"film": [0.9, 0.95, 0.2], "drawing": [0.1, 0.15]}
+    words = ("probability", "pictures")
+    figure = figures.stacked_histogram(parts, [0, 0.5, 1], words, {"refused below": 0.3, "accepted from": 0.8})
+    (axes,) = figure.axes
+    assert sum(patch.get_height() for patch in axes.patches if isinstance(patch, Rectangle)) == 5
+    assert {str(line.get_label()) for line in axes.lines} == {"refused below", "accepted from"}
+    assert {"film", "drawing"} <= {text.get_text() for text in figure.legends[0].get_texts()}

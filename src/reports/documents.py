@@ -1,0 +1,72 @@
+"""Documents as templates: what stands in ``templates/`` around values that a function has gathered.
+
+A value in a template is text, whatever it holds: it is escaped as Markdown, on one line. What the program itself wrote
+as Markdown (:class:`~cxrlab.reports.markdown.Markdown`, a macro, ``table``) stays.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from cxrlab.console import DISCLAIMER
+from cxrlab.reports.markdown import Markdown, code, code_block, markdown_table, plain
+from cxrlab.reports.page import write_pages
+from cxrlab.reports.sections import by_verdict, counted, emphasised, in_rows, verdict_rows
+from cxrlab.words import plural
+
+
+def write_document(folder: Path, stem: str, template: str, title: str, context: dict[str, Any]) -> Path:
+    """Writes ``<stem>.md`` and ``<stem>.html``.
+
+    Args:
+        folder: Where both go; figures are linked relative to it.
+        stem: Their name without ending.
+        template: Name of a file in ``templates/``, without ``.md.j2``.
+        title: Of the page, which the template calls ``title``.
+        context: Values by the names that the template uses; one that it uses and that is not there is an error.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    text = _ENVIRONMENT.get_template(f"{template}.md.j2").render(title=title, **context)
+    text = re.sub(r"\n{3,}", "\n\n", text.strip())  # of parts that are not there
+    # A file name that is not UTF-8 reaches Python as text that cannot be written.
+    return write_pages(folder, stem, text.encode(errors="replace").decode() + "\n", title)[1]
+
+
+def _as_markdown(value: object) -> Markup:
+    """What stands in the document for a value. :class:`Markup` is what Jinja takes for safe: here, safe Markdown."""
+    if isinstance(value, Markup):
+        return value
+    return Markup("" if value is None else plain(value))
+
+
+def _joined(values: Iterable[object], separator: str = ", ") -> Markdown:
+    """Jinja's own would escape as HTML."""
+    return Markdown(separator.join(_as_markdown(value) for value in values))
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Markdown:
+    return Markdown(markdown_table(rows, header))
+
+
+_ENVIRONMENT = Environment(
+    loader=PackageLoader("cxrlab.reports"),
+    autoescape=True,  # so that the result of a macro is known from a text
+    finalize=_as_markdown,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_ENVIRONMENT.filters |= {"join": _joined, "code": code, "code_block": code_block, "markdown": Markdown}
+_ENVIRONMENT.filters |= {each.__name__: each for each in (counted, verdict_rows, by_verdict, in_rows, emphasised)}
+_ENVIRONMENT.globals |= {"table": _table, "plural": plural, "disclaimer": DISCLAIMER}
