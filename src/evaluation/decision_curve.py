@@ -52,12 +52,12 @@ def decision_curve(
     gain = np.where(s[:, None] >= THRESHOLDS, np.where(y[:, None], 1.0, -odds), 0.0)
     all_treated = np.where(y[:, None], 1.0, -odds)
 
-    def means(values: Floats) -> Floats:
-        return how.bootstrap(lambda weights: weights @ values / weights.sum(axis=1, keepdims=True), ids, y)
+    def means(weights: Floats) -> Floats:
+        return np.asarray(np.hstack([weights @ gain, weights @ all_treated]) / weights.sum(axis=1, keepdims=True))
 
-    draws = means(gain)
+    draws, everybody = np.hsplit(how.bootstrap(means, ids, y), 2)
     low, high = np.quantile(draws, how.ends, axis=0)
-    against = np.concatenate([draws, draws - means(all_treated)], axis=1)
+    against = np.concatenate([draws, draws - everybody], axis=1)
     found = np.concatenate([gain.mean(axis=0), (gain - all_treated).mean(axis=0)])
     least = np.tile(np.maximum(1.0, odds), 2) / np.unique(ids).size
     error = np.maximum(against.std(axis=0), least)

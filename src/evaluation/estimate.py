@@ -143,14 +143,21 @@ def revived(found: Any) -> Any:
 
 
 def _estimate(kind: type[Estimate], found: dict[str, Any]) -> Estimate:
-    numbers = [value for name, value in found.items() if name not in ("method", "seeds")] + [*found.get("seeds", ())]
-    if not isinstance(found["method"], str) or not all(_is_number(value) for value in numbers):
-        raise ValueError(f"an estimate must hold numbers and the text of its method, got {found}")
-    values: dict[str, Any] = {name: tuple(value) if name == "seeds" else value for name, value in found.items()}
+    values = {**found, "seeds": tuple(found["seeds"])} if isinstance(found.get("seeds"), list) else found
+    for name, value in values.items():
+        if not _fits(name, value):
+            raise ValueError(f"an estimate must hold numbers and the text of its method, got {name}: {value!r}")
     return kind(**values)
 
 
-def _is_number(value: Any) -> bool:
+def _fits(name: str, value: Any) -> bool:
+    """Whether a field of an estimate holds what it should."""
+    if name == "method":
+        return isinstance(value, str)
+    if name == "seeds":
+        return isinstance(value, tuple) and all(each is not None and _fits("value", each) for each in value)
+    if name in ("n", "n_patients"):
+        return isinstance(value, int) and not isinstance(value, bool)
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 

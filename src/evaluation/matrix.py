@@ -110,10 +110,10 @@ def drop(internal: Estimate, external: Estimate) -> Estimate:
     Returns:
         Positive where the external AUROC is lower.
     """
-    known = [_numbers(internal), _numbers(external)]
-    if known[0] is None or known[1] is None:
-        return Estimate(None, None, None, (internal if known[0] is None else external).method)
-    (value, low, high), (other, other_low, other_high) = known[0], known[1]
+    own, there = _numbers(internal), _numbers(external)
+    if own is None or there is None:
+        return Estimate(None, None, None, (internal if own is None else external).method)
+    (value, low, high), (other, other_low, other_high) = own, there
     fall = value - other
     below, above = math.hypot(value - low, other_high - other), math.hypot(high - value, other - other_low)
     method = "square-and-add of both intervals (MOVER)"

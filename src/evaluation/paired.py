@@ -151,11 +151,12 @@ def patient_bootstrap_auroc_difference(
         ValueError: Names the argument that is wrong, what was expected and what was found.
     """
     several, others = np.atleast_2d(np.asarray(scores_a)), np.atleast_2d(np.asarray(scores_b))
-    rows = [_checked(labels, row, row, patients) for row in (*several, *others)]
-    y, ids = rows[0][0], rows[0][3]
+    first = [_checked(labels, row, others[0], patients) for row in several]
+    second = [_checked(labels, several[0], row, patients) for row in others]
+    y, _, _, ids = first[0]
     if y.all() or not y.any():
         return _undefined(y)
-    a, b = (np.stack([row[1] for row in part]) for part in (rows[: len(several)], rows[len(several) :]))
+    a, b = np.stack([each[1] for each in first]), np.stack([each[2] for each in second])
 
     def difference(weights: Floats) -> Floats:
         return mean_aurocs(y, a, weights) - mean_aurocs(y, b, weights)

@@ -96,7 +96,7 @@ def heat_layer(heat: NDArray[np.float32], seen: Field) -> str:
     Returns:
         A ``data:`` address.
     """
-    # Cut out at last: where black bars were looked at most, the film stays pale.
+    # Coloured as a whole, then cut: where the network looked at black bars most, the film stays pale.
     layer = coloured(heat)[seen.rows, seen.columns]
     pixels = (layer * 255).round().astype(np.uint8)
     return _address(".png", pixels[..., [2, 1, 0, 3]])

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cxrlab.console import DISCLAIMER
-from cxrlab.reports.markdown import Markdown, code, code_block, markdown_table, plain
+from cxrlab.reports.markdown import Markdown, code, code_block, flow_table, markdown_table, plain
 from cxrlab.reports.page import write_pages
 from cxrlab.reports.sections import by_verdict, counted, emphasised, in_rows, verdict_rows
 from cxrlab.words import plural
@@ -38,7 +38,7 @@ def write_document(folder: Path, stem: str, template: str, title: str, context: 
         OSError: The folder cannot be written.
     """
     text = _ENVIRONMENT.get_template(f"{template}.md.j2").render(title=title, **context)
-    text = re.sub(r"\n{3,}", "\n\n", text.strip())  # of parts that are not there
+    text = re.sub(r"\n{3,}", "\n\n", text.strip())  # a part that is not there leaves empty lines
     # A file name that is not UTF-8 reaches Python as text that cannot be written.
     return write_pages(folder, stem, text.encode(errors="replace").decode() + "\n", title)[1]
 
@@ -56,7 +56,8 @@ def _joined(values: Iterable[object], separator: str = ", ") -> Markdown:
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Markdown:
-    return Markdown(markdown_table(rows, header))
+    """The header first, as a template reads better."""
+    return markdown_table(rows, header)
 
 
 _ENVIRONMENT = Environment(
@@ -69,4 +70,4 @@ _ENVIRONMENT = Environment(
 )
 _ENVIRONMENT.filters |= {"join": _joined, "code": code, "code_block": code_block, "markdown": Markdown}
 _ENVIRONMENT.filters |= {each.__name__: each for each in (counted, verdict_rows, by_verdict, in_rows, emphasised)}
-_ENVIRONMENT.globals |= {"table": _table, "plural": plural, "disclaimer": DISCLAIMER}
+_ENVIRONMENT.globals |= {"table": _table, "flow_table": flow_table, "plural": plural, "disclaimer": DISCLAIMER}

@@ -13,7 +13,6 @@ import pandas as pd
 from cxrlab.evaluation.estimate import Mean
 from cxrlab.figures import contact_sheet, fold_curves, save, stacked_histogram
 from cxrlab.reports.documents import write_document
-from cxrlab.reports.markdown import flow_rows
 from cxrlab.untrusted import read_table
 
 Shown = Sequence[tuple[npt.NDArray[np.uint8], str]]
@@ -58,7 +57,7 @@ def write_gate_report(
         "collections": _verdicts(held_out["collections"]),
         "names": tuple(f"called {each}" for each in counts.columns),
         "called": [(kind, *counts.loc[kind].tolist()) for kind in counts.index],
-        "flow": flow_rows(flow),
+        "flow": flow,
     }
     return write_document(folder, "report", "gate", f"{mark}Gate", context)
 

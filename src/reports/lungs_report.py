@@ -14,7 +14,6 @@ import pandas as pd
 from cxrlab.evaluation.estimate import mean
 from cxrlab.figures import Figure, contact_sheet, fold_curves, save, stacked_histogram
 from cxrlab.reports.documents import write_document
-from cxrlab.reports.markdown import flow_rows
 from cxrlab.untrusted import read_table
 
 TRUE, PREDICTED = (255, 210, 0), (0, 200, 255)
@@ -73,7 +72,7 @@ def write_lungs_report(
         "views": _by_view(found),
         "drawn": len(shown["drawn"]),
         "worst": len(shown["worst"]),
-        "flow": flow_rows(flow),
+        "flow": flow,
     }
     return write_document(folder, "report", "lungs", f"{mark}Lungs", context)
 

@@ -66,7 +66,7 @@ def _fence(text: str, shortest: int) -> str:
     return "`" * max(shortest, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
 
 
-def markdown_table(rows: Iterable[Sequence[object]], header: Sequence[str]) -> str:
+def markdown_table(rows: Iterable[Sequence[object]], header: Sequence[str]) -> Markdown:
     """Returns a Markdown table; a cell that is no :class:`Markdown` is text, ``None`` is an empty cell.
 
     Args:
@@ -81,25 +81,18 @@ def markdown_table(rows: Iterable[Sequence[object]], header: Sequence[str]) -> s
         if len(row) != len(header):
             raise ValueError(f"a table row must have {len(header)} cells ({', '.join(header)}), got {list(row)!r}")
         lines.append(_row(row))
-    return "\n".join(lines)
+    return Markdown("\n".join(lines))
 
 
 def _row(cells: Iterable[object]) -> str:
     return "| " + " | ".join(plain("" if cell is None else cell).replace("|", "\\|") for cell in cells) + " |"
 
 
-def flow_rows(flow: pd.DataFrame) -> list[list[object]]:
-    """The flow of cases, see :mod:`cxrlab.datamodules.flow`, as rows of a table."""
-    return [
-        [row[column] for column in ("source", "step", "removed", "images", "patients")]
-        for row in flow.to_dict("records")
-    ]
-
-
-def flow_table(flow: pd.DataFrame) -> str:
+def flow_table(flow: pd.DataFrame) -> Markdown:
     """The flow of cases, see :mod:`cxrlab.datamodules.flow`, as a Markdown table."""
     header = ("Source", "Step", "Images removed", "Images left", "Patients left")
-    return markdown_table(flow_rows(flow), header)
+    columns = ("source", "step", "removed", "images", "patients")
+    return markdown_table(([row[column] for column in columns] for row in flow.to_dict("records")), header)
 
 
 def number(value: Any, form: str) -> str:

@@ -251,7 +251,7 @@ def _draw(folder: Path, matrix: Matrix) -> None:
     figures.save(heat_map(rows, columns, squares, title), folder / "figures" / "matrix.png")
     if matrix.drops:
         title = f"{_mark(matrix)}AUROC on own held-out images, and elsewhere"
-        note = "Line: 95 % interval over patients; dots: seeds; drop: own minus other place, with its interval."
+        note = "Line: interval over patients; dots: seeds; drop: own minus other place, with its interval."
         figures.save(figures.forest(_falls(matrix), title, note), folder / "figures" / "drop.png")
 
 

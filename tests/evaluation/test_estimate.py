@@ -58,6 +58,18 @@ def test_a_strangers_estimate_holds_numbers_or_is_refused(wrong: dict[str, objec
         revived({"auroc": asdict(Estimate(0.5, 0.4, 0.6, "m")) | wrong})
 
 
+@pytest.mark.parametrize("wrong", [{"seeds": 3}, {"seeds": "0.5"}, {"seeds": [None]}, {"seeds": ["<b>"]}], ids=str)
+def test_so_are_its_seeds(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"an estimate must hold numbers .*, got seeds: "):
+        revived(asdict(SeedMean(0.5, 0.4, 0.6, "m", (0.5,))) | wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"n": None}, {"n_patients": 1.5}, {"n": True}], ids=str)
+def test_so_are_its_counts(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"an estimate must hold numbers .*, got n"):
+        revived(asdict(Mean(0.5, 0.4, 0.6, "m", 4, 2)) | wrong)
+
+
 def test_what_is_no_estimate_stays() -> None:
     found = {"value": 1, "low": 2, "other": [{"value": 3}]}
     assert revived(found) == found
