@@ -179,8 +179,10 @@ def test_all_addresses_together_have_so_many(page: Address) -> None:
             held = [connected(page, f"127.0.0.{number // 8 + 2}") for number in range(5 * 8)]
         except OSError:
             pytest.skip("NOT CHECKED: 127.0.0.2 is no address of this machine")
-        time.sleep(0.2)
-        assert sum(is_open(each) for each in held) <= LIMITS.connections
+        began = time.monotonic()
+        while sum(is_open(each) for each in held) > LIMITS.connections:
+            assert time.monotonic() - began < 10
+            time.sleep(0.05)
         assert is_open(held[-1])
 
 
