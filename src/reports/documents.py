@@ -7,7 +7,7 @@ as Markdown (:class:`~cxrlab.reports.markdown.Markdown`, a macro, ``table``) sta
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cxrlab.console import DISCLAIMER
+from cxrlab.evaluation.estimate import Estimate
 from cxrlab.reports.markdown import Markdown, code, code_block, flow_table, markdown_table, plain
-from cxrlab.reports.page import write_pages
+from cxrlab.reports.page import folded, slug, write_pages
 from cxrlab.reports.sections import by_verdict, counted, emphasised, in_rows, verdict_rows
 from cxrlab.words import plural
+
+_LONG = 12
+"""Rows of a table; a longer one is folded."""
 
 
 def write_document(folder: Path, stem: str, template: str, title: str, context: dict[str, Any]) -> Path:
@@ -55,9 +59,31 @@ def _joined(values: Iterable[object], separator: str = ", ") -> Markdown:
     return Markdown(separator.join(_as_markdown(value) for value in values))
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Markdown:
-    """The header first, as a template reads better."""
-    return markdown_table(rows, header)
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> Markdown:
+    """The header first, as a template reads better; a long table is folded below its caption."""
+    rows = list(rows)
+    table = markdown_table(rows, header)
+    if len(rows) <= _LONG:
+        return Markdown(f"**{plain(caption)}**\n\n{table}") if caption else table
+    return _folded(f"{caption or 'Table'} ({plural(len(rows), 'row')})", table)
+
+
+def _folded(summary: str, text: str) -> Markdown:
+    return Markdown(folded(summary, text))
+
+
+def _link(title: str) -> Markdown:
+    """A link to a section of the same document."""
+    return Markdown(f"[{plain(title)}](#{slug(title)})")
+
+
+def _methods(estimates: Mapping[str, Estimate]) -> Markdown:
+    """How the intervals of a table came about, each method once: ``Accuracy, F1: Wilson ...; AUROC: ...``."""
+    names: dict[str, list[str]] = {}
+    for name, estimate in estimates.items():
+        names.setdefault(estimate.method, []).append(name)
+    said = [f"{', '.join(each)}: {plain(method)}" for method, each in names.items() if method]
+    return Markdown(f"Intervals: {'; '.join(said)}.")
 
 
 _ENVIRONMENT = Environment(
@@ -70,4 +96,11 @@ _ENVIRONMENT = Environment(
 )
 _ENVIRONMENT.filters |= {"join": _joined, "code": code, "code_block": code_block, "markdown": Markdown}
 _ENVIRONMENT.filters |= {each.__name__: each for each in (counted, verdict_rows, by_verdict, in_rows, emphasised)}
-_ENVIRONMENT.globals |= {"table": _table, "flow_table": flow_table, "plural": plural, "disclaimer": DISCLAIMER}
+_ENVIRONMENT.filters |= {"link": _link, "methods": _methods}
+_ENVIRONMENT.globals |= {
+    "table": _table,
+    "folded": _folded,
+    "flow_table": flow_table,
+    "plural": plural,
+    "disclaimer": DISCLAIMER,
+}

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import base64
-import html
 import itertools
 import re
-from collections.abc import MutableMapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
-from markdown_it.renderer import RendererHTML
+from markdown_it.rules_block import StateBlock
 from markdown_it.token import Token
-from markdown_it.utils import OptionsDict
+from markupsafe import Markup
 
 from cxrlab.console import one_line
 from cxrlab.files import write_text
@@ -25,50 +25,8 @@ _STACKED = frozenset({"Verdict", "Item"})
 """Tables whose first column is called so hold sentences: on a phone every row is a card, so that nothing scrolls."""
 _VERDICTS = frozenset({"fail", "warn", "not checked", "pass"})
 """Cells that hold nothing else are coloured."""
-_STYLE = """
-:root { color-scheme: light dark; --text: #1c2024; --soft: #60646c; --line: #d9dbe0; --head: #f3f4f6; --page: #fff;
-  --warning: #fdeed8; --edge: #b54708; --link: #0b5cad; --fail: #b42318; --pass: #217a3c; }
-@media (prefers-color-scheme: dark) { :root { --text: #e8eaed; --soft: #a5a9b1; --line: #3a3d44; --head: #24272c;
-  --page: #16181b; --warning: #3d2a12; --edge: #f0a04b; --link: #7db7f5;
-  --fail: #ff8a80; --pass: #7bd88f; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 64rem; background: var(--page); color: var(--text);
-  font: 16px/1.55 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; overflow-wrap: break-word; }
-h1 { font-size: 1.6rem; line-height: 1.25; }
-h2 { margin: 2.6rem 0 .8rem; padding-bottom: .3rem; border-bottom: 1px solid var(--line); font-size: 1.3rem; }
-h3 { margin: 1.8rem 0 .6rem; font-size: 1.05rem; }
-a { color: var(--link); }
-nav { margin: 1.2rem 0; padding: .6rem .9rem; border: 1px solid var(--line); border-radius: 6px; font-size: .92rem; }
-nav a { display: inline-block; margin-right: 1rem; }
-ul:has(> li.warning) { padding: 0; list-style: none; }
-li.warning { margin: .4rem 0; padding: .5rem .8rem; border-left: 4px solid var(--edge); background: var(--warning); }
-.wide { overflow-x: auto; margin: 1rem 0; }
-table { width: max-content; border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .7rem; border: 1px solid var(--line); text-align: left; vertical-align: top; max-width: 22rem;
-  overflow-wrap: normal; }
-@media (min-width: 44rem) { table { max-width: 100%; } td { max-width: none; } }
-th { background: var(--head); }
-td.fail { color: var(--fail); }
-td.warn { color: var(--edge); }
-td.not-checked { color: var(--soft); }
-td.pass { color: var(--pass); }
-@media (max-width: 43.99rem) {
-  .stacked table, .stacked tbody, .stacked tr, .stacked td { display: block; width: auto; max-width: none; border: 0; }
-  .stacked thead { display: none; }
-  .stacked tr { margin: .6rem 0; padding: .4rem 0; border: 1px solid var(--line); border-radius: 6px; }
-  .stacked td { padding: .1rem .7rem; overflow-wrap: anywhere; }
-  .stacked td:first-child, .stacked td:nth-child(2) { font-weight: 600; }
-  .stacked td:last-child { color: var(--soft); font-size: .85rem; }
-}
-.figures { display: flex; flex-wrap: wrap; gap: 1rem 1.5rem; align-items: flex-end; margin: 1rem 0; }
-figure { margin: 0; max-width: 100%; }
-figure:not(:only-child) img { max-height: 24rem; width: auto; }
-figure img { display: block; max-width: 100%; height: auto; border-radius: 4px; background: #fff; }
-figcaption { max-width: 44rem; padding-top: .3rem; color: var(--soft); font-size: .88rem; }
-pre { overflow-x: auto; padding: .8rem 1rem; border-radius: 6px; background: var(--head); font-size: .85rem;
-  line-height: 1.4; }
-@media print { body { max-width: none; } h2 { break-after: avoid; } figure, tr { break-inside: avoid; } }
-"""
+_FOLD = re.compile(r"<(/?)(details|summary)>(?:(.+)</summary>)?")
+"""The lines with which a template folds a part of a page; no other HTML is let through."""
 
 
 def write_pages(folder: Path, stem: str, markdown: str, title: str) -> tuple[Path, Path]:
@@ -78,6 +36,7 @@ def write_pages(folder: Path, stem: str, markdown: str, title: str) -> tuple[Pat
         folder: Where both go; figures in the text are linked relative to it.
         stem: Their name without ending.
         markdown: CommonMark with tables. HTML in it is shown as text: names of files and patients may hold anything.
+            Only the lines that fold a part (``details`` and ``summary``, each alone on its line) are what they say.
         title: Of the page.
 
     Returns:
@@ -100,67 +59,99 @@ def render(markdown: str, folder: Path, title: str) -> str:
         folder: What links to figures are relative to.
         title: Of the page.
     """
-    parser = MarkdownIt("js-default", renderer_cls=_Renderer)
-    environment: dict[str, Any] = {"folder": folder}
-    tokens = parser.parse(markdown, environment)
+    parser = MarkdownIt("js-default")
+    parser.block.ruler.before("paragraph", "fold", _fold, {"alt": ["paragraph", "reference", "blockquote", "list"]})
+    tokens = parser.parse(markdown)
     contents = _name_sections(tokens)
+    _mark(tokens)
     _set_figures_apart(tokens)
-    body = parser.renderer.render(tokens, parser.options, environment)
-    links = " ".join(f'<a href="#{anchor}">{html.escape(name)}</a>' for anchor, name in contents)
-    first = body.find("<h2")
-    start = len(body) if first < 0 else first
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(one_line(title))}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-        f"{body[:start]}{f'<nav>{links}</nav>' if links else ''}\n{body[start:]}</body>\n</html>\n"
+    tokens = [*_with_wide_tables(tokens)]
+    for token in tokens:
+        token.children = [*_with_figures(token.children, folder.resolve())] if token.children else token.children
+    first = next((at for at, token in enumerate(tokens) if token.type == "heading_open" and token.tag == "h2"), None)
+    head, body = (
+        Markup(parser.renderer.render(part, parser.options, {}))
+        for part in (tokens[:first], tokens[len(tokens[:first]) :])
     )
+    template = _ENVIRONMENT.get_template("page.html.j2")
+    return template.render(title=one_line(title), head=head, body=body, contents=contents)
 
 
-class _Renderer(RendererHTML):
-    """Embeds figures, lets wide tables scroll on their own, and marks warnings."""
+def folded(summary: str, text: str) -> str:
+    """Markdown of a part that a click opens.
 
-    def image(
-        self, tokens: Sequence[Token], position: int, options: OptionsDict, environment: MutableMapping[str, Any]
-    ) -> str:
-        token = tokens[position]
-        text = html.escape(self.renderInlineAsText(token.children or [], options, environment))
-        folder = environment["folder"].resolve()
-        file = (folder / unquote(str(token.attrs["src"]))).resolve()
-        # Only figures of this folder: a name in somebody's data must not bring other files, or other machines, in.
-        if not file.is_relative_to(folder) or file.suffix != ".png" or not file.is_file():
-            return f"<em>(figure not there: {text})</em>"
-        pixels = base64.b64encode(file.read_bytes()).decode("ascii")
-        picture = f'<img src="data:image/png;base64,{pixels}" alt="{text}">'
-        return f"<figure>{picture}<figcaption>{text}</figcaption></figure>"
+    Args:
+        summary: The line that is always seen; text, whatever it holds.
+        text: The part, Markdown.
+    """
+    return _ENVIRONMENT.get_template("fold.html.j2").render(summary=one_line(summary), text=Markup(text.strip()))
 
-    def text(
-        self, tokens: Sequence[Token], position: int, options: OptionsDict, environment: MutableMapping[str, Any]
-    ) -> str:
-        return html.escape(_TOGETHER.sub(lambda found: found[0].replace(" ", "\u00a0"), tokens[position].content))
 
-    def table_open(self, tokens: Sequence[Token], position: int, *_: Any) -> str:
-        heading = next((token for token in tokens[position:] if token.type == "inline"), None)
-        stacked = heading is not None and heading.content in _STACKED
-        return f'<div class="wide{" stacked" if stacked else ""}"><table>\n'
+def slug(title: str, seen: Counter[str] | None = None) -> str:
+    """The anchor of a heading, as GitHub makes it, so that links within a document work there too.
 
-    def table_close(self, *_: Any) -> str:
-        return "</table></div>\n"
+    Args:
+        title: The heading as it is shown.
+        seen: How often each anchor was given before; the second of the same name gets a number.
+    """
+    plain = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+    if seen is None:
+        return plain
+    seen[plain] += 1
+    return plain if seen[plain] == 1 else f"{plain}-{seen[plain] - 1}"
 
-    def td_open(
-        self, tokens: Sequence[Token], position: int, options: OptionsDict, environment: MutableMapping[str, Any]
-    ) -> str:
-        cell = tokens[position + 1].content.strip("*").lower()
-        if cell in _VERDICTS:
-            tokens[position].attrSet("class", cell.replace(" ", "-"))
-        return self.renderToken(tokens, position, options, environment)
 
-    def list_item_open(
-        self, tokens: Sequence[Token], position: int, options: OptionsDict, environment: MutableMapping[str, Any]
-    ) -> str:
-        following = next((token for token in tokens[position:] if token.type == "inline"), None)
-        warning = following is not None and following.content.startswith("**WARNING")
-        return '<li class="warning">' if warning else "<li>"
+_ENVIRONMENT = Environment(
+    loader=PackageLoader("cxrlab.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+)
+
+
+def _fold(state: StateBlock, line: int, _: int, silent: bool) -> bool:
+    """A rule of the parser: the three lines around a folded part become its tags."""
+    found = _FOLD.fullmatch(state.getLines(line, line + 1, state.blkIndent, False).strip())
+    if found is None or bool(found[3]) != (found[2] == "summary") or (found[1] and found[3]):
+        return False
+    if silent:
+        return True
+    token = state.push(f"{found[2]}_{'close' if found[1] else 'open'}", found[2], -1 if found[1] else 1)
+    token.block = found[2] == "details"  # whose tags stand on lines of their own
+    if found[3]:  # which is HTML, so that it reads the same wherever the Markdown is shown
+        state.push("text", "", 0).content = Markup(found[3]).unescape()
+        state.push("summary_close", "summary", -1)
+    state.line = line + 1
+    return True
+
+
+def _name_sections(tokens: Sequence[Token]) -> list[tuple[str, str]]:
+    """Gives every heading an anchor; returns anchors and names of those of the second level."""
+    found: list[tuple[str, str]] = []
+    seen: Counter[str] = Counter()
+    for heading, content in itertools.pairwise(tokens):
+        if heading.type == "heading_open":
+            name = _text(content)
+            anchor = slug(name, seen)
+            heading.attrSet("id", anchor)
+            found += [(anchor, name)] if heading.tag == "h2" else []
+    return found
+
+
+def _text(inline: Token) -> str:
+    """What a reader sees of a line, without its marks."""
+    return "".join(child.content for child in inline.children or [])
+
+
+def _mark(tokens: Sequence[Token]) -> None:
+    """Gives warnings and cells of verdicts their classes, and keeps numbers together with their intervals."""
+    for at, token in enumerate(tokens):
+        if token.type == "td_open" and (verdict := _text(tokens[at + 1]).lower()) in _VERDICTS:
+            token.attrSet("class", verdict.replace(" ", "-"))
+        elif token.type == "list_item_open":
+            following = next((each for each in tokens[at:] if each.type == "inline"), None)
+            if following is not None and following.content.startswith("**WARNING"):
+                token.attrSet("class", "warning")
+        for child in token.children or []:
+            if child.type == "text":
+                child.content = _TOGETHER.sub(lambda found: found[0].replace(" ", "\u00a0"), child.content)
 
 
 def _set_figures_apart(tokens: Sequence[Token]) -> None:
@@ -172,12 +163,31 @@ def _set_figures_apart(tokens: Sequence[Token]) -> None:
             before.attrSet("class", "figures")
 
 
-def _name_sections(tokens: Sequence[Token]) -> list[tuple[str, str]]:
-    """Gives every second-level heading an anchor; returns anchors and names."""
-    found: list[tuple[str, str]] = []
-    for heading, content in itertools.pairwise(tokens):
-        if heading.type == "heading_open" and heading.tag == "h2":
-            anchor = f"section-{len(found) + 1}"
-            heading.attrSet("id", anchor)
-            found.append((anchor, content.content))
-    return found
+def _with_wide_tables(tokens: Sequence[Token]) -> Iterator[Token]:
+    """Lets wide tables scroll on their own, by keyboard too."""
+    for at, token in enumerate(tokens):
+        if token.type == "table_open":
+            first = next(each for each in tokens[at:] if each.type == "inline")
+            kind = "wide stacked" if first.content in _STACKED else "wide"
+            yield Token("div_open", "div", 1, {"class": kind, "tabindex": "0", "role": "group", "aria-label": "Table"})
+        yield token
+        if token.type == "table_close":
+            yield Token("div_close", "div", -1)
+
+
+def _with_figures(children: Sequence[Token], folder: Path) -> Iterator[Token]:
+    """Embeds pictures, each with its caption; one that is not there, or not of this folder, is told in words."""
+    for token in children:
+        if token.type != "image":
+            yield token
+            continue
+        caption = Token("text", "", 0, content=_text(token))
+        file = (folder / unquote(str(token.attrs["src"]))).resolve()
+        # Only figures of this folder: a name in somebody's data must not bring other files, or other machines, in.
+        if not file.is_relative_to(folder) or file.suffix != ".png" or not file.is_file():
+            absent = Token("text", "", 0, content=f"(figure not there: {caption.content})")
+            yield from (Token("em_open", "em", 1), absent, Token("em_close", "em", -1))
+            continue
+        token.attrSet("src", f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode('ascii')}")
+        yield from (Token("figure_open", "figure", 1), token, Token("figcaption_open", "figcaption", 1), caption)
+        yield from (Token("figcaption_close", "figcaption", -1), Token("figure_close", "figure", -1))

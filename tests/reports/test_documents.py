@@ -41,6 +41,25 @@ def test_lists_and_tables_hold_text() -> None:
     assert rendered("{{ value | code }}", value="a`b") == "`` a`b ``"
 
 
+def test_a_long_table_is_folded_and_has_its_caption() -> None:
+    short = rendered("{{ table(('x',), rows, 'a*b') }}", rows=[[1]] * 12)
+    assert short.startswith("**a\\*b**\n\n| x |")
+    long = rendered("{{ table(('x',), rows, 'a<b') }}", rows=[[1]] * 13)
+    assert long.startswith("<details>\n<summary>a&lt;b (13 rows)</summary>\n\n| x |")
+    assert long.endswith("| 1 |\n\n</details>")
+
+
+def test_a_method_stands_once() -> None:
+    found = {
+        name: Estimate(0.5, 0.4, 0.6, method) for name, method in (("A", "Wilson"), ("B", "boot*"), ("C", "Wilson"))
+    }
+    assert rendered("{{ found | methods }}", found=found) == "Intervals: A, C: Wilson; B: boot\\*."
+
+
+def test_a_link_leads_to_a_section() -> None:
+    assert rendered("{{ title | link }}", title="Size & *x*") == "[Size & \\*x\\*](#size--x)"
+
+
 def test_what_is_not_given_is_an_error() -> None:
     with pytest.raises(UndefinedError, match="'missing' is undefined"):
         rendered("{{ missing }}")

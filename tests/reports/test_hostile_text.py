@@ -27,7 +27,9 @@ HOSTILE = (
     "```\nfence\n``` `tick` **bold** $x_\\frac$ {{7*7}} ${oc.env:HOME} =HYPERLINK(1) \x1b[31m\x07 \u202eback &lt;b&gt; <http://f.example>"
 )
 """Everything at once; the fields that are told are told by what stands in it."""
-_OURS = re.compile(r"(figures/)?[\w.-]+\.(md|html|csv|json|yaml|png)|#section-\d+|data:image/png;base64,[\w+/=]*")
+_OURS = re.compile(r"(figures/)?[\w.-]+\.(md|html|csv|json|yaml|png)|#[\w-]*|data:image/png;base64,[\w+/=]*")
+_FOLD = re.compile(r"<details>\n<summary>[^<>]*</summary>\n|</details>\n?")
+"""The only HTML that a document holds: it folds a part."""
 _READ_BY_PROGRAMS = ("path", "split", "sha256", "film", "status", "_target_", "val", "monitor_mode", "fit", "contrast")
 
 
@@ -77,7 +79,8 @@ def check_markdown(text: str) -> None:
     """Read by a parser that lets HTML through, as hubs and editors do."""
     tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(text.removeprefix("---\n"))
     inline = [child for token in tokens for child in token.children or []]
-    assert not [token.content for token in [*tokens, *inline] if token.type in ("html_block", "html_inline")]
+    found = [token.content for token in [*tokens, *inline] if token.type in ("html_block", "html_inline")]
+    assert [each for each in found if not _FOLD.fullmatch(each)] == []
     targets = [
         str(token.attrGet("href") or token.attrGet("src")) for token in inline if token.type in ("link_open", "image")
     ]

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from cxrlab import figures
-from cxrlab.reports.page import render, write_pages
+from cxrlab.reports.page import folded, render, slug, write_pages
 
 TEXT = """# Report of run <1>
 
@@ -93,7 +93,7 @@ def test_sections_can_be_reached_and_warnings_are_marked(tmp_path: Path) -> None
     page = write(tmp_path)
     tags = Tags(page)
     anchors = [link["href"] for link in tags.named("a") if (link["href"] or "").startswith("#")]
-    assert anchors == [f"#{heading['id']}" for heading in tags.named("h2")] == ["#section-1", "#section-2"]
+    assert anchors == [f"#{heading['id']}" for heading in tags.named("h2")] == ["#result", "#what-was-not-checked"]
     assert [item.get("class") for item in tags.named("li")] == ["warning", None]
     assert "<title>Report of run &lt;1&gt;</title>" in page
 
@@ -110,5 +110,23 @@ def test_other_files_do_not_get_in(tmp_path: Path) -> None:
 
 def test_text_without_sections_or_figures(tmp_path: Path) -> None:
     page = render("# Nothing\n", tmp_path, "Nothing")
-    assert "<h1>Nothing</h1>" in page
+    assert '<h1 id="nothing">Nothing</h1>' in page
     assert "<nav>" not in page
+
+
+def test_a_part_is_folded_and_nothing_else_is_html(tmp_path: Path) -> None:
+    text = folded("Rows <b> & *so*", "| a |\n|---|\n| 1 |") + "\n\n- <details>x\n\n<summary></summary>\n\n<b>\n"
+    page = render(text, tmp_path, "Folded")
+    tags = Tags(page)
+    assert tags.open == []
+    assert len(tags.named("details")) == len(tags.named("summary")) == 1
+    assert "<summary>Rows &lt;b&gt; &amp; *so*</summary>" in page
+    assert page.index("</summary>") < page.index("<table>") < page.index("</details>")
+    assert "<b>" not in page.replace("<body>", "")
+    assert "&lt;details&gt;x" in page
+
+
+def test_anchors_are_those_of_github() -> None:
+    page = render("## A & B: *c* (d_e)\n\n## A & B: c (d_e)\n", Path(), "Anchors")
+    assert [heading["id"] for heading in Tags(page).named("h2")] == ["a--b-c-d_e", "a--b-c-d_e-1"]
+    assert slug("A & B: c (d_e)") == "a--b-c-d_e"
