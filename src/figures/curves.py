@@ -52,6 +52,30 @@ def confusion_matrix(matrix: Sequence[Sequence[int]] | npt.NDArray[Any], title: 
     return figure
 
 
+def intervals(estimates: Mapping[str, Estimate], title: str) -> Figure:
+    """Draws a few metrics of one set of images below each other, as wide as the other figures of a classifier.
+
+    Args:
+        estimates: By name, from top to bottom; one without value is said to be undefined.
+        title: Of the figure.
+    """
+    figure, axes = _figure(f"{title}: 95 % intervals", 4.6, 4.2)
+    for place, estimate in enumerate(estimates.values()):
+        if estimate.value is None:
+            axes.text(0.5, place, "undefined", ha="center", va="center", color=GREY)
+            continue
+        if estimate.low is not None and estimate.high is not None:
+            axes.plot([estimate.low, estimate.high], [place, place], color=BLUE, linewidth=3, solid_capstyle="butt")
+        axes.plot([estimate.value], [place], "s", color=BLUE, markersize=8)
+        axes.text(0.0, place - 0.22, str(estimate), va="bottom", fontsize=9)
+    axes.axvline(0.5, color=GREY, linestyle=":", linewidth=1.2, zorder=1)  # guessing, where classes are equally large
+    axes.set_yticks(range(len(estimates)), [*estimates])
+    axes.set_ylim(len(estimates) - 0.4, -0.7)
+    axes.set_xlim(-0.02, 1.02)
+    tidy(axes, grid="x")
+    return figure
+
+
 def roc(labels: npt.ArrayLike, scores: npt.ArrayLike, estimate: Estimate, title: str) -> Figure:
     """Draws the receiver operating characteristic.
 

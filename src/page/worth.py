@@ -23,7 +23,7 @@ from cxrlab.reports.markdown import NAMES
 from cxrlab.reports.model_card import CARD
 from cxrlab.reports.page import render
 from cxrlab.reports.record import RunRecord, read_run
-from cxrlab.reports.saliency_section import DEPENDS
+from cxrlab.reports.facts import DEPENDS
 from cxrlab.words import MOST, plural, tally
 
 NOT_CHECKED = "NOT CHECKED"

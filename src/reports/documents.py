@@ -69,7 +69,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[object]], caption: str
 
 
 def _folded(summary: str, text: str) -> Markdown:
-    return Markdown(folded(summary, text))
+    return Markdown(folded(summary, text) + "\n\n")  # Jinja takes the line break after a call
 
 
 def _link(title: str) -> Markdown:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -56,6 +55,11 @@ def code(text: object) -> Markdown:
     return Markdown(f"{fence}{line}{fence}" if len(fence) == 1 else f"{fence} {line} {fence}")
 
 
+def strong(text: object) -> Markdown:
+    """Text that stands out."""
+    return Markdown(f"**{plain(text)}**")
+
+
 def code_block(text: str, language: str = "") -> Markdown:
     """Lines as a block of code, whatever stands in them."""
     fence = _fence(text, 3)
@@ -98,13 +102,3 @@ def flow_table(flow: pd.DataFrame) -> Markdown:
 def number(value: Any, form: str) -> str:
     """The value in a format, or that it was not recorded."""
     return NOT_RECORDED if value is None else format(value, form)
-
-
-def median(values: Sequence[float] | None) -> str:
-    """The median with two decimals, or that it was not recorded."""
-    return f"{statistics.median(values):.2f}" if values else NOT_RECORDED
-
-
-def or_not_recorded(value: Any) -> str:
-    """The value as text, or that it was not recorded."""
-    return NOT_RECORDED if value is None or value == "" else str(value)

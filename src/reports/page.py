@@ -68,13 +68,8 @@ def render(markdown: str, folder: Path, title: str) -> str:
     tokens = [*_with_wide_tables(tokens)]
     for token in tokens:
         token.children = [*_with_figures(token.children, folder.resolve())] if token.children else token.children
-    first = next((at for at, token in enumerate(tokens) if token.type == "heading_open" and token.tag == "h2"), None)
-    head, body = (
-        Markup(parser.renderer.render(part, parser.options, {}))
-        for part in (tokens[:first], tokens[len(tokens[:first]) :])
-    )
-    template = _ENVIRONMENT.get_template("page.html.j2")
-    return template.render(title=one_line(title), head=head, body=body, contents=contents)
+    body = Markup(parser.renderer.render(tokens, parser.options, {}))
+    return _ENVIRONMENT.get_template("page.html.j2").render(title=one_line(title), body=body, contents=contents)
 
 
 def folded(summary: str, text: str) -> str:

@@ -19,7 +19,7 @@ from sklearn.metrics import classification_report
 from cxrlab.datamodules import manifest as mf
 from cxrlab.evaluation import summarise
 from cxrlab.evaluation.estimate import wilson
-from cxrlab.reports.markdown import markdown_table, number, plain
+from cxrlab.reports.markdown import number
 from cxrlab.reports.record import RunRecord
 from cxrlab.words import tally
 
@@ -117,17 +117,29 @@ def rescored(record: RunRecord) -> dict[str, Any] | None:
 # ------------------------------------------------------------------------------------------------------------ sections
 
 
-def beside_the_paper(record: RunRecord) -> str:
-    """Every number of the paper's that this run has too, in one table."""
+def sections(record: RunRecord) -> dict[str, Any] | None:
+    """Values for the sections on the paper; ``None`` for a run on other images."""
+    if not record.of_the_paper:
+        return None
+    return {
+        "beside": _beside_the_paper(record),
+        "wilson": wilson(RIGHT, IMAGES),
+        "fewest_alike": _fewest_alike(),
+        "findings": _true_findings(record),
+        "table_one": table_one_against_fig_nine(),
+    }
+
+
+def _beside_the_paper(record: RunRecord) -> list[tuple[str, ...]]:
+    """Every number of the paper's that this run has too."""
     section = record.section("test")
     if section is None:
-        return ""
+        return []
     (tn, fp), (fn, tp) = section["confusion_matrix"]
-    low, high = wilson(RIGHT, IMAGES)
     epochs = record.metrics.get("epochs")
     data = record.config.get("data") or {}
     size = data.get("image_size")
-    rows = [
+    return [
         ("Training images", "148 (74 + 74)", _sizes(record.rows("train")), "II"),
         ("Test images", "40 (20 + 20), also used for validation", _sizes(record.rows("test")), "II, IV.A"),
         ("Input", "224 x 224 x 3", f"{size} px, {data.get('channels')} channels", "Fig. 6"),
@@ -137,14 +149,6 @@ def beside_the_paper(record: RunRecord) -> str:
         ("Accuracy", "0.975 (abstract), 0.97 (Table I), 1.0 (IV.A)", str(section["accuracy"]), ""),
         ("Confusion matrix TN, FP, FN, TP", "19, 1, 0, 20", f"{tn}, {fp}, {fn}, {tp}", "Fig. 9"),
     ]
-    text = (
-        "The paper gives no interval. For its 39 of 40 the Wilson 95 % interval, with the images taken as independent, "
-        f"is {low:.3f} to {high:.3f}. By Fisher's exact test (5 %, two-sided) a run with {_fewest_alike()} or more "
-        "of 40 right does not differ from it."
-    )
-    return "\n\n".join(
-        ["## Beside the paper", markdown_table(rows, ("What", "The paper", "This run", "Where in the paper")), text]
-    )
 
 
 def _fewest_alike() -> int:
@@ -163,62 +167,36 @@ def _sizes(rows: pd.DataFrame) -> str:
     return f"{len(rows)} ({len(rows) - positive} + {positive})"
 
 
-def true_findings(record: RunRecord) -> str:
+def _true_findings(record: RunRecord) -> dict[str, Any] | None:
     """The same predictions, scored against what is on the films."""
     again, section, rows = rescored(record), record.section("test"), record.scored("test")
     if again is None or section is None or rows is None:
-        return ""
+        return None
     labelled = rows.loc[rows["label"] == 1, "finding"]
-    n, cases = again["n"], again["n_positive"]
-    counts = [
-        (name, *(_fraction(part["confusion_matrix"], kind) for kind in ("all", "positive", "negative", "called")))
-        for name, part in (("as labelled", section), ("true finding", again))
-    ]
-    intervals = [
-        (name, *(str(part[key]) for key in ("accuracy", "sensitivity", "specificity", "ppv", "auroc")))
-        for name, part in (("as labelled", section), ("true finding", again))
-    ]
-    what = (
-        f"The {len(labelled)} test images labelled Positive show: {plain(tally(labelled))}. Counting as Positive only "
-        f"the {cases} that show {TRUE_FINDING}, the same scores at the same threshold give:"
-    )
-    reading = (
-        f"Always answering Negative would get {again['n_negative']} of {n} right by this count. The {cases} "
-        f"{TRUE_FINDING} images are of {_people(rows[true_labels(rows) == 1])} people. Intervals: "
-        f"{plain(again['accuracy'].method)}; AUROC: {plain(again['auroc'].method)}."
-    )
-    origin = (
-        "The findings are those of the collection that the positives were taken from (Cohen et al., arXiv:2003.11597), "
-        "joined by file name. The negatives are taken to show no disease."
-    )
-    return "\n\n".join(
-        [
-            "## The same predictions, scored against the true findings",
-            what,
-            markdown_table(counts, ("Scored against", "Right", "Sensitivity", "Specificity", "PPV")),
-            markdown_table(intervals, ("Scored against", "Accuracy", "Sensitivity", "Specificity", "PPV", "AUROC")),
-            reading,
-            origin,
-        ]
-    )
+    both = (("as labelled", section), ("true finding", again))
+    return {
+        "labelled": len(labelled),
+        "shown": tally(labelled),
+        "again": again,
+        "people": mf.people(rows[true_labels(rows) == 1]).nunique(),
+        "counts": [(name, *_fractions(part["confusion_matrix"])) for name, part in both],
+        "intervals": [
+            (name, *(part[key] for key in ("accuracy", "sensitivity", "specificity", "ppv", "auroc")))
+            for name, part in both
+        ],
+        "methods": {"Accuracy": again["accuracy"], "AUROC": again["auroc"]},
+        "finding": TRUE_FINDING,
+    }
 
 
-def _people(rows: pd.DataFrame) -> int:
-    return int(mf.people(rows).nunique())
-
-
-def _fraction(matrix: list[list[int]], kind: str) -> str:
+def _fractions(matrix: list[list[int]]) -> list[str]:
+    """Right of all, of the Positive, of the Negative, and of those called Positive."""
     (tn, fp), (fn, tp) = matrix
-    right, among = {
-        "all": (tn + tp, tn + fp + fn + tp),
-        "positive": (tp, fn + tp),
-        "negative": (tn, tn + fp),
-        "called": (tp, fp + tp),
-    }[kind]
-    return f"{right} of {among}"
+    parts = ((tn + tp, tn + fp + fn + tp), (tp, fn + tp), (tn, tn + fp), (tp, fp + tp))
+    return [f"{right} of {among}" for right, among in parts]
 
 
-def table_one_against_fig_nine() -> str:
+def table_one_against_fig_nine() -> dict[str, Any]:
     """Which confusion matrix Table I was computed from, and that it is not the one of the text."""
     fitting = matrices_of_table_one()
     names = {FIG_9: "text on Fig. 9", ((20, 1), (0, 19)): "Fig. 9's four values, rearranged"}
@@ -227,43 +205,23 @@ def table_one_against_fig_nine() -> str:
         (tn, fp), (fn, tp) = matrix
         matches = f"{candidate(matrix).matches} of {PRINTED}"
         rows.append((names.get(matrix, ""), f"{tn}, {fp}, {fn}, {tp}", f"{tn + fp}/{fn + tp}", matches))
-    what = (
-        f"Table I prints {PRINTED} numbers. Of all confusion matrices of {IMAGES} images, {len(fitting)} give all of "
-        f"them; the text on Fig. 9 gives {candidate(FIG_9).matches}:"
-    )
-    reading = (
-        "Only TN 20, FP 1, FN 0, TP 19 both gives the table and uses the four values of Fig. 9. It needs 21 negative "
-        "and 19 positive images, which the published 20/20 split does not have. Truth and prediction exchanged in the "
-        "call would print just that for TN 20, FP 0, FN 1, TP 19: then the model missed a positive. Which of these "
-        "happened cannot be told from the text; 39 of 40 are right in each."
-    )
-    header = ("Matrix", "TN, FP, FN, TP", "Negative/Positive images", "Numbers of Table I reproduced")
-    return "\n\n".join(
-        [
-            "### Table I against Fig. 9",
-            what,
-            markdown_table(rows, header),
-            f"The text on Fig. 9 would make it: {'; '.join(candidate(FIG_9).contradicted)}.",
-            reading,
-        ]
-    )
+    text = candidate(FIG_9)
+    return {"rows": rows, "printed": PRINTED, "images": IMAGES, "fitting": len(fitting), "text": text}
 
 
-def classification_section(record: RunRecord) -> str:
-    """Table I of this run, beside the paper's where the images are the paper's."""
+def classification(record: RunRecord) -> list[tuple[object, ...]]:
+    """Table I of this run, beside the paper's where the images are the paper's: rows of five cells."""
     section = record.section("test")
     if section is None:
-        return ""
+        return []
     report = _classification(section["confusion_matrix"])
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for row in TABLE_I:
         *found, support = report[row]
         values = [None, None, found[2]] if row == "Accuracy" else found
         printed = TABLE_I[row] if record.of_the_paper else (None, None, None)
         rows.append((row, *map(_beside, values, printed), round(support)))
-    note = "In brackets: the paper's Table I." if record.of_the_paper else ""
-    table = markdown_table(rows, ("", "Precision", "Recall", "F1-score", "Images"))
-    return "\n\n".join(part for part in ("### Classification report, test", table, note) if part)
+    return rows
 
 
 def _beside(value: float | None, printed: str | None) -> str:

@@ -6,7 +6,7 @@ import glob
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import pandas as pd
 
 from cxrlab.datamodules.flow import COLUMNS as FLOW
 from cxrlab.errors import CheckpointError
-from cxrlab.evaluation.estimate import revived
+from cxrlab.evaluation.decision import Decided
+from cxrlab.evaluation.estimate import Estimate, revived
 from cxrlab.evaluation.statistics import METRICS
 from cxrlab.files import from_csv
 from cxrlab.untrusted import mapping as mapping  # for its users
@@ -23,6 +24,7 @@ from cxrlab.untrusted import read_json, read_table, read_yaml
 EVALUATED = ("test", "val")
 _SECTION_KEYS = ("n", "n_patients", "n_positive", "n_negative", "threshold", "confusion_matrix", *METRICS)
 _TEXT_COLUMNS = ("path", "patient_id", "split", "source", "finding", "view", "sha256", "film", "known")
+_BESIDE = ("right", "n", "only_network", "only_baseline", "p")  # numbers that are told of each baseline
 _TABLES_OF_IMAGES = ("manifest.csv", "predictions.csv", "baselines.csv")
 
 
@@ -45,6 +47,8 @@ class RunRecord:
             were not computed.
         network: ``network.json``, the layers of the network; empty where it was not recorded.
         overrides: What was typed.
+        beside: ``baselines.json``, of each trivial baseline its summary on the test images, see
+            :func:`cxrlab.reports.baselines.compare`; empty where there is none.
     """
 
     folder: Path
@@ -58,6 +62,7 @@ class RunRecord:
     baselines: pd.DataFrame | None
     network: dict[str, Any]
     overrides: list[str]
+    beside: dict[str, Any] = field(default_factory=dict)
 
     @property
     def val_is_test(self) -> bool:
@@ -110,6 +115,25 @@ class RunRecord:
         return None if not found or (split == "val" and self.val_is_test) else dict(found)
 
     @property
+    def decided(self) -> Decided | None:
+        """How scores become calls; ``None`` where nothing was evaluated.
+
+        Raises:
+            CheckpointError: What ``metrics.json`` says about it is none.
+        """
+        found = mapping(self.metrics.get("decision"))
+        try:
+            return Decided.from_dict(found) if found else None
+        except ValueError as error:
+            hint = "restore the file as the run wrote it, or train again"
+            raise CheckpointError(f"{self.folder / 'metrics.json'}: its decision is none ({error}); {hint}") from None
+
+    def calibration(self, split: str) -> dict[str, Estimate]:
+        """Brier score and calibration error of what the split's images are called by; empty where not recorded."""
+        found = mapping(mapping(self.metrics.get("decision")).get(split))
+        return mapping(found.get("calibrated")) or mapping(found.get("uncalibrated"))
+
+    @property
     def model(self) -> str:
         """What the network is called: torchvision's name, or the class."""
         model = mapping(self.config.get("model"))
@@ -150,6 +174,7 @@ def read_run(folder: Path) -> RunRecord:
         baselines=_unless_empty(_csv(folder, "baselines.csv", ("path", "label"), required=False)),
         network=mapping(_parsed(folder, "network.json", required=False)),
         overrides=[str(item) for item in listed] if isinstance(listed, list) else [],
+        beside=_beside(folder),
     )
 
 
@@ -230,6 +255,21 @@ def _predictions(folder: Path) -> pd.DataFrame | None:
         return table.assign(score=pd.to_numeric(table["score"]))
     except ValueError as error:
         raise _unreadable(folder, "predictions.csv", str(error)) from error
+
+
+def _beside(folder: Path) -> dict[str, Any]:
+    """The summaries of baselines, each with all that is told of it."""
+    found = mapping(_parsed(folder, "baselines.json", required=False))
+    for name, each in found.items():
+        wrong = [
+            key
+            for kind, keys in ((Estimate, ("accuracy", "auroc")), ((int, float), _BESIDE))
+            for key in keys
+            if not isinstance(mapping(each).get(key), kind)
+        ]
+        if wrong:
+            raise _unreadable(folder, "baselines.json", f"{name} lacks {', '.join(wrong)}")
+    return found
 
 
 def _unreadable(folder: Path, name: str, reason: str) -> CheckpointError:

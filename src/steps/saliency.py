@@ -24,7 +24,7 @@ from cxrlab.evaluation import saliency as measures
 from cxrlab.evaluation.estimate import Bools, Floats, Ints, Mean, Resampling, mean
 from cxrlab.evaluation.saliency import Curves, Images, Maps
 from cxrlab.models.saliency import Saliency, randomised
-from cxrlab.reports.saliency_section import DEPENDS, PICTURE
+from cxrlab.reports.facts import DEPENDS, MAPS
 from cxrlab.runs.folder import RunFolder
 from cxrlab.steps.assembly import Parts
 from cxrlab.steps.results import Scored
@@ -308,7 +308,7 @@ def show_test(parts: Parts, run: RunFolder, scored: Scored) -> None:
     """
     assert parts.saliency is not None
     figure = draw_test(parts.saliency, parts.network, parts.datamodule, scored)
-    figures.save(figure, run.path / PICTURE)
+    figures.save(figure, run.path / MAPS)
     for logger in parts.trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_figure("test/saliency", figure, parts.trainer.global_step)

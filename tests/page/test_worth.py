@@ -10,7 +10,7 @@ import pytest
 
 from cxrlab.inference import Predictor, load
 from cxrlab.page.worth import Worth, panel, unfolded, worth
-from cxrlab.reports.saliency_section import DEPENDS
+from cxrlab.reports.facts import DEPENDS
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def test_a_long_table_is_folded_and_has_its_caption() -> None:
     assert short.startswith("**a\\*b**\n\n| x |")
     long = rendered("{{ table(('x',), rows, 'a<b') }}", rows=[[1]] * 13)
     assert long.startswith("<details>\n<summary>a&lt;b (13 rows)</summary>\n\n| x |")
-    assert long.endswith("| 1 |\n\n</details>")
+    assert long.endswith("| 1 |\n\n</details>\n\n")
 
 
 def test_a_method_stands_once() -> None:

@@ -2,35 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import cv2
-import pandas as pd
 import pytest
+from tests.reports.conftest import altered
 
 from cxrlab import figures
-from cxrlab.datamodules import FolderSource, PaperSource
-from cxrlab.datamodules.measurements import measure
-from cxrlab.datamodules.pixels import read_all
-from cxrlab.datamodules.preprocessing import Preprocessing
 from cxrlab.reports import pictures
 from cxrlab.reports.record import RunRecord
-
-
-@pytest.fixture
-def record(class_folders: Callable[..., Path], tmp_path: Path) -> RunRecord:
-    """Twelve training and six test images; the scores get two test images wrong, one of them badly."""
-    root = class_folders(
-        {f"{split}/{name}": n for split, n in (("train", 6), ("test", 3)) for name in ("NORMAL", "PNEUMONIA")}
-    )
-    manifest = FolderSource(str(root), {"NORMAL": 0, "PNEUMONIA": 1}).manifest()
-    manifest["sha256"] = read_all(list(manifest["path"]), Preprocessing.create(16)).sha256
-    test = manifest[manifest["split"] == "test"].reset_index(drop=True)
-    scores = {0: [0.1, 0.2, 0.6], 1: [0.05, 0.8, 0.9]}
-    test["score"] = [scores[label].pop(0) for label in test["label"]]
-    return RunRecord(tmp_path / "run", {"data": {"image_size": 16}}, {}, {}, manifest, None, test, None, None, {}, [])
 
 
 @pytest.fixture
@@ -45,63 +24,6 @@ def captions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(figures, "image_grid", note)
     return seen
-
-
-def test_baselines_are_fitted_on_training_images_and_kept(record: RunRecord) -> None:
-    table, reason = pictures.baselines(record)
-    assert reason == ""
-    assert table is not None
-    assert list(table["split"]) == ["test"] * 6
-    assert list(table["majority"]) == [0.5] * 6
-    assert list(table["left_strip"] >= 0.5) == list(table["label"] == 1)  # the positives of the fixture are brighter
-    kept = pd.read_csv(record.folder / "baselines.csv")
-    assert list(kept["thumbnail_8x8"]) == pytest.approx(list(table["thumbnail_8x8"]))
-
-
-def test_images_that_are_at_hand_are_not_read_again(record: RunRecord) -> None:
-    images = read_all(list(record.manifest["path"]), Preprocessing.create(16)).images
-    expected, _ = pictures.baselines(record)
-    for path in record.manifest["path"]:
-        Path(path).unlink()
-    table, reason = pictures.baselines(record, images)
-    assert reason == ""
-    assert table is not None
-    assert expected is not None
-    pd.testing.assert_frame_equal(table, expected)
-
-
-def test_baselines_that_were_kept_need_no_image(record: RunRecord) -> None:
-    table, _ = pictures.baselines(record)
-    for path in record.manifest["path"]:
-        Path(path).unlink()
-    again = RunRecord(**{**vars(record), "baselines": table})
-    assert pictures.baselines(again)[0] is table
-
-
-@pytest.mark.parametrize("what", ["missing", "changed"])
-def test_other_images_are_not_used(record: RunRecord, what: str) -> None:
-    path = Path(record.manifest["path"][0])
-    if what == "missing":
-        path.unlink()
-    else:
-        image = cv2.imread(str(path))
-        assert image is not None
-        cv2.imwrite(str(path), 255 - image)
-    table, reason = pictures.baselines(record)
-    assert table is None
-    assert reason == f"1 of 18 images are missing or changed since the run, such as {path}"
-    assert str(path) in pictures.samples(record, "").text
-    assert not (record.folder / "baselines.csv").exists()
-
-
-def test_no_baselines_without_training_images(record: RunRecord) -> None:
-    only_test = RunRecord(**{**vars(record), "manifest": record.rows("test")})
-    assert pictures.baselines(only_test)[1].startswith("the manifest holds no training images")
-
-
-def test_too_many_images_are_not_read(record: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "MOST_IMAGES", 17)
-    assert pictures.baselines(record)[1] == "18 images would have to be read again (at most 17 are)"
 
 
 def test_worst_mistake_comes_first(record: RunRecord, captions: list[str]) -> None:
@@ -136,23 +58,6 @@ def test_samples_are_two_of_each_class(record: RunRecord, monkeypatch: pytest.Mo
     assert {image.shape for image in drawn["processed"]} == {(16, 16, 3)}
 
 
-@pytest.mark.slow
-def test_baselines_of_the_papers_set(paper_root: Path, cache: Path, tmp_path: Path) -> None:
-    manifest = PaperSource(str(paper_root)).manifest()
-    manifest["sha256"] = measure(list(manifest["path"]), cache / "measurements").sha256
-    record = RunRecord(
-        tmp_path, {"data": {"image_size": 224, "channels": 3}}, {}, {}, manifest, None, None, None, None, {}, []
-    )
-    table, _ = pictures.baselines(record)
-    assert table is not None
-    right = {name: int(((table[name] >= 0.5) == (table["label"] == 1)).sum()) for name in ("majority", "left_strip")}
-    assert right == {"majority": 20, "left_strip": 40}
-
-
-def altered(record: RunRecord, **data: Any) -> RunRecord:
-    return RunRecord(**{**vars(record), "config": {"data": {"image_size": 16, **data}}})
-
-
 def test_altered_images_are_shown_as_the_network_saw_them(record: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[Any] = []
 
@@ -179,9 +84,3 @@ def test_altered_images_are_shown_as_the_network_saw_them(record: RunRecord, mon
 def test_what_a_few_files_do_not_tell_is_said(record: RunRecord, data: dict[str, Any], said: str) -> None:
     assert pictures.samples(altered(record, **data), "").text.endswith("as the network sees them" + said)
     assert pictures.mistakes(altered(record, **data), "test", 0.5, "").text.endswith(said)
-
-
-def test_baselines_of_altered_images_are_those_of_the_run_or_none(record: RunRecord) -> None:
-    table, reason = pictures.baselines(altered(record, alter="tiny_8"))
-    assert table is None
-    assert reason == "the run trained on altered images (data.alter=tiny_8), and its baselines.csv is not there"

@@ -17,6 +17,7 @@ import yaml
 from cxrlab import figures
 from cxrlab.errors import CheckpointError
 from cxrlab.evaluation import summarise
+from cxrlab.evaluation.decision import FIXED, consequences
 from cxrlab.files import write_text
 from cxrlab.reports import write_report
 from cxrlab.reports.cautions import one_answer
@@ -81,7 +82,8 @@ class Folder:
             "seed": 0,
             "parameters": 23981249,
         }
-        estimate = summarise(test["label"], test["score"], test["patient_id"], resamples=200)
+        answers = test["label"], test["score"], test["patient_id"]
+        estimate, consequence = summarise(*answers, resamples=200), consequences(FIXED, *answers)
         self.metrics: dict[str, Any] = {
             "status": "finished",
             "epochs": 3,
@@ -90,6 +92,7 @@ class Folder:
             "weights": "last (epoch 3)",
             "val": estimate,
             "test": estimate,
+            "decision": FIXED.as_dict() | {"val": consequence, "test": consequence},
             "epoch_seconds": [9.0, 7.0, 7.5],
             "wall_seconds": 31.25,
             "peak_memory_mb": 1234.5,
@@ -143,34 +146,37 @@ def folder(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.M
     return Folder(tmp_path)
 
 
-def head(text: str) -> str:
-    return text[: text.index("## Result")]
+def cautions(text: str) -> str:
+    return text.split("\n## Cautions\n")[1].partition("\n## ")[0]
 
 
 def links(text: str) -> list[str]:
     return re.findall(r"!\[[^\]]*\]\(([^)]*)\)", text)
 
 
-def test_warnings_stand_before_any_number_of_the_result(folder: Folder) -> None:
+def test_the_result_and_its_pictures_stand_first_and_its_cautions_follow(folder: Folder) -> None:
     text = folder.write()
-    first = head(text)
+    assert text.splitlines()[2].startswith("**39 of 40 test images right: accuracy 0.975 [0.871, 0.996]**, AUROC ")
+    assert "Read this with the 2 warnings under [Cautions](#cautions)." in text.splitlines()[2]
+    first = cautions(text)
+    names = ("intervals", "confusion_matrix", "roc")
+    assert links(text)[:3] == [f"figures/test_{name}.png" for name in names]
+    assert text.index("test_roc.png") < text.index(first) < text.index("## Beside trivial baselines")
     assert "Validation was the test set: the paper's protocol. Nothing is independent." in first
     assert "16 of 20 Positive test images show a finding that no Positive training image has" in first
     assert "(SARS 11, Streptococcus 5)" in first
     assert "Research software, not a medical device." in first
-    assert "0.975" not in first
     assert "SYNTHETIC" not in text
     assert "INTERRUPTED" not in text
-    assert "Read this with the 2 warnings above." in text
 
 
 def test_headline_and_tables_carry_the_numbers(folder: Folder) -> None:
     text = folder.write()
-    assert "**39 of 40 test images right: accuracy 0.975 [0.871, 0.996]**" in text
-    assert "29 patients" in text
+    assert "; 29 patients. Read" in text
     assert "1 Positive image missed, 0 Negative images called Positive at threshold 0.5." in text
     assert "20 of 40 right (0.500)" in text
-    assert "| Sensitivity | 0.950 [0.764, 0.991] | Wilson 95 % (20 images of 9 patients" in text
+    assert "| Sensitivity | 0.950 [0.764, 0.991] |" in text
+    assert "Sensitivity: Wilson 95 % (20 images of 9 patients" in text
     assert "| **Negative** | 20 | 0 |" in text
     assert "| **Positive** | 1 | 19 |" in text
     assert "| Test | Positive | 20 | 9 | SARS 11, Streptococcus 5, COVID-19 4 | paper 20 | AP 10, PA 10 |" in text
@@ -185,7 +191,7 @@ def test_headline_and_tables_carry_the_numbers(folder: Folder) -> None:
 @pytest.mark.usefixtures("drawn")
 def test_every_linked_figure_exists_and_is_a_png(folder: Folder) -> None:
     text = folder.write()
-    assert len(links(text)) == 6
+    assert len(links(text)) == 8
     for link in links(text):
         assert (folder.path / link).read_bytes().startswith(b"\x89PNG")
 
@@ -212,7 +218,7 @@ def test_interrupted_before_the_first_epoch(folder: Folder) -> None:
     folder.metrics = {"status": "interrupted", "epochs": 0, "synthetic": False, "warnings": []}
     folder.absent = {"metrics.csv", "predictions.csv", "overrides.yaml"}
     text = folder.write()
-    assert "INTERRUPTED" in head(text)
+    assert text.splitlines()[2].startswith("**INTERRUPTED")
     assert "No split was evaluated" in text
     assert "No learning curves" in text
     assert "| Wall-clock seconds | not recorded |" in text
@@ -228,7 +234,7 @@ def test_validation_split_has_its_own_table(folder: Folder) -> None:
     folder.config["data"]["val"] = 0.15
     folder.manifest.loc[folder.manifest.index[:10], "split"] = "val"
     text = folder.write()
-    assert text.count("| Metric | Value [low, high] | Method |") == 2
+    assert text.count("| Metric | Value [low, high] |") == 2
     assert "served as validation" not in text
 
 
@@ -245,7 +251,7 @@ def test_validation_only(folder: Folder) -> None:
 def test_config_warnings_are_added_where_the_run_is_silent(folder: Folder) -> None:
     folder.metrics["warnings"] = []
     folder.config["data"]["allow_leak"] = True
-    first = head(folder.write())
+    first = cautions(folder.write())
     assert "Validation was the test set (data.val=test)" in first
     assert "data.allow_leak=true" in first
 
@@ -255,8 +261,8 @@ def test_shared_patients_and_files_are_found(folder: Folder) -> None:
         len(folder.manifest) - 1, ["patient_id", "sha256"]
     ].to_numpy()
     text = folder.write()
-    assert "1 patient in more than one split (covid-test-1)" in head(text)
-    assert "1 image file in more than one split" in head(text)
+    assert "1 patient in more than one split (covid-test-1)" in cautions(text)
+    assert "1 image file in more than one split" in cautions(text)
     assert "Patients in more than one split, by patient_id: 1" in text
 
 
@@ -269,7 +275,9 @@ def test_unknown_patients_are_not_checked(folder: Folder) -> None:
 
 def test_source_that_gives_the_label_away(folder: Folder) -> None:
     folder.manifest["source"] = folder.manifest["label"].map({0: "kermany", 1: "cohen"})
-    assert "The source alone gives the label away (Positive: cohen 94; Negative: kermany 94)" in head(folder.write())
+    assert "The source alone gives the label away (Positive: cohen 94; Negative: kermany 94)" in cautions(
+        folder.write()
+    )
 
 
 def test_network_is_drawn_and_listed(folder: Folder) -> None:
@@ -315,7 +323,12 @@ def test_it_is_said_what_the_best_baseline_means(folder: Folder, right: int, p: 
 
 
 def test_sections_of_the_paper_are_for_its_images_only(folder: Folder) -> None:
-    own = ("## Beside the paper", "true findings", "### Table I against Fig. 9", "In brackets: the paper's Table I.")
+    own = (
+        "## Beside the paper",
+        "true findings",
+        "<summary>Table I against Fig. 9",
+        "In brackets: the paper's Table I.",
+    )
     text = folder.write()
     assert all(section in text for section in own)
     assert "| Right of the test images | 39 of 40 | 39 of 40 | Fig. 9 |" in text
@@ -325,14 +338,14 @@ def test_sections_of_the_paper_are_for_its_images_only(folder: Folder) -> None:
     folder.manifest["source"] = "clinic"
     text = folder.write()
     assert not any(section in text for section in own)
-    assert "### Classification report, test" in text
+    assert "<summary>Classification report" in text
 
 
 def test_page_holds_every_figure(folder: Folder) -> None:
     text = folder.write()
     page = (folder.path / "report.html").read_text()
-    assert page.count("<img ") == len(links(text)) == 6
-    assert page.count('src="data:image/png;base64,') == 6
+    assert page.count("<img ") == len(links(text)) == 8
+    assert page.count('src="data:image/png;base64,') == 8
     assert page.count('<li class="warning">') == 2
 
 
@@ -343,7 +356,7 @@ def test_whatever_separates_the_labels_is_said_before_the_result(folder: Folder)
     folder.manifest["age"] = np.where(positive, 40 + rows % 30, 1 + rows % 5)
     folder.manifest["device"] = np.where(rows % 2, "a", "b")
     folder.manifest["hospital"] = np.where(positive, "H1", np.where(rows % 10, "H2", "H1"))
-    first = head(folder.write())
+    first = cautions(folder.write())
     assert "The collection alone gives the label away (Positive: cohen 94; Negative: kermany 94)" in first
     assert "The population alone gives the label away (Positive: adult 94; Negative: child 94)" in first
     assert "The hospital nearly gives the label away (Positive: H1 " in first
@@ -351,7 +364,7 @@ def test_whatever_separates_the_labels_is_said_before_the_result(folder: Folder)
     assert "The device" not in first
     folder.manifest["split"] = "train"
     folder.manifest["label"] = 1
-    assert "gives the label away" not in head(folder.write())
+    assert "gives the label away" not in cautions(folder.write())
 
 
 def test_one_answer_for_everybody_is_the_first_line(folder: Folder) -> None:
@@ -361,8 +374,7 @@ def test_one_answer_for_everybody_is_the_first_line(folder: Folder) -> None:
     said = f"ONE ANSWER FOR EVERYBODY: the network calls all {section['n']} images Positive"
     first = next(line for line in text.splitlines() if line.startswith("- **WARNING:**"))
     assert said in first
-    result = text[text.index("## Result") :].splitlines()[2]
-    assert said in result
+    assert text.splitlines()[2].startswith(f"**{said}")
     section["confusion_matrix"] = [[section["n_negative"], 0], [section["n_positive"] - 1, 1]]
     assert "ONE ANSWER" not in folder.write()
 
@@ -387,7 +399,7 @@ def test_many_values_are_counted_together(folder: Folder) -> None:
 
 def test_predictions_of_another_run(folder: Folder) -> None:
     folder.predictions = folder.predictions.iloc[:-2]
-    assert "predictions.csv holds 38 test rows but metrics.json was computed from 40" in head(folder.write())
+    assert "predictions.csv holds 38 test rows but metrics.json was computed from 40" in cautions(folder.write())
 
 
 def test_finding_named_none_stays_a_name(folder: Folder) -> None:
@@ -407,6 +419,8 @@ def test_missing_file_is_named(folder: Folder, name: str) -> None:
     [
         ("metrics.json", "{"),
         ("metrics.json", '{"test": {"n": 3}}'),
+        ("baselines.json", '{"majority": {"right": "many"}}'),
+        ("baselines.json", '{"majority": 3}'),
         ("config.yaml", "a: ["),
         ("manifest.csv", "path,label\nx,1\n"),
         ("manifest.csv", "path,label,patient_id,split\nx,,p,train\n"),

@@ -1,0 +1,111 @@
+"""Trivial baselines beside a run: from which images, and what is kept of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import pandas as pd
+import pytest
+from tests.reports.conftest import altered
+
+from cxrlab.datamodules import PaperSource
+from cxrlab.datamodules.measurements import measure
+from cxrlab.datamodules.pixels import read_all
+from cxrlab.datamodules.preprocessing import Preprocessing
+from cxrlab.evaluation import summarise
+from cxrlab.evaluation.estimate import revived
+from cxrlab.reports import baselines, pictures
+from cxrlab.reports.record import RunRecord
+
+
+def test_baselines_are_fitted_on_training_images_and_kept(record: RunRecord) -> None:
+    table, reason = baselines.scores(record)
+    assert reason == ""
+    assert table is not None
+    assert list(table["split"]) == ["test"] * 6
+    assert list(table["majority"]) == [0.5] * 6
+    assert list(table["left_strip"] >= 0.5) == list(table["label"] == 1)  # the positives of the fixture are brighter
+    kept = pd.read_csv(record.folder / "baselines.csv")
+    assert list(kept["thumbnail_8x8"]) == pytest.approx(list(table["thumbnail_8x8"]))
+
+
+def test_images_that_are_at_hand_are_not_read_again(record: RunRecord) -> None:
+    images = read_all(list(record.manifest["path"]), Preprocessing.create(16)).images
+    expected, _ = baselines.scores(record)
+    for path in record.manifest["path"]:
+        Path(path).unlink()
+    table, reason = baselines.scores(record, images)
+    assert reason == ""
+    assert table is not None
+    assert expected is not None
+    pd.testing.assert_frame_equal(table, expected)
+
+
+def test_baselines_that_were_kept_need_no_image(record: RunRecord) -> None:
+    table, _ = baselines.scores(record)
+    for path in record.manifest["path"]:
+        Path(path).unlink()
+    again = RunRecord(**{**vars(record), "baselines": table})
+    assert baselines.scores(again)[0] is table
+
+
+@pytest.mark.parametrize("what", ["missing", "changed"])
+def test_other_images_are_not_used(record: RunRecord, what: str) -> None:
+    path = Path(record.manifest["path"][0])
+    if what == "missing":
+        path.unlink()
+    else:
+        image = cv2.imread(str(path))
+        assert image is not None
+        cv2.imwrite(str(path), 255 - image)
+    table, reason = baselines.scores(record)
+    assert table is None
+    assert reason == f"1 of 18 images are missing or changed since the run, such as {path}"
+    assert str(path) in pictures.samples(record, "").text
+    assert not (record.folder / "baselines.csv").exists()
+
+
+def test_no_baselines_without_training_images(record: RunRecord) -> None:
+    only_test = RunRecord(**{**vars(record), "manifest": record.rows("test")})
+    assert baselines.scores(only_test)[1].startswith("the manifest holds no training images")
+
+
+def test_too_many_images_are_not_read(record: RunRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "MOST_IMAGES", 17)
+    assert baselines.scores(record)[1] == "18 images would have to be read again (at most 17 are)"
+
+
+@pytest.mark.slow
+def test_baselines_of_the_papers_set(paper_root: Path, cache: Path, tmp_path: Path) -> None:
+    manifest = PaperSource(str(paper_root)).manifest()
+    manifest["sha256"] = measure(list(manifest["path"]), cache / "measurements").sha256
+    record = RunRecord(
+        tmp_path, {"data": {"image_size": 224, "channels": 3}}, {}, {}, manifest, None, None, None, None, {}, []
+    )
+    table, _ = baselines.scores(record)
+    assert table is not None
+    right = {name: int(((table[name] >= 0.5) == (table["label"] == 1)).sum()) for name in ("majority", "left_strip")}
+    assert right == {"majority": 20, "left_strip": 40}
+
+
+def test_baselines_of_altered_images_are_those_of_the_run_or_none(record: RunRecord) -> None:
+    table, reason = baselines.scores(altered(record, alter="tiny_8"))
+    assert table is None
+    assert reason == "the run trained on altered images (data.alter=tiny_8), and its baselines.csv is not there"
+
+
+def test_summaries_are_kept_for_all_who_tell_of_the_run(record: RunRecord) -> None:
+    rows = record.predictions
+    assert rows is not None
+    section = summarise(rows["label"], rows["score"], rows["path"], resamples=200)
+    run = replace(record, metrics={"test": section})
+    found, reason = baselines.compare(run)
+    assert reason == ""
+    strip = found.beside["left_strip"]
+    assert (strip["right"], strip["n"], strip["only_network"], strip["only_baseline"]) == (6, 6, 0, 2)
+    kept = revived(json.loads((record.folder / "baselines.json").read_text()))
+    assert kept == found.beside
+    assert baselines.compare(replace(run, metrics={})) == (replace(run, metrics={}), "no test image was evaluated")
