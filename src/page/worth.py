@@ -19,11 +19,11 @@ from cxrlab.inference import Predictor
 from cxrlab.reports import companions
 from cxrlab.reports.cautions import warnings
 from cxrlab.reports.companions import Companion, shown_path
+from cxrlab.reports.facts import DEPENDS
 from cxrlab.reports.markdown import NAMES
 from cxrlab.reports.model_card import CARD
 from cxrlab.reports.page import render
 from cxrlab.reports.record import RunRecord, read_run
-from cxrlab.reports.facts import DEPENDS
 from cxrlab.words import MOST, plural, tally
 
 NOT_CHECKED = "NOT CHECKED"

@@ -41,10 +41,15 @@ def write_document(folder: Path, stem: str, template: str, title: str, context: 
     Raises:
         OSError: The folder cannot be written.
     """
+    return write_pages(folder, stem, rendered(template, title, context), title)[1]
+
+
+def rendered(template: str, title: str, context: dict[str, Any]) -> str:
+    """A document as Markdown, see :func:`write_document`."""
     text = _ENVIRONMENT.get_template(f"{template}.md.j2").render(title=title, **context)
     text = re.sub(r"\n{3,}", "\n\n", text.strip())  # a part that is not there leaves empty lines
     # A file name that is not UTF-8 reaches Python as text that cannot be written.
-    return write_pages(folder, stem, text.encode(errors="replace").decode() + "\n", title)[1]
+    return text.encode(errors="replace").decode() + "\n"
 
 
 def _as_markdown(value: object) -> Markup:

@@ -10,38 +10,32 @@ command that does.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
-from cxrlab.console import DISCLAIMER, command
+from cxrlab.console import command
 from cxrlab.datamodules import manifest as mf
 from cxrlab.downloads import COLLECTIONS
-from cxrlab.errors import CheckpointError
-from cxrlab.evaluation import METRICS, calibration, summarise
-from cxrlab.evaluation.baselines import DESCRIPTIONS
+from cxrlab.evaluation import METRICS
 from cxrlab.evaluation.decision import Decided
 from cxrlab.files import file_sha256, write_text
 from cxrlab.reports import companions
 from cxrlab.reports.cautions import warnings
 from cxrlab.reports.companions import Companion, shown_path
-from cxrlab.reports.markdown import LABELS, NAMES, Markdown, code, code_block, markdown_table, plain
+from cxrlab.reports.documents import rendered
+from cxrlab.reports.facts import SPLITS, ages, by_split, findings, known, patients, tallied
+from cxrlab.reports.markdown import LABELS, NAMES, NOT_RECORDED, Markdown, code, plain, strong
 from cxrlab.reports.record import EVALUATED, RunRecord, mapping, read_run
 from cxrlab.untrusted import read_mapping
 from cxrlab.words import MOST, plural, tally
 
 CARD = "model_card.md"
-NOT_RECORDED = "NOT RECORDED"
-SPLITS = {"train": "Training", "val": "Validation", "test": "Test"}
 _WEIGHTS = ("model.ckpt", "best.ckpt", "last.ckpt")  # of a finished run; of an unfinished one
 _LATERAL = ("L",)
 _CT = ("Axial", "Coronal")
-_CITATIONS = (
-    "The code: see `CITATION.cff`; also cite the paper of the network (its docstring names it) and of the data."
-)
+_TOLD = ("finding", "view", "sex", "population")  # columns that are counted for each split and label
 
 
 def is_trained(run_dir: Path) -> bool:
@@ -66,65 +60,71 @@ def write_model_card(run_dir: Path, audits: Path | None = None) -> Path:
         CheckpointError: If a required file is missing or a file cannot be read; names file and folder.
     """
     record = read_run(Path(run_dir))
-    parts = [_front_matter(record), _head(record), _model(record), _use(record), _training_data(record)]
-    parts += [_results(record), _evidence(record, audits), _caveats(record), _how_to(record)]
+    here = shown_path(record.folder)
+    splits = {SPLITS[split]: section for split in EVALUATED if (section := record.section(split))}
+    said = warnings(record)
+    context = {
+        "record": record,
+        "synthetic": record.synthetic,
+        "warnings": [each for each in said if not each.startswith("left out: ")],
+        "left_out": sum(each.startswith("left out: ") for each in said),  # by name in the report
+        "details": _details(record),
+        "limits": _limits(record),
+        "images": [
+            (title, name, len(part), patients(part), *(tallied(part, column) for column in _TOLD), ages(part))
+            for title, name, part in by_split(record)
+        ],
+        "steps": [] if record.flow is None else record.flow.to_dict("records"),
+        "licences": _licences(record),
+        "header": ["Metric", *(f"{title} ({_size(section)})" for title, section in splits.items())],
+        "metrics": _metrics(record),
+        "methods": {title: {NAMES[name]: each[name] for name in METRICS} for title, each in splits.items()},
+        "baselines": _baselines(record),
+        "audit": _verdicts(companions.find_audit(record, audits)),
+        "battery": _verdicts(companions.find_probe(record)),
+        "elsewhere": [
+            (
+                f"{'SYNTHETIC: ' if each.record.synthetic else ''}{each.sources}",
+                _size(each.section),
+                *(each.section[name] for name in ("auroc", "sensitivity", "specificity")),
+                each.trained,
+                code(shown_path(each.record.folder)),
+            )
+            for each in companions.find_evaluations(record)
+        ],
+        "audit_command": command("audit", **{"data": "manifest", "data.source.path": f"{here}/manifest.csv"}),
+        "probe_command": command("probe", ckpt_path=here),
+        "evaluate_command": command("evaluate", "data=…", "split=all", ckpt_path=here),
+        "predict_command": command("predict", "input=…", ckpt_path=here),
+        "report_command": command("report", run=here),
+        "program": f'import cxrlab\n\ntable = cxrlab.load({here!r}).predict(["film.png", "film.dcm"])',
+    }
+    title = f"{'SYNTHETIC: ' if record.synthetic else ''}Model card of {record.folder.resolve().name}"
     path = record.folder / CARD
-    write_text(path, "\n\n".join(part for part in parts if part) + "\n")
+    write_text(path, rendered("model_card", title, context))
     return path
 
 
-# ---------------------------------------------------------------------------------------------------------- the head
-
-
-def _front_matter(record: RunRecord) -> str:
-    """The YAML with which model hubs begin a card; no licence, which is the user's to give."""
-    tags = ["chest-x-ray", "pytorch", "cxrlab", "research-only", *(["synthetic"] if record.synthetic else [])]
-    head = {"pipeline_tag": "image-classification", "tags": tags}
-    return f"---\n{yaml.safe_dump(head, sort_keys=False)}---"
-
-
-def _head(record: RunRecord) -> str:
-    lines = [f"# {'SYNTHETIC: ' if record.synthetic else ''}Model card of {plain(record.folder.resolve().name)}"]
-    if record.synthetic:
-        lines.append("**SYNTHETIC: the images were drawn by a program. Nothing below says anything about patients.**")
-    if record.unfinished:
-        lines.append(f"**{plain(record.unfinished)}**")
-    lines.append("\n".join(f"- **WARNING:** {plain(warning)}" for warning in _warnings(record)))
-    lines.append(f"{DISCLAIMER} A score is no diagnosis.")
-    return "\n\n".join(line for line in lines if line)
-
-
-def _warnings(record: RunRecord) -> list[str]:
-    """Those of the report; what could not be read is counted, since the report has it by name."""
-    found = warnings(record)
-    kept = [warning for warning in found if not warning.startswith("left out: ")]
-    if len(kept) < len(found):
-        kept.append("files that could not be read were left out (data.on_error=skip): report.md names them")
-    return kept
-
-
-def _model(record: RunRecord) -> str:
-    decided = _decided(record)
+def _details(record: RunRecord) -> list[tuple[str, object]]:
+    decided = record.decided
     environment, packages = record.environment, mapping(record.environment.get("packages"))
     parameters = environment.get("parameters")
-    rows = [
+    output = "calibrated" if decided is not None and decided.calibrated else "as the network gives it"
+    seed = known(environment.get("seed", record.config.get("seed")))
+    return [
         ("Network", f"{record.model}, {NOT_RECORDED if parameters is None else f'{parameters:,}'} parameters"),
         ("Input", _input(record)),
-        ("Output", f"per image the probability of Positive in [0, 1], {_output(decided)}"),
+        ("Output", f"per image the probability of Positive in [0, 1], {output}"),
         ("Labels", _meaning(record)),
-        ("Threshold", _threshold(record, decided)),
+        ("Threshold", _threshold(decided)),
         ("Calibration", NOT_RECORDED if decided is None else decided.calibration.words()),
-        ("Weights", _known(record.metrics.get("weights"))),
+        ("Weights", known(record.metrics.get("weights"))),
         ("SHA-256 of the weights' file", _weights_hash(record)),
         ("Fingerprint of the data", _data_fingerprint(record)),
-        (
-            "Trained",
-            f"{_known(environment.get('started'))}, seed {_seed(record)}, on {_known(environment.get('device'))}",
-        ),
-        ("Version", f"cxrlab {_known(packages.get('cxrlab'))}, commit {_known(environment.get('git_commit'))}"),
-        ("Command", code(_known(environment.get("command")))),
+        ("Trained", f"{known(environment.get('started'))}, seed {seed}, on {known(environment.get('device'))}"),
+        ("Version", f"cxrlab {known(packages.get('cxrlab'))}, commit {known(environment.get('git_commit'))}"),
+        ("Command", code(known(environment.get("command")))),
     ]
-    return "## Model details\n\n" + markdown_table(rows, ("What", "Value"))
 
 
 def _input(record: RunRecord) -> str:
@@ -141,34 +141,15 @@ def _input(record: RunRecord) -> str:
 
 
 def _meaning(record: RunRecord) -> str:
-    """What the labels are made of: the findings that the data set gives, never what it is called."""
-    train = record.rows("train")
-    column = "source" if record.labels_are_collections else "finding"
-    each = [f"{name}: {_tallied(train[train['label'] == label], column)}" for label, name in LABELS.items()]
     what = "findings of the training images, as the data set gives them"
     if record.labels_are_collections:
         what = "the collections that the training images come from: the label is no disease"
-    return f"{'; '.join(each)} ({what})"
+    return f"{findings(record)} ({what})"
 
 
-def _decided(record: RunRecord) -> Decided | None:
-    """How scores become calls; ``None`` for runs that are older than decisions, or were never evaluated."""
-    found = mapping(record.metrics.get("decision"))
-    try:
-        return Decided.from_dict(found) if found else None
-    except ValueError as error:
-        hint = "restore the file as the run wrote it, or train again"
-        raise CheckpointError(f"{record.folder / 'metrics.json'}: its decision is none ({error}); {hint}") from None
-
-
-def _output(decided: Decided | None) -> str:
-    return "calibrated" if decided is not None and decided.calibrated else "as the network gives it"
-
-
-def _threshold(record: RunRecord, decided: Decided | None) -> str:
+def _threshold(decided: Decided | None) -> str:
     if decided is None:
-        section = next((found for split in EVALUATED if (found := record.section(split))), None)
-        return f"Positive from {section['threshold']:g} on" if section else NOT_RECORDED
+        return NOT_RECORDED
     text = f"Positive from {decided.threshold:.3g} on: {decided.rule}"
     if decided.fitted_on is None:
         return text
@@ -190,22 +171,6 @@ def _data_fingerprint(record: RunRecord) -> str:
     return Markdown(f"`{mf.fingerprint(record.manifest)}` (files, labels and splits)")
 
 
-def _seed(record: RunRecord) -> str:
-    return _known(record.environment.get("seed", record.config.get("seed")))
-
-
-# ---------------------------------------------------------------------------------------------------- what it is for
-
-
-def _use(record: RunRecord) -> str:
-    intended = (
-        "Research on chest X-ray classification: to repeat, compare and criticise results on the images below. "
-        "Nothing else was tested."
-    )
-    limits = "\n".join(f"- {plain(limit)}" for limit in _limits(record))
-    return f"## Intended use\n\n{intended}\n\n**It must not be used for:**\n\n{limits}"
-
-
 def _limits(record: RunRecord) -> list[str]:
     """What the training images do not cover, read from the manifest."""
     train = record.rows("train")
@@ -216,9 +181,9 @@ def _limits(record: RunRecord) -> list[str]:
     if record.labels_are_collections:
         found.append("telling any disease: it was trained to tell two collections of images apart")
     else:
-        what = _meaning(record).rpartition(" (")[0]
+        what = findings(record)
         found.append(f"telling other diseases apart: in training, {what}. A low score rules nothing out")
-    sources, devices = _tallied(train, "source"), _tallied(train, "device")
+    sources, devices = tallied(train, "source"), tallied(train, "device")
     found.append(f"images of other hospitals, devices or years than those behind {sources} (devices: {devices})")
     return found
 
@@ -256,226 +221,69 @@ def _view_limit(train: pd.DataFrame, record: RunRecord) -> str:
     )
 
 
-# ---------------------------------------------------------------------------------------------------------- the data
-
-
-def _training_data(record: RunRecord) -> str:
-    rows = []
-    for split, title in SPLITS.items():
-        images = record.rows(split)
-        for label, name in LABELS.items() if len(images) else ():
-            part = images[images["label"] == label]
-            facts = (_tallied(part, column) for column in ("finding", "view", "sex", "population"))
-            rows.append((title, name, len(part), _patients(part), *facts, _ages(part)))
-    header = ("Split", "Label", "Images", "Patients", "Findings", "Views", "Sex", "Population", "Age")
-    lines = ["## Training and evaluation data", markdown_table(rows, header)]
-    if record.val_is_test:
-        lines.append("The test images served as validation (data.val=test): no independent test exists.")
-    lines += [_flow(record), "\n".join(f"- {line}" for line in _licences(record))]
-    return "\n\n".join(lines)
-
-
-def _patients(part: pd.DataFrame) -> str:
-    known = part["patient_id"][part["patient_id"] != ""]
-    unknown = len(part) - len(known)
-    return f"{known.nunique()}" + (f" + {plural(unknown, 'image')} of unknown patients" if unknown else "")
-
-
-def _ages(part: pd.DataFrame) -> str:
-    ages = mf.ages(part).dropna()
-    if ages.empty:
-        return NOT_RECORDED
-    return f"{ages.min():g} to {ages.max():g}, median {ages.median():g} ({len(ages)} known)"
-
-
-def _tallied(part: pd.DataFrame, column: str) -> str:
-    """Counts of a column's values; NOT RECORDED where the manifest has none."""
-    if column not in part or not (part[column] != "").any():
-        return NOT_RECORDED
-    return tally(part[column])
-
-
-def _flow(record: RunRecord) -> str:
-    if record.flow is None:
-        return f"Flow of cases: {NOT_RECORDED}."
-    steps = record.flow.to_dict("records")
-    removed = [f"{step['step']}: {step['removed']}" for step in steps if step["removed"]]
-    used = f"{plural(len(record.manifest), 'image')} used"
-    return f"Flow of cases: {used}; removed: {plain('; '.join(removed)) or 'none'} (every step: [flow.csv](flow.csv))."
-
-
-def _licences(record: RunRecord) -> list[str]:
+def _licences(record: RunRecord) -> list[object]:
     """Terms of every collection, where known; a manifest may state them image by image."""
     if record.synthetic:
         return ["Licence of the images: drawn by this program, its own."]
-    lines = []
+    lines: list[object] = []
     for name in sorted(set(record.manifest["source"])) if "source" in record.manifest else []:
-        known = COLLECTIONS.get(name)
-        terms = f"{known.licence}. Cite: {'; '.join(known.cite)}" if known else NOT_RECORDED
-        lines.append(f"Licence of {code(name)}: {plain(terms)}.")
-    stated = _tallied(record.manifest, "licence")
-    return [*lines, f"Licences image by image: {plain(stated)}."] if stated != NOT_RECORDED else lines
+        collection = COLLECTIONS.get(name)
+        terms = NOT_RECORDED
+        if collection is not None:
+            terms = f"{collection.licence}. Cite: {'; '.join(collection.cite)}"
+        lines.append(Markdown(f"Licence of {code(name)}: {plain(terms)}."))
+    stated = tallied(record.manifest, "licence")
+    return [*lines, f"Licences image by image: {stated}."] if stated != NOT_RECORDED else lines
 
 
-# ------------------------------------------------------------------------------------------------------- the numbers
+def _metrics(record: RunRecord) -> list[tuple[object, ...]]:
+    """A row for each metric, with a cell for each split that was evaluated."""
+    splits = [split for split in EVALUATED if record.section(split)]
+    sections = [record.section(split) or {} for split in splits]
+    calibrations = [record.calibration(split) for split in splits]
+    rows: list[tuple[object, ...]] = [("Right", *map(_right, sections))]
+    rows += [(NAMES[name], *(section[name] for section in sections)) for name in METRICS]
+    if all(calibrations):
+        rows += [
+            (name, *(each[key] for each in calibrations)) for name, key in (("Brier score", "brier"), ("ECE", "ece"))
+        ]
+    return rows
 
 
-def _results(record: RunRecord) -> str:
-    evaluated = {split: section for split in EVALUATED if (section := record.section(split))}
-    if not evaluated:
-        return "## Results\n\nNo split was evaluated: there is no result."
-    header = ["Metric", *(f"{SPLITS[split]} {_size(section)}" for split, section in evaluated.items())]
-    rows = [("Right", *(_right(section) for section in evaluated.values()))]
-    rows += [(NAMES[name], *(str(section[name]) for section in evaluated.values())) for name in METRICS]
-    rows += _calibration_rows(record, evaluated)
-    methods = "\n".join(f"- {SPLITS[split]}: {_methods(section)}" for split, section in evaluated.items())
-    said = "Value [low, high]; curves and mistakes are in [report.md](report.md). Intervals:"
-    return "\n\n".join(["## Results", markdown_table(rows, header), said, methods, _baselines(record)])
-
-
-def _methods(section: Mapping[str, Any]) -> str:
-    """How the intervals of a split were made, each way once."""
-    names: dict[str, list[str]] = {}
-    for name in METRICS:
-        names.setdefault(plain(section[name].method), []).append(NAMES[name])
-    return "; ".join(f"{', '.join(named)}: {method}" for method, named in names.items())
-
-
-def _size(section: Mapping[str, Any]) -> str:
+def _size(section: dict[str, Any]) -> str:
     of = f"{section['n_positive']} Positive, {section['n_negative']} Negative"
-    return f"({plural(section['n'], 'image')}: {of}; {plural(section['n_patients'], 'patient')})"
+    return f"{plural(section['n'], 'image')}: {of}; {plural(section['n_patients'], 'patient')}"
 
 
-def _right(section: Mapping[str, Any]) -> str:
+def _baselines(record: RunRecord) -> list[tuple[object, ...]]:
+    """What needs no network, on the same test images: what the data set gives away for nothing."""
+    section = record.section("test")
+    if section is None or not record.beside:
+        return []
+    found = {strong("this model"): section} | {name.replace("_", " "): each for name, each in record.beside.items()}
+    return [(name, each["accuracy"], each["auroc"]) for name, each in found.items()]
+
+
+def _right(section: dict[str, Any]) -> str:
     (tn, fp), (fn, tp) = section["confusion_matrix"]
     return f"{tn + tp} of {section['n']}; {fn} Positive missed, {fp} Negative called Positive"
 
 
-def _calibration_rows(record: RunRecord, evaluated: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    found = []
-    for split in evaluated:
-        rows = record.scored(split)
-        if rows is None or rows.empty:
-            return []
-        found.append(calibration.summary(rows["label"], rows["score"], mf.people(rows)))
-    names = (("Brier score", "brier"), ("ECE", "ece"))
-    return [(name, *(str(summary[key]) for summary in found)) for name, key in names]
-
-
-def _baselines(record: RunRecord) -> str:
-    """What needs no network, on the same test images: what the data set gives away for nothing."""
-    table, section = record.baselines, record.section("test")
-    if table is None or section is None:
-        return f"Trivial baselines: NOT CHECKED: {code(command('report', run=_here(record)))}."
-    rows: list[tuple[str, ...]] = [(Markdown("**this model**"), str(section["accuracy"]), str(section["auroc"]))]
-    people = mf.people(table).to_numpy()
-    for name in [name for name in DESCRIPTIONS if name in table]:
-        scores = table[name].to_numpy(dtype=float)
-        found = summarise(table["label"].to_numpy(), scores, people)
-        rows.append((name.replace("_", " "), str(found["accuracy"]), str(found["auroc"])))
-    header = ("Test images", "Accuracy", "AUROC")
-    return f"Beside what sees no lung in detail (each baseline at 0.5):\n\n{markdown_table(rows, header)}"
-
-
-# ------------------------------------------------------------------------------------------------ is it the disease?
-
-
-def _evidence(record: RunRecord, audits: Path | None) -> str:
-    parts = ["## Does it see the disease?", _audit(record, audits), _battery(record), _elsewhere(record)]
-    return "\n\n".join(parts)
-
-
-def _audit(record: RunRecord, audits: Path | None) -> str:
-    found = companions.find_audit(record, audits)
-    if found is None:
-        how = command("audit", **{"data": "manifest", "data.source.path": f"{_here(record)}/manifest.csv"})
-        return f"**Audit of the data: NOT CHECKED.** {code(how)}"
-    return _verdicts("Audit of the data", found)
-
-
-def _battery(record: RunRecord) -> str:
-    found = companions.find_probe(record)
-    if found is None:
-        return f"**Shortcut battery: NOT CHECKED.** {code(command('probe', ckpt_path=_here(record)))}"
-    return _verdicts("Shortcut battery", found)
-
-
-def _verdicts(title: str, found: Companion) -> str:
+def _verdicts(found: Companion | None) -> dict[str, Any] | None:
     """The overall verdict, what fails or warns, and how many lines say something else."""
+    if found is None:
+        return None
     verdicts = [mapping(each) for each in found.content.get("verdicts") or []]
     serious = [each for each in verdicts if each.get("verdict") in ("FAIL", "WARN")]
-    lines = [
-        f"- **{plain(each['verdict'])}** {plain(each.get('check', ''))}: {plain(each.get('evidence', ''))}"
-        for each in serious[:MOST]
-    ]
-    shown = [id(each) for each in serious[:MOST]]
-    rest = Counter(str(each.get("verdict")) for each in verdicts if id(each) not in shown)
-    more = ", ".join(f"{number} {plain(verdict)}" for verdict, number in rest.items())
-    lines += [f"- and {more}: {code(shown_path(found.path))}"] if more else []
-    marked = "SYNTHETIC, " if found.content.get("synthetic") else ""
-    size = ", ".join(f"{plain(found.content[key])} {key}" for key in ("images", "patients") if key in found.content)
-    remark = f" ({plain(found.remark)})" if found.remark else ""
-    verdict = f"**{title}: {plain(found.content.get('verdict', NOT_RECORDED))}**"
-    return "\n\n".join(part for part in (f"{verdict}{remark}: {marked}{size}.", "\n".join(lines)) if part)
-
-
-def _elsewhere(record: RunRecord) -> str:
-    found = companions.find_evaluations(record)
-    if not found:
-        how = command("evaluate", "data=…", "split=all", ckpt_path=_here(record))
-        return f"**Other hospitals and devices: NOT CHECKED.** {code(how)}"
-    rows = [
-        (
-            f"{'SYNTHETIC: ' if each.record.synthetic else ''}{each.sources}",
-            f"{_size(each.section)[1:-1]}",
-            str(each.section["auroc"]),
-            str(each.section["sensitivity"]),
-            str(each.section["specificity"]),
-            each.trained,
-            code(shown_path(each.record.folder)),
-        )
-        for each in found
-    ]
-    header = (
-        "Images of",
-        "Size",
-        "AUROC",
-        "Sensitivity",
-        "Specificity",
-        "Images whose file or patient was trained on",
-        "Evaluation",
+    rest = Counter(
+        str(each.get("verdict")) for each in [*serious[MOST:], *(each for each in verdicts if each not in serious)]
     )
-    return f"**On other images:**\n\n{markdown_table(rows, header)}"
-
-
-# ------------------------------------------------------------------------------------------------------------ the end
-
-
-def _caveats(record: RunRecord) -> str:
-    lines = ["NOT CHECKED: whether the labels are right; they are taken as the data set gives them."]
-    lines.append("NOT CHECKED: performance by age, sex, view and device; the data are few, or do not say.")
-    lines.append("PPV and NPV hold for the share of Positives among these images, not for a clinic's.")
-    if record.section("test") is None:
-        lines.insert(0, "NOT CHECKED: images that training never saw (no test split was evaluated).")
-    return "## Caveats\n\n" + "\n".join(f"- {line}" for line in lines)
-
-
-def _how_to(record: RunRecord) -> str:
-    here = _here(record)
-    program = f'import cxrlab\n\ntable = cxrlab.load({here!r}).predict(["film.png", "film.dcm"])'
-    commands = [
-        command("predict", "input=…", ckpt_path=here),
-        command("evaluate", "data=…", "split=all", ckpt_path=here),
-        command("report", run=here),
-    ]
-    said = "The last command writes report and card anew, with what audits, batteries and evaluations found since."
-    blocks = [code_block("\n".join(commands)), said, code_block(program, "python"), _CITATIONS]
-    return "## How to use and cite it\n\n" + "\n\n".join(blocks)
-
-
-def _here(record: RunRecord) -> str:
-    return shown_path(record.folder)
-
-
-def _known(value: Any) -> str:
-    return NOT_RECORDED if value is None or value == "" else str(value)
+    return {
+        "verdict": found.content.get("verdict", NOT_RECORDED),
+        "remark": found.remark,
+        "synthetic": bool(found.content.get("synthetic")),
+        "size": ", ".join(f"{found.content[key]} {key}" for key in ("images", "patients") if key in found.content),
+        "serious": [tuple(each.get(key, "") for key in ("verdict", "check", "evidence")) for each in serious[:MOST]],
+        "rest": ", ".join(f"{number} {verdict}" for verdict, number in rest.items()),
+        "file": shown_path(found.path),
+    }

@@ -20,6 +20,7 @@ from cxrlab.datamodules import manifest as mf
 from cxrlab.errors import CheckpointError
 from cxrlab.evaluate import evaluate
 from cxrlab.evaluation import summarise
+from cxrlab.evaluation.decision import FIXED
 from cxrlab.files import write_json, write_text
 from cxrlab.report import report
 from cxrlab.reports.model_card import is_trained, write_model_card
@@ -90,6 +91,7 @@ class Run:
             "warnings": ["of the run", "left out: /films/x.png: broken", "left out: /films/y.png: broken"],
             "weights": "last (epoch 2)",
             **{split: self.summary(split) for split in ("val", "test")},
+            "decision": FIXED.as_dict(),
         }
         self.flow = pd.DataFrame(
             [("ward", "rows", 0, 30, 30), ("ward", "no label", 6, 24, 24)],
@@ -170,7 +172,7 @@ def test_limits_follow_from_the_training_images(run: Run) -> None:
     assert "lateral views, CT slices" in use
     assert "(views in training: PA 6; view of 6 unknown)" in use
     assert "in training, Positive: COVID-19 6; Negative: Normal 6" in use
-    assert "ward 12 (devices: NOT RECORDED)" in use
+    assert "ward 12 (devices: not recorded)" in use
 
 
 def test_the_card_says_whether_a_gate_travels_with_the_weights(tmp_path: Path) -> None:
@@ -195,15 +197,15 @@ def test_what_no_file_says_is_not_recorded(run: Run) -> None:
     run.flow = run.flow.iloc[:0]
     card = run.card()
     details = section(card, "Model details")
-    assert "PaperCNN, NOT RECORDED parameters" in details
-    assert "cxrlab NOT RECORDED, commit NOT RECORDED" in details
-    assert "| Weights | NOT RECORDED |" in details
+    assert "PaperCNN, not recorded parameters" in details
+    assert "cxrlab not recorded, commit not recorded" in details
+    assert "| Weights | not recorded |" in details
     assert "no weights were kept (keep_weights=false)" in details
     assert "48x64 pixels, grey, fit pad, contrast none, mask lungs, scaled to [0, 1]" in details
     data = section(card, "Training and evaluation data")
-    assert "| Training | Positive | 6 | 6 | COVID-19 6 | PA 6 | NOT RECORDED | NOT RECORDED | NOT RECORDED |" in data
-    assert "Flow of cases: NOT RECORDED." in data
-    assert "Licence of `ward`: NOT RECORDED." in data
+    assert "| Training | Positive | 6 | 6 | COVID-19 6 | PA 6 | not recorded | not recorded | not recorded |" in data
+    assert "Flow of cases: not recorded." in data
+    assert "Licence of `ward`: not recorded." in data
 
 
 def test_data_are_counted_by_split_and_label(run: Run) -> None:
@@ -224,7 +226,7 @@ def test_an_interrupted_run_says_so_and_has_no_result(run: Run) -> None:
     card = run.card()
     assert "**INTERRUPTED: the training stopped before its end (epochs completed: 0).**" in card
     assert "there is no result" in section(card, "Results")
-    assert "| Threshold | NOT RECORDED |" in card
+    assert "| Threshold | not recorded |" in card
 
 
 def test_the_audit_of_the_same_images_is_found_though_validation_was_drawn_later(run: Run) -> None:
