@@ -3,7 +3,7 @@
 After M. Mitchell et al., Model Cards for Model Reporting, FAT* 2019, arXiv:1810.03993, whose headings it keeps; it
 answers what CLAIM 2024 (Radiol Artif Intell 6:e240300) and TRIPOD+AI (BMJ 2024;385:e078378) ask of data, outcome and
 evaluation. Everything is read from files: the run's own, and what other commands found out about it
-(:mod:`cxrlab.reports.companions`). What no file says reads NOT RECORDED, what nobody looked at NOT CHECKED, with the
+(:mod:`cxrlab.reports.companions`). What no file says reads "not recorded", what nobody looked at NOT CHECKED, with the
 command that does.
 """
 

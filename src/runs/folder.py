@@ -11,7 +11,7 @@
 ``predictions.csv``  manifest rows of val and test, with ``score``
 ``metrics.json``    results with intervals; written last but one: with it, the run is over
 ``report.html``     for people, beside ``report.md`` and ``figures/``
-``baselines.csv``   test rows with the scores of trivial baselines; written by the report
+``baselines.csv``   test rows with the scores of trivial baselines; ``baselines.json``, what each reaches; of the report
 ``model_card.md``   what the model is, and what it must not be used for; written by a training, and by ``report.py``
 ``checkpoints/``    ``last.ckpt`` (and ``best.ckpt``) while unfinished, ``model.ckpt`` afterwards
 ``events.out.…``    for TensorBoard
