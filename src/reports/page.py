@@ -140,6 +140,8 @@ def _mark(tokens: Sequence[Token]) -> None:
     for at, token in enumerate(tokens):
         if token.type == "td_open" and (verdict := _text(tokens[at + 1]).lower()) in _VERDICTS:
             token.attrSet("class", verdict.replace(" ", "-"))
+        elif token.type == "fence":
+            token.attrSet("tabindex", "0")  # a long line scrolls, by keyboard too
         elif token.type == "list_item_open":
             following = next((each for each in tokens[at:] if each.type == "inline"), None)
             if following is not None and following.content.startswith("**WARNING"):
