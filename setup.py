@@ -13,5 +13,5 @@ setup(
         *_under("cxrlab.conf", find_namespace_packages("conf")),
     ],
     package_dir={"cxrlab": "src", "cxrlab.conf": "conf"},
-    package_data={"": ["*.yaml", "*.csv", "*.css", "*.js", "*.j2", "py.typed"]},
+    package_data={"": ["*.yaml", "*.csv", "*.css", "*.js", "*.svg", "templates/*", "py.typed"]},
 )

@@ -48,7 +48,7 @@ def test_the_wheel_holds_every_file_that_a_run_needs(wheel: zipfile.ZipFile) -> 
     wanted = {
         f"{package}/{path.relative_to(ROOT / folder).as_posix()}"
         for folder, package, endings in (
-            ("src", "cxrlab", {".py", ".csv", ".yaml", ".css", ".js"}),
+            ("src", "cxrlab", {".py", ".csv", ".yaml", ".css", ".js", ".j2", ".svg"}),
             ("conf", "cxrlab/conf", {".py", ".yaml"}),
         )
         for path in (ROOT / folder).rglob("*")
@@ -65,7 +65,7 @@ def test_the_wheel_holds_one_package(wheel: zipfile.ZipFile) -> None:
 
 def test_the_wheel_holds_no_image_and_nothing_unexpected(wheel: zipfile.ZipFile) -> None:
     endings = {Path(name).suffix for name in wheel.namelist() if name.startswith("cxrlab/")}
-    assert endings <= {".py", ".yaml", ".csv", ".css", ".js", ".typed"}
+    assert endings <= {".py", ".yaml", ".csv", ".css", ".js", ".j2", ".svg", ".typed"}
 
 
 def test_the_version_is_told_once(wheel: zipfile.ZipFile) -> None:
