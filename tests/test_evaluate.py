@@ -128,8 +128,8 @@ def test_another_prevalence_changes_predictive_values_only(calibrated: Run, tmp_
 
 def test_the_report_says_how_it_was_decided(calibrated: Run, fixed: Run) -> None:
     text = (calibrated[0].path / "report.md").read_text()
-    assert text.index("few validation images") < text.index("## Result")
-    section = text[text.index("## Decision") : text.index("## Worst mistakes")]
+    assert "few validation images" in text[text.index("## Cautions") :].partition("\n## ")[0]
+    section = text[text.index("## Decision") : text.index("## Data")]
     assert "Youden" in section
     assert "10 bins of equal width" in section
     assert "At a prevalence of 0.1" in section

@@ -39,8 +39,8 @@ def test_run_folder_is_complete(finished: tuple[RunFolder, dict[str, Any]]) -> N
     run, _ = finished
     names = {path.name for path in run.path.iterdir()}
     files = {"config.yaml", "overrides.yaml", "environment.json", "network.json", "manifest.csv", "metrics.csv"}
-    files |= {"flow.csv", "metrics.json", "predictions.csv", "baselines.csv", "report.md", "report.html"}
-    files |= {"model_card.md"}
+    files |= {"flow.csv", "metrics.json", "predictions.csv", "report.md", "report.html"}
+    files |= {"baselines.csv", "baselines.json", "model_card.md"}
     assert {name for name in names if not name.startswith("events.out.")} == files | {"figures", "checkpoints"}
     assert [path.name for path in run.checkpoints.iterdir()] == ["model.ckpt"]
     assert yaml.safe_load(run.overrides.read_text()) == QUICK
