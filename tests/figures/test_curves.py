@@ -48,6 +48,18 @@ def test_roc_and_precision_recall() -> None:
     assert "prevalence 0.40" in texts(axes)
 
 
+def test_intervals_are_drawn_and_told() -> None:
+    found = {"AUROC": ESTIMATE, "PPV": Estimate.undefined("nothing called"), "AP": Estimate.bare(0.3, "no interval")}
+    figure = figures.intervals(found, "Test")
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["AUROC", "PPV", "AP"]
+    assert "0.910 [0.800, 0.970]" in texts(axes)
+    assert "undefined" in texts(axes)
+    drawn = [[float(x) for x in line.get_xdata()] for line in axes.lines]
+    assert drawn == [[0.8, 0.97], [0.91], [0.3], [0.5, 0.5]]
+    check_texts(figure)
+
+
 def test_curves_of_one_class_say_that_they_are_undefined() -> None:
     nothing = Estimate.undefined("no negative images")
     for draw in (figures.roc, figures.precision_recall):
