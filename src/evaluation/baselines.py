@@ -17,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from cxrlab.evaluation import cross_validation
 from cxrlab.evaluation.estimate import Bools, Floats
 
 
@@ -126,24 +127,7 @@ def _strips_and_thumbnails(images: Images) -> tuple[Floats, Floats]:
 def _strip_scores(train: Floats, labels: Bools, test: Floats) -> Floats:
     if np.ptp(train) == 0:
         return np.full(test.size, labels.mean())
-    threshold, brighter = strip_threshold(train, labels)
-    scores = np.interp(test, [0, threshold, 255], [0, 0.5, 1])
-    return scores if brighter else 1 - scores
-
-
-def strip_threshold(levels: Floats, labels: Bools) -> tuple[float, bool]:
-    """Returns the threshold that gets most images right, and whether it is the brighter ones that it calls Positive.
-
-    Args:
-        levels: Shape (n,), at least two different values.
-        labels: Shape (n,), boolean.
-    """
-    values = np.unique(levels)
-    thresholds = (values[1:] + values[:-1]) / 2
-    right = np.array([((levels >= threshold) == labels).sum() for threshold in thresholds])
-    wrong = labels.size - right  # what the same threshold gets right the other way round
-    brighter = bool(right.max() >= wrong.max())
-    return float(thresholds[np.argmax(right if brighter else wrong)]), brighter
+    return cross_validation.scored(train[:, None], labels[:, None], test[:, None], strip=True)[:, 0]
 
 
 def _regression_scores(train: Floats, labels: Bools, test: Floats) -> Floats:

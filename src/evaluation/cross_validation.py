@@ -166,8 +166,8 @@ def best_columns(train: Floats, labels: npt.ArrayLike) -> tuple[Ints, Floats, Bo
         labels: Shape (n, m): m label vectors.
 
     Returns:
-        Each of shape (m,). Of columns equally good the first; of thresholds and directions the one that
-        :func:`cxrlab.evaluation.baselines.strip_threshold` takes. Column -1 where no column holds two different values.
+        Each of shape (m,). Of columns equally good the first; of thresholds the lowest, and brighter before darker.
+        Column -1 where no column holds two different values.
     """
     many = np.asarray(labels).astype(bool)
     m = many.shape[1]

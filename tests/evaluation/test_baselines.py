@@ -13,7 +13,8 @@ from sklearn.metrics import roc_auc_score
 from cxrlab.datamodules import PaperSource
 from cxrlab.datamodules.pixels import read_all
 from cxrlab.datamodules.preprocessing import Preprocessing
-from cxrlab.evaluation.baselines import DESCRIPTIONS, strip_threshold, trivial_scores
+from cxrlab.evaluation.baselines import DESCRIPTIONS, trivial_scores
+from cxrlab.evaluation.cross_validation import best_columns
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -56,7 +57,7 @@ def test_the_papers_threshold(paper: Arrays) -> None:
     """120 of 148 training images right at a mean grey level of 74 in the left 11 of 224 columns."""
     train_images, labels, _, _ = paper
     levels = np.array([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :11].mean() for image in train_images])
-    threshold, brighter = strip_threshold(levels, labels.astype(bool))
+    _, (threshold,), (brighter,) = best_columns(levels[:, None], labels[:, None])
     assert brighter
     assert threshold == pytest.approx(74.02, abs=0.01)
     assert ((levels >= threshold) == labels).sum() == 120
@@ -109,8 +110,8 @@ def test_left_strip_looks_at_nothing_else() -> None:
 def test_ties_go_to_the_lowest_threshold_and_to_brighter(
     levels: list[float], labels: list[int], threshold: float, brighter: bool
 ) -> None:
-    found = strip_threshold(np.array(levels, dtype=float), np.array(labels, dtype=bool))
-    assert found == (threshold, brighter)
+    found = best_columns(np.array(levels, dtype=float)[:, None], np.array(labels, dtype=bool)[:, None])
+    assert [each.item() for each in found] == [0, threshold, brighter]
 
 
 def test_equal_strips_say_what_the_majority_says() -> None:

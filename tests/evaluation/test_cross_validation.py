@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from tests.estimates import holds, numbers
 
 from cxrlab.evaluation import cross_validation
-from cxrlab.evaluation.baselines import strip_threshold
+from cxrlab.evaluation.estimate import Bools, Floats
 
 
 @pytest.mark.parametrize("columns", [3, 90])
@@ -32,13 +32,23 @@ def test_columns_that_do_not_vary_say_nothing() -> None:
     assert cross_validation.scored(np.full((4, 2), 7.0), labels, np.array([[7.0, 9.0]]), strip=True).tolist() == [[0.5]]
 
 
+def best_threshold(levels: Floats, labels: Bools) -> tuple[float, bool]:
+    """Of one column, by trying every threshold in either direction."""
+    values = np.unique(levels)
+    thresholds = (values[1:] + values[:-1]) / 2
+    right = np.array([((levels >= threshold) == labels).sum() for threshold in thresholds])
+    wrong = labels.size - right  # what the same threshold gets right the other way round
+    brighter = bool(right.max() >= wrong.max())
+    return float(thresholds[np.argmax(right if brighter else wrong)]), brighter
+
+
 def test_best_columns_against_every_threshold() -> None:
     rng = np.random.default_rng(0)
     levels = rng.integers(0, 12, (30, 3)).astype(float)
     labels = rng.random((30, 40)) < 0.4
     columns, thresholds, brighter = cross_validation.best_columns(levels, labels)
     for draw, y in enumerate(labels.T):
-        single = [strip_threshold(column, y) for column in levels.T]
+        single = [best_threshold(column, y) for column in levels.T]
         right = [
             int(((column >= threshold) == (y == up)).sum())
             for column, (threshold, up) in zip(levels.T, single, strict=True)
