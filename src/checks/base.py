@@ -32,15 +32,27 @@ class Finding:
     Attributes:
         check: What was looked at, a few words: ``patients in several splits``.
         verdict: What came of it.
-        evidence: One line with the numbers: what was counted, of how many, with the interval where there is one.
+        said: One short, plain sentence with the number that matters most; it is all that the verdict table shows.
         weight: Orders findings of one verdict, the largest first; 0 to 1, for example an AUROC's distance from 0.5
             times two, or the share of images concerned.
+        details: Sentences with the other numbers: what was counted, of how many, with the interval where there is one.
     """
 
     check: str
     verdict: Verdict
-    evidence: str
+    said: str
     weight: float = 0.0
+    details: str = ""
+
+    @property
+    def evidence(self) -> str:
+        """Everything that is known, on one line."""
+        return f"{self.said} {self.details}".rstrip()
+
+
+def not_checked(said: str, *checks: str) -> list[Finding]:
+    """Says of one or several checks why they are NOT CHECKED."""
+    return [Finding(check, Verdict.NOT_CHECKED, said) for check in checks]
 
 
 @dataclass(frozen=True)
@@ -54,11 +66,19 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of the page, stored as ``figures/<name>.png``."""
+    """A figure of the page, stored as ``figures/<name>.png``.
+
+    Attributes:
+        name: Of the file, and unique on the page.
+        caption: What to see.
+        figure: The figure.
+        files: Which image is which, for a contact sheet; may be long.
+    """
 
     name: str
     caption: str
     figure: Figure
+    files: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,10 +88,11 @@ class Section:
     Attributes:
         title: Heading on the page.
         findings: Lines for the verdict table.
-        text: Paragraphs, in Markdown, that say what was done and how to read it.
-        tables: Shown after the text.
-        pictures: Shown after the tables.
+        text: Paragraphs in Markdown: first what was done, in a sentence or two; then the method and the rules.
+        tables: Shown after the pictures.
+        pictures: The one that shows most comes first; it may stand at the top of the page.
         facts: The numbers again for ``audit.json``: plain JSON values only, no NaN.
+        answer: A plain sentence for the top of the page; without one the weightiest finding may stand there.
     """
 
     title: str
@@ -80,6 +101,7 @@ class Section:
     tables: Sequence[Table] = ()
     pictures: Sequence[Picture] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+    answer: str = ""
 
 
 @dataclass(frozen=True)

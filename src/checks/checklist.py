@@ -11,7 +11,6 @@ The lists, whose questions are told here in other words:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import pandas as pd
 
@@ -24,27 +23,10 @@ NOT_ANSWERED = "NOT ANSWERED"
 AUTHORS = "the authors of the data set"
 STUDY = "the authors of the study"
 TRAINING = "a training run and its report"
-_RANK = tuple(Verdict)
 
 Answer = tuple[str, str]
 """What is known, in one line, and where it stands; the first is empty where nothing is known."""
-
-
-@dataclass(frozen=True)
-class _Item:
-    """One question of a list.
-
-    Attributes:
-        source: List and number: ``CLAIM 7``.
-        question: In other words than the list's.
-        answer: Finds what is known.
-        who: Has to answer where nothing is.
-    """
-
-    source: str
-    question: str
-    answer: Callable[[Case, Sequence[Section]], Answer]
-    who: str
+Find = Callable[[Case, Sequence[Section]], Answer]
 
 
 def check(case: Case, sections: Sequence[Section]) -> Section:
@@ -55,22 +37,20 @@ def check(case: Case, sections: Sequence[Section]) -> Section:
         sections: What the other checks found; the answers name them by title.
     """
     rows: list[tuple[str, str, str, str]] = []
-    for item in _ITEMS:
-        text, where = item.answer(case, sections)
-        rows.append((item.source, item.question, text or f"{NOT_ANSWERED}: {item.who}", where if text else ""))
-    answered = [row for row in rows if row[3]]
-    counts = f"{len(answered)} of {plural(len(rows), 'item')} are answered here, in full or in part."
+    for source, question, answer, who in _ITEMS:
+        text, where = answer(case, sections) if answer else ("", "")
+        rows.append((source, question, text or f"{NOT_ANSWERED}: {who}", where if text else ""))
+    answered = sum(bool(row[3]) for row in rows)
     text = (
-        f"What CLAIM, REFORMS and PROBAST ask and a data set may answer. {counts} {NOT_ANSWERED} stands where nothing "
-        "that was read says it, with who would have to. CLAIM is numbered as in 2020; the update of 2024 has other "
-        "numbers. An answer says what is so, not that it is good: read the verdict beside it."
+        "This section answers what the check-lists CLAIM, REFORMS and PROBAST ask, as far as a data set can. "
+        f"{answered} of {plural(len(rows), 'item')} are answered, in full or in part. {NOT_ANSWERED} stands where "
+        "nothing that was read says it, with who would have to. An answer says what is so, not that it is good: read "
+        "the verdict beside it. CLAIM is numbered as in 2020; the update of 2024 has other numbers."
     )
-    table = Table("Items, and where the answers stand", ("Item", "Question", "Answer", "Where"), rows)
-    facts = {
-        "answered": len(answered),
-        "items": [dict(zip(("item", "question", "answer", "where"), row, strict=True)) for row in rows],
-    }
-    return Section("Check-list", (), text=[text], tables=[table], facts=facts)
+    header = ("Item", "Question", "Answer", "Where")
+    items = [dict(zip(map(str.lower, header), row, strict=True)) for row in rows]
+    table = Table("Items, and where the answers stand", header, rows)
+    return Section("Check-list", (), text=[text], tables=[table], facts={"answered": answered, "items": items})
 
 
 # Answers from the data set ------------------------------------------------------------------------------------------
@@ -81,31 +61,24 @@ def _sources(case: Case, sections: Sequence[Section]) -> Answer:
     if "collection" in case.manifest.columns:
         collections = case.manifest["collection"].fillna("").astype(str)
         names = collections.where(collections != "", names)
-    per_label = "; ".join(
-        f"{name}: {tally(names[case.manifest['label'] == label])}"
-        for label, name in LABELS.items()
-        if (case.manifest["label"] == label).any()
-    )
-    return per_label, _title(sections, "provenance")
+    of_label = ((name, names[case.manifest["label"] == label]) for label, name in LABELS.items())
+    said = "; ".join(f"{name}: {tally(there)}" for name, there in of_label if len(there))
+    return said, _title(sections, "provenance")
 
 
 def _flow(case: Case, _: Sequence[Section]) -> Answer:
     if not case.flow.steps:
         return "", ""
-    removed = sum(step.removed for step in case.flow.steps)
-    kept = f"{plural(len(case.manifest), 'image')} of {plural(people(case.manifest).nunique(), 'patient')} kept"
-    return f"{kept}, {removed} removed in {plural(_removing(case), 'step')}", "Flow of cases"
+    removed = [step.removed for step in case.flow.steps if step.removed]
+    kept = f"{plural(len(case.manifest), 'image')} of {plural(people(case.manifest).nunique(), 'patient')} were kept"
+    return f"{kept}, and {sum(removed)} removed in {plural(len(removed), 'step')}", "Flow of cases"
 
 
 def _selection(case: Case, _: Sequence[Section]) -> Answer:
-    steps = [f"{step.step} ({step.removed})" for step in case.flow.steps if step.removed]
     if not case.flow.steps:
         return "", ""
+    steps = [f"{step.step} ({step.removed})" for step in case.flow.steps if step.removed]
     return ("removed: " + ", ".join(steps) if steps else "no image was removed"), "Flow of cases"
-
-
-def _removing(case: Case) -> int:
-    return sum(step.removed > 0 for step in case.flow.steps)
 
 
 def _missing(case: Case, sections: Sequence[Section]) -> Answer:
@@ -166,7 +139,7 @@ def _fingerprint(case: Case, _: Sequence[Section]) -> Answer:
 # Answers from what the checks found ---------------------------------------------------------------------------------
 
 
-def _verdicts(section: str, *names: str) -> Callable[[Case, Sequence[Section]], Answer]:
+def _of(section: str, *names: str) -> Find:
     """An answer made of the verdicts of one section whose names hold one of some words (all of them, if no word is)."""
 
     def answer(_: Case, sections: Sequence[Section]) -> Answer:
@@ -178,15 +151,11 @@ def _verdicts(section: str, *names: str) -> Callable[[Case, Sequence[Section]], 
                     if finding.verdict is not Verdict.NOT_CHECKED
                     and (not names or any(name in finding.check.lower() for name in names))
                 ]
-                found.sort(key=lambda finding: (_RANK.index(finding.verdict), -finding.weight))
+                found.sort(key=lambda finding: ([*Verdict].index(finding.verdict), -finding.weight))
                 return "; ".join(f"{finding.check}: {finding.verdict}" for finding in found), one.title
         return "", ""
 
     return answer
-
-
-def _nothing(_: Case, __: Sequence[Section]) -> Answer:
-    return "", ""
 
 
 def _title(sections: Sequence[Section], word: str) -> str:
@@ -194,63 +163,53 @@ def _title(sections: Sequence[Section], word: str) -> str:
     return next((section.title for section in sections if word in section.title.lower()), "manifest")
 
 
-_ITEMS = (
-    _Item("CLAIM 7; REFORMS 3a", "Where do the images come from?", _sources, AUTHORS),
-    _Item("CLAIM 8", "Who was included and who was not?", _flow, AUTHORS),
-    _Item("CLAIM 9", "How are images prepared before training?", _nothing, TRAINING),
-    _Item("CLAIM 10", "How was this part of the collection chosen?", _selection, AUTHORS),
-    _Item("CLAIM 12", "Are the images free of names and marks?", _verdicts("files", "burned-in"), AUTHORS),
-    _Item("CLAIM 13", "What is missing?", _missing, AUTHORS),
-    _Item("CLAIM 14; REFORMS 3d", "What do the labels mean?", _reference, AUTHORS),
-    _Item("PROBAST, outcome", "Is the label what it is to be?", _verdicts("provenance", "is ", "finding"), AUTHORS),
-    _Item("CLAIM 15-18", "Who read the films, how, how often agreeing?", _nothing, AUTHORS),
-    _Item("CLAIM 19; PROBAST, analysis", "Are there enough patients?", _verdicts("size"), STUDY),
-    _Item("CLAIM 20", "How were the images divided?", _partition, STUDY),
-    _Item(
+_ITEMS: tuple[tuple[str, str, Find | None, str], ...] = (
+    ("CLAIM 7; REFORMS 3a", "Where do the images come from?", _sources, AUTHORS),
+    ("CLAIM 8", "Who was included and who was not?", _flow, AUTHORS),
+    ("CLAIM 9", "How are images prepared before training?", None, TRAINING),
+    ("CLAIM 10", "How was this part of the collection chosen?", _selection, AUTHORS),
+    ("CLAIM 12", "Are the images free of names and marks?", _of("files", "burned-in"), AUTHORS),
+    ("CLAIM 13", "What is missing?", _missing, AUTHORS),
+    ("CLAIM 14; REFORMS 3d", "What do the labels mean?", _reference, AUTHORS),
+    ("PROBAST, outcome", "Is the label what it is to be?", _of("provenance", "is ", "finding"), AUTHORS),
+    ("CLAIM 15-18", "Who read the films, how, how often agreeing?", None, AUTHORS),
+    ("CLAIM 19; PROBAST, analysis", "Are there enough patients?", _of("size"), STUDY),
+    ("CLAIM 20", "How were the images divided?", _partition, STUDY),
+    (
         "CLAIM 21; REFORMS, leakage",
         "Are the parts apart, down to the patient?",
-        _verdicts("split", "several splits", "validation"),
+        _of("split", "several splits", "validation"),
         STUDY,
     ),
-    _Item(
+    (
         "REFORMS, leakage",
         "Are there copies and dependent images?",
-        _verdicts("split", "film", "file in", "several images"),
+        _of("split", "film", "file in", "several images"),
         STUDY,
     ),
-    _Item(
+    (
         "PROBAST, participants (Roberts)",
         "Do the classes come from the same collections?",
-        _verdicts("provenance", "collection"),
+        _of("provenance", "collection"),
         AUTHORS,
     ),
-    _Item(
+    (
         "PROBAST, participants (Roberts)",
         "Are patients of both classes of like age?",
-        _verdicts("provenance", "children", "age "),
+        _of("provenance", "children", "age "),
         AUTHORS,
     ),
-    _Item(
-        "REFORMS, leakage; PROBAST, predictors",
-        "Can the label be told without the disease?",
-        _verdicts("lung"),
-        AUTHORS,
-    ),
-    _Item(
-        "PROBAST, predictors",
-        "Were all images made and stored alike?",
-        _verdicts("files", "of the classes"),
-        AUTHORS,
-    ),
-    _Item("CLAIM 22-27", "What is the model, how trained, how chosen?", _nothing, TRAINING),
-    _Item("CLAIM 28-29, 35-36; REFORMS, metrics", "How well, with which interval?", _nothing, TRAINING),
-    _Item("PROBAST, analysis", "Are the scores calibrated?", _nothing, TRAINING),
-    _Item("CLAIM 30-31, 37", "How robust, looking where, failing when?", _nothing, TRAINING),
-    _Item("CLAIM 32; REFORMS, generalisability", "Does it hold at another hospital?", _nothing, STUDY),
-    _Item("CLAIM 33", "Where did every case go?", _flow, AUTHORS),
-    _Item("CLAIM 34; PROBAST, participants", "Who are the patients?", _demographics, AUTHORS),
-    _Item("REFORMS 2a", "Which data exactly, so that it can be repeated?", _fingerprint, AUTHORS),
-    _Item("CLAIM 5; PROBAST, participants", "Were patients enrolled forward or looked up?", _nothing, AUTHORS),
-    _Item("REFORMS 3b", "From which population, and how drawn?", _nothing, AUTHORS),
-    _Item("Licences of single images", "May they be used?", _licences, AUTHORS),
+    ("REFORMS, leakage; PROBAST, predictors", "Can the label be told without the disease?", _of("lung"), AUTHORS),
+    ("PROBAST, predictors", "Were all images made and stored alike?", _of("files", "of the classes"), AUTHORS),
+    ("CLAIM 22-27", "What is the model, how trained, how chosen?", None, TRAINING),
+    ("CLAIM 28-29, 35-36; REFORMS, metrics", "How well, with which interval?", None, TRAINING),
+    ("PROBAST, analysis", "Are the scores calibrated?", None, TRAINING),
+    ("CLAIM 30-31, 37", "How robust, looking where, failing when?", None, TRAINING),
+    ("CLAIM 32; REFORMS, generalisability", "Does it hold at another hospital?", None, STUDY),
+    ("CLAIM 33", "Where did every case go?", _flow, AUTHORS),
+    ("CLAIM 34; PROBAST, participants", "Who are the patients?", _demographics, AUTHORS),
+    ("REFORMS 2a", "Which data exactly, so that it can be repeated?", _fingerprint, AUTHORS),
+    ("CLAIM 5; PROBAST, participants", "Were patients enrolled forward or looked up?", None, AUTHORS),
+    ("REFORMS 3b", "From which population, and how drawn?", None, AUTHORS),
+    ("Licences of single images", "May they be used?", _licences, AUTHORS),
 )

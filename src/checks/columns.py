@@ -199,22 +199,21 @@ def corrected(tests: Sequence[Test]) -> list[Test]:
     return [replace(test, p_holm=1.0 if p is None else p) for test, p in zip(tests, found, strict=True)]
 
 
-def pass_of(patients: Sequence[int], evidence: str, measure: str = "V") -> tuple[Verdict, str]:
+def pass_of(patients: Sequence[int], measure: str = "V") -> tuple[Verdict, str]:
     """What it is worth that nothing was found: PASS, or NOT CHECKED where even a strong association would be missed.
 
     Args:
         patients: Of either group.
-        evidence: What was looked at.
         measure: See :func:`cxrlab.evaluation.association.smallest_found`.
 
     Returns:
-        The verdict, and the evidence with the effect that so many patients would show.
+        The verdict, and a sentence with the effect that so many patients would show.
     """
     smallest = smallest_found(np.repeat([True, False], patients), measure)
     effect = (
         f"an AUROC of {0.5 + smallest / 2:.2f}" if measure == "AUROC" else f"a difference in shares of {smallest:.2f}"
     )
-    said = f"{evidence}; so many patients would show {effect} four times in five"
+    said = f"So many patients would show {effect} four times in five."
     return Verdict.NOT_CHECKED if smallest > STRONG else Verdict.PASS, said
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from rich import get_console
 from rich.progress import track
 
-from cxrlab.checks.base import Case, Finding, Picture, Section, Table, Verdict
+from cxrlab.checks.base import Case, Finding, Picture, Section, Table, Verdict, not_checked
 from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.split import assign_folds
 from cxrlab.evaluation import cross_validation, lung_free
@@ -21,6 +21,7 @@ from cxrlab.evaluation.lung_free import INPUTS, SIDES
 from cxrlab.evaluation.paired import holm
 from cxrlab.evaluation.statistics import weighted_auroc
 from cxrlab.figures import CLASSES, Point, Row, forest, image_grid
+from cxrlab.words import plural
 
 FOLDS = 5
 DRAWS = 999
@@ -47,6 +48,25 @@ _FAMILIES = {
     "inputs that may hold some lung": ("bytes", "wide_frame", "grey", "thumbnail"),
 }
 """What becomes one finding together."""
+
+
+_DONE = (
+    "Each classifier below is given a few numbers in which there is no lung, or hardly any. One that does well shows "
+    "that the classes differ in how their images were made, and that a network need not look at a lung to do as well."
+)
+_METHOD = f"""**Method.** All classifiers are the same: a logistic regression (standardised, C = 0.1, not tuned), or for
+a strip one threshold. They are cross-validated on all images of any split, in {FOLDS} folds by patient (three draws of
+folds, or one for more than {_MANY} images). The AUROC counts pairs of one fold, and its interval resamples patients.
+The negative control is the same pipeline on labels that were permuted between patients, {DRAWS} times; p is the share
+of these that do as well, adjusted by Holm's method for all inputs that vary at all. Each classifier is also trained on
+train and val, and tested on test."""
+_RULES = f"""**Rules.** FAIL: an input that holds no lung has p of at most {ALPHA:g} after Holm and its whole interval
+above {EFFECT:g}. If the labels have nothing to do with these inputs, at most {ALPHA:.0%} of data sets get a FAIL. WARN:
+p of at most {ALPHA_WARN:g} after Holm. Inputs that may hold some lung can at most WARN, since disease changes them.
+PASS says that nothing was found, not that there is nothing: the upper end of the interval is not ruled out. On films
+that were cut close to the chest, a little lung reaches into the outer 5 % as well. An explanation is one number per
+image; nothing is fitted, and its AUROC is given. It names what goes with the label, not why."""
+_SEES = f"**What each input sees.** {'; '.join(f'{what.name}: {what.sees}' for what in INPUTS.values())}."
 
 
 @dataclass(frozen=True)
@@ -101,18 +121,17 @@ def check(case: Case) -> Section:
         A finding each for the header, for the edges and for what may hold lung; NOT CHECKED with the reason where a
         class has fewer patients than there are folds.
     """
-    labels = case.manifest["label"].to_numpy(np.int64)
+    labels, split = case.manifest["label"].to_numpy(np.int64), case.manifest["split"].to_numpy()
     groups = mf.people(case.manifest).to_numpy(str)
     facts = {name: case.measured.facts[name].to_numpy() for name in lung_free.FACTS}
     numbers = lung_free.features(case.measured.grey, facts)
     constant = [name for name in INPUTS if not np.ptp(numbers[name], axis=0).any()]
-    tested = _test(numbers, labels, case.manifest["split"].to_numpy())
-    strips = _single_strips(numbers["strip"], labels, case.manifest["split"].to_numpy())
+    tested, strips = _test(numbers, labels, split), _single_strips(numbers["strip"], labels, split)
     few = _too_few(labels, groups)
     if few:
-        finding = Finding("label told without a lung", Verdict.NOT_CHECKED, few)
+        findings = not_checked(few, "label told without a lung")
         tables = [_table({}, tested, constant), *_strip_table(strips)] if tested else []
-        return Section(TITLE, [finding], [few], tables, facts=_facts({}, tested, strips, ("", []), {}))
+        return Section(TITLE, findings, [_DONE], tables, facts=_facts({}, tested, strips, ("", []), {}))
     found = _validate({name: numbers[name] for name in INPUTS if name not in constant}, labels, groups, case.seed)
     cues = {
         "file header": lung_free.rank_cues(lung_free.header_cues(facts), labels),
@@ -124,13 +143,15 @@ def check(case: Case) -> Section:
         for family, names in _FAMILIES.items()
     ]
     surest = _surest(found, labels)
+    told = [each for each in findings[:2] if each.verdict is not Verdict.PASS]
     return Section(
         TITLE,
         findings,
-        _text(len(labels), len(found)),
+        [_DONE, _METHOD, _RULES, _SEES],
         [_table(found, tested, constant), *_strip_table(strips), _cue_table(cues)],
         _pictures(case, found, surest, counts),
         _facts(found, tested, strips, surest, cues),
+        max(told, key=lambda each: each.weight).said if told else "Nothing without a lung tells the labels apart.",
     )
 
 
@@ -140,7 +161,8 @@ def _too_few(labels: Ints, groups: npt.NDArray[np.str_]) -> str:
     name = min(patients, key=lambda key: patients[key])
     if patients[name] >= FOLDS:
         return ""
-    return f"only {patients[name]} {name} patient(s): cross-validation in {FOLDS} folds needs {FOLDS} of either class"
+    counted = plural(patients[name], f"{name} patient")
+    return f"Cross-validation in {FOLDS} folds needs {FOLDS} patients of either class; there are only {counted}."
 
 
 def _validate(
@@ -226,39 +248,34 @@ def _finding(
     """One line for a family of inputs: its most serious one, of those the one with the highest AUROC."""
     title = f"label told by the {family}"
     if not names:
-        return Finding(title, Verdict.PASS, f"the same for all {counts}: it cannot tell the classes apart")
+        return Finding(title, Verdict.PASS, f"The {family} cannot tell the classes apart: same for all {counts}.")
     order = [*Verdict]
     best = min(names, key=lambda name: (order.index(_verdict(name, found[name])), -found[name].auroc))
     one, verdict = found[best], _verdict(best, found[best])
-    parts = [f"{INPUTS[best].name} alone: AUROC {one.estimate} ({counts}; {_against(one)})"]
+    (low, high), weight = one.range, max(0.0, 2 * one.auroc - 1)
+    against = (
+        f"permuted labels {one.control.mean():.2f}, 95 % within {low:.2f} to {high:.2f}; Holm p {one.adjusted:.3f}"
+    )
+    details = [f"{counts}; {against}."]
     if verdict is Verdict.PASS:
-        parts[0] = f"nothing found; best {parts[0]}"
-    elif cues:
-        parts.insert(0, _named(cues, one))
-    if verdict is not Verdict.PASS and tested:
-        parts.append(_right(names, tested, strips))
-    return Finding(title, verdict, "; ".join(parts), max(0.0, 2 * one.auroc - 1))
-
-
-def _named(cues: Sequence[tuple[str, float]], one: _Validated) -> str:
-    """What Positive images have, by the explanation that goes furthest."""
-    name, auroc = cues[0]
-    words = f"{name} (this number alone: AUROC {auroc:.2f})"
-    return f"Positive goes with {words if not one.estimate.above(auroc) else f'several things, most of all {words}'}"
-
-
-def _against(one: _Validated) -> str:
-    low, high = one.range
-    return f"permuted labels {one.control.mean():.2f}, 95 % within {low:.2f} to {high:.2f}; Holm p {one.adjusted:.3f}"
+        said = f"Nothing was found; the best input alone, {INPUTS[best].name}, reaches an AUROC of {one.estimate}."
+        return Finding(title, verdict, said, weight, details[0])
+    said = f"The label can be told by {INPUTS[best].name} alone (AUROC {one.estimate})"
+    if cues:  # what Positive images have, by the explanation that goes furthest
+        name, auroc = cues[0]
+        said += f"; what goes with Positive{' most' * one.estimate.above(auroc)} is {name}"
+        details.insert(0, f"That explanation alone: AUROC {auroc:.2f}.")
+    if tested:
+        details.append(_right(names, tested, strips))
+    return Finding(title, verdict, f"{said}.", weight, " ".join(details))
 
 
 def _right(names: Sequence[str], tested: Mapping[str, _Tested], strips: Sequence[_Strip]) -> str:
     """How many test images the inputs of a family get right, all of them, so that none is picked by its result."""
-    n = tested[names[0]].n
     counts = [f"{INPUTS[name].name} {tested[name].right}" for name in names if name != "strip"]
     if "strip" in names:
         counts += [f"{strip.side} strip and one threshold {strip.test[0]}" for strip in strips]
-    return f"trained on the rest, right of {n} test images: {', '.join(counts)}"
+    return f"Trained on the rest, right of {tested[names[0]].n} test images: {', '.join(counts)}."
 
 
 def _surest(found: Mapping[str, _Validated], labels: Ints) -> tuple[str, list[int]]:
@@ -272,57 +289,24 @@ def _surest(found: Mapping[str, _Validated], labels: Ints) -> tuple[str, list[in
     return best, [*order[::-1][:count].tolist(), *order[:count].tolist()]
 
 
-def _text(n: int, tests: int) -> list[str]:
-    repeats = "three draws of folds" if n <= _MANY else "one draw of folds"
-    return [
-        (
-            "Each classifier below is given a few numbers in which there is no lung, or hardly any. One that does well "
-            "shows that the classes differ in how their images were made, and that a network need not look at a lung "
-            "to do as well."
-        ),
-        (
-            "All are the same: a logistic regression (standardised, C = 0.1, not tuned), or one threshold for a strip. "
-            f"They are cross-validated on all {n} images of any split, in {FOLDS} folds by patient ({repeats}); the "
-            "AUROC counts pairs of one fold, its interval resamples patients. The control is the same pipeline on "
-            f"labels dealt out anew between patients, {DRAWS} times; p is the share of these that do as well, "
-            f"adjusted by Holm for the {tests} inputs that vary at all. Beside it each is trained on train and val and "
-            "tested on test."
-        ),
-        (
-            f"FAIL: p after Holm at most {ALPHA:g} and the whole interval above {EFFECT:g}, for inputs that hold no "
-            f"lung; where labels have nothing to do with these, at most {ALPHA:.0%} of data sets get any FAIL. WARN: p "
-            f"after Holm at most {ALPHA_WARN:g}. Inputs that may hold lung can at most WARN, since disease changes "
-            "them. PASS says that nothing was found, not that there is nothing: the upper end of the interval is not "
-            "ruled out."
-        ),
-        (
-            "On films cut close to the chest a little lung reaches into the outer 5 % as well. An explanation is one "
-            "number per image, nothing fitted, whose AUROC is given; it names what goes with the label, not why."
-        ),
-    ]
-
-
 def _table(found: Mapping[str, _Validated], tested: Mapping[str, _Tested], constant: Sequence[str]) -> Table:
-    header = ("input", "what it sees", "lung", "CV AUROC [95 %]", "permuted labels, mean [95 %]", "p", "p (Holm)")
-    rows = []
+    rows, open_ = [], Verdict.NOT_CHECKED.value
     for name, what in INPUTS.items():
-        cells: list[object] = [what.name, what.sees, "none" if what.lung_free else "maybe"]
-        one = found.get(name)
-        if one:
+        cells: list[object] = [what.name, "none" if what.lung_free else "maybe"]
+        if one := found.get(name):
             low, high = one.range
             cells += [str(one.estimate), f"{one.control.mean():.3f} [{low:.3f}, {high:.3f}]"]
             cells += [f"{one.p:.3f}", f"{one.adjusted:.3f}"]
         else:
-            cells += ["the same for all" if name in constant else Verdict.NOT_CHECKED.value, None, None, None]
-        rows.append([*cells, *_test_cells(tested.get(name))])
-    return Table("Classifiers without a lung", [*header, "test: right of n [95 % Wilson]", "test AUROC"], rows)
-
-
-def _test_cells(one: _Tested | None) -> list[object]:
-    if one is None:
-        return [Verdict.NOT_CHECKED.value, Verdict.NOT_CHECKED.value]
-    auroc = "undefined: one class" if one.auroc is None else f"{one.auroc:.3f}"
-    return [_of(one.right, one.n), auroc]
+            cells += ["the same for all" if name in constant else open_, None, None, None]
+        if test := tested.get(name):
+            cells += [_of(test.right, test.n), "undefined: one class" if test.auroc is None else f"{test.auroc:.3f}"]
+        else:
+            cells += [open_, open_]
+        rows.append(cells)
+    header = ["input", "lung", "CV AUROC [95 %]", "permuted labels, mean [95 %]", "p", "p (Holm)"]
+    caption = f"Classifiers without a lung; p (Holm) is corrected for {plural(len(found), 'input')}"
+    return Table(caption, [*header, "test: right of n [95 % Wilson]", "test AUROC"], rows)
 
 
 def _strip_table(strips: Sequence[_Strip]) -> list[Table]:
@@ -349,13 +333,15 @@ def _pictures(case: Case, found: Mapping[str, _Validated], surest: tuple[str, li
         Row(INPUTS[name].name, [[Point(one.estimate, hollow=not INPUTS[name].lung_free)]], control=one.range)
         for name, one in found.items()
     ]
-    figure = forest(
-        bars,
-        f"{TITLE}: {case.name}{mark}, {counts}",
+    note = (
         "Squares and lines: cross-validated AUROC and its 95 % interval; filled without lung, open with perhaps some. "
-        "Grey: 95 % of the same on permuted labels.",
+        "Grey: 95 % of the same on permuted labels."
     )
-    pictures = [Picture("lung_free", "Classifiers that never see a lung beside their negative control.", figure)]
+    caption = (
+        "What can be told without seeing a lung. A square to the right of its grey band tells Positive from Negative; "
+        "0.5 is guessing, 1 is always right."
+    )
+    pictures = [Picture("lung_free", caption, forest(bars, f"{TITLE}: {case.name}{mark}, {counts}", note))]
     best, rows = surest
     if rows:
         names = [Path(case.manifest["path"].iloc[row]).name for row in rows]
@@ -363,8 +349,11 @@ def _pictures(case: Case, found: Mapping[str, _Validated], surest: tuple[str, li
             f"{name}\nis {CLASSES[int(case.manifest['label'].iloc[row])]}, score {found[best].scores[row]:.2f}"
             for name, row in zip(names, rows, strict=True)
         ]
+        caption = (
+            f"The images of which the classifier that sees {INPUTS[best].name} alone is surest: the highest scores, "
+            "then the lowest. All are squeezed to a square."
+        )
         grid = image_grid(case.measured.grey[rows][..., None], captions)
-        caption = f"Surest by the {INPUTS[best].name}, as squeezed grey copies: the highest scores, then the lowest."
         pictures.append(Picture("lung_free_surest", caption, grid))
     return pictures
 

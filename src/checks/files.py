@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 import os
 import sys
 from collections import Counter
@@ -25,9 +26,10 @@ from rich import get_console
 from rich.progress import track
 from scipy.stats import fisher_exact
 
-from cxrlab.checks.base import Case, Finding, Picture, Section, Table, Verdict
+from cxrlab.checks.base import Case, Finding, Picture, Section, Table, Verdict, not_checked
 from cxrlab.checks.columns import pass_of
-from cxrlab.checks.counting import LABELS, splits, uneven_loss
+from cxrlab.checks.counting import LABELS, by_label, groups, placed, short_table, spread_sample, uneven_loss
+from cxrlab.checks.pictures import numbered_sheet
 from cxrlab.datamodules.cache.shelf import Shelf, key_of, version_of
 from cxrlab.datamodules.manifest import people
 from cxrlab.datamodules.pixels import BLANK
@@ -35,9 +37,8 @@ from cxrlab.errors import DataError
 from cxrlab.evaluation import burned_in
 from cxrlab.evaluation.association import holm
 from cxrlab.evaluation.burned_in import text_boxes
-from cxrlab.figures import contact_sheet
 from cxrlab.reading.image import BETWEEN, read_image
-from cxrlab.words import MOST, file_name, listed, p_value, part, plural, tally
+from cxrlab.words import file_name, listed, p_value, part, plural, tally
 
 READ = 400
 """Images of each class that are read again, at most, to look for letters and colours."""
@@ -53,19 +54,26 @@ _COLOUR_SIDE, _CROP = 256, 360  # pixels of the longer side at which colours and
 _SHOWN_SUSPECTS = 24
 _SHOW_PROGRESS_FROM = 64  # images, as when a data set is read
 
-_ABOUT_VALUES = (
-    "Each value of format, colour mode, bit depth, pixel size and JPEG quality that at least "
-    f"{_FEWEST} patients have is compared between the classes: patients with at least one such image, by Fisher's "
-    "exact test, all p values corrected together (Holm). FAIL: one class nearly always has the value "
-    f"({100 * _ONLY[0]:.0f} % of its patients or more) and the other nearly never ({100 * _ONLY[1]:.0f} % or less), "
-    f"p < {_FAIL_ALPHA:g}. WARN: p < {ALPHA:g} and the shares are {100 * _WARN_SHARE:.0f} percentage points apart. "
-    "Whether the file as a whole tells the classes apart is measured with the classifiers that see no lung."
+_DONE = (
+    "This section compares what the files say about themselves between the classes, and looks for odd images and for "
+    "letters that were burned into them."
 )
-_ABOUT_ODD = (
-    f"Odd images: the shorter side under {_SMALL} pixels; one side more than {_LONG:g} times the other; nearly blank "
-    f"(nine in ten pixels within {BLANK} grey levels); coloured (more than {100 * _COLOURED[1]:.0f} % of the pixels "
-    "of an image that was read again)."
-)
+_RULES = f"""**Values.** Each value of format, colour mode, bit depth, pixel size and JPEG quality that at least
+{_FEWEST} patients have is compared between the classes: patients with at least one such image, by Fisher's exact test,
+with all p values corrected together (Holm). FAIL: one class nearly always has the value ({100 * _ONLY[0]:.0f} % of its
+patients or more), the other nearly never ({100 * _ONLY[1]:.0f} % or less), and p is below {_FAIL_ALPHA:g}. WARN: p is
+below {ALPHA:g} and the shares are {100 * _WARN_SHARE:.0f} percentage points apart. Whether the file as a whole tells
+the classes apart is measured with the classifiers that see no lung.
+
+**Odd images.** The shorter side has fewer than {_SMALL} pixels (small); one side is more than {_LONG:g} times the other
+(long); nine in ten pixels are within {BLANK} grey levels (nearly blank); more than {100 * _COLOURED[1]:.0f} % of the
+pixels of an image that was read again have a colour (coloured).
+
+**Burned-in text.** Up to {READ} images of each class, of different patients first, were read again and searched for
+rows of three or more patches that look like letters. They are suspects: no text is read, and words may be missed. In
+the two public sets on which the search was tried, letters were seen by eye on 116 of the 119 images that it flagged.
+Single side letters (R, L) are not looked for. WARN: the share of patients with suspects differs between the classes
+(Fisher's exact test, p below {ALPHA:g})."""
 
 
 @dataclass(frozen=True)
@@ -90,14 +98,15 @@ class _Value:
         """Of the patients of either class."""
         return self.patients[0] / self.of_patients[0], self.patients[1] / self.of_patients[1]
 
-    @property
-    def evidence(self) -> str:
+    def finding(self, check: str, verdict: Verdict, details: str = "") -> Finding:
+        """Says how often either class has the value."""
         counts = " and ".join(
             f"{self.images[label]} of {self.of_images[label]} {LABELS[label]} images "
             f"({self.patients[label]} of {self.of_patients[label]} patients)"
             for label in (1, 0)
         )
-        return f"{self.value}: {counts}; Fisher's exact test by patient, {p_value(self.p)} (Holm)"
+        tested = f"Fisher's exact test by patient: {p_value(self.p)}"
+        return Finding(check, verdict, f"{self.value}: found in {counts}.", self.apart, f"{tested}{details}")
 
 
 @dataclass(frozen=True)
@@ -124,23 +133,12 @@ class _Look:
 def check(case: Case) -> Section:
     """Looks at what the files say about themselves and, in a sample, for letters and colours."""
     looks, unread = _look_again(case)
-    values = _compared(case)
-    odd = _odd(case, looks)
+    values, odd = _compared(case), _odd(case, looks)
     suspects = sorted(row for row, look in looks.items() if len(look.boxes))
     findings = [*_unreadable(case), _not_films(case), *_headers(case), *_kinds(case, values), *_scaling(case)]
-    findings.append(_odd_images(case, odd))
-    findings.append(_letters(case, looks, suspects))
-    tables = [_overview(case), *_header_tables(case)]
-    if case.problems:
-        tables.append(_problem_table(case))
-    if case.judged is not None and (case.judged["verdict"] != "accept").any():
-        rows = [(_name(case, row), *case.judged[["verdict", "kind"]].iloc[row]) for row in range(len(case.judged))]
-        rows = sorted((row for row in rows if row[1] != "accept"), key=lambda row: row[1:])
-        caption = _first("What the gate doubts", rows[:MOST], len(rows))
-        tables.append(Table(caption, ("file", "verdict", "looks like"), rows[:MOST]))
-    if odd:
-        tables.append(_odd_table(case, odd))
-    pictures = [_suspect_sheet(case, looks, suspects)] if suspects else []
+    findings += [_odd_images(case, odd), _letters(case, looks, suspects)]
+    again = "All images were" if len(looks) + unread == len(case.manifest) else f"{plural(len(looks), 'image')} were"
+    gone = f", and {plural(unread, 'image')} could not be read a second time" if unread else ""
     facts = {
         "unreadable": {file_name(path): reason for path, reason in case.problems.items()},
         "values": [vars(value) for value in values],
@@ -148,76 +146,87 @@ def check(case: Case) -> Section:
         "read_again": len(looks),
         "text_suspects": [_name(case, row) for row in suspects],
     }
-    text = [_ABOUT_VALUES, _ABOUT_ODD, _about_letters(case, looks, unread)]
-    return Section("Files", findings, text=text, tables=tables, pictures=pictures, facts=facts)
+    return Section(
+        "Files",
+        findings,
+        text=[f"{_DONE} {again} read again to find them{gone}.", _RULES],
+        tables=[*_tables(case, odd)],
+        pictures=[_suspect_sheet(case, looks, suspects)] if suspects else [],
+        facts=facts,
+    )
 
 
-# Files that cannot be read ------------------------------------------------------------------------------------------
+def _tables(case: Case, odd: dict[int, str]) -> Iterator[Table]:
+    """The overview, and lists of the files that something is wrong with."""
+    facts = case.measured.facts
+    yield _overview(case)
+    doubts = {row: facts["doubts"].iloc[row] for row in np.flatnonzero(facts["doubts"] != "").tolist()}
+    rows: list[tuple[object, ...]] = [(_name(case, row), why) for row, why in doubts.items()]
+    if rows:
+        yield short_table(f"{plural(len(rows), 'DICOM file')} with doubts", ("file", "why"), rows)
+    rows = [(file_name(path), reason.removeprefix(f"{path}: ")) for path, reason in case.problems.items()]
+    if rows:
+        yield short_table(f"{plural(len(rows), 'file')} left out", ("file", "why"), rows)
+    if case.judged is not None:
+        doubted = case.judged[case.judged["verdict"] != "accept"].sort_values(["verdict", "kind"], kind="stable")
+        rows = [(_name(case, row), *said) for row, *said in doubted[["verdict", "kind"]].itertuples()]
+        if rows:
+            yield short_table("What the gate doubts", ("file", "verdict", "looks like"), rows)
+    rows = [
+        (*placed(case.manifest, row), f"{facts['width'].iloc[row]}x{facts['height'].iloc[row]}", why)
+        for row, why in odd.items()
+    ]
+    if rows:
+        yield short_table(plural(len(rows), "odd image"), ("file", "group", "size", "why"), rows)
+
+
+# Files that cannot be read, and files that are no films -------------------------------------------------------------
 
 
 def _unreadable(case: Case) -> Iterator[Finding]:
-    listed_images = len(case.manifest) + len(case.problems)
+    images = len(case.manifest) + len(case.problems)
     if not case.problems:
-        yield Finding("unreadable files", Verdict.PASS, f"all {plural(listed_images, 'image')} could be read")
+        yield Finding("unreadable files", Verdict.PASS, f"All {plural(images, 'image')} could be read.")
         return
     names = [file_name(path) for path in case.problems]
-    evidence = f"{part(len(names), listed_images)} images could not be read and are left out: {listed(names, 3)}"
-    yield Finding("unreadable files", Verdict.WARN, evidence, len(names) / listed_images)
+    said = f"{part(len(names), images)} images could not be read and are left out: {listed(names, 3)}."
+    yield Finding("unreadable files", Verdict.WARN, said, len(names) / images)
     if len(case.lost) and pd.concat([case.manifest["label"], case.lost["label"]]).nunique() == 2:
         p, counts, of_patients = uneven_loss(case.manifest, case.lost)
-        verdict, said = (Verdict.WARN, counts) if p < ALPHA else pass_of(of_patients, counts)
-        yield Finding("unreadable files and label", verdict, said, len(names) / listed_images)
+        verdict, could = (Verdict.WARN, "") if p < ALPHA else pass_of(of_patients)
+        yield Finding("unreadable files and label", verdict, f"Lost: {counts}.", len(names) / images, could)
 
 
 def _not_films(case: Case) -> Finding:
     """Pictures that a gate takes for something else than a frontal chest film."""
     name, judged = "pictures that are no frontal chest films", case.judged
     if judged is None:
-        how = "no gate looked: gate=runs/gate names one (`experiment=gate` trains it), or a model that has one"
-        return Finding(name, Verdict.NOT_CHECKED, how)
+        said = "No gate (input filter) looked; gate=runs/gate names one, and experiment=gate trains it."
+        return not_checked(said, name)[0]
     refused = (judged["verdict"] == "refuse").to_numpy()
     doubt = plural(int((judged["verdict"] == "warn").sum()), "further image")
     if not refused.any():
-        return Finding(
-            name, Verdict.PASS, f"the gate refuses none of {plural(len(judged), 'image')}, and doubts {doubt}"
-        )
-    of_each = (f"{int(refused[case.manifest['label'] == label].sum())} {title}" for label, title in LABELS.items())
+        said = f"The gate refuses none of {plural(len(judged), 'image')}, and doubts {doubt}."
+        return Finding(name, Verdict.PASS, said)
     names = [f"{_name(case, row)} ({judged['kind'].iloc[row]})" for row in np.flatnonzero(refused).tolist()]
-    evidence = f"the gate refuses {part(len(names), len(judged))} images ({', '.join(of_each)}) and doubts {doubt}"
-    return Finding(name, Verdict.WARN, f"{evidence}: {listed(names)}", float(refused.mean()))
-
-
-def _problem_table(case: Case) -> Table:
-    rows = [(file_name(path), reason.removeprefix(f"{path}: ")) for path, reason in list(case.problems.items())[:MOST]]
-    return Table(_first(f"{plural(len(case.problems), 'file')} left out", rows, len(case.problems)), _WHY, rows)
-
-
-_WHY = ("file", "why")
-
-
-# What DICOM headers say ---------------------------------------------------------------------------------------------
+    said = f"The gate refuses {part(len(names), len(judged))} images ({by_label(case.manifest['label'][refused])}) and "
+    said += f"doubts {doubt}."
+    return Finding(name, Verdict.WARN, said, float(refused.mean()), f"Refused: {listed(names)}.")
 
 
 def _headers(case: Case) -> Iterator[Finding]:
     """Whether the header of a DICOM file speaks against a frontal chest film; nothing where there is no such file."""
-    facts, labels = case.measured.facts, case.manifest["label"]
+    facts = case.measured.facts
     count, name = int((facts["format"] == "DICOM").sum()), "headers of DICOM files"
     doubted = (facts["doubts"] != "").to_numpy()
-    if not doubted.any():
-        if count:
-            yield Finding(name, Verdict.PASS, f"none of {plural(count, 'header')} speaks against a frontal chest film")
-        return
-    kinds = tally(doubt for said in facts["doubts"][doubted] for doubt in said.split(BETWEEN))
-    per_class = ", ".join(f"{int((labels[doubted] == label).sum())} {each}" for label, each in LABELS.items())
-    evidence = f"{part(int(doubted.sum()), count)} files ({per_class}) have a header that speaks against them: {kinds}"
-    yield Finding(name, Verdict.WARN, evidence, float(doubted.mean()))
-
-
-def _header_tables(case: Case) -> Iterator[Table]:
-    doubted = np.flatnonzero(case.measured.facts["doubts"] != "")
-    if len(doubted):
-        rows = [(_name(case, row), case.measured.facts["doubts"].iloc[row]) for row in doubted[:MOST]]
-        yield Table(_first(f"{plural(len(doubted), 'DICOM file')} with doubts", rows, len(doubted)), _WHY, rows)
+    if doubted.any():
+        kinds = tally(doubt for said in facts["doubts"][doubted] for doubt in said.split(BETWEEN))
+        said = f"The headers of {part(int(doubted.sum()), count)} files ({by_label(case.manifest['label'][doubted])}) "
+        said += "speak against a frontal chest film."
+        yield Finding(name, Verdict.WARN, said, float(doubted.mean()), f"They say: {kinds}.")
+    elif count:
+        said = f"None of {plural(count, 'header')} speaks against a frontal chest film."
+        yield Finding(name, Verdict.PASS, said)
 
 
 # What only one class has --------------------------------------------------------------------------------------------
@@ -279,26 +288,33 @@ def _counted(
 def _kinds(case: Case, values: Sequence[_Value]) -> Iterator[Finding]:
     """One finding per property: its value that sets the classes furthest apart."""
     for what, texts in _properties(case).items():
-        name = f"{what} of the classes"
-        shown = texts[texts != ""]
+        name, shown = f"{what} of the classes", texts[texts != ""]
         if shown.empty:
             continue
         if case.manifest["label"][shown.index].nunique() < 2:
-            yield Finding(name, Verdict.NOT_CHECKED, f"known for one class only ({plural(len(shown), 'image')})")
+            yield from not_checked(f"It is known for one class only ({plural(len(shown), 'image')}).", name)
             continue
         own = [value for value in values if value.what == what]
         clear = [value for value in own if value.p < ALPHA and value.apart >= _WARN_SHARE]
+        different = plural(shown.nunique(), "different value")
         if clear:
             worst = max(clear, key=lambda value: (_only(value), value.apart, -sum(value.shares)))
             verdict = Verdict.FAIL if _only(worst) and worst.p < _FAIL_ALPHA else Verdict.WARN
             more = len(clear) - 1 if shown.nunique() > 2 else 0  # of two values, one says what the other says
             others = f"; {plural(more, 'other value')} likewise" if more else ""
-            yield Finding(name, verdict, worst.evidence + others, worst.apart)
+            yield worst.finding(name, verdict, f" (Holm){others}.")
         elif shown.nunique() == 1:
             those = "" if len(shown) == len(texts) else " of known value"
-            yield Finding(name, Verdict.PASS, f"{shown.iloc[0]} for all {plural(len(shown), 'image')}{those}")
+            said = f"It is {shown.iloc[0]} for all {plural(len(shown), 'image')}{those}."
+            yield Finding(name, Verdict.PASS, said)
+        elif own:
+            smallest = p_value(min(value.p for value in own))
+            verdict, could = pass_of(own[0].of_patients)
+            said = f"There are {different} and no clear difference between the classes."
+            details = f"{len(own)} of them were tested by patient; smallest {smallest} (Holm). {could}"
+            yield Finding(name, verdict, said, details=details)
         else:
-            yield Finding(name, *_no_difference(case, own, shown))
+            yield Finding(name, Verdict.PASS, f"There are {different}, none of them shared by {_FEWEST} patients.")
 
 
 def _only(value: _Value) -> bool:
@@ -306,32 +322,18 @@ def _only(value: _Value) -> bool:
     return high >= _ONLY[0] and low <= _ONLY[1]
 
 
-def _no_difference(case: Case, own: Sequence[_Value], shown: pd.Series[Any]) -> tuple[Verdict, str]:
-    different = plural(shown.nunique(), "different value")
-    if not own:
-        return Verdict.PASS, f"{different}, none of them shared by {_FEWEST} patients"
-    smallest = p_value(min(value.p for value in own))
-    said = f"{different}, {len(own)} tested by patient: no clear difference, smallest {smallest} (Holm)"
-    return pass_of(own[0].of_patients, said)
-
-
 def _scaling(case: Case) -> Iterator[Finding]:
     """Whether 16-bit files that declare no depth were scaled alike; nothing where there are none."""
     guessed = case.measured.facts["guessed"].to_numpy(bool)
     bits, labels = case.measured.facts["bits"][guessed], case.manifest["label"][guessed]
-    parts = [
-        f"{int((bits == depth).sum())} as {depth} bits ("
-        + ", ".join(f"{int((labels[bits == depth] == label).sum())} {name}" for label, name in LABELS.items())
-        + ")"
-        for depth in sorted(bits.unique())
-    ]
-    if parts:
-        evidence = f"16-bit files that declare no depth were scaled by the largest value in each: {'; '.join(parts)}"
-        fix = ". Declare it (PNG: sBIT, TIFF: MaxSampleValue), or save all as 8-bit PNG in one way"
-        alike = len(parts) == 1
-        yield Finding(
-            "scaling of 16-bit files", *((Verdict.PASS, evidence) if alike else (Verdict.WARN, evidence + fix))
-        )
+    depths = sorted(bits.unique())
+    if not depths:
+        return
+    alike = len(depths) == 1
+    counts = [f"{int((bits == depth).sum())} as {depth} bits ({by_label(labels[bits == depth])})" for depth in depths]
+    said = f"16-bit files that declare no depth were scaled by their largest values: {'; '.join(counts)}."
+    fix = "" if alike else "Declare it (PNG: sBIT, TIFF: MaxSampleValue), or save all as 8-bit PNG in one way."
+    yield Finding("scaling of 16-bit files", Verdict.PASS if alike else Verdict.WARN, said, details=fix)
 
 
 # Odd images, letters, colours ---------------------------------------------------------------------------------------
@@ -339,7 +341,9 @@ def _scaling(case: Case) -> Iterator[Finding]:
 
 def _look_again(case: Case) -> tuple[dict[int, _Look], int]:
     """Reads up to 400 images of each class again, of different patients first; also says how many could not be."""
-    rows = _sample(case)
+    labels = case.manifest["label"].to_numpy()
+    each = (spread_sample(case.manifest, np.flatnonzero(labels == label), [case.seed, label], READ) for label in LABELS)
+    rows = sorted(itertools.chain(*each))
     shelf = None if case.cache is None else Shelf(case.cache, _version())
 
     def look(row: int) -> _Look | None:
@@ -370,19 +374,6 @@ def _look(path: str, shelf: Shelf | None) -> _Look:
 @functools.cache
 def _version() -> str:
     return version_of((burned_in, sys.modules[__name__]), "boxes, colour, crop")
-
-
-def _sample(case: Case) -> list[int]:
-    rows: list[int] = []
-    persons = people(case.manifest)
-    for label in LABELS:
-        mixed = np.random.default_rng([case.seed, label]).permutation(
-            np.flatnonzero(case.manifest["label"].to_numpy() == label)
-        )
-        own = persons.iloc[mixed]
-        turn = own.groupby(own).cumcount().to_numpy()
-        rows += [int(row) for row in mixed[np.argsort(turn, kind="stable")][:READ]]
-    return sorted(rows)
 
 
 def _looked_at(pixels: npt.NDArray[np.uint8]) -> _Look:
@@ -431,84 +422,48 @@ def _odd(case: Case, looks: dict[int, _Look]) -> dict[int, str]:
 
 def _odd_images(case: Case, odd: dict[int, str]) -> Finding:
     if not odd:
-        return Finding("odd images", Verdict.PASS, f"none of {plural(len(case.manifest), 'image')}")
+        return Finding("odd images", Verdict.PASS, f"None of {plural(len(case.manifest), 'image')} is odd.")
+    labels = by_label(case.manifest["label"].iloc[[*odd]])
     kinds = Counter(reason for why in odd.values() for reason in why.split(", "))
-    counted = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-    per_class = ", ".join(
-        f"{sum(case.manifest['label'].iloc[row] == label for row in odd)} {name}" for label, name in LABELS.items()
-    )
-    evidence = f"{part(len(odd), len(case.manifest))} images ({per_class}): {counted}"
-    return Finding("odd images", Verdict.WARN, evidence, len(odd) / len(case.manifest))
-
-
-def _odd_table(case: Case, odd: dict[int, str]) -> Table:
-    facts = case.measured.facts
-    rows = [
-        (
-            _name(case, row),
-            f"{case.manifest['split'].iloc[row]} {LABELS[case.manifest['label'].iloc[row]]}",
-            f"{facts['width'].iloc[row]}x{facts['height'].iloc[row]}",
-            why,
-        )
-        for row, why in list(odd.items())[:MOST]
-    ]
-    return Table(_first(plural(len(odd), "odd image"), rows, len(odd)), ("file", "group", "size", "why"), rows)
+    said = f"{part(len(odd), len(case.manifest))} images are odd ({labels}): "
+    said += ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()) + "."
+    return Finding("odd images", Verdict.WARN, said, len(odd) / len(case.manifest))
 
 
 def _letters(case: Case, looks: dict[int, _Look], suspects: Sequence[int]) -> Finding:
     name = "burned-in text (suspects)"
     if not looks:
-        return Finding(name, Verdict.NOT_CHECKED, "no image could be read again")
+        return not_checked("No image could be read again.", name)[0]
     seen = case.manifest.iloc[sorted(looks)]
     has = seen.index.isin(suspects)
     if seen["label"].nunique() < 2:
-        return Finding(name, Verdict.NOT_CHECKED, f"{part(int(has.sum()), len(seen))} images; one class only")
-    found = _counted("letters", "rows of letters", has, seen["label"].to_numpy(), people(seen))
+        said = f"{part(int(has.sum()), len(seen))} images show rows of letters, but there is one class only."
+        return not_checked(said, name)[0]
     if not has.any():
-        return Finding(name, Verdict.PASS, f"none in {plural(len(seen), 'image')} that were read again")
-    evidence = found.evidence.removesuffix(" (Holm)")
-    verdict, said = (Verdict.WARN, evidence) if found.p < ALPHA else pass_of(found.of_patients, evidence)
-    return Finding(name, verdict, said, found.apart)
-
-
-def _about_letters(case: Case, looks: dict[int, _Look], unread: int) -> str:
-    which = "All images were" if len(looks) + unread == len(case.manifest) else f"{plural(len(looks), 'image')} were"
-    gone = f" {plural(unread, 'image')} could not be read a second time." if unread else ""
-    return (
-        f"Burned-in text. {which} read again and searched for rows of three or more patches that look like letters "
-        f"({READ} images of each class at most, of different patients first).{gone} They are suspects: no text is "
-        "read, and words may be missed. In the two public sets on which the search was tried, letters were seen by eye "
-        "on 116 of the 119 images that it flagged. Single side letters (R, L) are not looked for. WARN: the share of "
-        f"patients with suspects differs between the classes (Fisher's exact test, p < {ALPHA:g})."
-    )
+        return Finding(name, Verdict.PASS, f"There are none in {plural(len(seen), 'image')} that were read again.")
+    found = _counted("letters", "Rows of letters", has, seen["label"].to_numpy(), people(seen))
+    verdict, could = (Verdict.WARN, "") if found.p < ALPHA else pass_of(found.of_patients)
+    return found.finding(name, verdict, f". {could}".rstrip())
 
 
 def _suspect_sheet(case: Case, looks: dict[int, _Look], suspects: Sequence[int]) -> Picture:
     mixed = np.random.default_rng(case.seed).permutation(np.array(suspects))
     shown = sorted(int(row) for row in mixed[:_SHOWN_SUSPECTS])
-    marks = [str(number) for number in range(1, len(shown) + 1)]
-    named = ", ".join(
-        f"{mark}: {_name(case, row)} ({LABELS[case.manifest['label'].iloc[row]]})"
-        for mark, row in zip(marks, shown, strict=True)
-    )
-    caption = f"Around the suspects of burned-in text: {len(shown)} of {plural(len(suspects), 'image')}. {named}"
-    return Picture("text_suspects", caption, contact_sheet([looks[row].crop for row in shown], marks))
+    caption = f"Letters in the images: what is around {len(shown)} of {plural(len(suspects), 'suspect')}. A network "
+    caption += "can see from them where an image was made."
+    names = [f"{_name(case, row)} ({LABELS[case.manifest['label'].iloc[row]]})" for row in shown]
+    return numbered_sheet("text_suspects", caption, [looks[row].crop for row in shown], names)
 
 
 # The overview -------------------------------------------------------------------------------------------------------
 
 
 def _overview(case: Case) -> Table:
-    groups = [(split, label) for split in splits(case.manifest) for label in LABELS]
-    columns, names = [], []
-    for split, label in groups:
-        rows = np.flatnonzero((case.manifest["split"] == split) & (case.manifest["label"] == label))
-        if len(rows):
-            names.append(f"{split} {LABELS[label]}")
-            columns.append(_described(case.measured.facts.iloc[rows]))
+    there = {f"{split} {LABELS[label]}": rows for split, label, rows in groups(case.manifest) if len(rows)}
+    columns = [_described(case.measured.facts.iloc[rows]) for rows in there.values()]
     rows_of_table = [(what, *(column[what] for column in columns)) for what in columns[0]]
     caption = "The files of every split and class; numbers are the median and, in brackets, the range"
-    return Table(caption, ("", *names), rows_of_table)
+    return Table(caption, ("", *there), rows_of_table)
 
 
 def _described(facts: pd.DataFrame) -> dict[str, str]:
@@ -532,10 +487,6 @@ def _described(facts: pd.DataFrame) -> dict[str, str]:
 def _spread(values: pd.Series[Any], digits: int = 0) -> str:
     low, middle, high = (f"{value:,.{digits}f}" for value in (values.min(), values.median(), values.max()))
     return middle if low == high else f"{middle} ({low} to {high})"
-
-
-def _first(caption: str, rows: Sequence[object], whole: int) -> str:
-    return f"{caption}, the first {len(rows)}" if len(rows) < whole else caption
 
 
 def _name(case: Case, row: int) -> str:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cxrlab.checks.base import Case, Picture, Section
-from cxrlab.checks.counting import LABELS, splits
+from cxrlab.checks.counting import LABELS, groups, placed, spread_sample
 from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.manifest import people
 from cxrlab.figures import class_means, contact_sheet
@@ -23,35 +23,39 @@ PAIRS = 12
 """Pairs shown side by side, at most."""
 _SIDES = ("first", "second")
 _BLOCK = 256  # images that are averaged at a time
-_TEXT = (
-    "Nothing is judged here: look whether an image of one class could be told from the other without a lung. Every "
-    f"sheet holds up to {SHEET} images, of as many different patients as there are; who is on it is drawn by chance. "
-    "Images are shown in grey and with their own aspect ratio."
+_DONE = (
+    "Look whether an image of one class could be told from the other without a lung. Nothing is judged here. {} Images "
+    "are shown in grey and with their own aspect ratio."
 )
-_MEANS = (
-    "The mean image of each class, every patient counting as one image, all images squeezed to a square. In the "
-    "difference, orange is lighter in Positive and purple is lighter in Negative. What differs outside the lungs is "
-    "not the disease."
+_ABOUT = (
+    f"Every sheet holds up to {SHEET} images, of as many different patients as there are, and chance decides who is on "
+    "it. In the mean of a class every patient counts as one image, and all images are squeezed to a square."
 )
 
 
 def check(case: Case) -> Section:
     """Shows the images of a data set. There is nothing to find, so there are no findings."""
-    pictures: list[Picture] = []
+    pictures = [_mean_images(case)] if case.manifest["label"].nunique() == 2 else []
     facts: dict[str, Any] = {"sheets": {}}
-    for split in splits(case.manifest):
-        for label, name in LABELS.items():
-            rows = np.flatnonzero((case.manifest["split"] == split) & (case.manifest["label"] == label))
-            if len(rows):
-                shown = _sample(case, rows, (mf.SPLITS.index(split), label))
-                pictures.append(_sheet(case, rows, shown, f"{split} {name}"))
-                facts["sheets"][f"{split} {name}"] = _names(case, shown)
-    if case.manifest["label"].nunique() == 2:
-        pictures.append(_mean_images(case))
+    for split, label, rows in groups(case.manifest):
+        if len(rows):
+            group, place = f"{split} {LABELS[label]}", [case.seed, mf.SPLITS.index(split), label]
+            shown = spread_sample(case.manifest, rows, place, SHEET)
+            pictures.append(_sheet(case, rows, shown, group))
+            facts["sheets"][group] = _names(case, shown)
     pairs = _ordered(case)
     facts["pairs"] = [_names(case, rows) for rows in pairs[list(_SIDES)].to_numpy().tolist()]
     pictures += [_pair(case, number, pair) for number, (_, pair) in enumerate(pairs.iterrows(), start=1)]
-    return Section("Pictures", (), text=(_TEXT, _about_pairs(case)), pictures=pictures, facts=facts)
+    return Section("Pictures", (), [_DONE.format(_about_pairs(case)), _ABOUT], pictures=pictures, facts=facts)
+
+
+def numbered_sheet(
+    name: str, caption: str, images: Sequence[npt.NDArray[np.uint8]], names: Sequence[str], columns: int = 5
+) -> Picture:
+    """A contact sheet whose images are numbered; what the numbers mean stands beside it."""
+    marks = [str(number) for number in range(1, len(images) + 1)]
+    files = ", ".join(f"{mark}: {each}" for mark, each in zip(marks, names, strict=True))
+    return Picture(name, caption, contact_sheet(images, marks, columns=columns), files)
 
 
 def upright(case: Case, row: int) -> npt.NDArray[np.uint8]:
@@ -64,29 +68,23 @@ def upright(case: Case, row: int) -> npt.NDArray[np.uint8]:
     return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _sample(case: Case, rows: npt.NDArray[np.intp], place: tuple[int, int]) -> list[int]:
-    """Rows drawn so that nobody is on the sheet twice while somebody else is not, in the manifest's order."""
-    mixed = np.random.default_rng([case.seed, *place]).permutation(rows)
-    persons = people(case.manifest).iloc[mixed]
-    turn = persons.groupby(persons).cumcount().to_numpy()
-    return sorted(int(row) for row in mixed[np.argsort(turn, kind="stable")][:SHEET])
-
-
 def _sheet(case: Case, rows: npt.NDArray[np.intp], shown: Sequence[int], group: str) -> Picture:
     persons = people(case.manifest)
-    count = f"{len(shown)} of {plural(len(rows), 'image')}, {persons.iloc[list(shown)].nunique()} of "
-    count += plural(persons.iloc[rows].nunique(), "patient")
-    marks = [str(number) for number in range(1, len(shown) + 1)]
-    listed = ", ".join(f"{mark}: {name}" for mark, name in zip(marks, _names(case, shown), strict=True))
-    figure = contact_sheet([upright(case, row) for row in shown], marks)
-    return Picture(f"sheet_{group.lower().replace(' ', '_')}", f"{group}: {count}. {listed}", figure)
+    caption = f"{group}: {len(shown)} of {plural(len(rows), 'image')}, {persons.iloc[list(shown)].nunique()} of "
+    caption += plural(persons.iloc[rows].nunique(), "patient")
+    name, images = f"sheet_{group.lower().replace(' ', '_')}", [upright(case, row) for row in shown]
+    return numbered_sheet(name, caption, images, _names(case, shown))
 
 
 def _mean_images(case: Case) -> Picture:
     labels = case.manifest["label"].to_numpy()
-    means = [_mean(case, np.flatnonzero(labels == label)) for label in (0, 1)]
-    counts = int((labels == 0).sum()), int((labels == 1).sum())
-    return Picture("class_means", _MEANS, class_means(means[0], means[1], counts))
+    rows = [np.flatnonzero(labels == label) for label in (0, 1)]
+    caption = (
+        "The mean image of each class, and the difference: orange is lighter in Positive, purple in Negative. What "
+        "differs outside the lungs is not the disease."
+    )
+    figure = class_means(_mean(case, rows[0]), _mean(case, rows[1]), (len(rows[0]), len(rows[1])))
+    return Picture("class_means", caption, figure)
 
 
 def _mean(case: Case, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
@@ -115,15 +113,15 @@ def _ordered(case: Case) -> pd.DataFrame:
 
 def _pair(case: Case, number: int, pair: pd.Series[Any]) -> Picture:
     rows = [int(pair[side]) for side in _SIDES]
-    where = [f"{case.manifest['split'].iloc[row]} {LABELS[case.manifest['label'].iloc[row]]}" for row in rows]
+    names, where = zip(*(placed(case.manifest, row) for row in rows), strict=True)
     patients = [case.manifest["patient_id"].iloc[row] or "unknown" for row in rows]
-    names = [
+    said = [
         f"{side}: {name} ({place}, patient {patient})"
-        for side, name, place, patient in zip(("left", "right"), _names(case, rows), where, patients, strict=True)
+        for side, name, place, patient in zip(("left", "right"), names, where, patients, strict=True)
     ]
     alike = "the same file" if pair["same_file"] else _likeness(pair)
     figure = contact_sheet([upright(case, row) for row in rows], where, columns=2, tile=250)
-    return Picture(f"pair_{number:02d}", f"Pair {number}, {alike}. {'; '.join(names)}", figure)
+    return Picture(f"pair_{number:02d}", f"Pair {number}, {alike}. {'; '.join(said)}", figure)
 
 
 def _likeness(pair: pd.Series[Any]) -> str:

@@ -20,7 +20,7 @@ import pandas as pd
 from scipy.optimize import brentq
 from scipy.stats import binom
 
-from cxrlab.checks.base import Case, Finding, Section, Table, Verdict
+from cxrlab.checks.base import Case, Finding, Section, Table, Verdict, not_checked
 from cxrlab.checks.counting import LABELS, sizes
 from cxrlab.checks.provenance import has_claim
 from cxrlab.datamodules.manifest import people
@@ -48,65 +48,62 @@ WIDE = 0.1  # interval of an AUROC: wider is a WARN
 
 _AUROCS = (0.75, 0.9)
 _RATES = 65  # of discordant images, tried before the rate is narrowed down
-_NAMES = {1: "sensitivity", 0: "specificity"}
+_Counts: TypeAlias = dict[int, tuple[int, int]]  # images and patients of either label
+_DONE = (
+    "This section says what a perfect score on the test images would be worth, and how large a difference must be to "
+    "be found. A small test set leaves room for doubt even where every answer is right."
+)
+_RULES = f"""Images of one patient tend to be right or wrong together, so the number of patients counts. Images of
+unknown patients are taken as patients of their own, which is the best case.
+
+**A perfect score.** FAIL: even perfect answers could not be told from guessing, because the 95 % Wilson interval of a
+perfect sensitivity or specificity by patient begins below {CHANCE:g} (it does with fewer than 4 patients), be it of a
+label or of what is claimed. WARN: fewer than {FEW_PATIENTS} patients, or an interval that begins below {SURE:g} (with
+fewer than 35 patients).
+
+**Differences.** The smallest difference in accuracy is the one that an exact McNemar test of two models on these images
+(one per patient) finds with {100 * POWER:.0f} % power at the {100 * ALPHA:.0f} % level. It depends on the discordant
+images, which only one of the two gets right. Best case: that is always the better model. Less favourable: on {
+    100 * AGAINST:.0f} % of them it is the worse. The power is summed over all outcomes. WARN: above {
+    LARGE:g} in the best case.
+FAIL: no difference is found.
+
+**The AUROC.** Its 95 % interval is the one that the Hanley-McNeil variance gives with as many patients. WARN: wider
+than {WIDE:g} at an AUROC of {_AUROCS[0]:g}. FAIL: it holds {CHANCE:g} at one of {_AUROCS[1]:g}.
+
+**The design effect** is how many images are worth one independent image if all images of a patient agree. The truth
+lies between 1 and that."""
 
 
 def check(case: Case) -> Section:
     """Says what a perfect score would be worth here, and what differences could be found."""
     test = case.manifest[case.manifest["split"] == "test"]
     counts = {label: _units(test[test["label"] == label]) for label in LABELS}
-    claimed = _units(test[(test["label"] == 1) & has_claim(test, case.claim)]) if _claim_is_known(case, test) else None
+    images, patients = (sum(count[side] for count in counts.values()) for side in (0, 1))
+    perfect = {"accuracy": (images, patients), "sensitivity": counts[1], "specificity": counts[0]}
+    claim = f"sensitivity for {case.claim}"
+    if case.claim and (test.loc[test["label"] == 1, "finding"] != "").any():
+        perfect[claim] = _units(test[(test["label"] == 1) & has_claim(test, case.claim)])
+    answer = "There is no test image."
+    if images:
+        answer = (
+            f"The {plural(images, 'test image')} are of {plural(patients, 'patient')}, so that even a perfect accuracy "
+            f"would have a 95 % interval of {bounds(*wilson(patients, patients))}."
+        )
+    there = {name: units for name, units in perfect.items() if units[0]}
     return Section(
         title="Size",
-        findings=list(_findings(case, counts, claimed)),
-        text=_text(),
-        tables=_tables(case, counts, claimed),
-        facts=_facts(case, counts, claimed),
+        findings=list(_findings(case, counts, perfect, claim)),
+        text=[_DONE, _RULES],
+        tables=_tables(case.manifest, there),
+        facts=_facts(case.manifest, counts, there),
+        answer=answer,
     )
-
-
-def _text() -> list[str]:
-    return [
-        (
-            "A small test set leaves room for doubt even where every answer is right. Images of one patient tend to be "
-            "right or wrong together, so the number of patients counts; images of unknown patients are taken as "
-            "patients of their own, which is the best case."
-        ),
-        (
-            "FAIL is a test set on which even perfect answers could not be told from guessing: the 95 % Wilson "
-            f"interval of a perfect sensitivity or specificity by patient begins below {CHANCE:g} (it does with fewer "
-            f"than 4 patients), be it of a label or of what is claimed. Fewer than {FEW_PATIENTS} patients, or an "
-            f"interval that begins below {SURE:g} (with fewer than 35 patients), is WARN."
-        ),
-        (
-            "The smallest difference in accuracy is the one that an exact McNemar test of two models on these images "
-            f"(one per patient) finds with {100 * POWER:.0f} % power at the {100 * ALPHA:.0f} % level. It depends on "
-            "the images that only one of the two gets right. Best case: that is always the better model. Less "
-            f"favourable: on {100 * AGAINST:.0f} % of them it is the worse. The power is summed over all outcomes. "
-            f"Above {LARGE:g} (best case) WARN; none at all: FAIL."
-        ),
-        (
-            "The 95 % interval of an AUROC is the one that the Hanley-McNeil variance gives with as many patients. "
-            f"Wider than {WIDE:g} at an AUROC of {_AUROCS[0]:g}: WARN. Holding {CHANCE:g} at one of {_AUROCS[1]:g}: "
-            "FAIL."
-        ),
-        (
-            "The design effect is how many images are worth one independent image if all images of a patient agree; "
-            "the truth lies between 1 and that."
-        ),
-    ]
-
-
-# Counting ----------------------------------------------------------------------------------------------------------
 
 
 def _units(rows: pd.DataFrame) -> tuple[int, int]:
     """Images, patients."""
     return len(rows), int(people(rows).nunique())
-
-
-def _claim_is_known(case: Case, test: pd.DataFrame) -> bool:
-    return bool(case.claim) and bool((test.loc[test["label"] == 1, "finding"] != "").any())
 
 
 # Power -------------------------------------------------------------------------------------------------------------
@@ -157,51 +154,40 @@ def _power_given(discordant: np.ndarray[Any, np.dtype[np.int64]], against: float
 # Findings ----------------------------------------------------------------------------------------------------------
 
 
-def _findings(case: Case, counts: dict[int, tuple[int, int]], claimed: tuple[int, int] | None) -> Iterator[Finding]:
+def _findings(case: Case, counts: _Counts, perfect: dict[str, tuple[int, int]], claim: str) -> Iterator[Finding]:
     names = ("test patients", "what a perfect score is worth", "differences that can be found", "interval of an AUROC")
     if not all(images for images, _ in counts.values()):
         empty = [LABELS[label] for label, (images, _) in counts.items() if not images]
-        reason = f"there is no {' and no '.join(empty)} test image"
+        said = f"There is no {' and no '.join(empty)} test image."
         one_class = case.manifest["label"].nunique() < 2
-        yield Finding(names[0], Verdict.NOT_CHECKED if one_class else Verdict.FAIL, reason, 1.0)
-        for name in names[1:]:
-            yield Finding(name, Verdict.NOT_CHECKED, reason)
+        yield Finding(names[0], Verdict.NOT_CHECKED if one_class else Verdict.FAIL, said, 1.0)
+        yield from not_checked(said, *names[1:])
         return
-    yield _patients(case, names[0], counts)
-    yield _perfect(names[1], counts)
-    if claimed is not None:
-        yield _perfect_on_claim(case.claim, claimed, counts[1])
-    yield _difference(names[2], sum(patients for _, patients in counts.values()))
+    yield _patients(case.manifest, names[0], counts)
+    worth = [f"{name} {_worth(*units)}" for name, units in perfect.items() if name != claim]
+    low = min(wilson(count, count)[0] for _, count in counts.values())
+    images, patients = perfect["accuracy"]
+    said = f"If all were right, the accuracy by patient would have the interval {bounds(*wilson(patients, patients))}."
+    yield Finding(names[1], _verdict(low), said, 1 - low, f"In full: {'; '.join(worth)}.")
+    if claim in perfect:
+        yield _perfect_on_claim(case.claim, perfect[claim], counts[1][0])
+    yield _difference(names[2], patients)
     yield _auroc_width(names[3], counts[1][1], counts[0][1])
-    yield _design(case)
+    yield _design(case.manifest)
 
 
-def _patients(case: Case, name: str, counts: dict[int, tuple[int, int]]) -> Finding:
-    said = [
-        f"{LABELS[label]}: {plural(images, 'image')} of {plural(patients, 'patient')} (all splits: {_all(case, label)})"
-        for label, (images, patients) in counts.items()
-    ]
-    test = case.manifest[case.manifest["split"] == "test"]
-    unknown = int((test["patient_id"] == "").sum())
+def _patients(manifest: pd.DataFrame, name: str, counts: _Counts) -> Finding:
+    test = [f"{plural(images, f'{LABELS[label]} image')} of {patients}" for label, (images, patients) in counts.items()]
+    every = {LABELS[label]: _units(manifest[manifest["label"] == label]) for label in counts}
+    all_splits = "; ".join(f"{label} {images:,} of {patients:,}" for label, (images, patients) in every.items())
+    details = f"All splits, images of patients: {all_splits}."
+    unknown = int(((manifest["split"] == "test") & (manifest["patient_id"] == "")).sum())
     if unknown:
-        said.append(f"at most, since {plural(unknown, 'image')} of unknown patients count as one patient each")
+        details += f" These are upper limits: {plural(unknown, 'image')} of unknown patients count as one patient each."
     fewest = min(patients for _, patients in counts.values())
     low = wilson(fewest, fewest)[0]
     verdict = Verdict.FAIL if low < CHANCE else Verdict.WARN if fewest < FEW_PATIENTS else Verdict.PASS
-    return Finding(name, verdict, "; ".join(said), 1 - low)
-
-
-def _all(case: Case, label: int) -> str:
-    images, patients = _units(case.manifest[case.manifest["label"] == label])
-    return f"{images:,} images of {patients:,}"
-
-
-def _perfect(name: str, counts: dict[int, tuple[int, int]]) -> Finding:
-    images, patients = (sum(count[side] for count in counts.values()) for side in (0, 1))
-    said = [f"accuracy {_worth(images, patients)}"]
-    said += [f"{_NAMES[label]} {_worth(*count)}" for label, count in counts.items()]
-    lowest = min(wilson(count, count)[0] for _, count in counts.values())
-    return Finding(name, _verdict(lowest), "; ".join(said), 1 - lowest)
+    return Finding(name, verdict, f"The test split holds {' and '.join(test)} patients.", 1 - low, details)
 
 
 def _verdict(low: float) -> Verdict:
@@ -215,103 +201,73 @@ def _worth(images: int, patients: int) -> str:
     return f"{by_image} by image, {patients}/{patients} {bounds(*wilson(patients, patients))} by patient"
 
 
-def _perfect_on_claim(claim: str, claimed: tuple[int, int], positives: tuple[int, int]) -> Finding:
-    images, patients = claimed
-    name = f"test patients with {claim}"
+def _perfect_on_claim(claim: str, claimed: tuple[int, int], positives: int) -> Finding:
+    name, (images, patients) = f"test patients with {claim}", claimed
     if not images:
-        return Finding(name, Verdict.FAIL, f"none of {positives[0]} Positive test images names it", 1.0)
+        return Finding(name, Verdict.FAIL, f"None of {positives} Positive test images names {claim}.", 1.0)
     low = wilson(patients, patients)[0]
-    evidence = (
-        f"{plural(images, 'image')} of {plural(patients, 'patient')}; a perfect sensitivity for {claim} would be "
-        f"{_worth(images, patients)}"
-    )
-    return Finding(name, _verdict(low), evidence, 1 - low)
+    said = f"The test split holds {plural(images, 'image')} of {plural(patients, 'patient')} with {claim}."
+    return Finding(name, _verdict(low), said, 1 - low, f"A perfect sensitivity for it: {_worth(images, patients)}.")
 
 
 def _difference(name: str, patients: int) -> Finding:
     best, worse = smallest_difference(patients, 0.0), smallest_difference(patients, AGAINST)
     if best is None:
-        evidence = f"none: with {plural(patients, 'patient')} even always right against always wrong is not found"
-        return Finding(name, Verdict.FAIL, evidence, 1.0)
-    verdict = Verdict.WARN if best > LARGE else Verdict.PASS
-    evidence = (
-        f"two models must differ by {best:.3f} in accuracy at best, by {_found(worse)} if {100 * AGAINST:.0f} % of the "
-        f"discordant images speak for the worse (exact McNemar, {100 * POWER:.0f} % power, n = {patients} patients)"
-    )
-    return Finding(name, verdict, evidence, best)
-
-
-def _found(difference: float | None) -> str:
-    return "more than is possible" if difference is None else f"{difference:.3f}"
+        said = f"With {plural(patients, 'patient')} no test finds a difference, not even if one model is always wrong."
+        return Finding(name, Verdict.FAIL, said, 1.0)
+    said = f"Two models must differ by at least {best:.3f} in accuracy for a test to find the difference."
+    found = "more than is possible" if worse is None else f"{worse:.3f}"
+    details = f"If {100 * AGAINST:.0f} % of the discordant images speak for the worse model, {found} is needed (exact "
+    details += f"McNemar test, {100 * POWER:.0f} % power, n = {patients} patients)."
+    return Finding(name, Verdict.WARN if best > LARGE else Verdict.PASS, said, best, details)
 
 
 def _auroc_width(name: str, positives: int, negatives: int) -> Finding:
     intervals = {auroc: newcombe_auroc(auroc, positives, negatives) for auroc in _AUROCS}
-    said = [f"{auroc:g} would be {bounds(*interval)}" for auroc, interval in intervals.items()]
+    said = " and ".join(f"of {auroc:g} would have the interval {bounds(*each)}" for auroc, each in intervals.items())
     low, high = intervals[_AUROCS[0]]
     lost = intervals[_AUROCS[1]][0] < CHANCE
     verdict = Verdict.FAIL if lost else Verdict.WARN if high - low > WIDE else Verdict.PASS
-    evidence = f"an AUROC of {', of '.join(said)} (n = {positives} Positive and {negatives} Negative patients)"
-    return Finding(name, verdict, evidence, high - low)
+    details = f"There are {positives} Positive and {negatives} Negative test patients."
+    return Finding(name, verdict, f"An AUROC {said}.", high - low, details)
 
 
-def _design(case: Case) -> Finding:
-    name = "images per patient"
-    known = case.manifest[case.manifest["patient_id"] != ""]
+def _design(manifest: pd.DataFrame) -> Finding:
+    name, known = "images per patient", manifest[manifest["patient_id"] != ""]
     if known.empty:
-        return Finding(name, Verdict.NOT_CHECKED, f"the patients of all {len(case.manifest)} images are unknown")
-    each = known.groupby(["split", "label", "patient_id"]).size()
-    groups = each.groupby(level=["split", "label"])
+        return not_checked(f"The patients of all {len(manifest)} images are unknown.", name)[0]
+    groups = known.groupby(["split", "label", "patient_id"]).size().groupby(level=["split", "label"])
     effects = groups.apply(lambda counts: float((counts**2).sum() / counts.sum()))
     split, label = effects.index[int(effects.to_numpy().argmax())]
-    evidence = (
-        f"{len(known) / known['patient_id'].nunique():.2f} on average; design effect at most {effects.max():.2f} "
-        f"({split}, {LABELS[label]})"
-    )
-    return Finding(name, Verdict.PASS, evidence, 1 - 1 / float(effects.max()))
+    said = f"On average there are {len(known) / known['patient_id'].nunique():.2f} images of a patient."
+    details = f"The design effect is at most {effects.max():.2f} ({split}, {LABELS[label]})."
+    return Finding(name, Verdict.PASS, said, 1 - 1 / float(effects.max()), details)
 
 
 # Tables and facts --------------------------------------------------------------------------------------------------
 
 
-def _tables(case: Case, counts: dict[int, tuple[int, int]], claimed: tuple[int, int] | None) -> list[Table]:
-    tables = [_size_table(case.manifest)]
-    perfect = [[name, *_perfect_row(images, patients)] for name, images, patients in _perfects(case, counts, claimed)]
-    if perfect:
-        header = ["if all were right", "images", "95 % by image", "patients", "95 % by patient"]
-        tables.append(Table("What a perfect score on the test images would be worth (Wilson)", header, perfect))
-    return tables
-
-
-def _perfects(
-    case: Case, counts: dict[int, tuple[int, int]], claimed: tuple[int, int] | None
-) -> Iterator[tuple[str, int, int]]:
-    rows = {"accuracy": (sum(count[0] for count in counts.values()), sum(count[1] for count in counts.values()))}
-    rows |= {_NAMES[label]: count for label, count in counts.items()}
-    if claimed is not None:
-        rows[f"sensitivity for {case.claim}"] = claimed
-    for name, (images, patients) in rows.items():
-        if images:
-            yield name, images, patients
-
-
-def _perfect_row(images: int, patients: int) -> list[object]:
-    return [images, bounds(*wilson(images, images)), patients, bounds(*wilson(patients, patients))]
-
-
-def _size_table(manifest: pd.DataFrame) -> Table:
+def _tables(manifest: pd.DataFrame, perfect: dict[str, tuple[int, int]]) -> list[Table]:
     rows = []
     for count in sizes(manifest):
         effect = count["design_effect"]
         ratio = [f"{count['images'] / count['patients']:.2f}", f"{effect:.2f}"] if count["images"] else ["", ""]
         rows.append([count["split"], count["label"], count["images"], count["patients"], *ratio])
     header = ["split", "label", "images", "patients", "images per patient", "design effect, at most"]
-    return Table("Images per patient; a patient in two rows counts in both", header, rows)
+    tables = [Table("Images per patient; a patient in two rows counts in both", header, rows)]
+    if perfect:
+        header = ["if all were right", "images", "95 % by image", "patients", "95 % by patient"]
+        scores = [
+            [name, images, bounds(*wilson(images, images)), patients, bounds(*wilson(patients, patients))]
+            for name, (images, patients) in perfect.items()
+        ]
+        tables.append(Table("What a perfect score on the test images would be worth (Wilson)", header, scores))
+    return tables
 
 
-def _facts(case: Case, counts: dict[int, tuple[int, int]], claimed: tuple[int, int] | None) -> dict[str, Any]:
+def _facts(manifest: pd.DataFrame, counts: _Counts, perfect: dict[str, tuple[int, int]]) -> dict[str, Any]:
     facts: dict[str, Any] = {
-        "counts": sizes(case.manifest),
+        "counts": sizes(manifest),
         "perfect": [
             {
                 "score": name,
@@ -320,11 +276,11 @@ def _facts(case: Case, counts: dict[int, tuple[int, int]], claimed: tuple[int, i
                 "patients": patients,
                 "by_patient": list(wilson(patients, patients)),
             }
-            for name, images, patients in _perfects(case, counts, claimed)
+            for name, (images, patients) in perfect.items()
         ],
     }
     if all(images for images, _ in counts.values()):
-        patients = sum(count[1] for count in counts.values())
+        patients = perfect["accuracy"][1]
         facts["smallest_difference"] = {
             "patients": patients,
             "power": POWER,

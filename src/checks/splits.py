@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 
-from cxrlab.checks.base import Case, Finding, Section, Table, Verdict
-from cxrlab.checks.counting import LABELS, sizes, splits
+from cxrlab.checks.base import Case, Finding, Section, Table, Verdict, not_checked
+from cxrlab.checks.counting import LABELS, placed, short_table, sizes
 from cxrlab.datamodules.manifest import SPLITS, people
 from cxrlab.evaluation.association import Association, holm, of_categories, of_numbers
 from cxrlab.words import file_name, listed, p_value, part, plural
@@ -28,8 +28,26 @@ REPEATS = 0.2
 
 _SERIES = 5  # images that share a beginning of the name, at least: a series
 _MOST_SERIES = 30  # of a label, the commonest, that are tested
-_ROWS = 30  # of a table
 _TINY = 1e-300  # a p value that is too small for a number still has a logarithm
+_DONE = "This section looks for patients, files and films on both sides of the split, which was {}."
+_RULES = f"""FAIL: the same patient, file or film is in several splits, which makes a test result too good; or one film
+is under both labels, one of which must be wrong. WARN: a patient has images of both labels (which may be true, if the
+patient fell ill in between); several images of one film are in one split, and count for more than they are; a film is
+in several sources, so that it would be on both sides if a model were trained on the one and tested on the other. Films
+are compared by content, so that a copy is found under any name. Patients are compared by their ids alone.
+
+WARN: more than {100 * REPEATS:.0f} % of a label's images in a split are further images of a patient. Then patients
+should be counted, and not images."""
+_RULES_OF_GIVEN = f"""**The order of the files.** The file names of each label are sorted, upper and lower case alike.
+Are the test images the first, the last, or one block? The probability of that is the number of places for such a block,
+divided by the number of ways to draw so many; it is given by image and by patient. FAIL: the test images of both labels
+are such blocks, each with a probability by patient below {UNLIKELY:g}. WARN: those of one label are, or they tend to
+one end (Mann-Whitney test by patient, p below {UNLIKELY:g}). If test and training files share folders, the order of the
+list is looked at as well; it is at most a WARN, since someone may have sorted the list by split.
+
+**Series.** A series is a beginning that at least {_SERIES} file names of a label share. Fisher's exact test, by
+patient, compares how often test and training have it, for the commonest {_MOST_SERIES} series of a label; Holm's method
+corrects over all series. WARN: p below {ALPHA:g}."""
 
 
 def check(case: Case) -> Section:
@@ -41,50 +59,26 @@ def check(case: Case) -> Section:
         _repeats(case.manifest),
         *_drawing(case),
     ]
+    drawn = "drawn by this program, by patient" if case.drawn else "given by the source"
     return Section(
         title="Split",
         findings=findings,
-        text=_text(case),
+        text=[_DONE.format(drawn), _RULES, *([] if case.drawn else [_RULES_OF_GIVEN])],
         tables=[_count_table(case.manifest), *_shared_films(case.manifest), *_pair_tables(case)],
         facts=_facts(case),
+        answer=_answer(findings),
     )
 
 
-def _text(case: Case) -> list[str]:
-    drawn = "drawn by this program, by patient" if case.drawn else "given by the source"
-    paragraphs = [
-        (
-            f"The split was {drawn}. The same patient, file or film on both sides makes a test result too good, and "
-            "one film under both labels has a wrong one: FAIL. A patient with images of both labels may have fallen "
-            "ill in between: WARN. Several images of one film in a split count for more than they are: WARN. A film "
-            "in several sources will stand on both sides once one source is trained and the other tested on: WARN. "
-            "Films are compared by content, so that a copy is found under any name; patients by their ids alone."
-        ),
-        (
-            f"More than {100 * REPEATS:.0f} % of a label's images in a split being further images of a patient: WARN. "
-            "Count patients then, not images."
-        ),
-    ]
-    return paragraphs if case.drawn else paragraphs + _text_of_given()
-
-
-def _text_of_given() -> list[str]:
-    return [
-        (
-            "A given split is held against the order of the files. The file names of each label are sorted, upper and "
-            "lower case alike: are the test images the first, the last, or one block? The probability of that is the "
-            "number of places for such a block over the number of ways to draw so many; once for images, once for "
-            "patients. FAIL where the test images of both labels are such blocks with a probability by patient below "
-            f"{UNLIKELY:g}. WARN where those of one label are, or where they only tend to one end (Mann-Whitney by "
-            f"patient, p below {UNLIKELY:g}). The order of the list itself is looked at where test and training files "
-            "share folders, and is at most a WARN, since someone may have sorted the list by split."
-        ),
-        (
-            f"A series is a beginning that at least {_SERIES} file names of a label share. Whether test and training "
-            f"hold it equally often is tested by patient, for the commonest {_MOST_SERIES} of a label (Fisher, Holm "
-            f"over all series): WARN below {ALPHA:g}."
-        ),
-    ]
+def _answer(findings: list[Finding]) -> str:
+    """Whether anything is in several splits."""
+    asked = {each.check.removesuffix(" in several splits"): each for each in findings if "in several spl" in each.check}
+    found = [each.said for each in asked.values() if each.verdict is Verdict.FAIL]
+    sought = [what.removeprefix("the same ") for what, each in asked.items() if each.verdict is Verdict.PASS]
+    open_ = [what for what, each in asked.items() if each.verdict is Verdict.NOT_CHECKED]
+    if not found and sought:
+        found = [f"None of the {', '.join(sought)} is in several splits."]
+    return " ".join([*found, *(f"Whether {what} are in several splits is not known." for what in open_)])
 
 
 # What stands on both sides -----------------------------------------------------------------------------------------
@@ -92,29 +86,34 @@ def _text_of_given() -> list[str]:
 
 def _validation(case: Case) -> Finding:
     name = "validation images apart from test"
+    counts = case.manifest["split"].value_counts()
     if case.val_is_test:
-        evidence = f"the {plural(int((case.manifest['split'] == 'test').sum()), 'test image')} are also the validation "
-        return Finding(name, Verdict.FAIL, evidence + "images: whatever is chosen by them fits them", 1.0)
-    if "val" in splits(case.manifest):
-        count = plural(int((case.manifest["split"] == "val").sum()), "validation image")
-        return Finding(name, Verdict.PASS, f"{count}, none of them in the test split")
-    return Finding(name, Verdict.PASS, "none are given; a training run draws them from the training patients")
+        said = f"The {plural(int(counts.get('test', 0)), 'test image')} are also the validation images, so whatever is "
+        return Finding(name, Verdict.FAIL, said + "chosen with them fits them.", 1.0)
+    said = "No validation images are given; a training run draws them from the training patients."
+    if "val" in counts:
+        said = f"There are {plural(int(counts['val']), 'validation image')}, none of them in the test split."
+    return Finding(name, Verdict.PASS, said)
 
 
 def _patients(manifest: pd.DataFrame) -> Iterator[Finding]:
     known = manifest[manifest["patient_id"] != ""]
+    names = ("patients in several splits", "patients under both labels")
     if known.empty:
-        for name in ("patients in several splits", "patients under both labels"):
-            yield Finding(name, Verdict.NOT_CHECKED, f"the patients of all {len(manifest)} images are unknown")
+        yield from not_checked(_unknown(manifest), *names)
         return
     among = f"{known['patient_id'].nunique():,} known patients"
     persons = manifest.assign(person=people(manifest))  # ids that share a film are one person
-    yield _across(persons, "person", "split", "patients in several splits", among, Verdict.FAIL)
-    yield _across(persons, "person", "label", "patients under both labels", among, Verdict.WARN)
+    yield _across(persons, "person", "split", names[0], among, Verdict.FAIL)
+    yield _across(persons, "person", "label", names[1], among, Verdict.WARN)
     unknown = len(manifest) - len(known)
     if unknown:
-        evidence = f"{part(unknown, len(manifest))} images: a patient of theirs on both sides would not be noticed"
-        yield Finding("images of unknown patients", Verdict.NOT_CHECKED, evidence)
+        said = f"The patients of {part(unknown, len(manifest))} images are unknown; if they were on both sides, "
+        yield from not_checked(said + "nobody would notice.", "images of unknown patients")
+
+
+def _unknown(manifest: pd.DataFrame) -> str:
+    return f"The patients of all {len(manifest)} images are unknown."
 
 
 def _films(case: Case) -> Iterator[Finding]:
@@ -131,37 +130,38 @@ def _films(case: Case) -> Iterator[Finding]:
 def _across(table: pd.DataFrame, key: str, column: str, name: str, among: str, verdict: Verdict) -> Finding:
     """What has several values of a column (splits, labels, sources) although it is one patient, file or film."""
     if column == "label" and table["label"].nunique() < 2:
-        return Finding(name, Verdict.NOT_CHECKED, f"all images are {LABELS[int(table['label'].iloc[0])]}")
+        return not_checked(f"All images are {LABELS[int(table['label'].iloc[0])]}.", name)[0]
+    what = {"person": "patient", "sha256": "file", "film": "film"}[key]
+    where = "under both labels" if column == "label" else f"in several {column}s"
     several = table.groupby(key)[column].transform("nunique") > 1
     if not several.any():
-        return Finding(name, Verdict.PASS, f"none among {among}")
+        return Finding(name, Verdict.PASS, f"Among {among}, no {what} is {where}.")
     found = table[several]
-    sentences = []
+    examples = []
     for value, rows in found.groupby(key, sort=False):
-        first = rows.drop_duplicates(column)
-        where = [f"{_named(row, column)} ({file_name(row['path'])})" for _, row in first.iterrows()]
+        sides = [
+            f"{_named(row, column)} ({file_name(row['path'])})" for _, row in rows.drop_duplicates(column).iterrows()
+        ]
         named = f"{value} in " if key == "person" and not str(value).startswith("image:") else ""
-        sentences.append(named + " and ".join(where))
-        if len(sentences) == 4:
+        examples.append(named + " and ".join(sides))
+        if len(examples) == 4:
             break
-    whole = found[key].nunique()
-    what = {"person": "patient", "sha256": "file", "film": "film"}[key]
-    test = table["split"] == "test"
+    whole, test = found[key].nunique(), table["split"] == "test"
     concerned = (several & test).sum() / test.sum() if column == "split" and test.any() else several.mean()
-    count = plural(whole, what)
     images = f"{len(found)} images"
     if column == "source":
         images += " (" + ", ".join(f"{source} {n}" for source, n in found["source"].value_counts().items()) + ")"
-    return Finding(name, verdict, f"{count}, {images}: " + _more(sentences, whole), float(concerned))
+    said = f"{plural(whole, what)} with {images} {'is' if whole == 1 else 'are'} {where}."
+    return Finding(name, verdict, said, float(concerned), f"Found: {_more(examples, whole)}.")
 
 
 def _named(row: pd.Series[Any], column: str) -> str:
     return LABELS[row["label"]] if column == "label" else str(row[column])
 
 
-def _more(sentences: list[str], whole: int) -> str:
-    more = whole - len(sentences)
-    return "; ".join(sentences) + (f"; and {more} more" if more > 0 else "")
+def _more(examples: list[str], whole: int) -> str:
+    more = whole - len(examples)
+    return "; ".join(examples) + (f"; and {more} more" if more > 0 else "")
 
 
 def _inside(case: Case) -> Finding:
@@ -170,7 +170,7 @@ def _inside(case: Case) -> Finding:
     first, second = (manifest.iloc[case.pairs[side].to_numpy(np.int64)] for side in ("first", "second"))
     inside = first["split"].to_numpy() == second["split"].to_numpy()
     if not inside.any():
-        return Finding(name, Verdict.PASS, f"no pair among {len(manifest):,} images")
+        return Finding(name, Verdict.PASS, f"Among {len(manifest):,} images, no two of one split are of one film.")
     copies = int(case.pairs["same_file"].to_numpy(bool)[inside].sum())
     counts = pd.Series(first["split"].to_numpy()[inside]).value_counts()
     where = ", ".join(f"{counts[split]} in {split}" for split in SPLITS if split in counts)
@@ -178,28 +178,26 @@ def _inside(case: Case) -> Finding:
         f"{file_name(one)} = {file_name(other)}"
         for one, other in zip(first["path"][inside], second["path"][inside], strict=True)
     ]
-    kind = f"{plural(int(inside.sum()) - copies, 'near-duplicate pair')}, {plural(copies, 'pair')} of equal files"
+    kind = f"{plural(int(inside.sum()) - copies, 'near-duplicate pair')} and {plural(copies, 'pair')} of equal files"
     rows = np.union1d(case.pairs["first"].to_numpy()[inside], case.pairs["second"].to_numpy()[inside])
-    return Finding(name, Verdict.WARN, f"{kind} ({where}): {listed(names, 4)}", len(rows) / len(manifest))
+    said, details = f"One split holds {kind} ({where}).", f"They are {listed(names, 4)}."
+    return Finding(name, Verdict.WARN, said, len(rows) / len(manifest), details)
 
 
 def _repeats(manifest: pd.DataFrame) -> Finding:
     """How many images are further images of a patient who is there already."""
     name, known = "several images of a patient", manifest[manifest["patient_id"] != ""]
     if known.empty:
-        return Finding(name, Verdict.NOT_CHECKED, f"the patients of all {len(manifest)} images are unknown")
+        return not_checked(_unknown(manifest), name)[0]
     groups = known.groupby(["split", "label"])["patient_id"]
     share = 1 - groups.nunique() / groups.size()
-    sizes = known["patient_id"].value_counts()
-    further = len(known) - len(sizes)
-    largest = f"most of one patient: {sizes.iloc[0]} ({sizes.index[0]})"
+    counts = known["patient_id"].value_counts()
     highest = float(share.max())
     split, label = share.index[int(share.to_numpy().argmax())]
-    evidence = (
-        f"{part(further, len(known))} images are further images of {len(sizes):,} patients; {largest}; highest share "
-        f"{100 * highest:.0f} % in {split}, {LABELS[label]}"
-    )
-    return Finding(name, Verdict.WARN if highest > REPEATS else Verdict.PASS, evidence, highest)
+    said = f"{part(len(known) - len(counts), len(known))} images are further images of {len(counts):,} patients."
+    details = f"One patient has {counts.iloc[0]} images ({counts.index[0]}); the share is highest in {split}, "
+    details += f"{LABELS[label]}: {100 * highest:.0f} %."
+    return Finding(name, Verdict.WARN if highest > REPEATS else Verdict.PASS, said, highest, details)
 
 
 # How the test images were chosen -----------------------------------------------------------------------------------
@@ -209,16 +207,13 @@ def _drawing(case: Case) -> Iterator[Finding]:
     names = ("the split and the order of file names", "the split and series of files")
     test = case.manifest["split"] == "test"
     if case.drawn:
-        evidence = "drawn by this program, by patient and film"
-        yield Finding("how the split was made", Verdict.PASS, evidence)
+        yield Finding("how the split was made", Verdict.PASS, "This program drew the split, by patient and film.")
         return
     if not test.any() or test.all():
-        for name in names:
-            yield Finding(name, Verdict.NOT_CHECKED, "the source gives no split with test and training images")
+        yield from not_checked("The source gives no split with test and training images.", *names)
         return
     if _say_their_split(case.manifest):
-        for name in names:
-            yield Finding(name, Verdict.NOT_CHECKED, "the file names were given after the split: they name it")
+        yield from not_checked("The file names were given after the split, for they hold its name.", *names)
     else:
         yield _order(case.manifest, names[0], by_name=True)
         yield _series_shift(case, names[1])
@@ -244,11 +239,17 @@ def _share_folders(manifest: pd.DataFrame) -> bool:
 def _order(manifest: pd.DataFrame, name: str, by_name: bool) -> Finding:
     """Whether the test images of each label lie together in the order of names (or of the list)."""
     orders = _orders(manifest, by_name)
-    test = int((manifest["split"] == "test").sum())
-    concerned = sum(order.tested for order in orders if order.unlikely)
-    evidence = "; ".join(order.evidence() for order in orders) or "no label is on both sides of the split"
+    if not orders:
+        return not_checked("No label is on both sides of the split.", name)[0]
+    unlikely = [order for order in orders if order.unlikely]
+    verdict = Verdict.WARN if unlikely else Verdict.PASS
+    if by_name and len(unlikely) == len(orders) and all(order.block for order in orders):
+        verdict = Verdict.FAIL
+    order = "alphabetical order" if by_name else "the order of the list"
+    said = f"In {order}, the test images are {' and '.join(each.place() for each in orders)}."
     # An order is a reason for doubt rather than a fault of every test image: hence half the share.
-    return Finding(name, _order_verdict(orders, by_name), evidence, concerned / test / 2)
+    concerned = sum(each.tested for each in unlikely) / int((manifest["split"] == "test").sum()) / 2
+    return Finding(name, verdict, said, concerned, " ".join(each.chance() for each in orders))
 
 
 @dataclass(frozen=True)
@@ -268,15 +269,19 @@ class _Order:
     def unlikely(self) -> bool:
         return self.log10_p_patients < math.log10(UNLIKELY)
 
-    def evidence(self) -> str:
+    def place(self) -> str:
+        """Where they are: ``the last 20 of 94 (Positive)``."""
         if not self.block:
-            return f"{self.label}: no block, {p_value(10**self.log10_p_patients)}, n = {self.patients} patients"
+            return f"no block ({self.label})"
         where = {"first": "the first", "last": "the last", "middle": "one block of"}[self.block]
-        return (
-            f"{self.label}: the test images are {where} {self.tested} of {self.images} in "
-            f"{'alphabetical order' if self.by_name else 'the order of the list'}; by chance "
-            f"10^{self.log10_p_images:.1f}, drawn by patient 10^{self.log10_p_patients:.1f}"
-        )
+        return f"{where} {self.tested} of {self.images} ({self.label})"
+
+    def chance(self) -> str:
+        """How likely that is, in a sentence."""
+        if not self.block:
+            return f"{self.label}: {p_value(10**self.log10_p_patients)}, n = {self.patients} patients."
+        by_image, by_patient = f"10^{self.log10_p_images:.1f}", f"10^{self.log10_p_patients:.1f}"
+        return f"{self.label}: the probability of that is {by_image} if images, {by_patient} if patients are drawn."
 
 
 def _orders(manifest: pd.DataFrame, by_name: bool) -> list[_Order]:
@@ -302,14 +307,6 @@ def _log_drift(units: _Bools) -> float:
     if units.all():  # every patient is on both sides
         return 0.0
     return math.log10(max(of_numbers(units, np.arange(units.size)).p, _TINY))
-
-
-def _order_verdict(orders: list[_Order], by_name: bool) -> Verdict:
-    if not orders:
-        return Verdict.NOT_CHECKED
-    if all(order.block and order.unlikely for order in orders):
-        return Verdict.FAIL if by_name else Verdict.WARN
-    return Verdict.WARN if any(order.unlikely for order in orders) else Verdict.PASS
 
 
 def _block(test: _Bools) -> str:
@@ -343,17 +340,20 @@ def series(paths: pd.Series[str]) -> pd.Series[str]:
 def _series_shift(case: Case, name: str) -> Finding:
     found = list(_series_tests(case))
     if not found:
-        return Finding(name, Verdict.PASS, "no label has several series of file names")
+        return Finding(name, Verdict.PASS, "No label has several series of file names.")
     corrected = holm([tested.p for tested, _ in found])
     shifted = [
-        (tested.strength, f"{counts}, V = {tested.effect:.2f}, {p_value(p)} (Holm)")
+        (tested.strength, counts, f"V = {tested.effect:.2f}, {p_value(p)} (Holm)")
         for (tested, counts), p in zip(found, corrected, strict=True)
         if p < ALPHA
     ]
     if not shifted:
-        return Finding(name, Verdict.PASS, f"{len(found)} series of names, smallest {p_value(min(corrected))} (Holm)")
+        said = f"{len(found)} series of names show no clear difference; smallest {p_value(min(corrected))} (Holm)."
+        return Finding(name, Verdict.PASS, said)
     shifted.sort(reverse=True)
-    return Finding(name, Verdict.WARN, _more([text for _, text in shifted[:4]], len(shifted)), shifted[0][0])
+    rest = [f"{counts} ({numbers})" for _, counts, numbers in shifted[1:4]]
+    details = f"Its test: {shifted[0][2]}. {_more(rest, len(shifted) - 1)}".rstrip()
+    return Finding(name, Verdict.WARN, f"{shifted[0][1]}.", shifted[0][0], details)
 
 
 def _series_tests(case: Case) -> Iterator[tuple[Association, str]]:
@@ -371,8 +371,8 @@ def _series_tests(case: Case) -> Iterator[tuple[Association, str]]:
                 continue
             here = begins == one
             counts = (
-                f"{title}: {one}… is {part(int((here & test).sum()), int(test.sum()))} test images and "
-                f"{part(int((here & ~test).sum()), int((~test).sum()))} of training"
+                f"{part(int((here & test).sum()), int(test.sum()))} {title} test images have a name that begins with "
+                f"{one}, and {part(int((here & ~test).sum()), int((~test).sum()))} training images"
             )
             yield of_categories(table["test"].to_numpy(bool), belongs.astype(str), case.seed), counts
 
@@ -408,14 +408,12 @@ def _pair_tables(case: Case) -> list[Table]:
     if case.pairs.empty:
         return []
     rows: list[list[object]] = []
-    for pair in _pairs(case)[:_ROWS]:
-        sides = [case.manifest.iloc[side] for side in (pair.first, pair.second)]
-        cells = [f"{file_name(side['path'])} ({side['split']}, {LABELS[side['label']]})" for side in sides]
+    for pair in _pairs(case):
+        cells = ["{} ({})".format(*placed(case.manifest, row)) for row in (pair.first, pair.second)]
         kind = "the same file" if pair.same_file else "mirrored" if pair.mirrored else "near-duplicate"
         rows.append([*cells, kind, pair.distance, pair.inliers])
-    shown = f", the first {_ROWS} of {len(case.pairs)}" if len(case.pairs) > _ROWS else ""
     header = ["image", "is the film of", "how", "hash distance (of 256)", "matching points"]
-    return [Table(f"Pairs of images of one film{shown}", header, rows)]
+    return [short_table("Pairs of images of one film", header, rows)]
 
 
 class _Pair(NamedTuple):
@@ -430,11 +428,7 @@ class _Pair(NamedTuple):
 
 
 def _pairs(case: Case) -> list[_Pair]:
-    columns = (case.pairs[name].tolist() for name in _Pair._fields)
-    return [
-        _Pair(int(first), int(second), bool(same_file), int(distance), int(inliers), bool(mirrored))
-        for first, second, same_file, distance, inliers, mirrored in zip(*columns, strict=True)
-    ]
+    return [_Pair(*row) for row in zip(*(case.pairs[name].tolist() for name in _Pair._fields), strict=True)]
 
 
 def _facts(case: Case) -> dict[str, Any]:

@@ -21,29 +21,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from cxrlab.checks.base import Case, Section, Verdict
 from cxrlab.checks.counting import splits
 from cxrlab.console import one_line
 from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.manifest import people
-from cxrlab.files import write_json
-from cxrlab.reports.documents import write_document
-from cxrlab.reports.markdown import plain
-from cxrlab.reports.sections import (
-    Line,
-    counts,
-    draw,
-    duration,
-    package_versions,
-    sections_as_json,
-    verdict_lines,
-    verdicts_as_json,
-    versions,
-    worst,
-)
-from cxrlab.words import MOST, plural
+from cxrlab.reports.sections import write_findings
+from cxrlab.words import MOST, listed, plural
 
 PACKAGES = (
     "cxrlab",
@@ -56,10 +41,10 @@ PACKAGES = (
     "pydicom",
 )
 _MEANING = {
-    Verdict.FAIL: "A number measured on this test set says little about the disease; what failed comes first below.",
-    Verdict.WARN: "Nothing fails, yet a number measured on this test set should be told with the warnings below.",
-    Verdict.NOT_CHECKED: "Nothing wrong was found in what could be checked; the rest is open.",
-    Verdict.PASS: "Nothing wrong was found. That the labels are right, and that other hospitals agree, is not shown.",
+    Verdict.FAIL: "a number measured on this test set says little about the disease",
+    Verdict.WARN: "nothing fails, but a number measured on this test set needs the warnings below beside it",
+    Verdict.NOT_CHECKED: "nothing wrong was found in what could be checked, and the rest is open",
+    Verdict.PASS: "nothing wrong was found, which does not show that the labels are right or other hospitals agree",
 }
 
 
@@ -80,40 +65,25 @@ def write_audit(folder: Path, case: Case, sections: Sequence[Section], seconds: 
         ValueError: If two pictures share a name.
         OSError: The folder cannot be written.
     """
-    files = draw(folder, sections)
-    lines = verdict_lines(sections)
     title = f"{'SYNTHETIC: ' if case.synthetic else ''}Audit of {one_line(case.name)}"
-    context = {
+    hashed = "sha256" in case.manifest.columns and bool((case.manifest["sha256"] != "").all())
+    record = {
+        "name": case.name,
         "synthetic": case.synthetic,
-        "lines": lines,
-        "meaning": _MEANING[worst(sections)],
-        "size": _size(case),
         "claim": case.claim,
-        "steps": [
-            (each.source, each.step, each.removed or None, each.images, each.patients) for each in case.flow.steps
-        ],
-        "adds_up": _adds_up(case) if case.flow.steps else "",
-        "notes": case.notes if case.flow.steps else (),
-        "sections": sections,
-        "files": files,
+        "images": len(case.manifest),
+        "patients": int(people(case.manifest).nunique()),
+        "splits": {split: int((case.manifest["split"] == split).sum()) for split in splits(case.manifest)},
+        "flow": [vars(step) for step in case.flow.steps],
+        "problems": case.problems,
+        "notes": list(case.notes),
+        "fingerprint": mf.fingerprint(case.manifest) if hashed else "",
         "seed": case.seed,
-        "fingerprint": _fingerprint(case),
-        "took": duration(seconds),
-        "packages": package_versions(PACKAGES),
+        "seconds": seconds,
         "command": command,
     }
-    page = write_document(folder, "audit", "audit", title, context)
-    write_json(folder / "audit.json", _as_json(case, sections, lines, files, seconds, command))
-    return page
-
-
-# The page -----------------------------------------------------------------------------------------------------------
-
-
-def _size(case: Case) -> str:
-    where = ", ".join(f"{split} {count}" for split, count in _sizes(case).items())
-    size = f"{plural(len(case.manifest), 'image')} of {plural(people(case.manifest).nunique(), 'patient')} ({where})"
-    return f"{size}; {plural(len(case.problems), 'file')} could not be read" if case.problems else size
+    steps, sums = case.flow.table(), _adds_up(case) if case.flow.steps else ""
+    return write_findings(folder, "audit", title, sections, _MEANING, PACKAGES, record, steps=steps, sums=sums)
 
 
 def _adds_up(case: Case) -> str:
@@ -125,46 +95,8 @@ def _adds_up(case: Case) -> str:
     ]
     last = case.flow.steps[-1].images
     if wrong:
-        return f"**It does not add up** at: {plain(', '.join(wrong[:MOST]))}."
+        return f"WARNING: the flow does not add up at {listed(wrong, MOST)}."
     if last != len(case.manifest):
         unread = f"; {plural(len(case.problems), 'file')} could not be read" if case.problems else ""
         return f"The last line counts {plural(last, 'image')}, and {len(case.manifest)} were audited{unread}."
-    return f"It adds up to the {plural(last, 'image')} that were audited."
-
-
-# Files --------------------------------------------------------------------------------------------------------------
-
-
-def _as_json(
-    case: Case, sections: Sequence[Section], lines: Sequence[Line], files: dict[str, str], seconds: float, command: str
-) -> dict[str, Any]:
-    return {
-        "schema": 1,
-        "name": case.name,
-        "synthetic": case.synthetic,
-        "claim": case.claim,
-        "verdict": str(worst(sections)),
-        "counts": counts(lines),
-        "images": len(case.manifest),
-        "patients": int(people(case.manifest).nunique()),
-        "splits": _sizes(case),
-        "verdicts": verdicts_as_json(lines),
-        "sections": sections_as_json(sections, files),
-        "flow": [vars(step) for step in case.flow.steps],
-        "problems": case.problems,
-        "notes": list(case.notes),
-        "fingerprint": _fingerprint(case),
-        "seed": case.seed,
-        "seconds": round(seconds, 3),
-        "command": command,
-        "versions": versions(PACKAGES),
-    }
-
-
-def _fingerprint(case: Case) -> str:
-    hashed = "sha256" in case.manifest.columns and bool((case.manifest["sha256"] != "").all())
-    return mf.fingerprint(case.manifest) if hashed else ""
-
-
-def _sizes(case: Case) -> dict[str, int]:
-    return {split: int((case.manifest["split"] == split).sum()) for split in splits(case.manifest)}
+    return f"The flow adds up to the {plural(last, 'image')} that were audited."

@@ -18,7 +18,6 @@ from cxrlab.console import DISCLAIMER
 from cxrlab.evaluation.estimate import Estimate
 from cxrlab.reports.markdown import Markdown, code, code_block, flow_table, markdown_table, plain
 from cxrlab.reports.page import folded, slug, write_pages
-from cxrlab.reports.sections import by_verdict, counted, emphasised, in_rows, verdict_rows
 from cxrlab.words import plural
 
 _LONG = 12
@@ -100,7 +99,6 @@ _ENVIRONMENT = Environment(
     lstrip_blocks=True,
 )
 _ENVIRONMENT.filters |= {"join": _joined, "code": code, "code_block": code_block, "markdown": Markdown}
-_ENVIRONMENT.filters |= {each.__name__: each for each in (counted, verdict_rows, by_verdict, in_rows, emphasised)}
 _ENVIRONMENT.filters |= {"link": _link, "methods": _methods}
 _ENVIRONMENT.globals |= {
     "table": _table,

@@ -22,32 +22,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from cxrlab.checks.base import Finding, Picture, Section, Table, Verdict
+from cxrlab.checks.base import Finding, Picture, Section, Table, Verdict, not_checked
 from cxrlab.datamodules.alterations import Alteration
 from cxrlab.evaluation import shortcuts
 from cxrlab.evaluation.estimate import Estimate
 from cxrlab.evaluation.shortcuts import FLIPS_FAIL, FLIPS_WARN, KEPT_SHARE, Retrained, Tried
-from cxrlab.figures import Point, Row, forest, image_pairs
-from cxrlab.files import write_json
-from cxrlab.reports.documents import write_document
+from cxrlab.figures import Figure, Point, Row, forest, image_pairs
 from cxrlab.reports.markdown import code, plain
-from cxrlab.reports.sections import (
-    Line,
-    counts,
-    draw,
-    duration,
-    package_versions,
-    sections_as_json,
-    verdict_lines,
-    verdicts_as_json,
-    versions,
-    worst,
-)
+from cxrlab.reports.sections import write_findings
 from cxrlab.words import plural
 
 PACKAGES = ("cxrlab", "numpy", "scipy", "torch", "captum", "monai", "opencv-python-headless")
@@ -55,18 +42,35 @@ VISIBLE = 0.05
 """An input counts as one without lungs if it leaves at most this share of their area to see."""
 LEAST_CENTRE = 80
 """Per cent of each side: from here on a black centre counts as lungs removed, if nobody knows where they are."""
+_Line: TypeAlias = Tried | Retrained
 _MEANING = {
-    Verdict.FAIL: "What this model, or its recipe, gets right says little about lungs; what failed comes first below.",
-    Verdict.WARN: "Nothing fails, yet numbers of this model should be told with the warnings below.",
-    Verdict.NOT_CHECKED: "Nothing was found in what could be checked; the rest is open.",
-    Verdict.PASS: "No use of anything but lungs was found. That it is the disease in them is not shown.",
+    Verdict.FAIL: "what this model, or its recipe, gets right says little about lungs",
+    Verdict.WARN: "nothing fails, but numbers of this model need the warnings below beside them",
+    Verdict.NOT_CHECKED: "nothing was found in what could be checked, and the rest is open",
+    Verdict.PASS: "no use of anything but lungs was found, which does not show that it is the disease in them",
 }
-_TWO_REASONS = (
-    "**A fall has two explanations.** A model that is tried on black or masked images may do badly because it needs "
-    "what was taken away, or because it never saw such images. Training again on the altered images tells them apart: "
-    "a network that had the chance to adapt, and still fails, found nothing there. The other way round there is no "
-    "such doubt: what is told apart without a lung in sight is not told apart by the lungs."
+_DONE = (
+    "The model was tried, or its recipe trained again, on images without lungs. What is told apart without a lung in "
+    "sight is not told apart by the lungs."
 )
+_RULE = f"""**Rule.** Inputs without lungs are those {{known}}. `background_only` is not among them: the outline of what
+turned black is that of the lungs, and disease moves it. The input without lungs that has the highest AUROC decides, so
+each interval is widened until all of them hold at 95 % together (Bonferroni). FAIL: the interval lies above 0.5 and the
+AUROC keeps at least {KEPT_SHARE:.0%} of the intact one's distance from 0.5. WARN: it lies above 0.5 and keeps less, or
+it lies below 0.5, so that labels are told apart the wrong way round. PASS: otherwise. NOT CHECKED: the interval of the
+intact AUROC reaches down to 0.5, and there is nothing to explain. The lungs alone should keep {KEPT_SHARE:.0%}, else
+WARN. Intervals resample patients."""
+_TWO_REASONS = """**A fall has two explanations.** A model that is tried on black or masked images may do badly because
+it needs what was taken away, or because it never saw such images. Training again on the altered images tells them
+apart: a network that had the chance to adapt, and still fails, found nothing there."""
+_EDITS = "A letter, a bright frame and 30 more grey levels change no disease, and so should change no decision."
+_EDIT_RULES = f"""**Rule.** FAIL: a letter or a frame changes at least {FLIPS_FAIL:.0%} of the decisions and its
+interval lies above {FLIPS_WARN:.0%}. WARN: an edit changes more than {FLIPS_WARN:.0%}. Brightness reaches the lungs as
+well: it shows a fragile model rather than a shortcut, and is never worse than WARN. A decision is a score on one side
+of the threshold {{:g}}. The same edit was made on every image, so that the AUROC may stay what it was while decisions
+change."""
+_COLLECTION = """The same kind of network was trained to say from which collection a Negative image comes. Where it can,
+every data set whose classes come from different collections can be told apart without any disease."""
 
 
 @dataclass(frozen=True)
@@ -162,45 +166,38 @@ def write_probe(folder: Path, probe: Probe, seconds: float, command: str = "") -
     Raises:
         OSError: The folder cannot be written.
     """
-    parts = sections(probe)
-    files = draw(folder, parts)
-    lines = verdict_lines(parts)
+    rows = [{"how": "tried", **asdict(each)} for each in probe.tried]
+    rows += [{"how": "retrained", **asdict(each)} for each in probe.retrained]
+    if probe.source_classifier is not None:
+        rows.append({"how": "source classifier", "name": "which_collection", **asdict(probe.source_classifier)})
+    plain_values = ("name", "synthetic", "split", "ckpt", "threshold", "images", "patients", "fingerprint", "lungs")
+    record = {name: getattr(probe, name) for name in (*plain_values, "seed")}
+    record |= {"rows": rows, "warnings": list(probe.warnings), "seconds": seconds, "command": command}
     title = f"{_mark(probe)}Does it see the lungs? {probe.name}"
-    context = {
-        **{name: getattr(probe, name) for name in ("synthetic", "ckpt", "warnings", "seed", "fingerprint")},
-        "lines": lines,
-        "meaning": _MEANING[worst(parts)],
-        "size": f"{plural(probe.images, probe.split + ' image')} of {plural(probe.patients, 'patient')}",
-        "sections": parts,
-        "files": files,
-        "scored": bool(probe.tried),
-        "took": duration(seconds),
-        "packages": package_versions(PACKAGES),
-        "command": command,
-    }
-    page = write_document(folder, "probe", "probe", title, context)
-    write_json(folder / "probe.json", _as_json(probe, parts, lines, files, seconds, command))
-    return page
+    return write_findings(folder, "probe", title, sections(probe), _MEANING, PACKAGES, record, scored=bool(probe.tried))
 
 
 # Findings -----------------------------------------------------------------------------------------------------------
 
 
 def _without_lungs(probe: Probe) -> Section:
-    findings = [*_tried_findings(probe), *_retrained_findings(probe)]
-    tables = []
-    if probe.tried:
-        tables.append(_tried_table(probe))
-    if probe.retrained:
-        tables.append(_retrained_table(probe))
-    text = [_rule(probe), _TWO_REASONS]
+    known = f"whose central {LEAST_CENTRE} % of each side or more is black, or the rectangle around the lungs"
     if probe.lungs:
-        none = f"; on {plural(probe.without_lungs, 'image')} it found none" if probe.without_lungs else ""
+        known = f"that leave at most {VISIBLE:.0%} of the lungs' area to see"
+    text = [_DONE, _RULE.format(known=known), _TWO_REASONS]
+    if probe.lungs:
+        none = f" On {plural(probe.without_lungs, 'image')} it found none." if probe.without_lungs else ""
         text.append(
-            f"Lungs were found by {plain(probe.lungs)}, once, on the intact images{none}. The column *lungs left* is "
+            f"Lungs were found by {plain(probe.lungs)}, once, on the intact images.{none} The column *lungs left* is "
             "the mean share of their area that is not black."
         )
-    picture = Picture("lungs_removed", _caption(probe), _figure(probe))
+    tables = [*([_tried_table(probe)] if probe.tried else []), *([_retrained_table(probe)] if probe.retrained else [])]
+    caption = (
+        f"{_mark(probe)}Performance with the lungs removed: what stays to the right of 0.5 in the shaded rows was told "
+        f"apart without lungs. {_count(probe)} (fewer where lungs are needed and none were found)."
+    )
+    picture = Picture("lungs_removed", caption, _figure(probe))
+    findings = [*_tried_findings(probe), *_retrained_findings(probe)]
     return Section("Performance with the lungs removed", findings, text, tables, [picture])
 
 
@@ -208,122 +205,89 @@ def _tried_findings(probe: Probe) -> Iterator[Finding]:
     if not probe.tried:
         return
     intact = probe.tried[0].auroc
-    free = {each.name: each for each in probe.tried if each.corrected is not None}
-    verdict, best = shortcuts.judge_without_lungs(intact, _corrected(free.values()))
-    check = "this model without lungs"
-    yield Finding(check, Verdict(verdict), _evidence(intact, free, best, "the intact images"), _weight(free, best))
+    yield _judged("this model without lungs", intact, probe.tried, "the intact images")
     only = next((each for each in probe.tried if each.name == "lungs_only"), None)
     if only is not None:
-        verdict = shortcuts.judge_lungs_only(intact, only.auroc)
-        said = f"AUROC {only.auroc} where all but the lungs is black, {_size(only)}; intact {intact}"
-        yield Finding("this model with the lungs alone", Verdict(verdict), said)
+        verdict = Verdict(shortcuts.judge_lungs_only(intact, only.auroc))
+        said = f"If all but the lungs is black, the AUROC is {only.auroc}; intact, it is {intact}."
+        yield Finding("this model with the lungs alone", verdict, said, details=f"{_size(only)}.")
     for reason in dict.fromkeys(probe.not_tried.values()):
         names = [name for name, why in probe.not_tried.items() if why == reason]
-        yield Finding(", ".join(names), Verdict.NOT_CHECKED, reason)
+        yield from not_checked(reason, ", ".join(names))
 
 
 def _retrained_findings(probe: Probe) -> Iterator[Finding]:
     if not probe.retrained:
         return
-    intact = next((each.auroc for each in probe.retrained if each.name == "none"), None)
-    free = {each.name: each for each in probe.retrained if each.corrected is not None}
     check = "the recipe trained again without lungs"
+    intact = next((each.auroc for each in probe.retrained if each.name == "none"), None)
     if intact is None:
-        yield Finding(check, Verdict.NOT_CHECKED, "no run on intact images (data.alter=none) to measure by")
-        return
-    verdict, best = shortcuts.judge_without_lungs(intact, _corrected(free.values()))
-    evidence = _evidence(intact, free, best, "trained on intact images")
-    yield Finding(check, Verdict(verdict), evidence, _weight(free, best))
+        yield from not_checked("There is no run on intact images (data.alter=none) to measure by.", check)
+    else:
+        yield _judged(check, intact, probe.retrained, "intact images")
 
 
-def _corrected(lines: Any) -> dict[str, Estimate]:
-    return {each.name: each.corrected for each in lines}
-
-
-def _evidence(intact: Estimate, free: Mapping[str, Any], best: str, reference: str) -> str:
+def _judged(check: str, intact: Estimate, lines: Sequence[_Line], reference: str) -> Finding:
+    """What the best of the inputs without lungs says."""
+    free = {each.name: each for each in lines if each.corrected is not None}
+    limits = {name: each.corrected for name, each in free.items() if each.corrected is not None}
+    found, best = shortcuts.judge_without_lungs(intact, limits)
+    verdict = Verdict(found)
     if not free:
-        return f"no input without lungs among those used; add for example centre_black_90 (from {LEAST_CENTRE} on)"
+        said = f"No input without lungs was used; add for example centre_black_90 (from {LEAST_CENTRE} on)."
+        return Finding(check, verdict, said)
     if not best:
-        return f"nothing to explain: AUROC {intact} on {reference} is not above 0.5"
+        said = f"There is nothing to explain: the AUROC {intact} on {reference} is not above 0.5."
+        return Finding(check, verdict, said)
     line = free[best]
-    level = f"{100 * shortcuts.corrected(len(free)):.3g} % interval, {len(free)} inputs"
+    said = f"With {line.words}, the AUROC is {line.auroc}; on {reference} it is {intact}."
+    level = f"{100 * shortcuts.corrected(len(free)):.3g} % interval for {len(free)} inputs"
     seeds = f", {plural(len(line.auroc.seeds), 'seed')}" if isinstance(line, Retrained) else ""
-    return (
-        f"AUROC {line.corrected} ({level}) with {line.words} ({best}), {_size(line)}{seeds}; {reference} "
-        f"{intact}; {100 * shortcuts.kept(intact, line.auroc):.0f} % of the distance from 0.5 is left"
+    details = (
+        f"{best} has the AUROC {line.corrected} ({level}), {_size(line)}{seeds}; "
+        f"{100 * shortcuts.kept(intact, line.auroc):.0f} % of the distance from 0.5 is left."
     )
+    return Finding(check, verdict, said, 2 * abs(float(line.auroc.value or 0.5) - 0.5), details)
 
 
-def _weight(free: Mapping[str, Any], best: str) -> float:
-    return 2 * abs(float(free[best].auroc.value) - 0.5) if best else 0.0
-
-
-def _size(line: Tried | Retrained) -> str:
+def _size(line: _Line) -> str:
     return f"n = {plural(line.n, 'image')} of {plural(line.n_patients, 'patient')}"
 
 
 def _decisions(probe: Probe) -> Section:
-    findings = []
-    for each in probe.tried:
-        if each.group == "edit":
-            verdict = Verdict(shortcuts.judge_flips(each.flipped, on_lungs=Alteration.parse(each.name).on_lungs))
-            said = f"{each.flipped:.0%} of the decisions change, {_size(each)}"
-            findings.append(Finding(f"decisions under {each.words}", verdict, said, float(each.flipped.value or 0)))
-    rows = [
-        (
-            each.words,
-            each.n,
-            *(f"{each.shift[label]:+.3f}" for label in ("Negative", "Positive")),
-            f"{each.flipped:.0%}",
+    findings = [
+        Finding(
+            f"decisions under {each.words}",
+            Verdict(shortcuts.judge_flips(each.flipped, on_lungs=Alteration.parse(each.name).on_lungs)),
+            f"With {each.words}, {each.flipped:.0%} of the decisions change.",
+            float(each.flipped.value or 0),
+            f"{_size(each)}.",
         )
+        for each in probe.tried
+        if each.group == "edit"
+    ]
+    rows = [
+        (each.words, each.n, *(f"{each.shift[name]:+.3f}" for name in ("Negative", "Positive")), f"{each.flipped:.0%}")
         for each in probe.tried[1:]
     ]
-    rule = (
-        "A letter, a bright frame and 30 more grey levels change no disease. FAIL: a letter or a frame changes at "
-        f"least {FLIPS_FAIL:.0%} of the decisions and its interval lies above {FLIPS_WARN:.0%}; WARN: an edit changes "
-        f"more than {FLIPS_WARN:.0%}. Brightness reaches the lungs as well: it shows a fragile model rather than a "
-        "shortcut, and is never worse than WARN. A decision is a score on one side of the threshold "
-        f"{probe.threshold:g}. The same edit was "
-        "made on every image, so that the AUROC may stay what it was while decisions change."
-    )
     header = ("Images", "n", "Mean change of score, Negative", "Positive", "Decisions changed")
     table = Table("Scores and decisions, altered against intact", header, rows)
-    return Section("Edits without meaning, and decisions", findings, [rule], [table])
+    text = [_EDITS, _EDIT_RULES.format(probe.threshold)]
+    return Section("Edits without meaning, and decisions", findings, text, [table])
 
 
 def _which_collection(found: SourceClassifier) -> Section:
     verdict = Verdict.WARN if found.auroc.above(shortcuts.CHANCE) else Verdict.PASS
-    said = (
-        f"AUROC {found.auroc}, {found.right} of {found.n} right, n = {plural(found.n, 'image')} of "
-        f"{plural(found.n_patients, 'patient')}; from Negative images only"
-    )
-    text = (
-        "The same kind of network was trained to say from which collection a Negative image comes. Where it can, every "
-        "data set whose classes come from different collections can be told apart without any disease. WARN: the "
-        f"interval lies above 0.5. The run is {code(found.run)}."
-    )
-    finding = Finding("which collection a Negative comes from", verdict, said, 2 * float(found.auroc.value or 0.5) - 1)
-    return Section("Which collection?", [finding], [text])
+    said = f"A network tells the collections of Negative images apart with an AUROC of {found.auroc}."
+    details = f"{found.right} of {found.n} are right, n = {plural(found.n, 'image')} of "
+    details += f"{plural(found.n_patients, 'patient')}."
+    weight = 2 * float(found.auroc.value or 0.5) - 1
+    finding = Finding("which collection a Negative comes from", verdict, said, weight, details)
+    rule = f"WARN: the interval lies above 0.5. The run is {code(found.run)}."
+    return Section("Which collection?", [finding], [_COLLECTION, rule])
 
 
 # Tables and figures -------------------------------------------------------------------------------------------------
-
-
-def _rule(probe: Probe) -> str:
-    known = (
-        f"that leave at most {VISIBLE:.0%} of the lungs' area to see"
-        if probe.lungs
-        else f"whose central {LEAST_CENTRE} % of each side or more is black, or the rectangle around the lungs"
-    )
-    return (
-        f"**Rule.** Inputs without lungs are those {known}. `background_only` is not among them: the outline of what "
-        "turned black is that of the lungs, and disease moves it. Of the inputs without lungs the one with the highest "
-        "AUROC decides, so each interval is widened until all of them hold at 95 % together (Bonferroni). FAIL: the "
-        f"interval lies above 0.5 and the AUROC keeps at least {KEPT_SHARE:.0%} of the intact one's distance from 0.5. "
-        "WARN: it lies above 0.5 and keeps less, or it lies below 0.5, labels being told apart the wrong way round. "
-        "PASS: otherwise. NOT CHECKED: the interval of the intact AUROC reaches down to 0.5; nothing is to be "
-        f"explained then. The lungs alone should keep {KEPT_SHARE:.0%}, else WARN. Intervals resample patients."
-    )
 
 
 def _tried_table(probe: Probe) -> Table:
@@ -331,7 +295,8 @@ def _tried_table(probe: Probe) -> Table:
     rows = []
     for each in probe.tried:
         left = None if each.visible is None else f"{each.visible:.0%}"
-        kept = "" if not intact.above(shortcuts.CHANCE) else _kept(intact, each.auroc)
+        told = intact.above(shortcuts.CHANCE) and each.auroc.value is not None
+        kept = f"{shortcuts.kept(intact, each.auroc):.0%}" if told else ""
         change = None if each.name == "none" else f"{each.difference:+.3f}"
         rows.append((each.words, each.group, each.n, left, str(each.auroc), change, kept, _star(each)))
     header = ("Images", "Group", "n", "Lungs left", "AUROC", "Change, paired", "Kept", "Without lungs")
@@ -341,110 +306,52 @@ def _tried_table(probe: Probe) -> Table:
 def _retrained_table(probe: Probe) -> Table:
     rows = []
     for each in probe.retrained:
-        accuracy = f"{np.mean(each.right) / each.n:.3f}"
         right = f"{min(each.right)} to {max(each.right)}" if len(set(each.right)) > 1 else f"{each.right[0]}"
-        spread = f"{min(each.auroc.seeds):.3f} to {max(each.auroc.seeds):.3f}"
         change = None if each.difference is None or each.name == "none" else f"{each.difference:+.3f}"
-        estimate = str(each.auroc)
-        rows.append(
-            (each.words, len(each.right), f"{right} of {each.n}", accuracy, estimate, spread, change, _star(each))
-        )
-    header = (
-        "Images",
-        "Seeds",
-        "Right",
-        "Accuracy, mean",
-        "AUROC, mean",
-        "Seeds from to",
-        "Change, paired",
-        "Without lungs",
-    )
-    return Table("The same recipe, trained again on altered images", header, rows)
+        spread = f"{min(each.auroc.seeds):.3f} to {max(each.auroc.seeds):.3f}"
+        cells = (f"{right} of {each.n}", f"{np.mean(each.right) / each.n:.3f}", str(each.auroc), spread, change)
+        rows.append((each.words, len(each.right), *cells, _star(each)))
+    means = ("Right", "Accuracy, mean", "AUROC, mean", "Seeds from to", "Change, paired")
+    return Table("The same recipe, trained again on altered images", ("Images", "Seeds", *means, "Without lungs"), rows)
 
 
-def _kept(intact: Estimate, auroc: Estimate) -> str:
-    return "" if auroc.value is None else f"{shortcuts.kept(intact, auroc):.0%}"
-
-
-def _star(line: Tried | Retrained) -> str:
+def _star(line: _Line) -> str:
     return "" if line.corrected is None else "yes"
 
 
-def _figure(probe: Probe) -> Any:
+def _figure(probe: Probe) -> Figure:
     tried = {each.name: each for each in probe.tried}
     retrained = {each.name: each for each in probe.retrained}
     rows = []
     for name in dict.fromkeys([*tried, *retrained]):
-        one: Tried | Retrained = tried.get(name) or retrained[name]
-        if one.group == "edit":
+        found: list[_Line] = [each[name] for each in (tried, retrained) if name in each]
+        if found[0].group == "edit":
             continue
-        again = retrained.get(name)
-        points = [Point(tried[name].auroc)] if name in tried else []
-        points += [Point(again.auroc, again.auroc.seeds, second=True)] if again else []
-        without_lungs = any(each.corrected is not None for each in (tried.get(name), again) if each)
-        rows.append(Row(one.words, [points], group="" if name == "none" else one.group, shaded=without_lungs))
+        points = [
+            Point(each.auroc, each.auroc.seeds, second=True) if isinstance(each, Retrained) else Point(each.auroc)
+            for each in found
+        ]
+        group = "" if name == "none" else found[0].group
+        rows.append(Row(found[0].words, [points], group, shaded=any(each.corrected is not None for each in found)))
     order = ("", "lungs kept", "lungs removed", "detail removed")
     rows.sort(key=lambda row: order.index(row.group))
-    note = f"{_mark(probe)}AUROC with 95 % interval, patients resampled"
-    note += "; black dots: seeds" if probe.retrained else ""
-    note += f"; shaded: without lungs by the rule; {plural(probe.images, probe.split + ' image')}, "
-    note += f"{plural(probe.patients, 'patient')}"
+    dots = "; black dots: seeds" if probe.retrained else ""
+    note = f"{_mark(probe)}AUROC with 95 % interval, patients resampled{dots}; shaded: without lungs by the rule; "
     kinds = ("this model, tried on such images", "trained again on them") if probe.tried and probe.retrained else ()
-    return forest(rows, f"{_mark(probe)}Performance with the lungs removed: {probe.name}", note, kinds=kinds)
+    title = f"{_mark(probe)}Performance with the lungs removed: {probe.name}"
+    return forest(rows, title, note + _count(probe), kinds=kinds)
 
 
-def _caption(probe: Probe) -> str:
-    return (
-        f"{_mark(probe)}Performance with the lungs removed, n = {plural(probe.images, probe.split + ' image')} of "
-        f"{plural(probe.patients, 'patient')} (fewer where lungs are needed and none were found). What stays to the "
-        "right of 0.5 in the shaded rows was told apart without lungs."
-    )
+def _count(probe: Probe) -> str:
+    return f"{plural(probe.images, probe.split + ' image')}, {plural(probe.patients, 'patient')}"
 
 
 def _shown(probe: Probe) -> Section:
     figure = image_pairs([pair for _, pair in probe.samples], [name for name, _ in probe.samples])
     caption = f"{_mark(probe)}One image under every alteration: Negative on the left, Positive on the right"
-    return Section("What the model was shown", (), pictures=[Picture("samples", caption, figure)])
-
-
-# The page -----------------------------------------------------------------------------------------------------------
+    text = ["The same was done to every image of every class."]
+    return Section("What the model was shown", (), text, pictures=[Picture("samples", caption, figure)])
 
 
 def _mark(probe: Probe) -> str:
     return "SYNTHETIC: " if probe.synthetic else ""
-
-
-def _as_json(
-    probe: Probe,
-    parts: Sequence[Section],
-    lines: Sequence[Line],
-    files: Mapping[str, str],
-    seconds: float,
-    command: str,
-) -> dict[str, Any]:
-    rows = [{"how": "tried", **asdict(each)} for each in probe.tried]
-    rows += [{"how": "retrained", **asdict(each)} for each in probe.retrained]
-    if probe.source_classifier is not None:
-        rows.append({"how": "source classifier", "name": "which_collection", **asdict(probe.source_classifier)})
-    return {
-        "schema": 1,
-        "name": probe.name,
-        "synthetic": probe.synthetic,
-        "split": probe.split,
-        "ckpt": probe.ckpt,
-        "threshold": probe.threshold,
-        "verdict": str(worst(parts)),
-        "counts": counts(lines),
-        "verdicts": verdicts_as_json(lines),
-        "images": probe.images,
-        "patients": probe.patients,
-        "fingerprint": probe.fingerprint,
-        "lungs": probe.lungs,
-        "rows": rows,
-        "sections": sections_as_json(parts, files),
-        "warnings": list(probe.warnings),
-        "seed": probe.seed,
-        "seconds": round(seconds, 3),
-        "command": command,
-        "versions": versions(PACKAGES),
-    }

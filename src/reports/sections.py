@@ -1,10 +1,9 @@
-"""Sections of findings as parts of a page, of a JSON file and of a terminal: what audits and probes have in common."""
+"""Sections of findings as a page, as JSON and on a terminal: what audits and probes have in common."""
 
 from __future__ import annotations
 
-import itertools
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,9 +15,13 @@ from rich.text import Text
 from cxrlab import figures
 from cxrlab.checks.base import Finding, Picture, Section, Verdict
 from cxrlab.console import one_line
-from cxrlab.reports.markdown import Markdown
+from cxrlab.files import write_json
+from cxrlab.reports.documents import write_document
+from cxrlab.reports.markdown import Markdown, markdown_table, plain
+from cxrlab.reports.page import slug
 
-_NARROW = 5.2  # inches; figures up to this width stand side by side where there is room
+_MOST = 4  # pictures at the top of a page
+_BAD = (Verdict.FAIL, Verdict.WARN)
 _COLOURS = {
     Verdict.FAIL: "bold red",
     Verdict.WARN: "yellow",
@@ -63,34 +66,76 @@ def terminal_table(sections: Sequence[Section], title: str = "") -> TerminalTabl
     return table
 
 
-def counted(lines: Sequence[Line]) -> Markdown:
-    """The worst verdict, and how many findings have each: ``**FAIL**: 2 FAIL, 1 PASS.``."""
-    verdict = lines[0].finding.verdict if lines else Verdict.NOT_CHECKED
-    found = ", ".join(f"{count} {name}" for name, count in counts(lines).items() if count)
-    return Markdown(f"**{verdict}**: {found or 'nothing was checked'}.")
+def write_findings(
+    folder: Path,
+    stem: str,
+    title: str,
+    sections: Sequence[Section],
+    meaning: Mapping[Verdict, str],
+    packages: Iterable[str],
+    record: Mapping[str, Any],
+    **context: Any,
+) -> Path:
+    """Writes ``<stem>.md``, ``<stem>.html``, ``<stem>.json`` and ``figures/*.png``.
 
+    Args:
+        folder: Where; made if need be, files of these names in it are replaced.
+        stem: Name of the files and of the template.
+        title: Of the page.
+        sections: What was found, in the order of the page.
+        meaning: What each verdict says of the whole.
+        packages: Whose versions are recorded.
+        record: What the JSON file holds beside verdicts and sections; ``synthetic``, ``seed``, ``seconds``, ``command``
+            and ``fingerprint`` are on the page, too.
+        context: What the template needs beside that.
 
-def verdict_rows(lines: Sequence[Line]) -> list[tuple[object, ...]]:
-    """The verdicts of a page as rows of its first table."""
-    return [(emphasised(each.verdict), each.check, each.evidence, section) for section, each in lines]
+    Returns:
+        The path of the page.
 
-
-def emphasised(verdict: Verdict) -> Markdown:
-    """Bold where something is wrong."""
-    return Markdown(f"**{verdict}**" if verdict in (Verdict.FAIL, Verdict.WARN) else verdict)
-
-
-def by_verdict(findings: Sequence[Finding]) -> list[tuple[Verdict, list[str]]]:
-    """The checks of a section by their verdicts, the most serious first."""
-    found = [(verdict, [each.check for each in findings if each.verdict is verdict]) for verdict in Verdict]
-    return [(verdict, names) for verdict, names in found if names]
-
-
-def in_rows(pictures: Sequence[Picture]) -> Iterator[list[Picture]]:
-    """Pictures that stand side by side where there is room: narrow ones that follow each other."""
-    for narrow, group in itertools.groupby(pictures, lambda picture: picture.figure.get_figwidth() <= _NARROW):
-        together = [*group]
-        yield from [together] if narrow else [[each] for each in together]
+    Raises:
+        ValueError: If two pictures share a name.
+        OSError: The folder cannot be written.
+    """
+    lines, found = verdict_lines(sections), worst(sections)
+    files = _draw(folder, sections)
+    headings = {each.title: f"{each.title}: {worst([each])}" if each.findings else each.title for each in sections}
+    shown, used = _convincing(sections), _versions(packages)
+    verdicts = [line.finding.verdict for line in lines]
+    counts = {str(verdict): verdicts.count(verdict) for verdict in Verdict}
+    reason = lines[0].finding.said if found in _BAD else ""
+    passed = [line for line in lines if line.finding.verdict is Verdict.PASS]
+    open_ = [line for line in lines if line.finding.verdict is Verdict.NOT_CHECKED]
+    ours = {
+        "verdict": found,
+        "meaning": meaning[found],
+        "reason": _clause(reason),
+        "answers": [(text, headings[name]) for text, name in _answers(sections, found) if text != reason],
+        "open": [_linked(line, headings) for line in open_],
+        "shown": shown,
+        "files": files,
+        "counts": ", ".join(f"{count} {name}" for name, count in counts.items() if count),
+        "verdicts": _verdict_table([line for line in lines if line not in passed], headings),
+        "passed": len(passed),
+        "passed_verdicts": _verdict_table(passed, headings),
+        "headings": headings,
+        "sections": [(section, _evidence(section)) for section in sections],
+        "took": duration(record["seconds"]),
+        "packages": ", ".join(f"{name} {number}" for name, number in used.items()),
+    }
+    page = write_document(folder, stem, stem, title, {**record, **context, **ours})
+    said = {"verdict": str(found), "counts": counts, "verdicts": [_as_json(line) for line in lines]}
+    written = [
+        {
+            "title": section.title,
+            "facts": section.facts,
+            "pictures": [{"file": files[one.name], "caption": one.caption} for one in section.pictures],
+        }
+        for section in sections
+    ]
+    seconds = round(record["seconds"], 3)
+    whole = {"schema": 1, **record, **said, "sections": written, "seconds": seconds, "versions": used}
+    write_json(folder / f"{stem}.json", whole)
+    return page
 
 
 def duration(seconds: float) -> str:
@@ -99,7 +144,56 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
 
 
-def draw(folder: Path, sections: Iterable[Section]) -> dict[str, str]:
+def _linked(line: Line, headings: Mapping[str, str]) -> Markdown:
+    """The name of a check, as a link to its section."""
+    return Markdown(f"[{plain(line.finding.check)}](#{slug(headings[line.section])})")
+
+
+def _emphasised(verdict: Verdict) -> Markdown:
+    """Bold where something is wrong."""
+    return Markdown(f"**{verdict}**" if verdict in _BAD else verdict)
+
+
+def _verdict_table(lines: Iterable[Line], headings: Mapping[str, str]) -> Markdown:
+    rows = [(_emphasised(line.finding.verdict), line.finding.said, _linked(line, headings)) for line in lines]
+    return markdown_table(rows, ("Verdict", "What was found", "Check"))
+
+
+def _evidence(section: Section) -> Markdown:
+    """Everything that is known about the findings of a section, the most serious first; empty without findings."""
+    rows = [(_emphasised(each.verdict), each.check, each.evidence) for _, each in verdict_lines([section])]
+    return markdown_table(rows, ("Verdict", "Check", "Evidence")) if rows else Markdown()
+
+
+def _clause(sentence: str) -> str:
+    """A sentence as a part of another one: with a small letter, unless an abbreviation begins it, and no full stop."""
+    start = sentence[:1].lower() if sentence[1:2].islower() or sentence[1:2] == " " else sentence[:1]
+    return start + sentence[1:].removesuffix(".")
+
+
+def _answers(sections: Sequence[Section], verdict: Verdict) -> list[tuple[str, str]]:
+    """What each section has to say at the top: its own answer, or its weightiest finding if it decides the verdict."""
+    found = []
+    for section in sections:
+        lines = verdict_lines([section])
+        decides = bool(lines) and verdict in _BAD and lines[0].finding.verdict is verdict
+        found.append((section.answer or (lines[0].finding.said if decides else ""), section.title))
+    return [each for each in found if each[0]]
+
+
+def _convincing(sections: Sequence[Section]) -> list[Picture]:
+    """Two to four pictures: first those of the weightiest findings, then those that need no verdict, then others."""
+    bad = list(dict.fromkeys(line.section for line in verdict_lines(sections) if line.finding.verdict in _BAD))
+    there = [section for section in sections if section.pictures]
+    first = [each for each in there if each.title in bad]
+    first.sort(key=lambda section: bad.index(section.title))
+    first += [each for each in there if not each.findings]
+    found = [each.pictures[0] for each in first][:_MOST]
+    rest = [picture for each in [*first, *there] for picture in each.pictures if picture not in found]
+    return found if len(found) > 1 else [*found, *rest][:2]
+
+
+def _draw(folder: Path, sections: Iterable[Section]) -> dict[str, str]:
     """Saves all pictures; returns their files, relative to the folder, by name."""
     files: dict[str, str] = {}
     for section in sections:
@@ -111,39 +205,15 @@ def draw(folder: Path, sections: Iterable[Section]) -> dict[str, str]:
     return files
 
 
-def verdicts_as_json(lines: Iterable[Line]) -> list[dict[str, Any]]:
-    """Every finding as plain values, in the order given."""
-    return [
-        {
-            "verdict": str(finding.verdict),
-            "check": finding.check,
-            "evidence": finding.evidence,
-            "weight": round(float(finding.weight), 6),
-            "section": section,
-        }
-        for section, finding in lines
-    ]
+def _as_json(line: Line) -> dict[str, Any]:
+    """A finding as plain values."""
+    section, found = line
+    weight = round(float(found.weight), 6)
+    said = {"verdict": str(found.verdict), "check": found.check, "evidence": found.evidence}
+    return {**said, "weight": weight, "section": section}
 
 
-def sections_as_json(sections: Iterable[Section], files: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Title, numbers and pictures of each section as plain values."""
-    return [
-        {
-            "title": section.title,
-            "facts": section.facts,
-            "pictures": [{"file": files[one.name], "caption": one.caption} for one in section.pictures],
-        }
-        for section in sections
-    ]
-
-
-def counts(lines: Iterable[Line]) -> dict[str, int]:
-    """How many findings have each verdict."""
-    verdicts = [line.finding.verdict for line in lines]
-    return {str(verdict): verdicts.count(verdict) for verdict in Verdict}
-
-
-def versions(packages: Iterable[str]) -> dict[str, str]:
+def _versions(packages: Iterable[str]) -> dict[str, str]:
     """Of Python and of those packages that are installed."""
     found = {"Python": platform.python_version()}
     for name in packages:
@@ -152,8 +222,3 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def package_versions(packages: Iterable[str]) -> str:
-    """The same in words: ``Python 3.12.1, numpy 2.3.0``."""
-    return ", ".join(f"{name} {found}" for name, found in versions(packages).items())
