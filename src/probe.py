@@ -121,19 +121,14 @@ def _probe_each(
 
 def _show(summary: dict[str, Any]) -> None:
     """Prints how often each verdict was given, and what was left of the AUROC."""
-    from cxrlab.reports.probe_summary import AUROC_HEADER, auroc_rows, check_header
+    from cxrlab.reports.probe_summary import summary_tables
 
-    mark = "SYNTHETIC " if summary["synthetic"] else ""
-    checks = [(name, *map(str, given.values())) for name, given in summary["checks"].items()]
-    for title, header, rows in (
-        (f"{mark}verdicts", check_header(), checks),
-        (f"{mark}AUROC", AUROC_HEADER, auroc_rows(summary)),
-    ):
-        table = Table(title=title)
-        for name in header:
+    for each in summary_tables(summary):
+        table = Table(title=f"{'SYNTHETIC: ' if summary['synthetic'] else ''}{each.caption}")
+        for name in each.header:
             table.add_column(name, overflow="fold")
-        for row in rows:
-            table.add_row(*row)
+        for row in each.rows:
+            table.add_row(*map(str, row))
         show(table)
 
 

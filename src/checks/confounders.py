@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -69,8 +68,7 @@ image; nothing is fitted, and its AUROC is given. It names what goes with the la
 _SEES = f"**What each input sees.** {'; '.join(f'{what.name}: {what.sees}' for what in INPUTS.values())}."
 
 
-@dataclass(frozen=True)
-class _Validated:
+class _Validated(NamedTuple):
     """What cross-validation found of one input.
 
     Attributes:
@@ -99,13 +97,21 @@ class _Validated:
         return low, high
 
 
-@dataclass(frozen=True)
-class _Tested:
+class _Tested(NamedTuple):
     """What training on train and val and testing on test found of one input: how many of n are right, and the AUROC."""
 
     right: int
     n: int
     auroc: float | None
+
+
+class _Strip(NamedTuple):
+    """One threshold on the strip of one side: images right in training and in test, of how many."""
+
+    brighter: bool
+    threshold: float
+    train: tuple[int, int]
+    test: tuple[int, int]
 
 
 def check(case: Case) -> Section:
@@ -126,11 +132,14 @@ def check(case: Case) -> Section:
     facts = {name: case.measured.facts[name].to_numpy() for name in lung_free.FACTS}
     numbers = lung_free.features(case.measured.grey, facts)
     constant = [name for name in INPUTS if not np.ptp(numbers[name], axis=0).any()]
-    tested, strips = _test(numbers, labels, split), _single_strips(numbers["strip"], labels, split)
+    test = split == "test"
+    can = test.any() and np.unique(labels[~test]).size > 1  # else nothing can be trained, or nothing be tested
+    tested = {name: _tested(numbers[name], labels, test, INPUTS[name].strip) for name in INPUTS} if can else {}
+    strips = _single_strips(numbers["strip"], labels, test) if can else {}
     few = _too_few(labels, groups)
     if few:
         findings = not_checked(few, "label told without a lung")
-        tables = [_table({}, tested, constant), *_strip_table(strips)] if tested else []
+        tables = [_table({}, tested, constant), *_more_tables(strips, {})] if tested else []
         return Section(TITLE, findings, [_DONE], tables, facts=_facts({}, tested, strips, ("", []), {}))
     found = _validate({name: numbers[name] for name in INPUTS if name not in constant}, labels, groups, case.seed)
     cues = {
@@ -148,7 +157,7 @@ def check(case: Case) -> Section:
         TITLE,
         findings,
         [_DONE, _METHOD, _RULES, _SEES],
-        [_table(found, tested, constant), *_strip_table(strips), _cue_table(cues)],
+        [_table(found, tested, constant), *_more_tables(strips, cues)],
         _pictures(case, found, surest, counts),
         _facts(found, tested, strips, surest, cues),
         max(told, key=lambda each: each.weight).said if told else "Nothing without a lung tells the labels apart.",
@@ -186,15 +195,8 @@ def _validate(
     }
 
 
-def _test(numbers: Mapping[str, Floats], labels: Ints, split: npt.NDArray[Any]) -> dict[str, _Tested]:
-    """Trains on train and val, tests on test; empty where one of them is missing or training holds one class only."""
-    test = split == "test"
-    if not test.any() or np.unique(labels[~test]).size < 2:
-        return {}
-    return {name: _tested(numbers[name], labels, test, INPUTS[name].strip) for name in INPUTS}
-
-
 def _tested(numbers: Floats, labels: Ints, test: Bools, strip: bool) -> _Tested:
+    """Trains on train and val, and tests on test."""
     scores = cross_validation.scored(numbers[~test], labels[~test, None], numbers[test], strip=strip)[:, 0]
     truth = labels[test].astype(bool)
     both = truth.any() and not truth.all()
@@ -202,32 +204,17 @@ def _tested(numbers: Floats, labels: Ints, test: Bools, strip: bool) -> _Tested:
     return _Tested(int(((scores >= 0.5) == truth).sum()), truth.size, auroc)
 
 
-@dataclass(frozen=True)
-class _Strip:
-    """One threshold on the strip of one side: images right in training and in test, of how many."""
-
-    side: str
-    threshold: float
-    brighter: bool
-    train: tuple[int, int]
-    test: tuple[int, int]
-
-
-def _single_strips(levels: Floats, labels: Ints, split: npt.NDArray[Any]) -> list[_Strip]:
+def _single_strips(levels: Floats, labels: Ints, test: Bools) -> dict[str, _Strip]:
     """Each side by itself; all that is chosen is chosen on train and val."""
-    test = split == "test"
-    if not test.any() or np.unique(labels[~test]).size < 2:
-        return []
-    rows = []
+    found = {}
     for number, side in enumerate(SIDES):
         own = levels[:, [number]]
         column, threshold, brighter = cross_validation.best_columns(own[~test], labels[~test, None])
-        if column[0] < 0:
-            continue
-        right = ((own[:, 0] >= threshold[0]) == brighter[0]) == (labels == 1)
-        train, held = ((int(right[part].sum()), int(part.sum())) for part in (~test, test))
-        rows.append(_Strip(side, float(threshold[0]), bool(brighter[0]), train, held))
-    return rows
+        if column[0] >= 0:
+            right = ((own[:, 0] >= threshold[0]) == brighter[0]) == (labels == 1)
+            train, held = ((int(right[part].sum()), int(part.sum())) for part in (~test, test))
+            found[side] = _Strip(bool(brighter[0]), float(threshold[0]), train, held)
+    return found
 
 
 def _verdict(name: str, one: _Validated) -> Verdict:
@@ -241,7 +228,7 @@ def _finding(
     names: Sequence[str],
     found: Mapping[str, _Validated],
     tested: Mapping[str, _Tested],
-    strips: Sequence[_Strip],
+    strips: Mapping[str, _Strip],
     cues: Sequence[tuple[str, float]],
     counts: str,
 ) -> Finding:
@@ -260,21 +247,21 @@ def _finding(
     if verdict is Verdict.PASS:
         said = f"Nothing was found; the best input alone, {INPUTS[best].name}, reaches an AUROC of {one.estimate}."
         return Finding(title, verdict, said, weight, details[0])
-    said = f"The label can be told by {INPUTS[best].name} alone (AUROC {one.estimate})"
+    said = f"The label can be told from the {INPUTS[best].name} alone (AUROC {one.estimate})"
     if cues:  # what Positive images have, by the explanation that goes furthest
         name, auroc = cues[0]
-        said += f"; what goes with Positive{' most' * one.estimate.above(auroc)} is {name}"
+        said += f"; {'most of all, ' * one.estimate.above(auroc)}Positive goes with {name}"
         details.insert(0, f"That explanation alone: AUROC {auroc:.2f}.")
     if tested:
         details.append(_right(names, tested, strips))
     return Finding(title, verdict, f"{said}.", weight, " ".join(details))
 
 
-def _right(names: Sequence[str], tested: Mapping[str, _Tested], strips: Sequence[_Strip]) -> str:
+def _right(names: Sequence[str], tested: Mapping[str, _Tested], strips: Mapping[str, _Strip]) -> str:
     """How many test images the inputs of a family get right, all of them, so that none is picked by its result."""
     counts = [f"{INPUTS[name].name} {tested[name].right}" for name in names if name != "strip"]
     if "strip" in names:
-        counts += [f"{strip.side} strip and one threshold {strip.test[0]}" for strip in strips]
+        counts += [f"{side} strip and one threshold {strip.test[0]}" for side, strip in strips.items()]
     return f"Trained on the rest, right of {tested[names[0]].n} test images: {', '.join(counts)}."
 
 
@@ -304,25 +291,23 @@ def _table(found: Mapping[str, _Validated], tested: Mapping[str, _Tested], const
         else:
             cells += [open_, open_]
         rows.append(cells)
-    header = ["input", "lung", "CV AUROC [95 %]", "permuted labels, mean [95 %]", "p", "p (Holm)"]
+    header = ["input", "lung", "AUROC [95 %]", "permuted labels [95 %]", "p", "Holm"]
     caption = f"Classifiers without a lung; p (Holm) is corrected for {plural(len(found), 'input')}"
-    return Table(caption, [*header, "test: right of n [95 % Wilson]", "test AUROC"], rows)
+    return Table(caption, [*header, "test: right of n [95 %]", "test AUROC"], rows)
 
 
-def _strip_table(strips: Sequence[_Strip]) -> list[Table]:
-    if not strips:
-        return []
-    rows = [
-        (one.side, f"{'at least' if one.brighter else 'below'} {one.threshold:.1f}", _of(*one.train), _of(*one.test))
-        for one in strips
-    ]
-    header = ("strip", "called Positive where its mean grey level is", "train and val: right of n", "test: right of n")
-    return [Table("One number and one threshold, chosen on train and val", header, rows)]
-
-
-def _cue_table(cues: Mapping[str, Sequence[tuple[str, float]]]) -> Table:
-    rows = [(family, name, f"{auroc:.3f}") for family, ranked in cues.items() for name, auroc in ranked[:5]]
-    return Table("Explanations: what goes with Positive", ("where", "explanation", "AUROC of this number alone"), rows)
+def _more_tables(strips: Mapping[str, _Strip], cues: Mapping[str, Sequence[tuple[str, float]]]) -> Iterator[Table]:
+    if strips:
+        rows = [
+            (side, f"{'at least' if one.brighter else 'below'} {one.threshold:.1f}", _of(*one.train), _of(*one.test))
+            for side, one in strips.items()
+        ]
+        header = ("strip", "called Positive if its mean grey level is", "train and val: right of n", "test: right of n")
+        yield Table("One number and one threshold, chosen on train and val", header, rows)
+    if cues:
+        named = [(family, name, f"{auroc:.3f}") for family, ranked in cues.items() for name, auroc in ranked[:5]]
+        header = ("where", "explanation", "AUROC of this number alone")
+        yield Table("Explanations: what goes with Positive", header, named)
 
 
 def _pictures(case: Case, found: Mapping[str, _Validated], surest: tuple[str, list[int]], counts: str) -> list[Picture]:
@@ -361,7 +346,7 @@ def _pictures(case: Case, found: Mapping[str, _Validated], surest: tuple[str, li
 def _facts(
     found: Mapping[str, _Validated],
     tested: Mapping[str, _Tested],
-    strips: Sequence[_Strip],
+    strips: Mapping[str, _Strip],
     surest: tuple[str, list[int]],
     cues: Mapping[str, Sequence[tuple[str, float]]],
 ) -> dict[str, Any]:
@@ -371,10 +356,12 @@ def _facts(
         control = {"mean": float(one.control.mean()), "low": low, "high": high, "draws": int(one.control.size)}
         inputs[name] |= {"cv_auroc": one.estimate, "permuted": control, "p": one.p, "p_holm": one.adjusted}
     for name, result in tested.items():
-        inputs[name]["test"] = {"right": result.right, "n": result.n, "auroc": result.auroc}
+        inputs[name]["test"] = result._asdict()
     return {
         "inputs": inputs,
-        "strips": {one.side: {"threshold": one.threshold, "train": one.train, "test": one.test} for one in strips},
+        "strips": {
+            side: {"threshold": one.threshold, "train": one.train, "test": one.test} for side, one in strips.items()
+        },
         "explanations": {where: [[name, auroc] for name, auroc in ranked] for where, ranked in cues.items()},
         "surest": {"input": surest[0], "rows": surest[1]},
         "rule": {"folds": FOLDS, "draws": DRAWS, "fail": ALPHA, "warn": ALPHA_WARN, "effect": EFFECT},

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -109,8 +109,7 @@ class _Value:
         return Finding(check, verdict, f"{self.value}: found in {counts}.", self.apart, f"{tested}{details}")
 
 
-@dataclass(frozen=True)
-class _Look:
+class _Look(NamedTuple):
     """What reading an image again showed: rows of letters, and the share of its pixels that has a colour."""
 
     boxes: npt.NDArray[np.int64]

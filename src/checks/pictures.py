@@ -120,7 +120,7 @@ def _pair(case: Case, number: int, pair: pd.Series[Any]) -> Picture:
         for side, name, place, patient in zip(("left", "right"), names, where, patients, strict=True)
     ]
     alike = "the same file" if pair["same_file"] else _likeness(pair)
-    figure = contact_sheet([upright(case, row) for row in rows], where, columns=2, tile=250)
+    figure = contact_sheet([upright(case, row) for row in rows], where, columns=2, tile=240)
     return Picture(f"pair_{number:02d}", f"Pair {number}, {alike}. {'; '.join(said)}", figure)
 
 

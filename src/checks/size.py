@@ -166,7 +166,7 @@ def _findings(case: Case, counts: _Counts, perfect: dict[str, tuple[int, int]], 
     yield _patients(case.manifest, names[0], counts)
     worth = [f"{name} {_worth(*units)}" for name, units in perfect.items() if name != claim]
     low = min(wilson(count, count)[0] for _, count in counts.values())
-    images, patients = perfect["accuracy"]
+    patients = perfect["accuracy"][1]
     said = f"If all were right, the accuracy by patient would have the interval {bounds(*wilson(patients, patients))}."
     yield Finding(names[1], _verdict(low), said, 1 - low, f"In full: {'; '.join(worth)}.")
     if claim in perfect:
@@ -254,15 +254,15 @@ def _tables(manifest: pd.DataFrame, perfect: dict[str, tuple[int, int]]) -> list
         ratio = [f"{count['images'] / count['patients']:.2f}", f"{effect:.2f}"] if count["images"] else ["", ""]
         rows.append([count["split"], count["label"], count["images"], count["patients"], *ratio])
     header = ["split", "label", "images", "patients", "images per patient", "design effect, at most"]
-    tables = [Table("Images per patient; a patient in two rows counts in both", header, rows)]
-    if perfect:
-        header = ["if all were right", "images", "95 % by image", "patients", "95 % by patient"]
-        scores = [
-            [name, images, bounds(*wilson(images, images)), patients, bounds(*wilson(patients, patients))]
-            for name, (images, patients) in perfect.items()
-        ]
-        tables.append(Table("What a perfect score on the test images would be worth (Wilson)", header, scores))
-    return tables
+    counts = Table("Images per patient; a patient in two rows counts in both", header, rows)
+    if not perfect:
+        return [counts]
+    header = ["if all were right", "images", "95 % by image", "patients", "95 % by patient"]
+    scores = [
+        [name, images, bounds(*wilson(images, images)), patients, bounds(*wilson(patients, patients))]
+        for name, (images, patients) in perfect.items()
+    ]
+    return [Table("What a perfect score on the test images would be worth (Wilson)", header, scores), counts]
 
 
 def _facts(manifest: pd.DataFrame, counts: _Counts, perfect: dict[str, tuple[int, int]]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -72,13 +72,12 @@ def check(case: Case) -> Section:
 
 def _answer(findings: list[Finding]) -> str:
     """Whether anything is in several splits."""
-    asked = {each.check.removesuffix(" in several splits"): each for each in findings if "in several spl" in each.check}
-    found = [each.said for each in asked.values() if each.verdict is Verdict.FAIL]
-    sought = [what.removeprefix("the same ") for what, each in asked.items() if each.verdict is Verdict.PASS]
-    open_ = [what for what, each in asked.items() if each.verdict is Verdict.NOT_CHECKED]
-    if not found and sought:
-        found = [f"None of the {', '.join(sought)} is in several splits."]
-    return " ".join([*found, *(f"Whether {what} are in several splits is not known." for what in open_)])
+    asked = [each for each in findings if each.check.endswith(" in several splits")]
+    said = [each.said for each in asked if each.verdict is Verdict.FAIL]
+    names = {name: [each.check.split()[-4].rstrip("s") for each in asked if each.verdict is name] for name in Verdict}
+    if not said and (sought := names[Verdict.PASS]):
+        said = [f"No {' or '.join(sought)} is in several splits."]
+    return " ".join([*said, *(f"Whether a {name} is in several is not known." for name in names[Verdict.NOT_CHECKED])])
 
 
 # What stands on both sides -----------------------------------------------------------------------------------------
@@ -409,26 +408,17 @@ def _pair_tables(case: Case) -> list[Table]:
         return []
     rows: list[list[object]] = []
     for pair in _pairs(case):
-        cells = ["{} ({})".format(*placed(case.manifest, row)) for row in (pair.first, pair.second)]
-        kind = "the same file" if pair.same_file else "mirrored" if pair.mirrored else "near-duplicate"
-        rows.append([*cells, kind, pair.distance, pair.inliers])
+        cells = ["{} ({})".format(*placed(case.manifest, pair[side])) for side in ("first", "second")]
+        kind = "the same file" if pair["same_file"] else "mirrored" if pair["mirrored"] else "near-duplicate"
+        rows.append([*cells, kind, pair["distance"], pair["inliers"]])
     header = ["image", "is the film of", "how", "hash distance (of 256)", "matching points"]
     return [short_table("Pairs of images of one film", header, rows)]
 
 
-class _Pair(NamedTuple):
-    """A row of a case's pairs, as plain values."""
-
-    first: int
-    second: int
-    same_file: bool
-    distance: int
-    inliers: int
-    mirrored: bool
-
-
-def _pairs(case: Case) -> list[_Pair]:
-    return [_Pair(*row) for row in zip(*(case.pairs[name].tolist() for name in _Pair._fields), strict=True)]
+def _pairs(case: Case) -> list[dict[str, Any]]:
+    """Every pair of images of one film, as plain values."""
+    columns = ["first", "second", "same_file", "distance", "inliers", "mirrored"]
+    return [{str(name): value for name, value in row.items()} for row in case.pairs[columns].to_dict("records")]
 
 
 def _facts(case: Case) -> dict[str, Any]:
@@ -441,7 +431,6 @@ def _facts(case: Case) -> dict[str, Any]:
         "shared_films": [row for table in _shared_films(case.manifest) for row in table.rows],
         "unknown_patients": int((case.manifest["patient_id"] == "").sum()),
         "pairs": [
-            {**pair._asdict(), "first": paths.iloc[pair.first], "second": paths.iloc[pair.second]}
-            for pair in _pairs(case)
+            {**pair, "first": paths.iloc[pair["first"]], "second": paths.iloc[pair["second"]]} for pair in _pairs(case)
         ],
     }

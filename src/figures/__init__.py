@@ -20,7 +20,7 @@ from cxrlab.figures.curves import (
 )
 from cxrlab.figures.forest import Point, Row, forest
 from cxrlab.figures.heat_map import Square, heat_map
-from cxrlab.figures.images import before_after, class_means, contact_sheet, image_grid, image_pairs
+from cxrlab.figures.images import before_after, class_means, contact_sheet, image_grid
 from cxrlab.figures.network import Layer, network_diagram
 from cxrlab.figures.saliency import coloured, deletion_and_insertion, inside_against_area, overlay, overlays
 
@@ -43,7 +43,6 @@ __all__ = [
     "forest",
     "heat_map",
     "image_grid",
-    "image_pairs",
     "inside_against_area",
     "intervals",
     "learning_curves",

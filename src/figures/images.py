@@ -1,4 +1,4 @@
-"""Figures that show images: in a grid, on a sheet, before and after, in pairs, and their means."""
+"""Figures that show images: in a grid, on a sheet, before and after, and their means."""
 
 from __future__ import annotations
 
@@ -127,32 +127,6 @@ def contact_sheet(
     return figure
 
 
-def image_pairs(pairs: Sequence[npt.NDArray[np.uint8]], names: Sequence[str], *, columns: int = 4) -> Figure:
-    """Draws pairs of images side by side, each pair below its name.
-
-    Args:
-        pairs: Shape (2, height, width, channels) each, uint8, one or three channels (RGB); at least one.
-        names: One per pair.
-        columns: Pairs side by side, at most.
-
-    Raises:
-        ValueError: If there is no pair, or not one name for each.
-    """
-    if not pairs or len(pairs) != len(names):
-        raise ValueError(f"pairs and names must be equally many and not none, got {len(pairs)} and {len(names)}")
-    columns = min(columns, len(pairs))
-    rows = -(-len(pairs) // columns)
-    figure = Figure(figsize=(2.4 * columns, 1.45 * rows), dpi=DPI, layout="constrained")
-    for number, (pair, name) in enumerate(zip(pairs, names, strict=True), start=1):
-        axes = figure.add_subplot(rows, columns, number)
-        gap = np.full((pair.shape[1], max(1, pair.shape[2] // 32), pair.shape[3]), 255, np.uint8)
-        image = np.concatenate([pair[0], gap, pair[1]], axis=1)
-        axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
-        axes.set_title(name, fontsize=8, parse_math=False)
-        axes.set_axis_off()
-    return figure
-
-
 def class_means(
     negative: npt.NDArray[np.float64], positive: npt.NDArray[np.float64], counts: tuple[int, int]
 ) -> Figure:
@@ -168,7 +142,7 @@ def class_means(
     """
     if negative.ndim != 2 or negative.shape != positive.shape:
         raise ValueError(f"negative and positive must have one shape, got {negative.shape} and {positive.shape}")
-    figure = Figure(figsize=(6.4, 2.75), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(5.2, 2.3), dpi=DPI, layout="constrained")
     first, second, third = figure.subplots(1, 3)
     for axes, image, name, count in zip((first, second), (negative, positive), CLASSES, counts, strict=True):
         axes.imshow(image, cmap="gray", vmin=0, vmax=255)

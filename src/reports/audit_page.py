@@ -21,6 +21,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cxrlab.checks.base import Case, Section, Verdict
 from cxrlab.checks.counting import splits
@@ -67,7 +68,7 @@ def write_audit(folder: Path, case: Case, sections: Sequence[Section], seconds: 
     """
     title = f"{'SYNTHETIC: ' if case.synthetic else ''}Audit of {one_line(case.name)}"
     hashed = "sha256" in case.manifest.columns and bool((case.manifest["sha256"] != "").all())
-    record = {
+    record: dict[str, Any] = {
         "name": case.name,
         "synthetic": case.synthetic,
         "claim": case.claim,
@@ -82,8 +83,12 @@ def write_audit(folder: Path, case: Case, sections: Sequence[Section], seconds: 
         "seconds": seconds,
         "command": command,
     }
-    steps, sums = case.flow.table(), _adds_up(case) if case.flow.steps else ""
-    return write_findings(folder, "audit", title, sections, _MEANING, PACKAGES, record, steps=steps, sums=sums)
+    context = {
+        "sizes": ", ".join(f"{split} {count}" for split, count in record["splits"].items()),
+        "steps": case.flow.table(),
+        "sums": _adds_up(case) if case.flow.steps else "",
+    }
+    return write_findings(folder, "audit", title, sections, _MEANING, PACKAGES, record, **context)
 
 
 def _adds_up(case: Case) -> str:

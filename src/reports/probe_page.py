@@ -32,7 +32,7 @@ from cxrlab.datamodules.alterations import Alteration
 from cxrlab.evaluation import shortcuts
 from cxrlab.evaluation.estimate import Estimate
 from cxrlab.evaluation.shortcuts import FLIPS_FAIL, FLIPS_WARN, KEPT_SHARE, Retrained, Tried
-from cxrlab.figures import Figure, Point, Row, forest, image_pairs
+from cxrlab.figures import Figure, Point, Row, forest, image_grid
 from cxrlab.reports.markdown import code, plain
 from cxrlab.reports.sections import write_findings
 from cxrlab.words import plural
@@ -347,7 +347,9 @@ def _count(probe: Probe) -> str:
 
 
 def _shown(probe: Probe) -> Section:
-    figure = image_pairs([pair for _, pair in probe.samples], [name for name, _ in probe.samples])
+    pairs = np.stack([pair for _, pair in probe.samples])
+    gap = np.full((*pairs.shape[:1], pairs.shape[2], max(1, pairs.shape[3] // 32), pairs.shape[4]), 255, np.uint8)
+    figure = image_grid(np.concatenate([pairs[:, 0], gap, pairs[:, 1]], axis=2), [name for name, _ in probe.samples])
     caption = f"{_mark(probe)}One image under every alteration: Negative on the left, Positive on the right"
     text = ["The same was done to every image of every class."]
     return Section("What the model was shown", (), text, pictures=[Picture("samples", caption, figure)])

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
-from cxrlab.checks.base import Verdict
+from cxrlab.checks.base import Table, Verdict
+from cxrlab.evaluation.estimate import Estimate
 from cxrlab.files import write_json
 from cxrlab.reports.documents import write_document
 
@@ -60,36 +61,25 @@ def write_summary(folder: Path, summary: Mapping[str, Any]) -> Path:
         OSError: The folder cannot be written.
     """
     runs = summary["runs"]
-    context = {
-        "check_header": check_header(),
-        "checks": [(name, *given.values()) for name, given in summary["checks"].items()],
-        "auroc_header": AUROC_HEADER,
-        "aurocs": auroc_rows(summary),
-        "models": [(run["verdict"], run["ckpt"], f"{Path(run['folder']).name}/probe.html") for run in runs],
-        "command": summary["command"],
-    }
+    models = [(run["verdict"], run["ckpt"], f"{Path(run['folder']).name}/probe.html") for run in runs]
+    context = {"tables": summary_tables(summary), "models": models, "command": summary["command"]}
     title = f"{'SYNTHETIC: ' if summary['synthetic'] else ''}{len(runs)} models probed"
     page = write_document(folder, "summary", "probes", title, context)
     write_json(folder / "summary.json", dict(summary))
     return page
 
 
-AUROC_HEADER = ("Images", "Models", "AUROC, mean", "Range")
-
-
-def check_header() -> tuple[str, ...]:
-    """Header of the table of verdicts."""
-    return ("Check", *(str(verdict) for verdict in Verdict))
-
-
-def auroc_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Rows of the table of AUROCs."""
-    rows: list[tuple[str, ...]] = []
+def summary_tables(summary: Mapping[str, Any]) -> list[Table]:
+    """How often each verdict was given, and what was left of the AUROC; for a page or a terminal."""
+    verdicts = [(name, *map(str, given.values())) for name, given in summary["checks"].items()]
+    aurocs = []
     for each in summary["alterations"].values():
-        limits = "[no interval]" if each["low"] is None else f"[{each['low']:.3f}, {each['high']:.3f}]"
-        span = f"{each['from']:.3f} to {each['to']:.3f}"
-        rows.append((each["words"], str(each["runs"]), f"{each['mean']:.3f} {limits}", span))
-    return rows
+        mean = Estimate(each["mean"], each["low"], each["high"], "Student's t")
+        aurocs.append((each["words"], str(each["runs"]), str(mean), f"{each['from']:.3f} to {each['to']:.3f}"))
+    return [
+        Table("How often each verdict was given", ("Check", *map(str, Verdict)), verdicts),
+        Table("AUROC on altered images", ("Images", "Models", "AUROC, mean", "Range"), aurocs),
+    ]
 
 
 def _spread(values: Sequence[float]) -> dict[str, Any]:

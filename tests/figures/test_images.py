@@ -135,12 +135,3 @@ def test_image_grid_refuses() -> None:
             figures.image_grid(wrong, ["a"])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="got 2 for 1 images"):
         figures.image_grid(np.zeros((1, 4, 4, 1), np.uint8), ["a", "b"])
-
-
-def test_a_sheet_holds_every_pair_under_its_name() -> None:
-    pairs = [np.full((2, 8, 6, channels), 100, np.uint8) for channels in (1, 1, 3)]
-    figure = figures.image_pairs(pairs, ["a", "b", "c"], columns=2)
-    assert [axes.get_title() for axes in figure.axes] == ["a", "b", "c"]
-    assert figure.axes[0].images[0].get_size()[0] == 8
-    with pytest.raises(ValueError, match="equally many"):
-        figures.image_pairs([], [])
