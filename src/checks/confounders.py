@@ -306,8 +306,7 @@ def _more_tables(strips: Mapping[str, _Strip], cues: Mapping[str, Sequence[tuple
         yield Table("One number and one threshold, chosen on train and val", header, rows)
     if cues:
         named = [(family, name, f"{auroc:.3f}") for family, ranked in cues.items() for name, auroc in ranked[:5]]
-        header = ("where", "explanation", "AUROC of this number alone")
-        yield Table("Explanations: what goes with Positive", header, named)
+        yield Table("Explanations: what goes with Positive", ("where", "explanation", "AUROC of it alone"), named)
 
 
 def _pictures(case: Case, found: Mapping[str, _Validated], surest: tuple[str, list[int]], counts: str) -> list[Picture]:

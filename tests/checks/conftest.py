@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -32,6 +33,11 @@ FACTS: dict[str, Any] = {
     "guessed": False,
     "doubts": "",
 }
+
+
+def numbers(text: str) -> list[str]:
+    """The numbers of a sentence in their order, whatever its words are; those within names are none."""
+    return re.findall(r"(?<![\w.-])\d[\d,]*(?:\.\d+)?(?!\w)", text.replace(", ", " , "))
 
 
 class MakeCase(Protocol):

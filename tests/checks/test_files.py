@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from tests.checks.conftest import numbers
 
 from cxrlab.checks import files
 from cxrlab.checks.base import Finding, Section, Verdict
@@ -36,9 +37,9 @@ def test_files_that_are_alike_pass(make_case: Any, tmp_path: Path) -> None:
     section = files.check(make_case({"label": HALF}, grey=smooth(60), folder=tmp_path))
     not_passed = {finding.check for finding in section.findings if finding.verdict != Verdict.PASS}
     assert not_passed == {"pictures that are no frontal chest films"}  # which only a gate tells
-    assert found(section, "file format of the classes").evidence == "PNG for all 60 images"
-    assert found(section, "unreadable files").evidence == "all 60 images could be read"
-    assert found(section, "burned-in text (suspects)").evidence == "none in 60 images that were read again"
+    assert found(section, "file format of the classes").said == "It is PNG for all 60 images."
+    assert numbers(found(section, "unreadable files").said) == ["60"]
+    assert numbers(found(section, "burned-in text (suspects)").said) == ["60"]
     assert not [finding for finding in section.findings if finding.check.startswith("JPEG")]  # there is none
     assert section.facts["read_again"] == 60
     assert json.loads(json.dumps(section.facts, allow_nan=False))
@@ -51,15 +52,12 @@ def test_what_headers_say_is_counted_by_class_and_listed(make_case: Any) -> None
     section = files.check(make_case({"label": HALF}, facts=facts))
     finding = found(section, "headers of DICOM files")
     assert finding.verdict == Verdict.WARN
-    assert finding.evidence == (
-        "3 of 40 (8 %) files (3 Positive, 0 Negative) have a header that speaks against them: ViewPosition LL 2, "
-        "BodyPartExamined HEAD 1, Modality CT (no radiograph) 1"
-    )
+    assert "3 of 40 (8 %) files (3 Positive, 0 Negative)" in finding.said
+    assert "ViewPosition LL 2, BodyPartExamined HEAD 1, Modality CT (no radiograph) 1" in finding.details
     (table,) = [table for table in section.tables if table.caption == "3 DICOM files with doubts"]
     assert [row[1] for row in table.rows] == doubts[:3]
     clean = files.check(make_case({"label": HALF}, facts={"format": ["DICOM"] * 60}))
-    said = "none of 60 headers speaks against a frontal chest film"
-    assert found(clean, "headers of DICOM files") == Finding("headers of DICOM files", Verdict.PASS, said)
+    assert found(clean, "headers of DICOM files").verdict is Verdict.PASS
     none = files.check(make_case({"label": HALF}))
     assert not [finding for finding in none.findings if "DICOM" in finding.check]
 
@@ -71,9 +69,8 @@ def test_a_size_that_one_class_always_and_the_other_never_has(make_case: Any) ->
     finding = found(section, "pixel size of the classes")
     assert finding.verdict == Verdict.FAIL
     # One positive happens to be 512 wide, too.
-    assert finding.evidence.startswith(
-        "512x512: 1 of 30 Positive images (1 of 30 patients) and 30 of 30 Negative images (30 of 30 patients)"
-    )
+    assert finding.said.startswith("512x512: ")
+    assert numbers(finding.said) == ["1", "30", "1", "30", "30", "30", "30", "30"]
     assert finding.weight == pytest.approx(29 / 30)
     assert found(section, "burned-in text (suspects)").verdict == Verdict.NOT_CHECKED  # made-up paths hold no file
 
@@ -84,10 +81,11 @@ def test_a_format_that_some_of_one_class_have(make_case: Any) -> None:
     section = files.check(make_case({"label": HALF}, facts={"format": formats, "jpeg_quality": quality}))
     finding = found(section, "file format of the classes")
     assert finding.verdict == Verdict.WARN
-    assert finding.evidence.startswith("PNG: 10 of 30 Positive images (10 of 30 patients) and 0 of 30 Negative images")
+    assert finding.said.startswith("PNG: ")
+    assert numbers(finding.said)[:6] == ["10", "30", "10", "30", "0", "30"]
     assert "(Holm)" in finding.evidence
     # That some have no quality is not told a second time.
-    assert found(section, "JPEG quality of the classes").evidence == "quality 90 for all 50 images of known value"
+    assert "quality 90 for all 50 images of known value" in found(section, "JPEG quality of the classes").said
 
 
 def test_patients_are_counted_rather_than_images(make_case: Any) -> None:
@@ -108,11 +106,10 @@ def test_unreadable_files_are_listed_with_the_reason(make_case: Any) -> None:
     section = files.check(make_case({"label": HALF}, problems=problems))
     finding = found(section, "unreadable files")
     assert finding.verdict == Verdict.WARN
-    assert finding.evidence == (
-        "10 of 70 (14 %) images could not be read and are left out: bad_0.png, bad_1.png, bad_2.png and 7 more"
-    )
+    assert finding.said.startswith("10 of 70 (14 %) images")
+    assert "bad_0.png, bad_1.png, bad_2.png and 7 more" in finding.said
     (table,) = [table for table in section.tables if "left out" in table.caption]
-    assert table.caption == "10 files left out, the first 8"
+    assert table.caption == "10 files left out"
     assert table.rows[0] == ("bad_0.png", "the file is empty")
     assert len(section.facts["unreadable"]) == 10
 
@@ -152,7 +149,8 @@ def test_odd_images(make_case: Any, tmp_path: Path) -> None:
     ]
     finding = found(section, "odd images")
     assert finding.verdict == Verdict.WARN
-    assert finding.evidence.startswith("4 of 6 (67 %) images (3 Positive, 1 Negative): 2 long, ")
+    assert finding.said.startswith("4 of 6 (67 %) images")
+    assert "(3 Positive, 1 Negative): 2 long, " in finding.said
 
 
 def test_letters_in_one_class(make_case: Any, tmp_path: Path) -> None:
@@ -162,11 +160,10 @@ def test_letters_in_one_class(make_case: Any, tmp_path: Path) -> None:
     section = files.check(make_case({"label": label}, grey=grey, folder=tmp_path))
     finding = found(section, "burned-in text (suspects)")
     assert finding.verdict == Verdict.WARN
-    assert finding.evidence.startswith(
-        "rows of letters: 7 of 12 Positive images (7 of 12 patients) and 0 of 12 Negative images"
-    )
+    assert numbers(finding.said) == ["7", "12", "7", "12", "0", "12", "0", "12"]
     (sheet,) = section.pictures
-    assert "7 of 7 images. 1: image_000.png (Positive), 2:" in sheet.caption
+    assert numbers(sheet.caption) == ["7", "7"]
+    assert sheet.files.startswith("1: image_000.png (Positive), 2:")
     grey[12:19] = grey[:7]
     section = files.check(make_case({"label": label}, grey=grey, folder=tmp_path))
     finding = found(section, "burned-in text (suspects)")
@@ -184,7 +181,7 @@ def test_only_some_images_of_a_large_set_are_read_again(
     patients = ["one"] * 26 + [f"patient-{number}" for number in range(34)]
     section = files.check(make_case({"label": HALF, "patient_id": patients}, grey=smooth(60), folder=tmp_path))
     assert section.facts["read_again"] == 10
-    assert "10 images were read again" in section.text[-1]
+    assert "10 images were read again" in section.text[0]
 
 
 @pytest.mark.parametrize(("folder", "suspects"), [("PNEUMONIA", 8), ("NORMAL", 0)])
@@ -238,16 +235,11 @@ def test_what_a_gate_refuses_is_listed(make_case: Any) -> None:
     assert found(files.check(make_case({"label": [1, 0] * 3})), name).verdict == Verdict.NOT_CHECKED
     judged = pd.DataFrame({"verdict": ["accept"] * 6, "kind": ["frontal"] * 6})
     sound = found(files.check(make_case({"label": [1, 0] * 3}, judged=judged)), name)
-    assert (sound.verdict, sound.evidence) == (
-        Verdict.PASS,
-        "the gate refuses none of 6 images, and doubts 0 further images",
-    )
+    assert (sound.verdict, numbers(sound.said)) == (Verdict.PASS, ["6", "0"])
     judged.loc[0], judged.loc[2], judged.loc[3] = ("refuse", "lateral"), ("refuse", "ct"), ("warn", "frontal")
     section = files.check(make_case({"label": [1, 0] * 3}, judged=judged))
     assert found(section, name).verdict == Verdict.WARN
-    assert found(section, name).evidence == (
-        "the gate refuses 2 of 6 (33 %) images (2 Positive, 0 Negative) and doubts 1 further image: "
-        "image_000.png (lateral), image_002.png (ct)"
-    )
+    assert "2 of 6 (33 %) images (2 Positive, 0 Negative)" in found(section, name).said
+    assert "image_000.png (lateral), image_002.png (ct)" in found(section, name).details
     (table,) = [table for table in section.tables if table.caption.startswith("What the gate doubts")]
     assert [row[0] for row in table.rows] == ["image_002.png", "image_000.png", "image_003.png"]

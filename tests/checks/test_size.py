@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.stats import binomtest
+from tests.checks.conftest import numbers
 
 from cxrlab.checks import size
 from cxrlab.checks.base import Finding, Section, Verdict
@@ -36,7 +37,10 @@ def test_a_perfect_score_is_shown_with_its_intervals_by_image_and_by_patient(mak
     section = size.check(make_case(both(20, 20, patient_id=patients)))
     perfect = found(section, "what a perfect score is worth")
     assert perfect.verdict == Verdict.WARN
-    assert perfect.evidence.startswith("accuracy 40/40 [0.912, 1] by image, 29/29 [0.883, 1] by patient")
+    assert "[0.883, 1]" in perfect.said
+    assert "accuracy 40/40 [0.912, 1] by image, 29/29 [0.883, 1] by patient" in perfect.details
+    assert "29 patients" in section.answer
+    assert "[0.883, 1]" in section.answer
     assert "sensitivity 20/20 [0.839, 1] by image, 9/9 [0.701, 1] by patient" in perfect.evidence
     assert found(section, "test patients").verdict == Verdict.WARN
     assert section.facts["perfect"][1]["patients"] == 9
@@ -57,10 +61,8 @@ def test_images_that_show_what_is_claimed_are_counted_apart(make_case: Any) -> N
     section = size.check(make_case(both(20, 20, patient_id=patients, finding=finding), claim="COVID-19"))
     claimed = found(section, "test patients with COVID-19")
     assert claimed.verdict == Verdict.FAIL
-    assert claimed.evidence == (
-        "4 images of 2 patients; a perfect sensitivity for COVID-19 would be 4/4 [0.510, 1] by image, "
-        "2/2 [0.342, 1] by patient"
-    )
+    assert "4 images of 2 patients" in claimed.said
+    assert "4/4 [0.510, 1] by image, 2/2 [0.342, 1] by patient" in claimed.details
     none = size.check(make_case(both(20, 20, finding=["SARS"] * 20 + ["Normal"] * 20), claim="COVID-19"))
     assert found(none, "test patients with COVID-19").verdict == Verdict.FAIL
     unknown = size.check(make_case(both(20, 20), claim="COVID-19"))
@@ -70,15 +72,15 @@ def test_images_that_show_what_is_claimed_are_counted_apart(make_case: Any) -> N
 def test_a_label_without_test_images_fails(make_case: Any) -> None:
     section = size.check(make_case({"label": [1, 0], "split": ["test", "train"]}))
     assert found(section, "test patients").verdict == Verdict.FAIL
-    assert found(section, "test patients").evidence == "there is no Negative test image"
+    assert "no Negative test image" in found(section, "test patients").said
     assert found(section, "interval of an AUROC").verdict == Verdict.NOT_CHECKED
 
 
 def test_unknown_patients_make_the_counts_upper_bounds(make_case: Any) -> None:
     section = size.check(make_case(both(20, 20, patient_id=[""] * 40), pairs=[(0, 1)]))
-    counted = found(section, "test patients").evidence
-    assert "Positive: 20 images of 19 patients" in counted  # two images of one film are one patient
-    assert "at most, since 40 images of unknown patients" in counted
+    counted = found(section, "test patients")
+    assert numbers(counted.said) == ["20", "19", "20", "20"]  # two images of one film are one patient
+    assert "40 images of unknown patients" in counted.details
     assert found(section, "images per patient").verdict == Verdict.NOT_CHECKED
 
 
@@ -129,7 +131,9 @@ def test_the_papers_test_set_holds_nine_positive_patients_two_of_them_with_covid
     manifest = source.manifest()
     case = make_case({name: manifest[name].tolist() for name in manifest.columns}, claim=source.claim)
     section = size.check(case)
-    assert "Positive: 20 images of 9 patients (all splits: 94 images of 64)" in found(section, "test patients").evidence
+    counted = found(section, "test patients")
+    assert numbers(counted.said) == ["20", "9", "20", "20"]
+    assert "Positive 94 of 64" in counted.details
     assert "accuracy 40/40 [0.912, 1] by image" in found(section, "what a perfect score is worth").evidence
     claimed = found(section, "test patients with COVID-19")
     assert claimed.verdict == Verdict.FAIL

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from tests.checks.conftest import numbers
 
 from cxrlab.checks import splits
 from cxrlab.checks.base import Finding, Section, Verdict
@@ -48,7 +49,9 @@ def test_a_patient_on_both_sides_fails_and_one_under_both_labels_warns(make_case
     section = splits.check(make_case(table))
     leak = found(section, "patients in several splits")
     assert leak.verdict == Verdict.FAIL
-    assert leak.evidence == "1 patient, 2 images: p0 in train (image_000.png) and test (image_001.png)"
+    assert numbers(leak.said) == ["1", "2"]
+    assert leak.details == "Found: p0 in train (image_000.png) and test (image_001.png)."
+    assert section.answer == leak.said
     assert leak.weight == pytest.approx(1 / 4)
     both = found(section, "patients under both labels")
     assert both.verdict == Verdict.WARN
@@ -63,7 +66,9 @@ def test_unknown_patients_are_not_checked(make_case: Any) -> None:
         make_case({"label": [1, 0, 1], "split": ["train", "train", "test"], "patient_id": ["a", "b", ""]})
     )
     assert found(some, "patients in several splits").verdict == Verdict.PASS
-    assert found(some, "images of unknown patients").evidence.startswith("1 of 3 (33 %) images")
+    assert "1 of 3 (33 %) images" in found(some, "images of unknown patients").said
+    assert none.answer.startswith("No file or film is in several splits.")
+    assert "patient" in none.answer
 
 
 def test_copies_and_near_duplicates_across_splits_and_labels_fail(make_case: Any) -> None:
@@ -75,7 +80,8 @@ def test_copies_and_near_duplicates_across_splits_and_labels_fail(make_case: Any
     assert found(near, "the same file in several splits").verdict == Verdict.PASS
     film = found(near, "the same film in several splits")
     assert film.verdict == Verdict.FAIL
-    assert film.evidence == "1 film, 2 images: train (image_000.png) and test (image_001.png)"
+    assert numbers(film.said) == ["1", "2"]
+    assert film.details == "Found: train (image_000.png) and test (image_001.png)."
     assert found(near, "the same film under both labels").verdict == Verdict.PASS
     conflict = splits.check(make_case(table, pairs=[(1, 3)]))
     assert found(conflict, "the same film under both labels").verdict == Verdict.FAIL
@@ -86,12 +92,10 @@ def test_pairs_inside_a_split_warn_with_their_names(make_case: Any) -> None:
     section = splits.check(make_case(table, pairs=[(0, 3), (20, 21)]))
     inside = found(section, "the same film twice in a split")
     assert inside.verdict == Verdict.WARN
-    assert inside.evidence == (
-        "2 near-duplicate pairs, 0 pairs of equal files (2 in train): image_000.png = image_003.png, "
-        "image_020.png = image_021.png"
-    )
+    assert numbers(inside.said) == ["2", "0", "2"]
+    assert "image_000.png = image_003.png, image_020.png = image_021.png" in inside.details
     (pairs,) = [table for table in section.tables if table.caption.startswith("Pairs")]
-    assert pairs.rows[0][0] == "image_000.png (train, Positive)"
+    assert pairs.rows[0][0] == "image_000.png (train Positive)"
 
 
 def test_the_tail_of_the_alphabet_fails_with_its_probability(make_case: Any) -> None:
@@ -99,7 +103,8 @@ def test_the_tail_of_the_alphabet_fails_with_its_probability(make_case: Any) -> 
     order = found(section, ORDER)
     expected = log10(2 / comb(20, 5))
     assert order.verdict == Verdict.FAIL
-    assert "Positive: the test images are the last 5 of 20 in alphabetical order" in order.evidence
+    assert "alphabetical order" in order.said
+    assert "the last 5 of 20 (Positive)" in order.said
     assert f"10^{expected:.1f}" in order.evidence
     assert section.facts["file_order"][0]["log10_p_images"] == pytest.approx(expected)
 
@@ -122,14 +127,15 @@ def test_one_block_of_one_label_warns_and_whole_patients_are_the_measure(make_ca
     patients = ["a"] * 15 + ["b"] * 5 + ["c"] * 15 + ["d"] * 5
     few = splits.check(make_case({"label": HALF, "split": tail(), "patient_id": patients}))
     assert found(few, ORDER).verdict == Verdict.PASS
-    assert "drawn by patient 10^0.0" in found(few, ORDER).evidence
+    assert "10^0.0 if patients are drawn" in found(few, ORDER).details
 
 
 def test_a_tail_with_gaps_is_still_noticed(make_case: Any) -> None:
     split = ["train"] * 69 + ["test", "train"] + ["test"] * 29
     section = splits.check(make_case({"label": [1] * 100 + [0] * 100, "split": split * 2}))
     assert found(section, ORDER).verdict == Verdict.WARN
-    assert "Positive: no block, p < 0.001" in found(section, ORDER).evidence
+    assert "no block (Positive)" in found(section, ORDER).said
+    assert "Positive: p < 0.001" in found(section, ORDER).details
 
 
 def test_names_that_say_their_split_say_nothing_about_its_drawing(make_case: Any) -> None:
@@ -158,7 +164,8 @@ def test_a_series_that_only_the_test_has_warns(make_case: Any) -> None:
     table = {"label": [0] * 50 + [1, 1], "split": split, "path": [*paths, "/t/a.png", "/t/b.png"]}
     shift = found(splits.check(make_case(table)), SERIES)
     assert shift.verdict == Verdict.WARN
-    assert "Negative: NORMAL2… is 10 of 10 (100 %) test images and 0 of 40 (0 %) of training" in shift.evidence
+    assert "NORMAL2" in shift.said
+    assert numbers(shift.said) == ["10", "10", "100", "0", "40", "0"]
 
 
 def test_series_are_beginnings_that_several_names_share() -> None:
@@ -170,7 +177,7 @@ def test_series_are_beginnings_that_several_names_share() -> None:
 def test_a_split_of_this_program_is_said_to_be(make_case: Any) -> None:
     section = splits.check(make_case({"label": HALF, "split": tail()}, drawn=True))
     made = found(section, "how the split was made")
-    assert (made.verdict, made.evidence) == (Verdict.PASS, "drawn by this program, by patient and film")
+    assert made.verdict is Verdict.PASS
     assert ORDER not in {finding.check for finding in section.findings}
     assert "drawn by this program" in section.text[0]
 
@@ -179,7 +186,7 @@ def test_validation_on_the_test_images_fails(make_case: Any) -> None:
     section = splits.check(make_case({"label": HALF, "split": tail()}, val_is_test=True))
     validation = found(section, "validation images apart from test")
     assert validation.verdict == Verdict.FAIL
-    assert validation.evidence.startswith("the 10 test images are also the validation images")
+    assert "10 test images" in validation.said
     without = splits.check(make_case({"label": HALF, "split": tail()}))
     assert found(without, "validation images apart from test").verdict == Verdict.PASS
 
@@ -189,10 +196,9 @@ def test_many_images_of_few_patients_warn(make_case: Any) -> None:
     section = splits.check(make_case({"label": HALF, "split": ["train"] * 40, "patient_id": patients}))
     repeats = found(section, "several images of a patient")
     assert repeats.verdict == Verdict.WARN
-    assert repeats.evidence == (
-        "15 of 40 (38 %) images are further images of 25 patients; most of one patient: 4 (p0); highest share 75 % in "
-        "train, Positive"
-    )
+    assert numbers(repeats.said) == ["15", "40", "38", "25"]
+    assert numbers(repeats.details) == ["4", "75"]
+    assert "(p0)" in repeats.details
     assert found(section, ORDER).verdict == Verdict.NOT_CHECKED
 
 
@@ -203,9 +209,9 @@ def test_the_papers_split_is_the_tail_of_the_alphabet(paper_root: Path, make_cas
     section = splits.check(case)
     order = found(section, ORDER)
     assert order.verdict == Verdict.FAIL
-    assert order.evidence.count("the last 20 of 94 in alphabetical order") == 2
+    assert order.said.count("the last 20 of 94") == 2
     assert found(section, "patients in several splits").verdict == Verdict.PASS
-    assert "NORMAL2… is 20 of 20 (100 %) test images and 9 of 74" in found(section, SERIES).evidence
+    assert numbers(found(section, SERIES).said)[:5] == ["20", "20", "100", "9", "74"]
     assert {(row["split"], row["label"]): row["patients"] for row in section.facts["counts"]} == {
         ("train", "Positive"): 55,
         ("train", "Negative"): 70,
@@ -223,7 +229,8 @@ def test_films_in_several_sources_warn_and_are_all_listed(make_case: Any) -> Non
     section = splits.check(make_case(columns, pairs=[(0, 3), (1, 4), (0, 1)]))
     shared = found(section, "the same film in several sources")
     assert shared.verdict == Verdict.WARN
-    assert shared.evidence.startswith("1 film, 4 images (a 2, b 2): a (")
+    assert "1 film with 4 images (a 2, b 2)" in shared.said
+    assert shared.details.startswith("Found: a (")
     (table,) = [table for table in section.tables if table.caption.startswith("Films in several sources")]
     assert list(table.header) == ["a", "b"]
     assert [str(cell).count(";") for row in table.rows for cell in row] == [1, 1]

@@ -95,30 +95,57 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_most_serious_comes_first(audit: Path) -> None:
     text = (audit / "audit.md").read_text(encoding="utf-8")
-    assert text.startswith("# Audit of made up\n\n**FAIL**: 2 FAIL, ")
-    assert "says little about the disease" in text.split("## Verdicts")[0]
-    assert "12 images of 12 patients (train 8, test 4); 1 file could not be read. Positive is said to" in text
-    rows = re.findall(r"^\| \*{0,2}(FAIL|WARN|NOT CHECKED|PASS)\*{0,2} \| (.*?) \|", text, re.MULTILINE)
+    top, verdicts = text.split("## Verdicts")[0], text.split("## ")[1]
+    assert top.startswith("# Audit of made up\n\n**FAIL**: ")
+    assert "because 9 of 9." in top.splitlines()[2]
+    assert "12 images of 12 patients (train 8, test 4); 1 file could not be read. Positive is said to" in top
+    rows = re.findall(r"^\| \*{0,2}(FAIL|WARN|NOT CHECKED|PASS)\*{0,2} \| .*? \| \[(.*?)\]\(#", verdicts, re.MULTILINE)
     assert rows[:2] == [("FAIL", "large"), ("FAIL", "names")]
     ranks = [list(Verdict).index(Verdict(verdict)) for verdict, _ in rows]
     assert ranks == sorted(ranks)
+    assert verdicts.index("<summary>") < verdicts.index("| PASS |")  # only what passed is folded
+    assert verdicts.index("<summary>") > verdicts.index("| NOT CHECKED |")
     headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
     assert headings == [
-        "Verdicts", "Flow of cases", "Names", "Files", "Pictures", "Check-list", "How to repeat it"
+        "Verdicts", "Flow of cases", "Names: FAIL", "Files: WARN", "Pictures", "Check-list", "How to repeat it"
     ]  # fmt: skip
+
+
+def test_the_top_answers_in_pictures_and_links(audit: Path) -> None:
+    text = (audit / "audit.md").read_text(encoding="utf-8")
+    top = text.split("## Verdicts")[0]
+    assert re.findall(r"\]\((figures/.*?)\)", top) == ["figures/matrix.png", "figures/class_means.png"]
+    assert text.count("(figures/matrix.png)") == 1  # a picture of the top is not shown again
+    anchors = set(re.findall(r"\]\(#(.*?)\)", text))
+    assert {"names-fail", "files-warn", "flow-of-cases"} <= anchors
+    page = (audit / "audit.html").read_text(encoding="utf-8")
+    assert all(f'id="{anchor}"' in page for anchor in anchors)
+
+
+def test_a_section_may_answer_in_its_own_words_and_not_twice(tmp_path: Path) -> None:
+    first = Section("A", [Finding("a", Verdict.FAIL, "Told. Once.", 1.0)])
+    other = Section("B", [Finding("b", Verdict.WARN, "Of less weight.")])
+    third = Section("C", [Finding("c", Verdict.PASS, "Nothing.")], answer="C has an answer.")
+    fourth = Section("D", [Finding("d", Verdict.FAIL, "DICOM headers fail.", 0.5)])
+    write_audit(tmp_path, case_of(tmp_path / "images"), [first, other, third, fourth], 1.0)
+    top = (tmp_path / "audit.md").read_text(encoding="utf-8").split("## Verdicts")[0]
+    assert "because told. Once." in top
+    assert "- C has an answer. ([C: PASS](#c-pass))\n- DICOM headers fail. ([D: FAIL](#d-fail))" in top
+    assert "Of less weight" not in top
 
 
 def test_the_flow_adds_up_or_says_that_it_does_not(audit: Path, tmp_path: Path) -> None:
     text = (audit / "audit.md").read_text(encoding="utf-8")
-    assert "It adds up to the 12 images that were audited." in text
+    assert "2 images of those listed were removed. The flow adds up to the 12 images that were audited." in text
     assert "| made up | no frontal view | 2 | 12 | 12 |" in text
-    assert "| made up | rows of the table |  | 14 | 12 |" in text
+    assert "| made up | rows of the table | 0 | 14 | 12 |" in text
     case = case_of(tmp_path / "images")
     case.flow.steps.pop()
     write_audit(tmp_path, case, [], 0.5)
     text = (tmp_path / "audit.md").read_text(encoding="utf-8")
     assert "The last line counts 14 images, and 12 were audited; 1 file could not be read." in text
-    assert text.startswith("# Audit of made up\n\n**NOT CHECKED**: nothing was checked.")
+    assert text.startswith("# Audit of made up\n\n**NOT CHECKED**: ")
+    assert "Nothing was checked" in text
 
 
 def test_json_holds_the_same(audit: Path) -> None:
