@@ -245,7 +245,7 @@ def _finding(
     )
     details = [f"{counts}; {against}."]
     if verdict is Verdict.PASS:
-        said = f"Nothing was found; the best input alone, {INPUTS[best].name}, reaches an AUROC of {one.estimate}."
+        said = f"Nothing was found; the best input alone, the {INPUTS[best].name}, reaches an AUROC of {one.estimate}."
         return Finding(title, verdict, said, weight, details[0])
     said = f"The label can be told from the {INPUTS[best].name} alone (AUROC {one.estimate})"
     if cues:  # what Positive images have, by the explanation that goes furthest
@@ -291,9 +291,9 @@ def _table(found: Mapping[str, _Validated], tested: Mapping[str, _Tested], const
         else:
             cells += [open_, open_]
         rows.append(cells)
-    header = ["input", "lung", "AUROC [95 %]", "permuted labels [95 %]", "p", "Holm"]
+    header = ["input", "lung", "AUROC [95 %]", "permuted [95 %]", "p", "Holm"]
     caption = f"Classifiers without a lung; p (Holm) is corrected for {plural(len(found), 'input')}"
-    return Table(caption, [*header, "test: right of n [95 %]", "test AUROC"], rows)
+    return Table(caption, [*header, "test: right [95 %]", "test AUROC"], rows)
 
 
 def _more_tables(strips: Mapping[str, _Strip], cues: Mapping[str, Sequence[tuple[str, float]]]) -> Iterator[Table]:
@@ -334,8 +334,8 @@ def _pictures(case: Case, found: Mapping[str, _Validated], surest: tuple[str, li
             for name, row in zip(names, rows, strict=True)
         ]
         caption = (
-            f"The images of which the classifier that sees {INPUTS[best].name} alone is surest: the highest scores, "
-            "then the lowest. All are squeezed to a square."
+            f"The images of which the classifier that sees the {INPUTS[best].name} alone is surest: the highest "
+            "scores, then the lowest. All are squeezed to a square."
         )
         grid = image_grid(case.measured.grey[rows][..., None], captions)
         pictures.append(Picture("lung_free_surest", caption, grid))

@@ -121,7 +121,7 @@ def _pair(case: Case, number: int, pair: pd.Series[Any]) -> Picture:
     ]
     alike = "the same file" if pair["same_file"] else _likeness(pair)
     figure = contact_sheet([upright(case, row) for row in rows], where, columns=2, tile=240)
-    return Picture(f"pair_{number:02d}", f"Pair {number}, {alike}. {'; '.join(said)}", figure)
+    return Picture(f"pair_{number:02d}", f"Pair {number}: {alike}", figure, "; ".join(said))
 
 
 def _likeness(pair: pd.Series[Any]) -> str:

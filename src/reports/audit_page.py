@@ -7,7 +7,7 @@
 ``verdict``     the worst of all: FAIL, WARN, NOT CHECKED or PASS; ``counts``, how many findings have each
 ``images``      that were audited; ``patients``, an image of an unknown patient being one; ``splits``, images in each
 ``verdicts``    every finding, in the order of the page: ``verdict``, ``check``, ``evidence``, ``weight``, ``section``
-``sections``    in the same order: ``title``, ``facts`` (the numbers behind it), ``pictures`` (``file``, ``caption``)
+``sections``    in the same order: ``title``, ``facts`` (the numbers), ``pictures`` (``file``, ``caption``, ``files``)
 ``flow``        the flow of cases, in order: ``source``, ``step``, ``removed``, ``images``, ``patients``
 ``problems``    why files could not be read, by path; ``notes``, what source and split have to say
 ``fingerprint`` over the bytes of all files, their labels and splits, as a run's; empty where a file was not hashed

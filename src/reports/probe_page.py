@@ -11,7 +11,7 @@
 ``fingerprint``  of the data set, as a run's; ``lungs``, what found the lungs, empty where nothing did
 ``rows``         one per line of the tables: ``how`` (``tried``, ``retrained`` or ``source classifier``), ``name`` and
                  ``group`` of the alteration, and the numbers with their intervals
-``sections``     in the order of the page: ``title``, ``facts``, ``pictures`` (``file``, ``caption``)
+``sections``     in the order of the page: ``title``, ``facts``, ``pictures`` (``file``, ``caption``, ``files``)
 ``warnings``     what a reader must know before the first number
 ``seed``         of every draw; ``seconds``, what it took; ``command``, what was typed; ``versions``
 ===============  ===================================================================================================

@@ -128,7 +128,9 @@ def write_findings(
         {
             "title": section.title,
             "facts": section.facts,
-            "pictures": [{"file": files[one.name], "caption": one.caption} for one in section.pictures],
+            "pictures": [
+                {"file": files[one.name], "caption": one.caption, "files": one.files} for one in section.pictures
+            ],
         }
         for section in sections
     ]
@@ -182,15 +184,11 @@ def _answers(sections: Sequence[Section], verdict: Verdict) -> list[tuple[str, s
 
 
 def _convincing(sections: Sequence[Section]) -> list[Picture]:
-    """Two to four pictures: first those of the weightiest findings, then those that need no verdict, then others."""
-    bad = list(dict.fromkeys(line.section for line in verdict_lines(sections) if line.finding.verdict in _BAD))
-    there = [section for section in sections if section.pictures]
-    first = [each for each in there if each.title in bad]
-    first.sort(key=lambda section: bad.index(section.title))
-    first += [each for each in there if not each.findings]
-    found = [each.pictures[0] for each in first][:_MOST]
-    rest = [picture for each in [*first, *there] for picture in each.pictures if picture not in found]
-    return found if len(found) > 1 else [*found, *rest][:2]
+    """Up to four pictures: the first one of each section, the weightiest findings first and no findings last."""
+    order = list(dict.fromkeys(line.section for line in verdict_lines(sections)))
+    there = [each for each in sections if each.pictures]
+    there.sort(key=lambda section: order.index(section.title) if section.findings else len(order))
+    return [each.pictures[0] for each in there][:_MOST] if len(there) > 1 else [*there[0].pictures[:2]] if there else []
 
 
 def _draw(folder: Path, sections: Iterable[Section]) -> dict[str, str]:

@@ -109,32 +109,34 @@ class SaliencyMeasured:
         if _too_few(found):
             return Finding(check, Verdict.NOT_CHECKED, self._few(found))
         sane = found.below(ALIKE)
-        verdict = "" if sane else "not passed, the maps below show little of what was learned: "
-        evidence = (
-            f"{verdict}rank correlation with maps of random weights {found}, SSIM "
-            f"{self.sanity['all']['ssim']}, {_of(found)}"
+        said = "The maps change with the weights." if sane else "The maps show little of what was learned."
+        details = (
+            f"Their rank correlation with maps of random weights is {found}, the SSIM {self.sanity['all']['ssim']}; "
+            f"{_of(found)}."
         )
-        return Finding(check, Verdict.PASS if sane else Verdict.WARN, evidence, max(0.0, found.value or 0.0))
+        return Finding(check, Verdict.PASS if sane else Verdict.WARN, said, max(0.0, found.value or 0.0), details)
 
     def _is_inside(self) -> Finding:
         check = "does the evidence for Positive lie in the lungs"
         group = self.inside["called Positive"]
         excess = group["excess"]
         if group["images"] and group["no_lungs"] == group["images"]:
-            return Finding(check, Verdict.NOT_CHECKED, "where the lungs are is not known")
+            return Finding(check, Verdict.NOT_CHECKED, "It is not known where the lungs are.")
         if _too_few(excess):
             return Finding(check, Verdict.NOT_CHECKED, self._few(excess))
         verdict = _verdict(excess, group["above"])
         doubt = ""
         if not self.sane:  # where they lie then neither clears nor accuses the network
-            verdict, doubt = Verdict.NOT_CHECKED, "; but these maps are not known to show what was learned"
-        evidence = (
-            f"of images called Positive, {group['inside']} of the saliency is inside the lungs, which cover "
-            f"{group['area']} of them (ratio {group['ratio']:.2f}; difference {excess}); more than "
-            f"by chance in {group['above']} of them; {_of(excess)}, "
-            f"{plural(group['zero'], 'map')} without evidence left out{doubt}"
+            verdict, doubt = Verdict.NOT_CHECKED, " These maps are not known to show what was learned."
+        said = (
+            f"In images called Positive, {group['inside']} of the saliency is inside the lungs, which cover "
+            f"{group['area']} of the image."
         )
-        return Finding(check, verdict, evidence, min(1.0, abs(excess.value)))
+        details = (
+            f"The ratio is {group['ratio']:.2f}, the difference {excess}; it is more than by chance in "
+            f"{group['above']} of them; {_of(excess)}, {plural(group['zero'], 'map')} without evidence left out.{doubt}"
+        )
+        return Finding(check, verdict, said, min(1.0, abs(excess.value)), details)
 
     def _matters(self) -> Finding:
         check = "does the score depend on what the maps show"
@@ -142,16 +144,14 @@ class SaliencyMeasured:
         if _too_few(gone):
             return Finding(check, Verdict.NOT_CHECKED, self._few(gone))
         works = gone.above(0) and not come.below(0)
-        evidence = (
-            f"blackening the most salient pixels first takes {gone} more area from the score's curve than "
-            f"random tiles do, uncovering them first adds {come}; {_of(gone)} called Positive"
-        )
-        return Finding(check, Verdict.PASS if works else Verdict.WARN, evidence)
+        said = f"Blackening the most salient pixels first takes {gone} more area from the score's curve than "
+        details = f"Uncovering them first adds {come}; {_of(gone)} called Positive."
+        return Finding(check, Verdict.PASS if works else Verdict.WARN, f"{said}random tiles do.", details=details)
 
     def _few(self, found: Mean) -> str:
         zero = int(self.table["zero"].sum())
-        without = f"; {zero} of {len(self.table)} maps are zero: they show no evidence for Positive" if zero else ""
-        return f"{_of(found)} to look at, at least {plural(FEWEST, 'patient')} are needed{without}"
+        without = f" {zero} of {len(self.table)} maps are zero: they show no evidence for Positive." if zero else ""
+        return f"There are {_of(found)} to look at, and at least {plural(FEWEST, 'patient')} are needed.{without}"
 
     def _tables(self) -> list[Table]:
         header = ("Images", "n", "Inside the lungs", "Lungs' area", "Ratio", "Above chance", "Peak inside", "No map")

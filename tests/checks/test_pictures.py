@@ -63,12 +63,12 @@ def test_pairs_that_matter_most_come_first(make_case: Any) -> None:
         ["image_000.png", "image_001.png"],
     ]
     first, second = named(section, "pair_01"), named(section, "pair_02")
-    assert first.caption == (
-        "Pair 1, hashes 12 of 256 bits apart, 250 matching points. left: image_004.png (train Positive, patient e); "
-        "right: image_005.png (test Positive, patient f)"
+    assert first.caption == "Pair 1: hashes 12 of 256 bits apart, 250 matching points"
+    assert first.files == (
+        "left: image_004.png (train Positive, patient e); right: image_005.png (test Positive, patient f)"
     )
     assert [text.get_text() for text in second.figure.axes[0].texts] == ["train Positive", "train Negative"]
-    assert "patient unknown" in second.caption
+    assert "patient unknown" in second.files
     assert "3 pairs" in section.text[0]
     copies = pictures.check(make_case(columns, pairs=[(0, 1)], same_file=True))
     assert "the same file" in named(copies, "pair_01").caption
