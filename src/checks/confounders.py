@@ -240,10 +240,8 @@ def _finding(
     best = min(names, key=lambda name: (order.index(_verdict(name, found[name])), -found[name].auroc))
     one, verdict = found[best], _verdict(best, found[best])
     (low, high), weight = one.range, max(0.0, 2 * one.auroc - 1)
-    against = (
-        f"permuted labels {one.control.mean():.2f}, 95 % within {low:.2f} to {high:.2f}; Holm p {one.adjusted:.3f}"
-    )
-    details = [f"{counts}; {against}."]
+    control = f"on permuted labels the AUROC is {one.control.mean():.2f} (95 % within {low:.2f} to {high:.2f})"
+    details = [f"It was measured on {counts}; {control}, p {one.adjusted:.3f} after Holm."]
     if verdict is Verdict.PASS:
         said = f"Nothing was found; the best input alone, the {INPUTS[best].name}, reaches an AUROC of {one.estimate}."
         return Finding(title, verdict, said, weight, details[0])
@@ -251,7 +249,7 @@ def _finding(
     if cues:  # what Positive images have, by the explanation that goes furthest
         name, auroc = cues[0]
         said += f"; {'most of all, ' * one.estimate.above(auroc)}Positive goes with {name}"
-        details.insert(0, f"That explanation alone: AUROC {auroc:.2f}.")
+        details.insert(0, f"This explanation alone has an AUROC of {auroc:.2f}.")
     if tested:
         details.append(_right(names, tested, strips))
     return Finding(title, verdict, f"{said}.", weight, " ".join(details))
@@ -262,7 +260,7 @@ def _right(names: Sequence[str], tested: Mapping[str, _Tested], strips: Mapping[
     counts = [f"{INPUTS[name].name} {tested[name].right}" for name in names if name != "strip"]
     if "strip" in names:
         counts += [f"{side} strip and one threshold {strip.test[0]}" for side, strip in strips.items()]
-    return f"Trained on the rest, right of {tested[names[0]].n} test images: {', '.join(counts)}."
+    return f"Trained on the rest, these get so many of {tested[names[0]].n} test images right: {', '.join(counts)}."
 
 
 def _surest(found: Mapping[str, _Validated], labels: Ints) -> tuple[str, list[int]]:

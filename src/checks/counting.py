@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -78,7 +78,42 @@ def placed(manifest: pd.DataFrame, row: int) -> tuple[str, str]:
     return file_name(path), f"{split} {LABELS[label]}"
 
 
-def uneven_loss(kept: pd.DataFrame, lost: pd.DataFrame) -> tuple[float, str, list[int]]:
+class Counts(NamedTuple):
+    """How many patients (by at least one image) and images of (Negative, Positive) have something."""
+
+    patients: tuple[int, int]
+    of_patients: tuple[int, int]
+    images: tuple[int, int]
+    of_images: tuple[int, int]
+    p: float
+    """Of Fisher's exact test by patient."""
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        """Of the patients of either class."""
+        return self.patients[0] / self.of_patients[0], self.patients[1] / self.of_patients[1]
+
+    def __str__(self) -> str:
+        return " and ".join(
+            f"{self.images[label]} of {self.of_images[label]} {LABELS[label]} images "
+            f"({self.patients[label]} of {self.of_patients[label]} patients)"
+            for label in (1, 0)
+        )
+
+
+def counted(has: npt.NDArray[np.bool_], labels: npt.NDArray[Any], persons: pd.Series[Any]) -> Counts:
+    """Compares between the labels how many have something; all arguments have shape (images,)."""
+    negative, positive = ((labels == label) for label in (0, 1))
+    patients = (persons[negative & has].nunique(), persons[positive & has].nunique())
+    of_patients = (persons[negative].nunique(), persons[positive].nunique())
+    table = [[count, whole - count] for count, whole in zip(patients, of_patients, strict=True)]
+    images = (int((negative & has).sum()), int((positive & has).sum()))
+    return Counts(
+        patients, of_patients, images, (int(negative.sum()), int(positive.sum())), float(fisher_exact(table).pvalue)
+    )
+
+
+def uneven_loss(kept: pd.DataFrame, lost: pd.DataFrame) -> tuple[float, str, tuple[int, int]]:
     """Whether images are missing more often under one label than under the other.
 
     Args:
@@ -89,16 +124,15 @@ def uneven_loss(kept: pd.DataFrame, lost: pd.DataFrame) -> tuple[float, str, lis
         p of Fisher's exact test, a patient being lost who has no image left; the counts, in
         words; and the patients of either label.
     """
-    table = pd.concat([kept.assign(lost=False), lost.assign(lost=True)], ignore_index=True).astype({"lost": bool})
+    table = pd.concat([kept, lost], ignore_index=True)
     who = table["patient_id"].where(table["patient_id"] != "", "image:" + table["path"])
-    patients = table.groupby([table["label"], who])["lost"].all()
-    counts, said = [], []
-    for label, name in LABELS.items():
-        images, persons = table.loc[table["label"] == label, "lost"], patients.loc[[label]]
-        counts.append([int(persons.sum()), int((~persons).sum())])
-        said.append(f"{images.sum()} of {len(images)} {name} images ({persons.sum()} of {len(persons)} patients)")
-    p = float(fisher_exact(counts).pvalue)
-    return p, f"{' and '.join(said)}; Fisher's exact test by patient, {p_value(p)}", [sum(each) for each in counts]
+    found = counted(np.arange(len(table)) < len(kept), table["label"].to_numpy(), who)
+    patients, images = (
+        (of[0] - there[0], of[1] - there[1])
+        for of, there in ((found.of_patients, found.patients), (found.of_images, found.images))
+    )
+    said = f"{found._replace(patients=patients, images=images)}; Fisher's exact test by patient, {p_value(found.p)}"
+    return found.p, said, found.of_patients[::-1]
 
 
 def several(findings: pd.Series[Any]) -> pd.Series[Any]:

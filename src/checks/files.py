@@ -15,7 +15,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import cv2
@@ -24,11 +23,20 @@ import numpy.typing as npt
 import pandas as pd
 from rich import get_console
 from rich.progress import track
-from scipy.stats import fisher_exact
 
 from cxrlab.checks.base import Case, Finding, Picture, Section, Table, Verdict, not_checked
 from cxrlab.checks.columns import pass_of
-from cxrlab.checks.counting import LABELS, by_label, groups, placed, short_table, spread_sample, uneven_loss
+from cxrlab.checks.counting import (
+    LABELS,
+    Counts,
+    by_label,
+    counted,
+    groups,
+    placed,
+    short_table,
+    spread_sample,
+    uneven_loss,
+)
 from cxrlab.checks.pictures import numbered_sheet
 from cxrlab.datamodules.cache.shelf import Shelf, key_of, version_of
 from cxrlab.datamodules.manifest import people
@@ -76,37 +84,28 @@ Single side letters (R, L) are not looked for. WARN: the share of patients with 
 (Fisher's exact test, p below {ALPHA:g})."""
 
 
-@dataclass(frozen=True)
-class _Value:
-    """How often the classes have one value; patients and images of (Negative, Positive)."""
+class _Value(NamedTuple):
+    """How often the classes have one value."""
 
     what: str
     value: str
-    patients: tuple[int, int]
-    of_patients: tuple[int, int]
-    images: tuple[int, int]
-    of_images: tuple[int, int]
-    p: float  # corrected once all values are known
+    counts: Counts  # whose p is corrected once all values are known
 
     @property
     def apart(self) -> float:
-        negative, positive = self.shares
+        negative, positive = self.counts.shares
         return round(abs(positive - negative), 9)  # a value and its opposite are equally far apart
 
     @property
-    def shares(self) -> tuple[float, float]:
-        """Of the patients of either class."""
-        return self.patients[0] / self.of_patients[0], self.patients[1] / self.of_patients[1]
+    def only(self) -> bool:
+        """Whether one class nearly always has it and the other nearly never."""
+        low, high = sorted(self.counts.shares)
+        return high >= _ONLY[0] and low <= _ONLY[1]
 
     def finding(self, check: str, verdict: Verdict, details: str = "") -> Finding:
         """Says how often either class has the value."""
-        counts = " and ".join(
-            f"{self.images[label]} of {self.of_images[label]} {LABELS[label]} images "
-            f"({self.patients[label]} of {self.of_patients[label]} patients)"
-            for label in (1, 0)
-        )
-        tested = f"Fisher's exact test by patient: {p_value(self.p)}"
-        return Finding(check, verdict, f"{self.value}: found in {counts}.", self.apart, f"{tested}{details}")
+        tested = f"Fisher's exact test by patient: {p_value(self.counts.p)}"
+        return Finding(check, verdict, f"{self.value}: found in {self.counts}.", self.apart, f"{tested}{details}")
 
 
 class _Look(NamedTuple):
@@ -140,7 +139,7 @@ def check(case: Case) -> Section:
     gone = f", and {plural(unread, 'image')} could not be read a second time" if unread else ""
     facts = {
         "unreadable": {file_name(path): reason for path, reason in case.problems.items()},
-        "values": [vars(value) for value in values],
+        "values": [{"what": each.what, "value": each.value, **each.counts._asdict()} for each in values],
         "odd": [{"file": _name(case, row), "why": why} for row, why in odd.items()],
         "read_again": len(looks),
         "text_suspects": [_name(case, row) for row in suspects],
@@ -250,8 +249,8 @@ def _compared(case: Case) -> list[_Value]:
     if case.manifest["label"].nunique() < 2:
         return []
     found = [value for what, texts in _properties(case).items() for value in _values(case, what, texts)]
-    corrected = holm([value.p for value in found])
-    return [replace(value, p=p) for value, p in zip(found, corrected, strict=True)]
+    corrected = holm([value.counts.p for value in found])
+    return [value._replace(counts=value.counts._replace(p=p)) for value, p in zip(found, corrected, strict=True)]
 
 
 def _values(case: Case, what: str, texts: pd.Series[Any]) -> Iterator[_Value]:
@@ -263,25 +262,7 @@ def _values(case: Case, what: str, texts: pd.Series[Any]) -> Iterator[_Value]:
     for value in sorted(counts.index[counts >= _FEWEST]):
         has = texts.to_numpy() == value
         if persons[has].nunique() >= _FEWEST:
-            yield _counted(what, value, has, labels, persons)
-
-
-def _counted(
-    what: str, value: str, has: npt.NDArray[np.bool_], labels: npt.NDArray[Any], persons: pd.Series[Any]
-) -> _Value:
-    classes = [labels == label for label in (0, 1)]
-    patients = tuple(int(persons[one & has].nunique()) for one in classes)
-    of_patients = tuple(int(persons[one].nunique()) for one in classes)
-    table = [[count, whole - count] for count, whole in zip(patients, of_patients, strict=True)]
-    return _Value(
-        what,
-        value,
-        (patients[0], patients[1]),
-        (of_patients[0], of_patients[1]),
-        (int((classes[0] & has).sum()), int((classes[1] & has).sum())),
-        (int(classes[0].sum()), int(classes[1].sum())),
-        float(fisher_exact(table).pvalue),
-    )
+            yield _Value(what, value, counted(has, labels, persons))
 
 
 def _kinds(case: Case, values: Sequence[_Value]) -> Iterator[Finding]:
@@ -291,34 +272,30 @@ def _kinds(case: Case, values: Sequence[_Value]) -> Iterator[Finding]:
         if shown.empty:
             continue
         if case.manifest["label"][shown.index].nunique() < 2:
-            yield from not_checked(f"It is known for one class only ({plural(len(shown), 'image')}).", name)
+            yield from not_checked(f"The {what} is known for one class only ({plural(len(shown), 'image')}).", name)
             continue
         own = [value for value in values if value.what == what]
-        clear = [value for value in own if value.p < ALPHA and value.apart >= _WARN_SHARE]
+        clear = [value for value in own if value.counts.p < ALPHA and value.apart >= _WARN_SHARE]
         different = plural(shown.nunique(), "different value")
         if clear:
-            worst = max(clear, key=lambda value: (_only(value), value.apart, -sum(value.shares)))
-            verdict = Verdict.FAIL if _only(worst) and worst.p < _FAIL_ALPHA else Verdict.WARN
+            worst = max(clear, key=lambda value: (value.only, value.apart, -sum(value.counts.shares)))
+            verdict = Verdict.FAIL if worst.only and worst.counts.p < _FAIL_ALPHA else Verdict.WARN
             more = len(clear) - 1 if shown.nunique() > 2 else 0  # of two values, one says what the other says
             others = f"; {plural(more, 'other value')} likewise" if more else ""
             yield worst.finding(name, verdict, f" (Holm){others}.")
         elif shown.nunique() == 1:
             those = "" if len(shown) == len(texts) else " of known value"
-            said = f"It is {shown.iloc[0]} for all {plural(len(shown), 'image')}{those}."
+            value = shown.iloc[0].removeprefix("quality ")
+            said = f"The {what} is {value} for all {plural(len(shown), 'image')}{those}."
             yield Finding(name, Verdict.PASS, said)
         elif own:
-            smallest = p_value(min(value.p for value in own))
-            verdict, could = pass_of(own[0].of_patients)
-            said = f"There are {different} and no clear difference between the classes."
+            smallest = p_value(min(value.counts.p for value in own))
+            verdict, could = pass_of(own[0].counts.of_patients)
+            said = f"The {what} has {different}, with no clear difference between the classes."
             details = f"{len(own)} of them were tested by patient; smallest {smallest} (Holm). {could}"
             yield Finding(name, verdict, said, details=details)
         else:
-            yield Finding(name, Verdict.PASS, f"There are {different}, none of them shared by {_FEWEST} patients.")
-
-
-def _only(value: _Value) -> bool:
-    low, high = sorted(value.shares)
-    return high >= _ONLY[0] and low <= _ONLY[1]
+            yield Finding(name, Verdict.PASS, f"The {what} has {different}, none of them shared by {_FEWEST} patients.")
 
 
 def _scaling(case: Case) -> Iterator[Finding]:
@@ -440,8 +417,8 @@ def _letters(case: Case, looks: dict[int, _Look], suspects: Sequence[int]) -> Fi
         return not_checked(said, name)[0]
     if not has.any():
         return Finding(name, Verdict.PASS, f"There are none in {plural(len(seen), 'image')} that were read again.")
-    found = _counted("letters", "Rows of letters", has, seen["label"].to_numpy(), people(seen))
-    verdict, could = (Verdict.WARN, "") if found.p < ALPHA else pass_of(found.of_patients)
+    found = _Value("letters", "Rows of letters", counted(has, seen["label"].to_numpy(), people(seen)))
+    verdict, could = (Verdict.WARN, "") if found.counts.p < ALPHA else pass_of(found.counts.of_patients)
     return found.finding(name, verdict, f". {could}".rstrip())
 
 

@@ -101,14 +101,8 @@ def _mean(case: Case, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
 def _ordered(case: Case) -> pd.DataFrame:
     """The pairs to show: across splits first, then across labels, then the nearest ones."""
     first, second = (case.manifest.iloc[case.pairs[side].to_numpy()].reset_index(drop=True) for side in _SIDES)
-    order = pd.DataFrame(
-        {
-            "same split": (first["split"] == second["split"]).to_numpy(),
-            "same label": (first["label"] == second["label"]).to_numpy(),
-            "distance": case.pairs["distance"].to_numpy(),
-        }
-    ).sort_values(["same split", "same label", "distance"], kind="stable")
-    return case.pairs.iloc[order.index[:PAIRS]]
+    alike = {f"same {name}": (first[name] == second[name]).to_numpy() for name in ("split", "label")}
+    return case.pairs.assign(**alike).sort_values([*alike, "distance"], kind="stable")[:PAIRS]
 
 
 def _pair(case: Case, number: int, pair: pd.Series[Any]) -> Picture:
@@ -119,14 +113,11 @@ def _pair(case: Case, number: int, pair: pd.Series[Any]) -> Picture:
         f"{side}: {name} ({place}, patient {patient})"
         for side, name, place, patient in zip(("left", "right"), names, where, patients, strict=True)
     ]
-    alike = "the same file" if pair["same_file"] else _likeness(pair)
+    alike = f"hashes {pair['distance']} of 256 bits apart, {plural(int(pair['inliers']), 'matching point')}"
+    alike += ", mirrored" if pair.get("mirrored", False) else ""
+    alike = "the same file" if pair["same_file"] else alike
     figure = contact_sheet([upright(case, row) for row in rows], where, columns=2, tile=240)
     return Picture(f"pair_{number:02d}", f"Pair {number}: {alike}", figure, "; ".join(said))
-
-
-def _likeness(pair: pd.Series[Any]) -> str:
-    mirrored = ", mirrored" if bool(pair.get("mirrored", False)) else ""
-    return f"hashes {pair['distance']} of 256 bits apart, {plural(int(pair['inliers']), 'matching point')}{mirrored}"
 
 
 def _about_pairs(case: Case) -> str:

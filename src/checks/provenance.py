@@ -121,6 +121,7 @@ def _claim_of_positives(case: Case, name: str, known: pd.Series[bool], named: pd
     if verdict == Verdict.PASS and unknown > 1 - CLEAR_LABEL:
         verdict = Verdict.NOT_CHECKED
     (_, said), *rest = found
+    said = f"Only {said}" if verdict is Verdict.FAIL else said
     return Finding(name, verdict, said, 1 - lowest, " ".join(text for _, text in rest))
 
 
@@ -262,7 +263,7 @@ def _recorded(known: Properties, tests: list[Test]) -> Iterator[Finding]:
     """What is known of one label rather than of the other, and what could not be tested at all."""
     uneven = [test for test in _of_labels(tests, "known").values() if test.clear]
     if uneven:
-        said = f"Whether something is recorded depends on the label: {', '.join(test.what for test in uneven)}."
+        said = f"Recorded more for one label than for the other: {', '.join(test.what for test in uneven)}."
         details = [f"The {test.what} is known of {test.detail} ({p_value(test.p_holm)}, Holm)." for test in uneven]
         strongest = max(test.found.strength for test in uneven)
         yield Finding("recorded for one label rather than the other", Verdict.WARN, said, strongest, " ".join(details))
@@ -270,17 +271,19 @@ def _recorded(known: Properties, tests: list[Test]) -> Iterator[Finding]:
     missing = [column for column in (*CATEGORIES[1:], "age") if column not in tested]
     if missing:
         said = f"The labels could not be compared in {', '.join(missing)}."
-        details = [f"{column} is {_why_not(known, column)}" for column in missing]
-        name = "properties that cannot be compared"
-        yield Finding(name, Verdict.NOT_CHECKED, said, details=f"The {', the '.join(details)}.")
+        by_label = {column: _patients_known(known, column) for column in missing}
+        details = [f"The {column} is known for {counts}." for column, counts in by_label.items() if counts]
+        if silent := [column for column, counts in by_label.items() if not counts]:
+            details.append(f"Not known for any image: {', '.join(silent)}.")
+        yield Finding("properties that cannot be compared", Verdict.NOT_CHECKED, said, details=" ".join(details))
 
 
-def _why_not(properties: Properties, column: str) -> str:
+def _patients_known(properties: Properties, column: str) -> str:
+    """For how many patients of either label a property is known; empty where it is for none."""
     known = properties.known(column)
-    if not known.any():
-        return "not known for any image"
-    counts = [properties.people[known & (properties.manifest["label"] == label)].nunique() for label in (1, 0)]
-    return f"known for {counts[0]} Positive and {counts[1]} Negative patients"
+    labels = ((name, properties.manifest["label"] == label) for label, name in LABELS.items())
+    counts = [f"{properties.people[known & here].nunique()} {name}" for name, here in labels]
+    return f"{' and '.join(counts)} patients" if known.any() else ""
 
 
 def _shifts(tests: list[Test]) -> Finding:

@@ -48,6 +48,7 @@ WIDE = 0.1  # interval of an AUROC: wider is a WARN
 
 _AUROCS = (0.75, 0.9)
 _RATES = 65  # of discordant images, tried before the rate is narrowed down
+_COUNTED = ("split", "label", "images", "patients", "films", "most_of_one_patient")
 _Counts: TypeAlias = dict[int, tuple[int, int]]  # images and patients of either label
 _DONE = (
     "This section says what a perfect score on the test images would be worth, and how large a difference must be to "
@@ -167,7 +168,7 @@ def _findings(case: Case, counts: _Counts, perfect: dict[str, tuple[int, int]], 
     worth = [f"{name} {_worth(*units)}" for name, units in perfect.items() if name != claim]
     low = min(wilson(count, count)[0] for _, count in counts.values())
     patients = perfect["accuracy"][1]
-    said = f"If all were right, the accuracy by patient would have the interval {bounds(*wilson(patients, patients))}."
+    said = f"Even if all were right, the accuracy would be in {bounds(*wilson(patients, patients))} (95 %, by patient)."
     yield Finding(names[1], _verdict(low), said, 1 - low, f"In full: {'; '.join(worth)}.")
     if claim in perfect:
         yield _perfect_on_claim(case.claim, perfect[claim], counts[1][0])
@@ -177,17 +178,22 @@ def _findings(case: Case, counts: _Counts, perfect: dict[str, tuple[int, int]], 
 
 
 def _patients(manifest: pd.DataFrame, name: str, counts: _Counts) -> Finding:
-    test = [f"{plural(images, f'{LABELS[label]} image')} of {patients}" for label, (images, patients) in counts.items()]
-    every = {LABELS[label]: _units(manifest[manifest["label"] == label]) for label in counts}
-    all_splits = "; ".join(f"{label} {images:,} of {patients:,}" for label, (images, patients) in every.items())
-    details = f"All splits, images of patients: {all_splits}."
+    every = {label: _units(manifest[manifest["label"] == label]) for label in counts}
+    test, whole = (
+        " and ".join(
+            f"{plural(images, f'{LABELS[label]} image')} of {plural(patients, 'patient')}"
+            for label, (images, patients) in each.items()
+        )
+        for each in (counts, every)
+    )
+    details = f"In all splits there are {whole}."
     unknown = int(((manifest["split"] == "test") & (manifest["patient_id"] == "")).sum())
     if unknown:
         details += f" These are upper limits: {plural(unknown, 'image')} of unknown patients count as one patient each."
     fewest = min(patients for _, patients in counts.values())
     low = wilson(fewest, fewest)[0]
     verdict = Verdict.FAIL if low < CHANCE else Verdict.WARN if fewest < FEW_PATIENTS else Verdict.PASS
-    return Finding(name, verdict, f"The test split holds {' and '.join(test)} patients.", 1 - low, details)
+    return Finding(name, verdict, f"The test split holds {test}.", 1 - low, details)
 
 
 def _verdict(low: float) -> Verdict:
@@ -216,15 +222,17 @@ def _difference(name: str, patients: int) -> Finding:
         said = f"With {plural(patients, 'patient')} no test finds a difference, not even if one model is always wrong."
         return Finding(name, Verdict.FAIL, said, 1.0)
     said = f"Two models must differ by at least {best:.3f} in accuracy for a test to find the difference."
-    found = "more than is possible" if worse is None else f"{worse:.3f}"
-    details = f"If {100 * AGAINST:.0f} % of the discordant images speak for the worse model, {found} is needed (exact "
+    found = "no difference is large enough" if worse is None else f"{worse:.3f} is needed"
+    details = f"If {100 * AGAINST:.0f} % of the discordant images speak for the worse model, {found} (exact "
     details += f"McNemar test, {100 * POWER:.0f} % power, n = {patients} patients)."
     return Finding(name, Verdict.WARN if best > LARGE else Verdict.PASS, said, best, details)
 
 
 def _auroc_width(name: str, positives: int, negatives: int) -> Finding:
     intervals = {auroc: newcombe_auroc(auroc, positives, negatives) for auroc in _AUROCS}
-    said = " and ".join(f"of {auroc:g} would have the interval {bounds(*each)}" for auroc, each in intervals.items())
+    said = ", and one ".join(
+        f"of {auroc:g} would have the interval {bounds(*each)}" for auroc, each in intervals.items()
+    )
     low, high = intervals[_AUROCS[0]]
     lost = intervals[_AUROCS[1]][0] < CHANCE
     verdict = Verdict.FAIL if lost else Verdict.WARN if high - low > WIDE else Verdict.PASS
@@ -250,11 +258,13 @@ def _design(manifest: pd.DataFrame) -> Finding:
 def _tables(manifest: pd.DataFrame, perfect: dict[str, tuple[int, int]]) -> list[Table]:
     rows = []
     for count in sizes(manifest):
-        effect = count["design_effect"]
-        ratio = [f"{count['images'] / count['patients']:.2f}", f"{effect:.2f}"] if count["images"] else ["", ""]
-        rows.append([count["split"], count["label"], count["images"], count["patients"], *ratio])
-    header = ["split", "label", "images", "patients", "images per patient", "design effect, at most"]
-    counts = Table("Images per patient; a patient in two rows counts in both", header, rows)
+        ratio = f"{count['images'] / count['patients']:.2f}" if count["images"] else ""
+        effect = f"{count['design_effect']:.2f}" if count["images"] else ""
+        rows.append([*(count[key] for key in _COUNTED), ratio, effect])
+    header = [*(key.replace("_", " ") for key in _COUNTED), "images per patient", "design effect, at most"]
+    unknown = int((manifest["patient_id"] == "").sum())
+    single = f" ({plural(unknown, 'image')} of unknown patients, each counted as a patient)" if unknown else ""
+    counts = Table(f"Images, patients and films{single}; a patient in two rows counts in both", header, rows)
     if not perfect:
         return [counts]
     header = ["if all were right", "images", "95 % by image", "patients", "95 % by patient"]

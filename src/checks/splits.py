@@ -64,7 +64,7 @@ def check(case: Case) -> Section:
         title="Split",
         findings=findings,
         text=[_DONE.format(drawn), _RULES, *([] if case.drawn else [_RULES_OF_GIVEN])],
-        tables=[_count_table(case.manifest), *_shared_films(case.manifest), *_pair_tables(case)],
+        tables=[*_shared_films(case.manifest), *_pair_tables(case)],
         facts=_facts(case),
         answer=_answer(findings),
     )
@@ -179,7 +179,7 @@ def _inside(case: Case) -> Finding:
     ]
     kind = f"{plural(int(inside.sum()) - copies, 'near-duplicate pair')} and {plural(copies, 'pair')} of equal files"
     rows = np.union1d(case.pairs["first"].to_numpy()[inside], case.pairs["second"].to_numpy()[inside])
-    said, details = f"One split holds {kind} ({where}).", f"They are {listed(names, 4)}."
+    said, details = f"Within one split there are {kind} ({where}).", f"They are {listed(names, 4)}."
     return Finding(name, Verdict.WARN, said, len(rows) / len(manifest), details)
 
 
@@ -280,7 +280,9 @@ class _Order:
         if not self.block:
             return f"{self.label}: {p_value(10**self.log10_p_patients)}, n = {self.patients} patients."
         by_image, by_patient = f"10^{self.log10_p_images:.1f}", f"10^{self.log10_p_patients:.1f}"
-        return f"{self.label}: the probability of that is {by_image} if images, {by_patient} if patients are drawn."
+        return (
+            f"{self.label}: by chance, the probability is {by_image} (images drawn) or {by_patient} (patients drawn)."
+        )
 
 
 def _orders(manifest: pd.DataFrame, by_name: bool) -> list[_Order]:
@@ -351,7 +353,7 @@ def _series_shift(case: Case, name: str) -> Finding:
         return Finding(name, Verdict.PASS, said)
     shifted.sort(reverse=True)
     rest = [f"{counts} ({numbers})" for _, counts, numbers in shifted[1:4]]
-    details = f"Its test: {shifted[0][2]}. {_more(rest, len(shifted) - 1)}".rstrip()
+    details = f"{shifted[0][2]}. {_more(rest, len(shifted) - 1)}{'.' if rest else ''}".rstrip()
     return Finding(name, Verdict.WARN, f"{shifted[0][1]}.", shifted[0][0], details)
 
 
@@ -370,23 +372,13 @@ def _series_tests(case: Case) -> Iterator[tuple[Association, str]]:
                 continue
             here = begins == one
             counts = (
-                f"{part(int((here & test).sum()), int(test.sum()))} {title} test images have a name that begins with "
-                f"{one}, and {part(int((here & ~test).sum()), int((~test).sum()))} training images"
+                f"{part(int((here & test).sum()), int(test.sum()))} {title} test images have names that begin with "
+                f"{one}; of the training images it is {part(int((here & ~test).sum()), int((~test).sum()))}"
             )
             yield of_categories(table["test"].to_numpy(bool), belongs.astype(str), case.seed), counts
 
 
 # Tables and facts --------------------------------------------------------------------------------------------------
-
-
-def _count_table(manifest: pd.DataFrame) -> Table:
-    unknown = int((manifest["patient_id"] == "").sum())
-    caption = "Images, patients and films"
-    if unknown:
-        caption += f" ({plural(unknown, 'image')} of unknown patients, each counted as a patient)"
-    keys = ("split", "label", "images", "patients", "films", "most_of_one_patient")
-    rows = [[count[key] for key in keys] for count in sizes(manifest)]
-    return Table(caption, [key.replace("_", " ") for key in keys], rows)
 
 
 def _shared_films(manifest: pd.DataFrame) -> list[Table]:

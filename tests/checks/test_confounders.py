@@ -116,7 +116,7 @@ def test_one_size_for_one_class(make_case: MakeCase) -> None:
     assert header.weight == 1
     assert "Positive goes with another size than 512 x 480" in header.said
     assert "AUROC 1.000 [" in header.said
-    assert "AUROC 1.00" in header.details
+    assert "AUROC of 1.00" in header.details
 
 
 def test_too_few_patients(make_case: MakeCase) -> None:

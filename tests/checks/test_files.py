@@ -37,7 +37,7 @@ def test_files_that_are_alike_pass(make_case: Any, tmp_path: Path) -> None:
     section = files.check(make_case({"label": HALF}, grey=smooth(60), folder=tmp_path))
     not_passed = {finding.check for finding in section.findings if finding.verdict != Verdict.PASS}
     assert not_passed == {"pictures that are no frontal chest films"}  # which only a gate tells
-    assert found(section, "file format of the classes").said == "It is PNG for all 60 images."
+    assert found(section, "file format of the classes").said == "The file format is PNG for all 60 images."
     assert numbers(found(section, "unreadable files").said) == ["60"]
     assert numbers(found(section, "burned-in text (suspects)").said) == ["60"]
     assert not [finding for finding in section.findings if finding.check.startswith("JPEG")]  # there is none
@@ -85,7 +85,7 @@ def test_a_format_that_some_of_one_class_have(make_case: Any) -> None:
     assert numbers(finding.said)[:6] == ["10", "30", "10", "30", "0", "30"]
     assert "(Holm)" in finding.evidence
     # That some have no quality is not told a second time.
-    assert "quality 90 for all 50 images of known value" in found(section, "JPEG quality of the classes").said
+    assert "quality is 90 for all 50 images of known value" in found(section, "JPEG quality of the classes").said
 
 
 def test_patients_are_counted_rather_than_images(make_case: Any) -> None:

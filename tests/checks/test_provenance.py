@@ -107,7 +107,7 @@ def test_children_against_adults_fail_whether_given_or_told_by_age(make_case: An
     missing = found(given, "properties that cannot be compared")
     assert missing.verdict == Verdict.NOT_CHECKED
     assert "age is known for 20 Positive and 0 Negative patients" in missing.details
-    assert "sex is not known for any image" in missing.details
+    assert "Not known for any image: view, sex," in missing.details
     recorded = found(given, "recorded for one label rather than the other")
     assert recorded.verdict == Verdict.WARN
     assert numbers(recorded.details)[:4] == ["20", "20", "0", "20"]

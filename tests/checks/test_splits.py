@@ -127,7 +127,7 @@ def test_one_block_of_one_label_warns_and_whole_patients_are_the_measure(make_ca
     patients = ["a"] * 15 + ["b"] * 5 + ["c"] * 15 + ["d"] * 5
     few = splits.check(make_case({"label": HALF, "split": tail(), "patient_id": patients}))
     assert found(few, ORDER).verdict == Verdict.PASS
-    assert "10^0.0 if patients are drawn" in found(few, ORDER).details
+    assert "10^0.0 (patients drawn)" in found(few, ORDER).details
 
 
 def test_a_tail_with_gaps_is_still_noticed(make_case: Any) -> None:
