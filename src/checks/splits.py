@@ -71,13 +71,15 @@ def check(case: Case) -> Section:
 
 
 def _answer(findings: list[Finding]) -> str:
-    """Whether anything is in several splits."""
-    asked = [each for each in findings if each.check.endswith(" in several splits")]
-    said = [each.said for each in asked if each.verdict is Verdict.FAIL]
-    names = {name: [each.check.split()[-4].rstrip("s") for each in asked if each.verdict is name] for name in Verdict}
-    if not said and (sought := names[Verdict.PASS]):
-        said = [f"No {' or '.join(sought)} is in several splits."]
-    return " ".join([*said, *(f"Whether a {name} is in several is not known." for name in names[Verdict.NOT_CHECKED])])
+    """Whether a patient, a file or a film is in several splits."""
+    asked = {each.check: each for each in findings if each.check.endswith(" in several splits")}
+    of = {what: each for what in ("patient", "file", "film") for check, each in asked.items() if what in check}
+    said = [each.said for each in of.values() if each.verdict is Verdict.FAIL]
+    sound = [f"no {what}" for what, each in of.items() if each.verdict is Verdict.PASS]
+    if sound and not said:
+        said = [f"Nothing is in several splits: {', '.join(sound)}."]
+    unknown = [what for what, each in of.items() if each.verdict is Verdict.NOT_CHECKED]
+    return " ".join([*said, *(f"Whether a {what} is in several is not known." for what in unknown)])
 
 
 # What stands on both sides -----------------------------------------------------------------------------------------

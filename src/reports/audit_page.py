@@ -31,16 +31,7 @@ from cxrlab.datamodules.manifest import people
 from cxrlab.reports.sections import write_findings
 from cxrlab.words import MOST, listed, plural
 
-PACKAGES = (
-    "cxrlab",
-    "numpy",
-    "pandas",
-    "scipy",
-    "scikit-learn",
-    "opencv-python-headless",
-    "pillow",
-    "pydicom",
-)
+PACKAGES = ("cxrlab", "numpy", "pandas", "scipy", "scikit-learn", "opencv-python-headless", "pillow", "pydicom")
 _MEANING = {
     Verdict.FAIL: "a number measured on this test set says little about the disease",
     Verdict.WARN: "nothing fails, but a number measured on this test set needs the warnings below beside it",
