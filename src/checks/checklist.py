@@ -24,9 +24,8 @@ AUTHORS = "the authors of the data set"
 STUDY = "the authors of the study"
 TRAINING = "a training run and its report"
 
-Answer = tuple[str, str]
-"""What is known, in one line, and where it stands; the first is empty where nothing is known."""
-Find = Callable[[Case, Sequence[Section]], Answer]
+_FLOW, _REPEAT = "Flow of cases", "How to repeat it"  # headings of the page, beside those of the sections
+_RANK = tuple(Verdict)
 
 
 def check(case: Case, sections: Sequence[Section]) -> Section:
@@ -37,8 +36,10 @@ def check(case: Case, sections: Sequence[Section]) -> Section:
         sections: What the other checks found; the answers name them by title.
     """
     rows: list[tuple[str, str, str, str]] = []
-    for source, question, answer, who in _ITEMS:
-        text, where = answer(case, sections) if answer else ("", "")
+    for source, question, place, answer, who in _ITEMS:
+        text = answer(case) if callable(answer) else "" if answer is None else _verdicts(sections, place, answer)
+        there = "manifest" if place.islower() else place  # where the check of that section was not run
+        where = next((section.title for section in sections if place in section.title.lower()), there)
         rows.append((source, question, text or f"{NOT_ANSWERED}: {who}", where if text else ""))
     answered = sum(bool(row[3]) for row in rows)
     text = (
@@ -56,53 +57,52 @@ def check(case: Case, sections: Sequence[Section]) -> Section:
 # Answers from the data set ------------------------------------------------------------------------------------------
 
 
-def _sources(case: Case, sections: Sequence[Section]) -> Answer:
+def _sources(case: Case) -> str:
     names = case.manifest["source"]
     if "collection" in case.manifest.columns:
         collections = case.manifest["collection"].fillna("").astype(str)
         names = collections.where(collections != "", names)
     of_label = ((name, names[case.manifest["label"] == label]) for label, name in LABELS.items())
-    said = "; ".join(f"{name}: {tally(there)}" for name, there in of_label if len(there))
-    return said, _title(sections, "provenance")
+    return "; ".join(f"{name}: {tally(there)}" for name, there in of_label if len(there))
 
 
-def _flow(case: Case, _: Sequence[Section]) -> Answer:
+def _flow(case: Case) -> str:
     if not case.flow.steps:
-        return "", ""
+        return ""
     removed = [step.removed for step in case.flow.steps if step.removed]
     kept = f"{plural(len(case.manifest), 'image')} of {plural(people(case.manifest).nunique(), 'patient')} were kept"
-    return f"{kept}, and {sum(removed)} removed in {plural(len(removed), 'step')}", "Flow of cases"
+    return f"{kept}, and {sum(removed)} removed in {plural(len(removed), 'step')}"
 
 
-def _selection(case: Case, _: Sequence[Section]) -> Answer:
+def _selection(case: Case) -> str:
     if not case.flow.steps:
-        return "", ""
+        return ""
     steps = [f"{step.step} ({step.removed})" for step in case.flow.steps if step.removed]
-    return ("removed: " + ", ".join(steps) if steps else "no image was removed"), "Flow of cases"
+    return "removed: " + ", ".join(steps) if steps else "no image was removed"
 
 
-def _missing(case: Case, sections: Sequence[Section]) -> Answer:
+def _missing(case: Case) -> str:
     wanted = [name for name in ("patient_id", "finding", "view", "age", "sex") if name in case.manifest.columns]
     unknown = [f"{name} {int(_blank(case.manifest[name]).sum())}" for name in wanted]
     absent = [name for name in ("age", "sex") if name not in case.manifest.columns]
     said = f"unknown, of {plural(len(case.manifest), 'image')}: {', '.join(unknown)}"
     said += f"; not recorded at all: {', '.join(absent)}" if absent else ""
-    return f"{said}; unreadable: {len(case.problems)}", _title(sections, "provenance")
+    return f"{said}; unreadable: {len(case.problems)}"
 
 
 def _blank(values: pd.Series[str]) -> pd.Series[bool]:
     return values.isna() | values.astype(str).str.strip().isin(["", "nan"])
 
 
-def _reference(case: Case, sections: Sequence[Section]) -> Answer:
+def _reference(case: Case) -> str:
     known = int((~_blank(case.manifest["finding"])).sum())
     if not known:
-        return "", ""
+        return ""
     means = f"Positive is to mean {case.claim}; " if case.claim else "what Positive is to mean is not said; "
-    return f"{means}{known} of {plural(len(case.manifest), 'image')} with a finding", _title(sections, "provenance")
+    return f"{means}{known} of {plural(len(case.manifest), 'image')} with a finding"
 
 
-def _partition(case: Case, sections: Sequence[Section]) -> Answer:
+def _partition(case: Case) -> str:
     persons = people(case.manifest)
     sizes = []
     for split in splits(case.manifest):
@@ -110,106 +110,97 @@ def _partition(case: Case, sections: Sequence[Section]) -> Answer:
         positive = int((here & (case.manifest["label"] == 1)).sum())
         sizes.append(f"{split} {int(here.sum())} ({positive} Positive, {persons[here].nunique()} patients)")
     how = "drawn by this program, by patient" if case.drawn else "as the source gives it"
-    return f"{'; '.join(sizes)}; {how}", _title(sections, "split")
+    return f"{'; '.join(sizes)}; {how}"
 
 
-def _demographics(case: Case, sections: Sequence[Section]) -> Answer:
+def _demographics(case: Case) -> str:
     known = [name for name in ("age", "sex", "view", "device", "location") if _any_known(case, name)]
     if not {"age", "sex"} & set(known):
-        return "", ""
-    return f"{', '.join(known)} by label, as far as recorded", _title(sections, "provenance")
+        return ""
+    return f"{', '.join(known)} by label, as far as recorded"
 
 
 def _any_known(case: Case, name: str) -> bool:
     return name in case.manifest.columns and not bool(_blank(case.manifest[name]).all())
 
 
-def _licences(case: Case, sections: Sequence[Section]) -> Answer:
+def _licences(case: Case) -> str:
     if not _any_known(case, "licence"):
-        return "", ""
-    return tally(case.manifest["licence"].fillna("").astype(str)), _title(sections, "provenance")
+        return ""
+    return tally(case.manifest["licence"].fillna("").astype(str))
 
 
-def _fingerprint(case: Case, _: Sequence[Section]) -> Answer:
+def _fingerprint(case: Case) -> str:
     if _blank(case.manifest["sha256"]).any():
-        return "", ""
-    return f"fingerprint over the bytes of {plural(len(case.manifest), 'file')}, labels and splits", "How to repeat it"
+        return ""
+    return f"fingerprint over the bytes of {plural(len(case.manifest), 'file')}, labels and splits"
 
 
-# Answers from what the checks found ---------------------------------------------------------------------------------
+def _verdicts(sections: Sequence[Section], section: str, names: tuple[str, ...]) -> str:
+    """The verdicts of one section whose names hold one of some words (all of them, if there is no word)."""
+    found = [
+        finding
+        for one in sections
+        if section in one.title.lower()
+        for finding in one.findings
+        if finding.verdict is not Verdict.NOT_CHECKED
+        and (not names or any(name in finding.check.lower() for name in names))
+    ]
+    found.sort(key=lambda finding: (_RANK.index(finding.verdict), -finding.weight))
+    return "; ".join(f"{finding.check}: {finding.verdict}" for finding in found)
 
 
-def _of(section: str, *names: str) -> Find:
-    """An answer made of the verdicts of one section whose names hold one of some words (all of them, if no word is)."""
-
-    def answer(_: Case, sections: Sequence[Section]) -> Answer:
-        for one in sections:
-            if section in one.title.lower():
-                found = [
-                    finding
-                    for finding in one.findings
-                    if finding.verdict is not Verdict.NOT_CHECKED
-                    and (not names or any(name in finding.check.lower() for name in names))
-                ]
-                found.sort(key=lambda finding: ([*Verdict].index(finding.verdict), -finding.weight))
-                return "; ".join(f"{finding.check}: {finding.verdict}" for finding in found), one.title
-        return "", ""
-
-    return answer
-
-
-def _title(sections: Sequence[Section], word: str) -> str:
-    """Of the section whose title holds a word; the manifest where that check was not run."""
-    return next((section.title for section in sections if word in section.title.lower()), "manifest")
-
-
-_ITEMS: tuple[tuple[str, str, Find | None, str], ...] = (
-    ("CLAIM 7; REFORMS 3a", "Where do the images come from?", _sources, AUTHORS),
-    ("CLAIM 8", "Who was included and who was not?", _flow, AUTHORS),
-    ("CLAIM 9", "How are images prepared before training?", None, TRAINING),
-    ("CLAIM 10", "How was this part of the collection chosen?", _selection, AUTHORS),
-    ("CLAIM 12", "Are the images free of names and marks?", _of("files", "burned-in"), AUTHORS),
-    ("CLAIM 13", "What is missing?", _missing, AUTHORS),
-    ("CLAIM 14; REFORMS 3d", "What do the labels mean?", _reference, AUTHORS),
-    ("PROBAST, outcome", "Is the label what it is to be?", _of("provenance", "is ", "finding"), AUTHORS),
-    ("CLAIM 15-18", "Who read the films, how, how often agreeing?", None, AUTHORS),
-    ("CLAIM 19; PROBAST, analysis", "Are there enough patients?", _of("size"), STUDY),
-    ("CLAIM 20", "How were the images divided?", _partition, STUDY),
+_ITEMS: tuple[tuple[str, str, str, Callable[[Case], str] | tuple[str, ...] | None, str], ...] = (
+    ("CLAIM 7; REFORMS 3a", "Where do the images come from?", "provenance", _sources, AUTHORS),
+    ("CLAIM 8", "Who was included and who was not?", _FLOW, _flow, AUTHORS),
+    ("CLAIM 9", "How are images prepared before training?", "", None, TRAINING),
+    ("CLAIM 10", "How was this part of the collection chosen?", _FLOW, _selection, AUTHORS),
+    ("CLAIM 12", "Are the images free of names and marks?", "files", ("burned-in",), AUTHORS),
+    ("CLAIM 13", "What is missing?", "provenance", _missing, AUTHORS),
+    ("CLAIM 14; REFORMS 3d", "What do the labels mean?", "provenance", _reference, AUTHORS),
+    ("PROBAST, outcome", "Is the label what it is to be?", "provenance", ("is ", "finding"), AUTHORS),
+    ("CLAIM 15-18", "Who read the films, how, how often agreeing?", "", None, AUTHORS),
+    ("CLAIM 19; PROBAST, analysis", "Are there enough patients?", "size", (), STUDY),
+    ("CLAIM 20", "How were the images divided?", "split", _partition, STUDY),
     (
         "CLAIM 21; REFORMS, leakage",
         "Are the parts apart, down to the patient?",
-        _of("split", "several splits", "validation"),
+        "split",
+        ("several splits", "validation"),
         STUDY,
     ),
     (
         "REFORMS, leakage",
         "Are there copies and dependent images?",
-        _of("split", "film", "file in", "several images"),
+        "split",
+        ("film", "file in", "several images"),
         STUDY,
     ),
     (
         "PROBAST, participants (Roberts)",
         "Do the classes come from the same collections?",
-        _of("provenance", "collection"),
+        "provenance",
+        ("collection",),
         AUTHORS,
     ),
     (
         "PROBAST, participants (Roberts)",
         "Are patients of both classes of like age?",
-        _of("provenance", "children", "age "),
+        "provenance",
+        ("children", "age "),
         AUTHORS,
     ),
-    ("REFORMS, leakage; PROBAST, predictors", "Can the label be told without the disease?", _of("lung"), AUTHORS),
-    ("PROBAST, predictors", "Were all images made and stored alike?", _of("files", "of the classes"), AUTHORS),
-    ("CLAIM 22-27", "What is the model, how trained, how chosen?", None, TRAINING),
-    ("CLAIM 28-29, 35-36; REFORMS, metrics", "How well, with which interval?", None, TRAINING),
-    ("PROBAST, analysis", "Are the scores calibrated?", None, TRAINING),
-    ("CLAIM 30-31, 37", "How robust, looking where, failing when?", None, TRAINING),
-    ("CLAIM 32; REFORMS, generalisability", "Does it hold at another hospital?", None, STUDY),
-    ("CLAIM 33", "Where did every case go?", _flow, AUTHORS),
-    ("CLAIM 34; PROBAST, participants", "Who are the patients?", _demographics, AUTHORS),
-    ("REFORMS 2a", "Which data exactly, so that it can be repeated?", _fingerprint, AUTHORS),
-    ("CLAIM 5; PROBAST, participants", "Were patients enrolled forward or looked up?", None, AUTHORS),
-    ("REFORMS 3b", "From which population, and how drawn?", None, AUTHORS),
-    ("Licences of single images", "May they be used?", _licences, AUTHORS),
+    ("REFORMS, leakage; PROBAST, predictors", "Can the label be told without the disease?", "lung", (), AUTHORS),
+    ("PROBAST, predictors", "Were all images made and stored alike?", "files", ("of the classes",), AUTHORS),
+    ("CLAIM 22-27", "What is the model, how trained, how chosen?", "", None, TRAINING),
+    ("CLAIM 28-29, 35-36; REFORMS, metrics", "How well, with which interval?", "", None, TRAINING),
+    ("PROBAST, analysis", "Are the scores calibrated?", "", None, TRAINING),
+    ("CLAIM 30-31, 37", "How robust, looking where, failing when?", "", None, TRAINING),
+    ("CLAIM 32; REFORMS, generalisability", "Does it hold at another hospital?", "", None, STUDY),
+    ("CLAIM 33", "Where did every case go?", _FLOW, _flow, AUTHORS),
+    ("CLAIM 34; PROBAST, participants", "Who are the patients?", "provenance", _demographics, AUTHORS),
+    ("REFORMS 2a", "Which data exactly, so that it can be repeated?", _REPEAT, _fingerprint, AUTHORS),
+    ("CLAIM 5; PROBAST, participants", "Were patients enrolled forward or looked up?", "", None, AUTHORS),
+    ("REFORMS 3b", "From which population, and how drawn?", "", None, AUTHORS),
+    ("Licences of single images", "May they be used?", "provenance", _licences, AUTHORS),
 )
