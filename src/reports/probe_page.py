@@ -198,7 +198,8 @@ def _without_lungs(probe: Probe) -> Section:
     )
     picture = Picture("lungs_removed", caption, _figure(probe))
     findings = [*_tried_findings(probe), *_retrained_findings(probe)]
-    return Section("Performance with the lungs removed", findings, text, tables, [picture])
+    answer = findings[0].said if findings else ""
+    return Section("Performance with the lungs removed", findings, text, tables, [picture], answer=answer)
 
 
 def _tried_findings(probe: Probe) -> Iterator[Finding]:

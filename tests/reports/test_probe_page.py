@@ -88,6 +88,7 @@ def test_the_page_states_rule_numbers_warnings_and_command(tmp_path: Path) -> No
     text = (tmp_path / "probe.md").read_text()
     assert page.read_text().count("<figure>") == 2
     assert text.startswith("# Does it see the lungs? made up\n\n**FAIL**")
+    assert "(figures/lungs_removed.png)" in text.split("## Verdicts")[0]  # and before the tables
     assert "**WARNING** a \\*warning\\*" in text
     assert "at least 50%" in text
     assert "A fall has two explanations" in text
