@@ -55,7 +55,7 @@ def test_intervals_are_drawn_and_told() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["AUROC", "PPV", "AP"]
     assert "0.910 [0.800, 0.970]" in texts(axes)
     assert "undefined" in texts(axes)
-    drawn = [[float(x) for x in line.get_xdata()] for line in axes.lines]
+    drawn = [np.ravel(line.get_xdata()).tolist() for line in axes.lines]
     assert drawn == [[0.8, 0.97], [0.91], [0.3], [0.5, 0.5]]
     check_texts(figure)
 

@@ -182,7 +182,7 @@ def test_training_shows_test_images(tmp_path: Path) -> None:
             report(OmegaConf.create({"run": str(folder)}))
         text = (folder / "report.md").read_text()
         assert "![SYNTHETIC test images, and below each its map of evidence for Positive (GradCam)]" in text
-        assert text.index("## Saliency") < text.index("## Data")
+        assert text.index("figures/saliency.png") < text.index("## Cautions")
         assert picture.read_bytes() == drawn
     events = EventAccumulator(str(folder), size_guidance={"images": 0})
     events.Reload()
