@@ -52,7 +52,7 @@ def app(config: DictConfig, overrides: Sequence[str] = ()) -> None:
             cannot be used.
     """
     _check(config)
-    for library in ("gradio", "fastapi", "uvicorn"):
+    for library in ("starlette", "uvicorn"):
         check_installed(library, "the page")
     with quick_imports():  # not above: they take seconds, and --help or a misspelt option needs none of them
         from cxrlab.page import Page, open_socket

@@ -16,8 +16,6 @@ from cxrlab.errors import MissingLibraryError
 OPTIONAL = {
     "captum": ("captum", "saliency"),
     "defusedxml": ("defusedxml", "excel"),
-    "fastapi": ("fastapi", "app"),
-    "gradio": ("gradio", "app"),
     "hydra_plugins.hydra_joblib_launcher": ("hydra-joblib-launcher", "sweeps"),
     "hydra_plugins.hydra_optuna_sweeper": ("hydra-optuna-sweeper", "optuna"),
     "hydra_plugins.hydra_submitit_launcher": ("hydra-submitit-launcher", "sweeps"),
@@ -30,6 +28,7 @@ OPTIONAL = {
     "openpyxl": ("openpyxl", "excel"),
     "pydicom": ("pydicom", "dicom"),
     "skimage": ("scikit-image", "gate"),
+    "starlette": ("starlette", "app"),
     "uvicorn": ("uvicorn", "app"),
 }
 """Libraries that only some commands need, by the package that is imported: what pip calls it, and its extra."""

@@ -152,10 +152,10 @@ def test_what_cannot_be_loaded_is_told(run: Path, tmp_path: Path) -> None:
             app(configured("port=0", *typed))
 
 
-def test_without_gradio_the_extra_is_named(run: Path) -> None:
+def test_without_its_libraries_the_extra_is_named(run: Path) -> None:
     with (
-        mock.patch.dict(sys.modules, {"gradio": None, "captum": None}),
-        pytest.raises(UserError, match=r"^the page needs gradio.*pip install 'cxrlab\[app\]'"),
+        mock.patch.dict(sys.modules, {"starlette": None, "captum": None}),
+        pytest.raises(UserError, match=r"^the page needs starlette.*pip install 'cxrlab\[app\]'"),
     ):
         app(configured(f"ckpt_path={run}", "port=0"))
 
@@ -164,7 +164,7 @@ def test_help_imports_no_large_library(tmp_path: Path) -> None:
     script = (
         "import sys\nfrom cxrlab.app import main\nsys.argv = ['app.py', '--help']\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "print([name for name in ('torch', 'gradio', 'pandas', 'numpy') if name in sys.modules])"
+        "print([name for name in ('torch', 'starlette', 'pandas', 'numpy') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

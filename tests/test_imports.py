@@ -25,7 +25,10 @@ from cxrlab.reading.picture import decode
 from cxrlab.steps.predict import tags_of
 
 ROOT = Path(__file__).resolve().parents[1]
-WHOLLY_OPTIONAL = {"page/connections.py", "reading/dicom.py", "reading/dicom_frames.py", "reading/dicom_header.py"}
+WHOLLY_OPTIONAL = {
+    *("page/api.py", "page/connections.py", "page/guard.py"),
+    *("reading/dicom.py", "reading/dicom_frames.py", "reading/dicom_header.py"),
+}
 """Modules that import an optional library by a statement, since nobody imports them without having checked for it."""
 HIDES = """
 import sys

@@ -1,54 +1,64 @@
-"""What the page's script and other programs ask: ``POST /api/examine`` takes the bytes of a file and answers with JSON.
+"""The addresses of the page.
+
+Two of them take the bytes of a file:
+
+* ``POST /api/examine`` answers with JSON: what the models say of it. ``?card=true`` adds the HTML of the page and of a
+  report. Status 200: the file was examined, or was refused with a reason.
+* ``POST /api/film`` answers with its pixels as PNG, all of them and without loss, see :mod:`cxrlab.page.desk`. Status
+  422: the file has no image.
 
 ::
 
     curl --data-binary @film.dcm -H 'X-File-Name: film.dcm' http://127.0.0.1:7860/api/examine
 
 The body is the file as it is, at most ``max_upload_mb``; there is no form, no path and no address in it. The optional
-header is what the file is called, percent-encoded UTF-8, and is only shown. ``?card=true`` adds the HTML of the page
-and of a report. Status 200: the file was looked at, also where it was refused; 413: too large; 503: too many wait;
-403: asked under another name or by another site; 408: too slow; 411: the length was not announced. An error is
+header is the file's name, percent-encoded UTF-8, and is only shown. Other status: 403: asked under another name or by
+another site; 408: too slow; 411: the length was not announced; 413: too large; 503: too many wait. An error is
 ``{"error": "a sentence"}``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 import re
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
-from importlib import resources
-from urllib.parse import parse_qs, unquote
+from typing import TypeAlias
+from urllib.parse import unquote
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from cxrlab.errors import check_range
-from cxrlab.page.case import answer, card, report, style
+from cxrlab.page.case import answer, card, report
 from cxrlab.page.desk import Desk
-from cxrlab.page.guard import CLOSE, Receive, Scope, Send, reply
+from cxrlab.page.documents import asset, render
+from cxrlab.page.guard import CLOSE, DOCUMENT_POLICY, Json
 from cxrlab.page.limits import Limits, is_this_machine
 from cxrlab.page.worth import Worth
+from cxrlab.reading.image import UnreadableError
 from cxrlab.reading.worker import POOL
 
-FILE_NAME = b"x-file-name"
+_Work: TypeAlias = Callable[[str, bytes], Response]  # of a file's name and bytes
 _DECODING = 4  # files at a time; each may take as much memory as the largest image
 _LONGEST_HEADER = 4096
 _LONGEST_LENGTH = 19  # digits: more than any file has, and few enough for Python to read
-_ICON = (
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="6" fill="#1f4e79"/>'
-    '<path d="M14 7v9c-3 0-7 3-7 9h5c3 0 3-2 3-4V7Zm4 0v9c3 0 7 3 7 9h-5c-3 0-3-2-3-4V7Z" fill="#fff"/></svg>'
-)
+_TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 _log = logging.getLogger("cxrlab")
 
 
-class TooLargeError(Exception):
-    """More bytes came than a file may have."""
-
-
 class Api:
-    """Answers what is asked below ``/api/`` and ``/page/`` (ASGI).
+    """Answers what is asked (ASGI).
 
     Args:
         desk: Examines files.
@@ -79,101 +89,121 @@ class Api:
         self._max_waiting = max_waiting
         self._limits = limits or Limits()
         self._uploads: dict[asyncio.Timeout, int] = {}  # bytes that have arrived of each, the oldest first
-        self._line: list[tuple[str, Future[tuple[int, bytes]]]] = []  # address, and work that may be done by now
+        self._line: list[tuple[str, Future[Response]]] = []  # address, and work that may be done by now
         # Models take one file at a time. More threads decode, so that a file that takes long holds up few others.
         self._pool = ThreadPoolExecutor(max(_DECODING, len(desk.predictors)), "examine")
-        script = resources.files("cxrlab.page").joinpath("script.js").read_text(encoding="utf-8")
-        self._texts = {
-            "/page/script.js": (script, "text/javascript"),
-            "/page/style.css": (style(), "text/css"),
-            "/favicon.ico": (_ICON, "image/svg+xml"),
-        } | {f"/page/card/{number}": (each.card, "text/html") for number, each in enumerate(known) if each.card}
+        self._app = Starlette(routes=self._routes(), exception_handlers={HTTPException: _told, 404: _not_there})
+        self._app.add_exception_handler(405, _not_there)
+        self._app.router.redirect_slashes = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
-        path, method = scope["path"], scope["method"]
-        if path == "/api/examine" and method == "POST":
-            await self._examine(scope, receive, send)
-        elif path == "/api/state" and method == "GET":
-            await reply(send, 200, {"in_line": len(self._waiting()), "limit": self._max_waiting})
-        elif path in self._texts and method == "GET":
-            await reply(send, 200, *self._texts[path])
-        else:
-            await reply(
-                send, 404, {"error": f"{method} {path[:80]}: there is nothing here; POST /api/examine takes a file"}
-            )
+        await self._app(scope, receive, send)
 
     def close(self) -> None:
         """Gives up what waits and what is decoded; a network that is at work ends by itself."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         POOL.give_up()
 
-    def _waiting(self) -> list[tuple[str, Future[tuple[int, bytes]]]]:
+    def _routes(self) -> list[Route]:
+        """Texts that never change are made once; everything else takes a file or counts."""
+        index = render("index", known=self._known, max_upload_mb=self._max_bytes / 1e6)
+        fixed = {"/": Response(index, media_type="text/html"), "/favicon.ico": _file("icon.svg")}
+        fixed |= {f"/page/{name}": _file(name) for name in ("script.js", "viewer.js", "style.css")}
+        fixed["/page/report"] = Response(render("tab"), media_type="text/html")
+        policy = {"content-security-policy": DOCUMENT_POLICY}
+        for number, worth in enumerate(self._known):
+            if worth.card:
+                fixed[f"/page/card/{number}"] = Response(worth.card, headers=policy, media_type="text/html")
+        return [
+            Route("/api/examine", self._examine, methods=["POST"]),
+            Route("/api/film", self._film, methods=["POST"]),
+            Route("/api/state", self._state, methods=["GET"]),
+            *(Route(path, response, methods=["GET"]) for path, response in fixed.items()),
+        ]
+
+    async def _state(self, _: Request) -> Response:
+        return Json({"in_line": len(self._waiting()), "limit": self._max_waiting})
+
+    async def _examine(self, request: Request) -> Response:
+        closely = request.query_params.get("card") == "true"
+        return await self._in_line(request, functools.partial(self._say, closely))
+
+    async def _film(self, request: Request) -> Response:
+        return await self._in_line(request, self._show)
+
+    async def _in_line(self, request: Request, work: _Work) -> Response:
+        """Takes a file, and answers when a thread has worked on it."""
+        address = request.client.host if request.client else ""
+        self._check_room(address)  # before the upload, so that it need not be sent twice
+        try:
+            data = await self._read(request)
+        except ClientDisconnect:
+            return Response(status_code=499)  # which nobody reads
+        except TimeoutError:
+            sentence = f"The upload stood still, or took more than {self._limits.upload:g} s; send it again."
+            raise HTTPException(408, sentence, CLOSE) from None
+        self._check_room(address)  # an upload holds no place: only a file that is there does
+        done = self._pool.submit(self._work, work, _file_name(request.headers), data)
+        self._line.append((address, done))
+        del data  # a visitor who waits has the only copy
+        return await self._answer(done, request.receive)
+
+    def _waiting(self) -> list[tuple[str, Future[Response]]]:
         self._line = [each for each in self._line if not each[1].done()]
         return self._line
 
-    def _full(self, address: str) -> str:
-        """Why no more files of an address are taken now; empty where they are."""
+    def _check_room(self, address: str) -> None:
+        """Sends a file away where too many wait already.
+
+        Raises:
+            HTTPException: Says how many, with status 503.
+        """
         waiting = self._waiting()
-        if len(waiting) >= self._max_waiting:
-            return f"{len(waiting)} files wait already; send it again in a few seconds"
         own = sum(each == address for each, _ in waiting)
+        again = "send it again in a few seconds"
+        if len(waiting) >= self._max_waiting:
+            raise HTTPException(503, f"{len(waiting)} files wait already; {again}", {"retry-after": "2"})
         if own >= max(1, self._max_waiting // 2) and not is_this_machine(address):
-            return f"{own} files of {address} wait already, half of what may wait; send it again in a few seconds"
-        return ""
+            sentence = f"{own} files of {address} wait already, half of what may wait; {again}"
+            raise HTTPException(503, sentence, {"retry-after": "2"})
 
-    async def _examine(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
-        address = str((scope.get("client") or ("",))[0])
-        closely = parse_qs(scope["query_string"].decode("latin-1")).get("card") == ["true"]
-        try:
-            full = self._full(address)  # before the upload, so that it need not be sent twice
-            data = None if full else await self._read(headers, receive)
-            full = full or self._full(address)  # an upload holds no place: only a file that is there does
-            if full:
-                error = {"error": full, "in_line": len(self._waiting())}
-                await reply(send, 503, error, headers=[(b"retry-after", b"2")])
-            elif data is not None:
-                work = self._pool.submit(self._work, _file_name(headers), data, closely)
-                self._line.append((address, work))
-                del data  # a visitor who waits has the only copy
-                await self._answer(work, receive, send)
-        except TooLargeError:
-            sentence = f"larger than {self._max_bytes / 1e6:g} MB, the limit of this page (max_upload_mb)"
-            # Nobody reads what else is sent, so the connection is of no further use.
-            await reply(send, 413, {"error": f"The file is {sentence}."}, headers=CLOSE)
-        except TimeoutError:
-            error = {"error": f"The upload stood still, or took more than {self._limits.upload:g} s; send it again."}
-            await reply(send, 408, error, headers=CLOSE)
-
-    async def _answer(self, work: Future[tuple[int, bytes]], receive: Receive, send: Send) -> None:
+    async def _answer(self, done: Future[Response], receive: Receive) -> Response:
         """Waits for the answer; where the visitor leaves before it is begun, his place is free."""
-        answered, left = asyncio.wrap_future(work), asyncio.ensure_future(receive())
+        answered, left = asyncio.wrap_future(done), asyncio.ensure_future(receive())
         try:
             await asyncio.wait((answered, left), return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                await reply(send, *await answered)
+            return await answered if done.done() else Response(status_code=499)
         finally:
-            work.cancel()
+            done.cancel()
             left.cancel()
 
-    async def _read(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
-        """The body; ``None`` where the client has gone."""
-        announced = headers.get(b"content-length", b"")
+    async def _read(self, request: Request) -> bytes:
+        """The body of a request.
+
+        Raises:
+            ClientDisconnect: The client has gone.
+            HTTPException: It is too large.
+            TimeoutError: It takes too long.
+        """
+        sentence = f"The file is larger than {self._max_bytes / 1e6:g} MB, the limit of this page (max_upload_mb)."
+        # Nobody reads what else is sent, so the connection is of no further use.
+        too_large = HTTPException(413, sentence, CLOSE)
+        announced = request.headers.get("content-length", "")
         if announced.isdigit() and (len(announced) > _LONGEST_LENGTH or int(announced) > self._max_bytes):
-            raise TooLargeError
+            raise too_large
         parts: list[bytes] = []
         async with asyncio.timeout(self._limits.upload) as clock:
             self._uploads[clock] = 0
             try:
                 while True:
-                    message = await asyncio.wait_for(receive(), self._limits.pause)
+                    message = await asyncio.wait_for(request.receive(), self._limits.pause)
                     if message["type"] == "http.disconnect":
-                        return None
+                        raise ClientDisconnect
                     parts.append(message.get("body", b""))
                     self._uploads[clock] += len(parts[-1])
                     if self._uploads[clock] > self._max_bytes:
-                        raise TooLargeError
+                        raise too_large
                     if not message.get("more_body"):
                         return b"".join(parts)
                     self._make_room()
@@ -186,23 +216,47 @@ class Api:
         if sum(self._uploads[each] for each in under_way) > self._max_bytes * self._max_waiting:
             under_way[0].reschedule(0)
 
-    def _work(self, name: str, data: bytes, closely: bool) -> tuple[int, bytes]:
-        """Examines a file and puts it into words; the answer as status and JSON."""
+    def _work(self, work: _Work, name: str, data: bytes) -> Response:
+        """Does it in a thread; no file may end the page."""
         try:
-            case = self._desk.examine(name, data, closely=closely)
-            said = answer(case, self._known)
-            if closely:
-                now = datetime.now(UTC).astimezone()
-                said |= {"card": card(case, self._known), "report": report(case, self._known, now)}
-            return 200, json.dumps(said, allow_nan=False).encode()
-        except Exception as error:  # noqa: BLE001 - no file may end the page; where it failed is told below
+            return work(name, data)
+        except Exception as error:  # noqa: BLE001 - the place is reported below
             # Where, and not what: the message may hold what stands in the file, a patient's name among it.
             where = "".join(traceback.format_tb(error.__traceback__))
             _log.error("a file could not be examined, %s at\n%s", type(error).__name__, where)
-            sentence = "The program failed on this file; where it did is told in its terminal."
-            return 500, json.dumps({"error": sentence}).encode()
+            return Json({"error": "The program failed on this file; where it did is told in its terminal."}, 500)
+
+    def _say(self, closely: bool, name: str, data: bytes) -> Response:
+        case = self._desk.examine(name, data, closely=closely)
+        said = answer(case, self._known)
+        if closely:
+            now = datetime.now(UTC).astimezone()
+            said |= {"card": card(case, self._known), "report": report(case, self._known, now)}
+        return Json(said)
+
+    def _show(self, _: str, data: bytes) -> Response:
+        try:
+            png, levels = self._desk.film(data)
+        except UnreadableError as error:
+            return Json({"error": str(error)}, 422)
+        headers = {} if levels is None else {"x-grey-levels": json.dumps(levels._asdict(), allow_nan=False)}
+        return Response(png, headers=headers, media_type="image/png")
 
 
-def _file_name(headers: dict[bytes, bytes]) -> str:
-    text = headers.get(FILE_NAME, b"")[:_LONGEST_HEADER].decode("latin-1")
+async def _told(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return Json({"error": error.detail}, error.status_code, error.headers)
+
+
+async def _not_there(request: Request, _: Exception) -> Response:
+    asked = f"{request.method} {request.scope['path'][:80]}"
+    return Json({"error": f"{asked}: there is nothing here; the page is at /, and POST /api/examine takes a file"}, 404)
+
+
+def _file(name: str) -> Response:
+    return Response(asset(name), media_type=_TYPES[name.rpartition(".")[2]])
+
+
+def _file_name(headers: Headers) -> str:
+    text = headers.get("x-file-name", "")[:_LONGEST_HEADER]
     return unquote(re.sub(r"%[0-9a-fA-F]?$", "", text), errors="replace")

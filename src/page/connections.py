@@ -14,9 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from cxrlab.page.guard import App
 from cxrlab.page.limits import Limits, is_this_machine
 
 _LONGEST_HEAD = 16_384  # bytes
@@ -77,12 +77,12 @@ class Server(uvicorn.Server):
     """Answers until Ctrl-C, SIGTERM or ``should_exit``.
 
     Args:
-        app: The application.
+        app: The application; nothing is told to it but requests.
         limits: What its clients may do.
         ready: Called when the first request can be answered.
     """
 
-    def __init__(self, app: App, limits: Limits, ready: Callable[[], object]) -> None:
+    def __init__(self, app: ASGIApp, limits: Limits, ready: Callable[[], object]) -> None:
         settings = uvicorn.Config(
             app,
             http=functools.partial(Connection, limits),  # type: ignore[arg-type]
@@ -93,6 +93,7 @@ class Server(uvicorn.Server):
             proxy_headers=False,  # nobody may say that he is somebody else
             server_header=False,
             ws="none",
+            lifespan="off",
             timeout_graceful_shutdown=1,
             backlog=_ACCEPTED,
         )

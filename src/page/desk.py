@@ -15,8 +15,16 @@ from cxrlab.errors import CheckpointError, ConfigError, check_range
 from cxrlab.inference import Examined, Prediction, Predictor
 from cxrlab.models.saliency import Saliency
 from cxrlab.models.segmenter import Segmenter
-from cxrlab.page.pictures import shrunk
-from cxrlab.reading.image import MAX_PIXELS, ImageFacts, ReadImage, UnreadableError, read_image_bytes
+from cxrlab.page.pictures import lossless, shrunk
+from cxrlab.reading.image import (
+    MAX_PIXELS,
+    GreyLevels,
+    ImageFacts,
+    ReadImage,
+    UnreadableError,
+    read_image_bytes,
+    read_levels_bytes,
+)
 
 _LONGEST_NAME = 100
 _LUNG_SIDE = 1024  # pixels along the longer side of what lungs are looked for in: they are large
@@ -125,6 +133,26 @@ class Desk:
             return Case(name, tuple(opinions), None, first.facts)
         method = self._saliency.name if self._saliency else ""
         return Case(name, tuple(opinions), first.rgb, first.facts, self._lungs(first.rgb, opinions), method)
+
+    def film(self, data: bytes) -> tuple[bytes, GreyLevels | None]:
+        """Decodes one file for a viewer, which changes brightness and contrast by itself.
+
+        Args:
+            data: All of the file.
+
+        Returns:
+            All its pixels as PNG, without loss, and what its grey levels mean. With levels: red and green are the upper
+            and lower byte of each level, blue is the grey value that :meth:`examine` saw. Without (8 bits, or colours):
+            the picture as it is.
+
+        Raises:
+            UnreadableError: As :func:`cxrlab.reading.image.read_image_bytes` does, without the name.
+        """
+        try:
+            pixels, levels = read_levels_bytes("", data, self._max_pixels, self._seconds)
+        except UnreadableError as error:
+            raise UnreadableError(str(error).removeprefix(": "), error.sha256) from None
+        return lossless(pixels), levels
 
     def _read(self, name: str, data: bytes) -> Callable[[], ReadImage]:
         """Decodes a file, once for all models and in nobody's turn; gives the image, or raises why there is none."""

@@ -1,124 +1,116 @@
-"""What stands before everything else: who may ask, for what, and what a browser may do with the answer.
-
-Gradio answers far more than this page needs: addresses to upload to, to fetch files by path or by URL, to run
-functions. None of them can be reached through a :class:`Guard`. It knows the few addresses of the page, passes on
-nothing of a request but its path, and has a browser load nothing from elsewhere.
-"""
+"""The outermost layer of the page: who may ask, for what, and what a browser may do with the answer."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import ipaddress
-import json
 import logging
 import re
 import socket
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
-from typing import Any, TypeAlias
 
-Scope: TypeAlias = MutableMapping[str, Any]
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
-App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LOCAL = ("localhost", "127.0.0.1", "::1")
+from cxrlab.page.limits import LOCAL
+
+CLOSE = {"connection": "close"}
+"""Headers of an answer after which nothing else of the connection is read."""
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""The Content-Security-Policy: files of this address only, no inline script and no inline style."""
+DOCUMENT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+"""For a document that carries its style and its figures inside: no script at all, and no request."""
 _ANY = ("0.0.0.0", "::", "")
-_GRADIO = re.compile(r"/|/theme\.css|/(assets|static)(/[\w-][\w.-]{0,150})+", re.ASCII)
-"""What gradio's own page loads; looked through with gradio 6.31."""
 _LONGEST_TARGET = 1000  # bytes of path and query
 _LONGEST_HEADERS = 16_384  # bytes of all names and values
-CLOSE = ((b"connection", b"close"),)
-_INLINE = re.compile(rb"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL)
+_HEADERS = {
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), microphone=(), geolocation=(), clipboard-read=()",
+}
 _log = logging.getLogger("cxrlab")
-_HEADERS = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    (b"permissions-policy", b"camera=(), microphone=(), geolocation=(), clipboard-read=()"),
-)
-_OURS = frozenset(name for name, _ in _HEADERS) | {b"content-security-policy", b"access-control-allow-origin"}
+
+
+class Json(JSONResponse):
+    """JSON that names its encoding, for programs that do not assume UTF-8."""
+
+    media_type = "application/json; charset=utf-8"
 
 
 class Guard:
-    """Lets through what belongs to the page.
+    """Refuses what does not belong to the page, and adds the headers that limit what a browser does (ASGI middleware).
+
+    Starlette's ``TrustedHostMiddleware`` is not used: it cannot read an IPv6 address in ``Host``, ignores the port
+    whatever stands there, answers with plain text, and has no rule for ``0.0.0.0``, where every address of the machine
+    is right and every name but its own is wrong.
 
     Args:
-        gradio: The application that draws the page.
-        own: What answers the addresses below ``/api/`` and ``/page/``.
-        host: The address that the page listens on; a name in front of it, or of this machine, is let through, too.
+        app: Answers what is let through.
+        host: The address that the page listens on, which may also be the name of a proxy in front of it.
     """
 
-    def __init__(self, gradio: App, own: App, host: str) -> None:
-        self._gradio = gradio
-        self._own = own
+    def __init__(self, app: ASGIApp, host: str) -> None:
+        self._app = app
         self._host = host.strip("[]").lower()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request (ASGI)."""
-        if scope["type"] == "lifespan":
-            await self._gradio(scope, receive, send)
-        elif scope["type"] == "websocket":
+        """Answers one request, whatever fails inside.
+
+        Where something failed is reported in the terminal, without what was asked for: that may name a patient.
+        """
+        if scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1008})
-        else:
-            await self._safely(scope, receive, _with_headers(send))
-
-    async def _safely(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers, whatever fails inside; where it failed is reported in the terminal, without what was asked for."""
+            return
         begun = False
 
-        async def sent(message: Message) -> None:
+        async def with_headers(message: Message) -> None:
             nonlocal begun
             begun = True
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(raw=list(message.get("headers", ())))  # a fixed answer is sent many times
+                headers.update(_HEADERS)
+                headers.setdefault("content-security-policy", POLICY)
+                del headers["access-control-allow-origin"]
+                message = {**message, "headers": headers.raw}
             await send(message)
 
         try:
             status, sentence = _malformed(scope)
-            if status:
-                await reply(sent, status, {"error": sentence}, headers=CLOSE)
-            else:
-                await self._answer(scope, receive, sent)
+            if not status and (sentence := self._why_not(scope["method"], Headers(scope=scope))):
+                status = 403
+            answer = Json({"error": sentence}, status, {} if status == 403 else CLOSE) if status else self._app
+            await answer(scope, receive, with_headers)
         except Exception as error:  # noqa: BLE001 - no request may end in a traceback; where it failed is reported here
             place = traceback.extract_tb(error.__traceback__)[-1]
             _log.error("a request failed: %s at %s:%s", type(error).__name__, place.filename, place.lineno)
             if not begun:
                 sentence = "The program failed on this request; where it did is told in its terminal."
-                await reply(send, 500, {"error": sentence}, headers=CLOSE)
+                await Json({"error": sentence}, 500, CLOSE)(scope, receive, with_headers)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        path, method = scope["path"], scope["method"]
-        reason = self._why_not(method, headers)
-        if reason:
-            await reply(send, 403, {"error": reason})
-        elif path.startswith(("/api/", "/page/")) or path == "/favicon.ico":
-            await self._own(scope, receive, send)
-        elif method in ("GET", "HEAD") and _GRADIO.fullmatch(path):
-            await self._gradio(_bare(scope, headers), receive, _with_policy(send) if path == "/" else send)
-        else:
-            await reply(send, 404, {"error": f"{method} {path[:80]}: there is nothing here; the page is at /"})
-
-    def _why_not(self, method: str, headers: Mapping[bytes, str]) -> str:
+    def _why_not(self, method: str, headers: Headers) -> str:
         """Why a request is refused; empty where it is not.
 
-        A page elsewhere can have a browser ask this one under any name that its owner lets point here (DNS rebinding),
-        and can have it send what it likes. The first is seen by the name, the second by the origin.
+        A page elsewhere can make a browser ask this one under any name whose owner lets it point here (DNS rebinding),
+        and can make it send anything. The first is recognised by the name, the second by the origin.
         """
-        host = headers.get(b"host", "")
+        host, origin = headers.get("host", ""), headers.get("origin")
         if not self._is_ours(_name(host)):
             return f"asked for as {host[:80]!r}, which is not this machine; type the address that the program printed"
-        origin = headers.get(b"origin")
         if origin is not None and origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
             return "sent by a page of another origin; open the page itself"
-        if method not in ("GET", "HEAD") and headers.get(b"sec-fetch-site", "same-origin") not in (
-            "same-origin",
-            "none",
-        ):
+        site = headers.get("sec-fetch-site", "same-origin")
+        if method not in ("GET", "HEAD") and site not in ("same-origin", "none"):
             return "sent by a page of another site; open the page itself"
         return ""
 
@@ -129,35 +121,6 @@ class Guard:
             return True
         # On every address of the machine: an address cannot be rebound, a name can.
         return self._host in _ANY and (_is_address(name) or name == socket.gethostname().lower())
-
-
-async def reply(
-    send: Send,
-    status: int,
-    content: Mapping[str, Any] | str | bytes,
-    kind: str = "application/json",
-    headers: Iterable[tuple[bytes, bytes]] = (),
-) -> None:
-    """Answers with JSON or text.
-
-    Args:
-        send: Of the request.
-        status: Of HTTP.
-        content: A mapping becomes JSON.
-        kind: Content type.
-        headers: Further ones.
-    """
-    if isinstance(content, Mapping):
-        content = json.dumps(content, allow_nan=False)
-    body = content.encode() if isinstance(content, str) else content
-    sent = [
-        (b"content-type", f"{kind}; charset=utf-8".encode()),
-        (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-store"),
-        *headers,
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": sent})
-    await send({"type": "http.response.body", "body": body})
 
 
 def _malformed(scope: Scope) -> tuple[int, str]:
@@ -184,69 +147,3 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _bare(scope: Scope, headers: Mapping[bytes, str]) -> Scope:
-    """A request of which gradio learns the path and nothing else: no query, no cookie, no word of a proxy."""
-    kept = [(b"host", headers[b"host"].encode("latin-1"))]
-    return {**scope, "headers": kept, "query_string": b""}
-
-
-def _with_headers(send: Send) -> Send:
-    async def sent(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            theirs = [(name, value) for name, value in message.get("headers", []) if name.lower() not in _OURS]
-            policy = (
-                [] if _has(message, b"content-security-policy") else [(b"content-security-policy", _POLICY_OF_REST)]
-            )
-            kept = [(name, value) for name, value in message.get("headers", []) if name == b"content-security-policy"]
-            message = {**message, "headers": [*theirs, *kept, *policy, *_HEADERS]}
-        await send(message)
-
-    return sent
-
-
-_POLICY_OF_REST = (
-    b"default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; base-uri 'none'"
-)
-
-
-def _has(message: Message, name: bytes) -> bool:
-    return any(each == name for each, _ in message.get("headers", []))
-
-
-def _with_policy(send: Send) -> Send:
-    """Holds the page back until it is whole, and allows the scripts that are in it, by their hash, and no others."""
-    start: Message = {}
-    parts: list[bytes] = []
-
-    async def sent(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            start.update(message)
-            return
-        parts.append(message.get("body", b""))
-        if message.get("more_body"):
-            return
-        body = b"".join(parts)
-        headers = [(name, value) for name, value in start["headers"] if name.lower() != b"content-length"]
-        headers += [(b"content-length", str(len(body)).encode()), (b"content-security-policy", policy(body))]
-        headers.append((b"cache-control", b"no-store"))
-        await send({**start, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-    return sent
-
-
-def policy(page: bytes) -> bytes:
-    """The Content-Security-Policy of a page: its own origin, its own inline scripts, and nothing else.
-
-    Args:
-        page: Its HTML.
-    """
-    hashes = {base64.b64encode(hashlib.sha256(script).digest()).decode() for script in _INLINE.findall(page)}
-    scripts = " ".join(f"'sha256-{each}'" for each in sorted(hashes))
-    return (
-        f"default-src 'none'; script-src 'self' {scripts}; style-src 'self' 'unsafe-inline'; "
-        "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; base-uri 'self'; form-action 'none'; "
-        "frame-ancestors 'none'; object-src 'none'"
-    ).encode()

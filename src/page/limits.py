@@ -7,6 +7,9 @@ from dataclasses import dataclass, fields
 
 from cxrlab.errors import check_range
 
+LOCAL = ("localhost", "127.0.0.1", "::1")
+"""Names and addresses under which a machine reaches itself."""
+
 
 @dataclass(frozen=True)
 class Limits:

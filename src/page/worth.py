@@ -1,24 +1,23 @@
 """What a model is worth, read from its run folder: numbers on its own images and on others, audit, battery, warnings.
 
-Nothing is measured here. What no file says reads NOT CHECKED, with the command that would find out.
+Nothing is measured here. What no file says reads NOT CHECKED. The page says in words what was not checked; the model
+card has the command that would check it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
-from cxrlab.console import command
 from cxrlab.datamodules.manifest import NAMES as LABELS
 from cxrlab.errors import UserError
 from cxrlab.evaluation.decision import Decided
 from cxrlab.inference import Predictor
+from cxrlab.page.documents import NOT_CHECKED
 from cxrlab.reports import companions
 from cxrlab.reports.cautions import warnings
-from cxrlab.reports.companions import Companion, shown_path
+from cxrlab.reports.companions import Companion
 from cxrlab.reports.facts import DEPENDS
 from cxrlab.reports.markdown import NAMES
 from cxrlab.reports.model_card import CARD
@@ -26,7 +25,6 @@ from cxrlab.reports.page import render
 from cxrlab.reports.record import RunRecord, read_run
 from cxrlab.words import MOST, plural, tally
 
-NOT_CHECKED = "NOT CHECKED"
 _SHOWN = ("auroc", "sensitivity", "specificity")
 _ABOVE = 3  # folders above a model's file that are looked into: runs/…/checkpoints/model.ckpt
 
@@ -75,53 +73,12 @@ def worth(predictor: Predictor) -> Worth:
         rows += [("Own test images", _internal(record)), *_external(record), ("Audit of its data", _audit(record))]
         more.append(("Shortcut battery", _battery(record)))
     more += [("Called Positive", _threshold(predictor.decided)), ("Calibration", _calibration(predictor.decided))]
-    more.append(("Gate", _gate(predictor)))
-    said = predictor.warnings() + ([] if record is None else _of_run(record, predictor))
+    more.append(("Input filter", _gate(predictor)))
+    said = [each.partition("; `")[0] for each in predictor.warnings()]  # a command is of no use to a reader of films
+    said += [] if record is None else _of_run(record, predictor)
     said = [each for each in said if not each.startswith("SYNTHETIC")]  # which stands beside the name
     name, synthetic, maps = predictor.name, predictor.synthetic, _maps(record)
     return Worth(name, synthetic, tuple(rows), tuple(more), on_test, maps, tuple(said), _card(record))
-
-
-def panel(found: Sequence[Worth]) -> str:
-    """What the models are worth, as HTML of the running page.
-
-    Args:
-        found: One per model; with several, all but the first are folded.
-    """
-    parts = []
-    for number, each in enumerate(found):
-        link = ""
-        if each.card:
-            link = (
-                f'<p><a href="/page/card/{number}" target="_blank" rel="noopener">The whole model card of '
-                f"{escape(each.name)}</a> (opens in a new tab)</p>"
-            )
-        rest = f"<details><summary>Network, threshold, calibration, gate</summary>{_table(each.more)}</details>"
-        body = f"{_said(each)}{_table(each.rows)}{rest}{link}"
-        if len(found) == 1:
-            parts.append(f"<h3>{_title(each)}</h3>{body}")
-        else:
-            parts.append(f"<details{'' if number else ' open'}><summary>{_title(each)}</summary>{body}</details>")
-    return f'<div class="worth">{"".join(parts)}</div>'
-
-
-def unfolded(each: Worth) -> str:
-    """What a model is worth, as HTML of a report."""
-    return f'<div class="worth"><h3>{_title(each)}</h3>{_said(each)}{_table((*each.rows, *each.more))}</div>'
-
-
-def _title(each: Worth) -> str:
-    return f"{escape(each.name)}{' <span class=chip>SYNTHETIC</span>' if each.synthetic else ''}"
-
-
-def _said(each: Worth) -> str:
-    said = "".join(f"<li>{marked(f'{text[:1].upper()}{text[1:]}')}</li>" for text in each.warnings)
-    return f"<ul class=warnings>{said}</ul>" if said else ""
-
-
-def _table(rows: Sequence[tuple[str, str]]) -> str:
-    lines = (f"<tr><th scope=row>{escape(name)}</th><td>{marked(text)}</td></tr>" for name, text in rows)
-    return f"<table class=rows><tbody>{''.join(lines)}</tbody></table>"
 
 
 def _threshold(decided: Decided) -> str:
@@ -223,8 +180,7 @@ def _on_test(record: RunRecord) -> str:
 def _external(record: RunRecord) -> list[tuple[str, str]]:
     found = companions.find_evaluations(record)
     if not found:
-        how = command("evaluate", "data=…", "split=all", ckpt_path=shown_path(record.folder))
-        return [("Other hospitals", f"{NOT_CHECKED}: `{how}`")]
+        return [("Other hospitals", f"{NOT_CHECKED}: it has not been tried on images of another source")]
     rows = []
     for each in found[:MOST]:
         seen = f"; {each.trained} of them known from training" if each.trained else ""
@@ -238,15 +194,14 @@ def _external(record: RunRecord) -> list[tuple[str, str]]:
 def _audit(record: RunRecord) -> str:
     found = companions.find_audit(record)
     if found is None:
-        manifest = f"{shown_path(record.folder)}/manifest.csv"
-        return f"{NOT_CHECKED}: `{command('audit', **{'data': 'manifest', 'data.source.path': manifest})}`"
+        return f"{NOT_CHECKED}: whether something else than the disease tells its Positive and Negative images apart"
     return _verdict(found)
 
 
 def _battery(record: RunRecord) -> str:
     found = companions.find_probe(record)
     if found is None:
-        return f"{NOT_CHECKED}: `{command('probe', ckpt_path=shown_path(record.folder))}`"
+        return f"{NOT_CHECKED}: whether it answers by the lungs or by markers, borders and the like (shortcuts)"
     return _verdict(found)
 
 
@@ -283,15 +238,3 @@ def _card(record: RunRecord | None) -> str:
     if text.startswith("---\n"):  # what model hubs read is no text for people
         text = text[4:].partition("\n---\n")[2]
     return render(text, record.folder, f"Model card of {record.folder.resolve().name}")
-
-
-# ------------------------------------------------------------------------------------------------------------ words
-
-
-def marked(text: str) -> str:
-    """A text as HTML: escaped, with the words that must not be overlooked in bold, and commands as code."""
-    pieces = escape(text).split("`")
-    coded = "".join(piece if number % 2 == 0 else f"<code>{piece}</code>" for number, piece in enumerate(pieces))
-    for word in (NOT_CHECKED, "SYNTHETIC", "FAIL", "OFF:"):
-        coded = coded.replace(word, f"<strong>{word}</strong>")
-    return coded

@@ -17,7 +17,7 @@ import cv2
 
 from cxrlab.errors import DataError
 from cxrlab.reading.image import read_bytes
-from cxrlab.reading.picture import damage_heard, decode
+from cxrlab.reading.picture import damage_heard, decode, decode_levels
 from cxrlab.reading.worker import IDLE, MEMORY, Message, receive, send
 
 _GRACE = 10  # seconds after which the child ends by itself if its parent, which should have killed it, is gone
@@ -67,20 +67,25 @@ def answer(message: Message, data: bytes, printed: Callable[[], bytes]) -> tuple
     """Decodes one file.
 
     Args:
-        message: ``name`` for messages, ``path`` of the file to be read (empty: its bytes are ``data``), ``max_pixels``.
+        message: ``name`` for messages, ``path`` of the file to be read (empty: its bytes are ``data``), ``max_pixels``,
+            ``levels``: whether those of grey images are wanted.
         data: The whole file.
         printed: What decoders have printed since this file was begun.
 
     Returns:
-        ``shape``, ``facts`` and ``sha256``, and the pixels; or ``error`` and ``sha256``, which is empty where the file
-        could not be read.
+        ``shape``, ``facts``, ``levels`` and ``sha256``, and the pixels; or ``error`` and ``sha256``, which is empty
+        where the file could not be read.
     """
     name, sha256 = message["name"], ""
     try:
         if message["path"]:
             data = read_bytes(Path(message["path"]), name)
         sha256 = hashlib.sha256(data).hexdigest()
-        pixels, facts = decode(name, data, message["max_pixels"])
+        levels = None
+        if message.get("levels"):
+            pixels, facts, levels = decode_levels(name, data, message["max_pixels"])
+        else:
+            pixels, facts = decode(name, data, message["max_pixels"])
         if damage := damage_heard(printed(), data):
             raise DataError(f"{name}: damaged ({damage}); copy or download it again")
     except DataError as error:
@@ -88,4 +93,5 @@ def answer(message: Message, data: bytes, printed: Callable[[], bytes]) -> tuple
     except MemoryError:
         reason = f"takes more than {MEMORY // 2**30} GiB of memory to decode; leave it out, or save it again as PNG"
         return {"error": f"{name}: {reason}", "sha256": sha256}, b""
-    return {"shape": pixels.shape, "facts": facts._asdict(), "sha256": sha256}, pixels.data.cast("B")
+    known = {"facts": facts._asdict(), "levels": levels and levels._asdict()}
+    return {"shape": pixels.shape, "sha256": sha256, **known}, pixels.data.cast("B")

@@ -29,7 +29,8 @@ from cxrlab.console import one_line
 from cxrlab.errors import DataError, did_you_mean
 from cxrlab.reading import dicom_header
 from cxrlab.reading.dicom_frames import stored_values
-from cxrlab.reading.image import BETWEEN
+from cxrlab.reading.image import BETWEEN, GreyLevels
+from cxrlab.reading.picture import packed
 
 # Nothing else of a file is kept in memory: no name and no date of a patient can get into a message or a table.
 _PICTURE = (
@@ -74,9 +75,10 @@ class DicomImage(NamedTuple):
     device: str
     view: str
     doubts: str
+    levels: GreyLevels | None = None
 
 
-def read_dicom(path: str | Path, data: bytes, max_pixels: int) -> DicomImage:
+def read_dicom(path: str | Path, data: bytes, max_pixels: int, levels: bool = False) -> DicomImage:
     """Reads the one image of a DICOM file; warnings are the caller's to silence.
 
     Grey values go through the modality transform (rescale, or its table), then the first VOI table or, where there is
@@ -90,6 +92,7 @@ def read_dicom(path: str | Path, data: bytes, max_pixels: int) -> DicomImage:
         path: Only for messages.
         data: The whole file.
         max_pixels: Largest rows x columns that is decoded.
+        levels: Whether grey images are wanted with their values, see :func:`cxrlab.reading.image.read_levels_bytes`.
 
     Raises:
         DataError: Names the file and the reason: no image in it, several frames, too large, no decoder installed for
@@ -104,8 +107,9 @@ def read_dicom(path: str | Path, data: bytes, max_pixels: int) -> DicomImage:
     meaning = str(dataset.PhotometricInterpretation)
     try:
         stored, bits = stored_values(path, dataset)
+        meant: GreyLevels | None = None
         if meaning in _GREY:
-            pixels, shown = _display(path, dataset, stored, bits)
+            pixels, shown, meant = _display(path, dataset, stored, bits, levels)
             doubts += shown
         else:
             pixels = _colours(path, dataset, stored, bits)
@@ -117,7 +121,7 @@ def read_dicom(path: str | Path, data: bytes, max_pixels: int) -> DicomImage:
     device = f"{_text(dataset, 'Manufacturer', 64)} {_text(dataset, 'ManufacturerModelName', 64)}".strip()
     said = BETWEEN.join([*dicom_header.doubts_of(dataset), *doubts])[:_LONGEST_DOUBT]
     view = _text(dataset, "ViewPosition", 16)
-    return DicomImage(pixels, _MODES[meaning], int(dataset.BitsStored), device, view, said)
+    return DicomImage(pixels, _MODES[meaning], int(dataset.BitsStored), device, view, said, meant)
 
 
 def read_tags(path: Path, keywords: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -323,9 +327,9 @@ def _colours(path: str | Path, dataset: Dataset, stored: NDArray[Any], count: in
 
 
 def _display(
-    path: str | Path, dataset: Dataset, stored: NDArray[Any], bits: int
-) -> tuple[NDArray[np.uint8], list[str]]:
-    """Grey values as they are shown, and doubts about them.
+    path: str | Path, dataset: Dataset, stored: NDArray[Any], bits: int, wanted: bool
+) -> tuple[NDArray[np.uint8], list[str], GreyLevels | None]:
+    """Grey values as they are shown, doubts about them, and the meaning of levels where these are wanted.
 
     Worked out once for each value that occurs, of which there are at most 65,536 in files of 16 bits.
     """
@@ -354,7 +358,28 @@ def _display(
     grey[padding] = 0
     pixels = grey[index]
     _shut(path, dataset, pixels)
-    return np.stack([pixels] * 3, -1), doubts
+    if not wanted:
+        return np.stack([pixels] * 3, -1), doubts, None
+    levels, meaning = _levels(path, dataset, modality, (counts > 0) & ~padding)
+    white = levels.max() if meaning.photometric == "MONOCHROME1" else 0
+    levels[padding] = white  # of which is made black, as of what a shutter hides
+    values = levels[index] ^ white  # black is 0 now, which _shut() makes of what is hidden
+    _shut(path, dataset, values)
+    return packed(values ^ white, pixels), doubts, meaning
+
+
+def _levels(
+    path: str | Path, dataset: Dataset, modality: NDArray[np.float64], counted: NDArray[np.bool_]
+) -> tuple[NDArray[np.uint16], GreyLevels]:
+    """For each value its level from 0 to 65,535, and what levels mean; only values that count are told apart."""
+    low, high = float(modality[counted].min()), float(modality[counted].max())
+    step = 1.0 if dataset.get("ModalityLUTSequence") else abs(_first(path, dataset, "RescaleSlope") or 1.0)
+    step = max(step, (high - low) / 65535)
+    levels = np.rint((modality - low) / step).clip(0, 65535).astype(np.uint16)
+    # Without a window all values are shown: the linear function takes half a unit off the centre, one off the width.
+    unit = min(1.0, step)
+    centre, width, _ = _window(path, dataset) or ((low + high + unit) / 2, high - low + unit, "")
+    return levels, GreyLevels(low, step, centre, width, str(dataset.PhotometricInterpretation))
 
 
 def _blank(dataset: Dataset, grey: NDArray[np.uint8], counts: NDArray[np.int64], how: str) -> Iterator[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxrlab.errors import DataError
-from cxrlab.reading.worker import POOL
+from cxrlab.reading.worker import POOL, Message
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 """What Pillow is asked to recognise; DICOM is recognised before."""
@@ -66,6 +66,24 @@ class ReadImage(NamedTuple):
     pixels: NDArray[np.uint8]
     sha256: str
     facts: ImageFacts
+
+
+class GreyLevels(NamedTuple):
+    """What the 16-bit levels of a grey image mean: level ``n`` is the value ``low + n * step``.
+
+    Attributes:
+        low: In the unit of the file (DICOM: after the modality transform), of level 0.
+        step: Between two levels, above 0.
+        centre: Of the window that is shown at first, as DICOM's WindowCenter; without one, all values are shown.
+        width: Likewise, as WindowWidth.
+        photometric: ``MONOCHROME2``, or ``MONOCHROME1`` where the lowest value is white.
+    """
+
+    low: float
+    step: float
+    centre: float
+    width: float
+    photometric: str
 
 
 class UnreadableError(DataError):
@@ -148,17 +166,47 @@ def read_image_bytes(
         raise
 
 
+def read_levels_bytes(
+    name: str | Path, data: bytes, max_pixels: int = MAX_PIXELS, seconds: float = SECONDS
+) -> tuple[NDArray[np.uint8], GreyLevels | None]:
+    """Reads an image with all the grey levels that its file holds, for those who change brightness and contrast.
+
+    Args:
+        name: As for :func:`read_image_bytes`.
+        data: Likewise.
+        max_pixels: Likewise.
+        seconds: Likewise.
+
+    Returns:
+        Shape (height, width, 3), uint8. With levels (DICOM in grey, and other grey files of more than 8 bits): upper
+        byte and lower byte of each level, then the grey value of :func:`read_image`. Without: its RGB.
+
+    Raises:
+        UnreadableError: As there.
+    """
+    answer, pixels = _answer(str(name), "", data, len(data), max_pixels, seconds, levels=True)
+    levels = answer["levels"]
+    return np.frombuffer(pixels, np.uint8).reshape(answer["shape"]), levels and GreyLevels(**levels)
+
+
 def _ask(name: str, path: str, data: bytes, size: int, max_pixels: int, seconds: float) -> ReadImage:
+    answer, pixels = _answer(name, path, data, size, max_pixels, seconds)
+    shape = answer["shape"]
+    return ReadImage(np.frombuffer(pixels, np.uint8).reshape(shape), answer["sha256"], ImageFacts(**answer["facts"]))
+
+
+def _answer(
+    name: str, path: str, data: bytes, size: int, max_pixels: int, seconds: float, *, levels: bool = False
+) -> tuple[Message, memoryview]:
     seconds += SECONDS_PER_MB * size / 2**20
-    message = {"name": name, "path": path, "max_pixels": max_pixels, "seconds": seconds}
+    message = {"name": name, "path": path, "max_pixels": max_pixels, "seconds": seconds, "levels": levels}
     try:
         answer, pixels = POOL.ask(name, message, data, seconds)
     except DataError as error:
         raise UnreadableError(str(error), "") from None
     if "error" in answer:
         raise UnreadableError(answer["error"], answer["sha256"])
-    shape = answer["shape"]
-    return ReadImage(np.frombuffer(pixels, np.uint8).reshape(shape), answer["sha256"], ImageFacts(**answer["facts"]))
+    return answer, pixels
 
 
 def _no_file(path: Path, mode: int) -> str:

@@ -17,7 +17,7 @@ from PIL import Image, TiffImagePlugin
 
 from cxrlab.errors import DataError, MissingLibraryError
 from cxrlab.imports import check_installed
-from cxrlab.reading.image import FORMATS, ImageFacts
+from cxrlab.reading.image import FORMATS, GreyLevels, ImageFacts
 
 MAX_SCANS = 100
 """Of a JPEG; encoders write 6 to 12, and every further one costs as much work as the whole picture."""
@@ -91,22 +91,31 @@ def decode(name: str | Path, data: bytes, max_pixels: int) -> tuple[NDArray[np.u
     Raises:
         DataError: Names it, why it cannot be used and what to do about it.
     """
+    pixels, facts, _ = decode_levels(name, data, max_pixels, wanted=False)
+    return pixels, facts
+
+
+def decode_levels(
+    name: str | Path, data: bytes, max_pixels: int, wanted: bool = True
+) -> tuple[NDArray[np.uint8], ImageFacts, GreyLevels | None]:
+    """As :func:`decode`, and with ``wanted`` as :func:`cxrlab.reading.image.read_levels_bytes` returns pixels."""
     if not data:
         raise DataError(f"{name}: the file is empty (0 bytes); copy or download it again")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd tags, which do not matter, and of the size: our own limit is below
         if not is_dicom(data):
-            return _read_picture(name, data, max_pixels)
+            return _read_picture(name, data, max_pixels, wanted)
         try:
             check_installed("pydicom", f"{name}: a DICOM file", "save it as PNG")
         except MissingLibraryError as error:
             raise DataError(str(error)) from None
         from cxrlab.reading.dicom import read_dicom  # here: it imports pydicom, which is optional
 
-        image = read_dicom(name, data, max_pixels)
+        image = read_dicom(name, data, max_pixels, wanted)
         height, width = image.pixels.shape[:2]
-        facts = ImageFacts("DICOM", width, height, image.mode, image.bits, len(data), 0, *image[-3:])
-        return image.pixels, facts
+        said = image.device, image.view, image.doubts
+        facts = ImageFacts("DICOM", width, height, image.mode, image.bits, len(data), 0, *said)
+        return image.pixels, facts, image.levels
 
 
 def is_dicom(data: bytes) -> bool:
@@ -127,7 +136,14 @@ def is_dicom(data: bytes) -> bool:
     return int.from_bytes(head[2:4], order) < 0x100 and (explicit or implicit)
 
 
-def _read_picture(path: str | Path, data: bytes, max_pixels: int) -> tuple[NDArray[np.uint8], ImageFacts]:
+def packed(levels: NDArray[np.uint16], grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Upper and lower byte of each level, and its grey value, as the three channels of a picture."""
+    return np.stack([(levels >> 8).astype(np.uint8), levels.astype(np.uint8), grey], -1)
+
+
+def _read_picture(
+    path: str | Path, data: bytes, max_pixels: int, wanted: bool
+) -> tuple[NDArray[np.uint8], ImageFacts, GreyLevels | None]:
     """Has Pillow check the file before OpenCV, which is the one that decodes it, allocates anything."""
     file = io.BytesIO(data)
     try:
@@ -146,9 +162,9 @@ def _read_picture(path: str | Path, data: bytes, max_pixels: int) -> tuple[NDArr
         _check_complete(path, data, file.tell(), image)
         plain, chunks = _png_chunks(path, data) if image.format == "PNG" else (data, {})
         declared = _declared_bits(image, chunks) if facts.bits == 16 else 0
-    pixels, bits = _decode(path, plain, facts, inverted, declared)
+    pixels, bits, levels = _decode(path, plain, facts, inverted, declared, wanted)
     guessed = facts.bits == 16 and not declared
-    return pixels, facts._replace(width=pixels.shape[1], height=pixels.shape[0], bits=bits, guessed=guessed)
+    return pixels, facts._replace(width=pixels.shape[1], height=pixels.shape[0], bits=bits, guessed=guessed), levels
 
 
 def _no_image(path: str | Path, data: bytes) -> DataError:
@@ -251,9 +267,9 @@ def _check_complete(path: str | Path, data: bytes, start: int, image: Image.Imag
 
 
 def _decode(
-    path: str | Path, data: bytes, facts: ImageFacts, inverted: bool, declared: int
-) -> tuple[NDArray[np.uint8], int]:
-    """Pixels, and the bits per channel that hold something."""
+    path: str | Path, data: bytes, facts: ImageFacts, inverted: bool, declared: int, wanted: bool
+) -> tuple[NDArray[np.uint8], int, GreyLevels | None]:
+    """Pixels, the bits per channel that hold something, and the meaning of grey levels where these are wanted."""
     deep = facts.bits > 8
     # IMREAD_COLOR_RGB with IMREAD_ANYDEPTH mixes up the values of 16-bit RGB TIFF files in OpenCV 5.0.
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH if deep else cv2.IMREAD_COLOR_RGB
@@ -267,12 +283,17 @@ def _decode(
             f"{path}: damaged or of a kind that OpenCV cannot decode; copy it again, or save it as 8-bit PNG"
         )
     if not deep:
-        return np.asarray(pixels, dtype=np.uint8), facts.bits
+        return np.asarray(pixels, dtype=np.uint8), facts.bits, None
     bits = 16 if facts.bits < 16 else _bits_in_use(int(pixels.max()), declared)  # 12-bit TIFFs come shifted up
     shifted = (pixels.astype(np.uint16, copy=False) >> (bits - 8)).astype(np.uint8)
     if inverted:  # OpenCV does this to 8-bit values only
         shifted = 255 - shifted
-    return np.ascontiguousarray(shifted[..., ::-1]), min(bits, facts.bits)
+    used = min(bits, facts.bits)
+    if wanted and facts.mode.startswith("grey"):
+        meaning = "MONOCHROME1" if inverted else "MONOCHROME2"
+        levels = GreyLevels(0, 1, 2.0 ** (bits - 1), 2.0**bits, meaning)
+        return packed(pixels[..., 0].astype(np.uint16), shifted[..., 0]), used, levels
+    return np.ascontiguousarray(shifted[..., ::-1]), used, None
 
 
 def _bits_in_use(largest: int, declared: int) -> int:

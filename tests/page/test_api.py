@@ -17,7 +17,7 @@ from tests.page.conftest import Address, Serve
 
 from cxrlab.inference import Predictor
 from cxrlab.page import Desk
-from cxrlab.page.case import NO_DIAGNOSIS
+from cxrlab.page.documents import NO_DIAGNOSIS
 from cxrlab.page.limits import Limits
 
 

@@ -18,6 +18,7 @@ from unittest import mock
 
 import pytest
 from PIL import Image
+from starlette.responses import Response
 from tests.page.conftest import Address, Serve
 
 from cxrlab.inference import Predictor
@@ -385,7 +386,7 @@ def test_an_address_of_another_machine_has_half_of_the_places(
     go = threading.Event()
     api = Api(Desk([predictor]), [], max_waiting=4)
     body = [{"type": "http.request", "body": b"", "more_body": False}]
-    scope = {"path": "/api/examine", "method": "POST", "headers": [], "query_string": b""}
+    scope = {"type": "http", "path": "/api/examine", "method": "POST", "headers": [], "query_string": b""}
 
     async def asked(client: str) -> int:
         parts, sent = list(body), []
@@ -409,9 +410,9 @@ def test_an_address_of_another_machine_has_half_of_the_places(
         assert [await each for each in first] == [200, 200, 200]
         return await last
 
-    def slow(*_: Any) -> tuple[int, bytes]:
+    def slow(*_: Any) -> Response:
         go.wait(20)
-        return 200, b"{}"
+        return Response(b"{}")
 
     with mock.patch.object(Api, "_work", slow):
         assert asyncio.run(together()) == status
@@ -429,7 +430,7 @@ def test_what_fails_inside_is_a_sentence_without_a_traceback(caplog: pytest.LogC
 
     scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": [(b"host", b"localhost")]}
     with caplog.at_level(logging.ERROR):
-        asyncio.run(Guard(broken, broken, "127.0.0.1")(scope, mock.AsyncMock(), send))
+        asyncio.run(Guard(broken, "127.0.0.1")(scope, mock.AsyncMock(), send))
     assert sent[0]["status"] == 500
     assert "told in its terminal" in sent[1]["body"].decode()
     assert "a request failed: OSError at" in caplog.text

@@ -1,0 +1,364 @@
+// Draws one film on a canvas: zoom, brightness and contrast, heat map, outlines. It asks nothing of the server.
+// Places are in the film's own pixels; a view is the film's place in the middle of a pane, and screen pixels for each of its.
+
+const LARGEST_ZOOM = 16; // screen pixels for each pixel of the film
+const STRIP = 1024; // rows that are taken from a picture at a time, to need less memory
+const EIGHT_BITS = { low: 0, step: 1, centre: 128, width: 256, photometric: "MONOCHROME2" };
+const between = (low, value, high) => Math.max(low, Math.min(high, value));
+
+// The grey values or colours of a picture, with halves, quarters … of it for small zooms.
+export class Pixels {
+  // levels: as the header X-Grey-Levels has them; null: 8 bits
+  constructor(source, levels) {
+    const { width, height } = source;
+    this.levels = levels ?? EIGHT_BITS;
+    const canvas = new OffscreenCanvas(width, Math.min(STRIP, height));
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    const channels = [0, 1, 2].map(() => new Uint8Array(width * height));
+    let grey = true;
+    for (let top = 0; top < height; top += STRIP) {
+      const rows = Math.min(STRIP, height - top);
+      context.drawImage(source, 0, top, width, rows, 0, 0, width, rows);
+      const { data } = context.getImageData(0, 0, width, rows);
+      for (let from = 0, to = top * width; from < data.length; from += 4, to += 1) {
+        const [red, green, blue] = [data[from], data[from + 1], data[from + 2]];
+        channels[0][to] = red;
+        channels[1][to] = green;
+        channels[2][to] = blue;
+        grey &&= red === green && green === blue;
+      }
+    }
+    let [values, shown] = [channels, channels];
+    if (levels) {
+      values = [Uint16Array.from(channels[0], (high, at) => (high << 8) | channels[1][at])];
+      shown = [channels[2]]; // as the file says, worked out by the program
+    } else if (grey) values = shown = [channels[0]];
+    this.sizes = [{ width, height, values, shown }];
+  }
+
+  // The smallest size that still has a pixel for each of the screen's.
+  at(zoom) {
+    const wanted = between(0, Math.floor(Math.log2(1 / zoom)), 12);
+    while (this.sizes.length <= wanted) {
+      const last = this.sizes.at(-1);
+      if (Math.min(last.width, last.height) < 64) break;
+      this.sizes.push(halved(last));
+    }
+    return this.sizes[Math.min(wanted, this.sizes.length - 1)];
+  }
+}
+
+function halved({ width, height, values, shown }) {
+  const across = width >> 1;
+  const down = height >> 1;
+  const half = (plane) => {
+    const smaller = new plane.constructor(across * down);
+    for (let row = 0, to = 0; row < down; row += 1) {
+      for (let column = 0, from = 2 * row * width; column < across; column += 1, from += 2, to += 1) {
+        smaller[to] = (plane[from] + plane[from + 1] + plane[from + width] + plane[from + width + 1] + 2) >> 2;
+      }
+    }
+    return smaller;
+  };
+  const halves = values.map(half);
+  return { width: across, height: down, values: halves, shown: shown === values ? halves : shown.map(half) };
+}
+
+// What a card holds of a film, see the macro "film" of the templates; null where it has no picture.
+export async function filmOf(card) {
+  const svg = card.querySelector(".source svg");
+  if (!svg) return null;
+  const load = async (element) => {
+    const image = new Image();
+    image.src = element.getAttribute("href");
+    await image.decode();
+    return image;
+  };
+  const place = (element) => ["x", "y", "width", "height"].map((name) => element[name].baseVal.value);
+  const { width, height } = svg.viewBox.baseVal;
+  const heats = [...svg.querySelectorAll(".heat")].map(async (element) => {
+    const { model, name } = element.dataset;
+    return { model, name, place: place(element), image: await load(element) };
+  });
+  const lungs = svg.querySelector(".lungs");
+  const matrix = lungs?.transform.baseVal[0].matrix;
+  const outline = new Path2D();
+  if (lungs) outline.addPath(new Path2D(lungs.getAttribute("d")), new DOMMatrix([matrix.a, 0, 0, matrix.d, 0, 0]));
+  const preview = new Pixels(await load(svg.querySelector(".plain")), null);
+  return {
+    width,
+    height,
+    heats: await Promise.all(heats),
+    lungs: lungs && outline,
+    frames: [...svg.querySelectorAll(".field")].map(place),
+    pixels: preview, // at most 1,024 of them along a side, until the others are there
+    preview,
+    window: null, // centre and width; null: as the file says
+    inverted: false,
+    view: null, // null: the whole film
+  };
+}
+
+export class Viewer {
+  map = "over";
+  strength = 0.5;
+  whose = null; // the model whose map is shown; null: the first that has one
+  lungs = true;
+  windowing = false; // whether dragging changes the window
+  film = null;
+  #canvas;
+  #context;
+  #told;
+  #tile = new OffscreenCanvas(1, 1);
+  #tiled = ""; // what is on the tile
+  #table = { of: "", entries: null };
+  #pending = 0;
+  #pointers = new Map();
+
+  // told: called after every drawing
+  constructor(canvas, told) {
+    this.#canvas = canvas;
+    this.#context = canvas.getContext("2d", { alpha: false });
+    this.#told = told;
+    new ResizeObserver(() => this.#resize()).observe(canvas);
+    canvas.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
+    canvas.addEventListener("contextmenu", (event) => event.preventDefault());
+    canvas.addEventListener("pointerdown", (event) => this.#press(event));
+    canvas.addEventListener("pointermove", (event) => this.#move(event));
+    for (const kind of ["pointerup", "pointercancel"])
+      canvas.addEventListener(kind, (event) => this.#pointers.delete(event.pointerId));
+  }
+
+  show(film) {
+    this.film = film;
+    this.#tiled = "";
+    this.redraw();
+  }
+
+  redraw() {
+    this.#pending ||= requestAnimationFrame(() => {
+      this.#pending = 0;
+      if (this.film) this.#draw();
+      this.#told();
+    });
+  }
+
+  // ---------------------------------------------------------------------------------------------------------- state
+
+  get heat() {
+    return this.film?.heats.find((each) => each.model === this.whose) ?? this.film?.heats[0] ?? null;
+  }
+
+  get window() {
+    return this.film.window ?? this.film.pixels.levels;
+  }
+
+  get view() {
+    const { width, height, view } = this.film;
+    return view ?? { x: width / 2, y: height / 2, zoom: this.#fitting };
+  }
+
+  get #fitting() {
+    const [pane] = this.#panes();
+    return Math.min(pane.width / this.film.width, pane.height / this.film.height, LARGEST_ZOOM);
+  }
+
+  fit() {
+    this.film.view = null;
+    this.redraw();
+  }
+
+  // Zooms so that what lies under a place of the canvas (screen pixels; by default the middle of a pane) stays there.
+  zoom(factor, x = null, y = null) {
+    const { view } = this;
+    const pane = this.#paneAt(x ?? 0, y ?? 0);
+    const zoom = between(Math.min(this.#fitting, 1) / 2, view.zoom * factor, LARGEST_ZOOM);
+    const [dx, dy] = x === null ? [0, 0] : [x - pane.x - pane.width / 2, y - pane.y - pane.height / 2];
+    this.#look(view.x + dx / view.zoom - dx / zoom, view.y + dy / view.zoom - dy / zoom, zoom);
+  }
+
+  pan(dx, dy) {
+    const { x, y, zoom } = this.view;
+    this.#look(x - dx / zoom, y - dy / zoom, zoom);
+  }
+
+  // centre and width in the file's own values; null: as the file says
+  setWindow(centre, width) {
+    const valid = Number.isFinite(centre) && Number.isFinite(width);
+    this.film.window = valid ? { centre, width: Math.max(width, this.film.pixels.levels.step) } : null;
+    this.redraw();
+  }
+
+  // Shares of the width by which centre and width change.
+  adjust(centre, width) {
+    const now = this.window;
+    this.setWindow(now.centre + centre * now.width, now.width * Math.exp(width));
+  }
+
+  #look(x, y, zoom) {
+    const { width, height } = this.film;
+    this.film.view = { x: between(0, x, width), y: between(0, y, height), zoom };
+    this.redraw();
+  }
+
+  // -------------------------------------------------------------------------------------------------------- pointers
+
+  #resize() {
+    const { clientWidth, clientHeight } = this.#canvas;
+    const scale = window.devicePixelRatio || 1;
+    this.#canvas.width = Math.max(1, Math.round(clientWidth * scale));
+    this.#canvas.height = Math.max(1, Math.round(clientHeight * scale));
+    if (this.film) this.#draw(); // at once: a canvas is black after its size was set
+    this.#told();
+  }
+
+  #place(event) {
+    const scale = this.#canvas.width / this.#canvas.clientWidth;
+    return [event.offsetX * scale, event.offsetY * scale];
+  }
+
+  #wheel(event) {
+    if (!this.film) return;
+    event.preventDefault();
+    const lines = event.deltaMode === WheelEvent.DOM_DELTA_PIXEL ? 1 : 33;
+    this.zoom(Math.exp(-0.0015 * lines * event.deltaY), ...this.#place(event));
+  }
+
+  #press(event) {
+    this.#canvas.setPointerCapture(event.pointerId);
+    this.#pointers.set(event.pointerId, { place: this.#place(event), right: event.button === 2 });
+  }
+
+  #move(event) {
+    const pointer = this.#pointers.get(event.pointerId);
+    if (!pointer || !this.film) return;
+    const [[x, y], [oldX, oldY]] = [this.#place(event), pointer.place];
+    const others = [...this.#pointers.values()].filter((each) => each !== pointer);
+    pointer.place = [x, y];
+    if (others.length) {
+      const [fixedX, fixedY] = others[0].place;
+      const distance = (a, b) => Math.max(1, Math.hypot(a - fixedX, b - fixedY));
+      this.zoom(distance(x, y) / distance(oldX, oldY), fixedX, fixedY);
+    } else if (pointer.right || this.windowing) {
+      this.adjust((y - oldY) / 600, (x - oldX) / 300);
+    } else if (this.film.view || event.pointerType !== "touch") {
+      this.pan(x - oldX, y - oldY); // a finger on a whole film scrolls the page
+    }
+  }
+
+  // --------------------------------------------------------------------------------------------------------- drawing
+
+  // One pane, or two along the longer side: the film alone, and with its map.
+  #panes() {
+    const { width, height } = this.#canvas;
+    if (this.map !== "beside" || !this.heat) return [{ x: 0, y: 0, width, height, heat: this.map === "over" }];
+    const across = width >= height;
+    const size = across ? { width: width / 2, height } : { width, height: height / 2 };
+    const second = across ? { x: width / 2, y: 0 } : { x: 0, y: height / 2 };
+    return [{ x: 0, y: 0, ...size, heat: false }, { ...second, ...size, heat: true }];
+  }
+
+  #paneAt(x, y) {
+    return this.#panes().findLast((pane) => x >= pane.x && y >= pane.y);
+  }
+
+  #draw() {
+    const context = this.#context;
+    const { film, view } = this;
+    context.fillStyle = "#000";
+    context.fillRect(0, 0, this.#canvas.width, this.#canvas.height);
+    for (const pane of this.#panes()) {
+      context.save();
+      context.beginPath();
+      context.rect(pane.x, pane.y, pane.width, pane.height);
+      context.clip();
+      // From here on in pixels of the film.
+      context.translate(pane.x + pane.width / 2, pane.y + pane.height / 2);
+      context.scale(view.zoom, view.zoom);
+      context.translate(-view.x, -view.y);
+      this.#drawPixels(pane, view);
+      if (pane.heat && this.heat) {
+        context.globalAlpha = this.strength;
+        context.imageSmoothingEnabled = true;
+        context.drawImage(this.heat.image, ...this.heat.place);
+        context.globalAlpha = 1;
+      }
+      const line = (2 * (window.devicePixelRatio || 1)) / view.zoom;
+      context.lineWidth = line;
+      context.strokeStyle = "#56b4e9";
+      if (this.lungs && film.lungs) context.stroke(film.lungs);
+      context.strokeStyle = "#9ad1ff";
+      context.setLineDash([4 * line, 3 * line]);
+      for (const frame of film.frames) context.strokeRect(...frame);
+      context.restore();
+    }
+    this.#canvas.classList.toggle("whole", !film.view);
+  }
+
+  // Only what is seen goes through the table, in the smallest size that is sharp.
+  #drawPixels(pane, { x, y, zoom }) {
+    const { film } = this;
+    const size = film.pixels.at((zoom * film.width) / film.pixels.sizes[0].width);
+    const [across, down] = [size.width / film.width, size.height / film.height];
+    const [halfWidth, halfHeight] = [pane.width / 2 / zoom, pane.height / 2 / zoom];
+    const left = between(0, Math.floor((x - halfWidth) * across), size.width);
+    const right = between(0, Math.ceil((x + halfWidth) * across), size.width);
+    const top = between(0, Math.floor((y - halfHeight) * down), size.height);
+    const bottom = between(0, Math.ceil((y + halfHeight) * down), size.height);
+    if (right <= left || bottom <= top) return;
+    this.#fill(size, left, top, right - left, bottom - top);
+    this.#context.imageSmoothingEnabled = zoom < 4; // larger: every pixel is a square
+    this.#context.drawImage(
+      this.#tile, 0, 0, right - left, bottom - top,
+      left / across, top / down, (right - left) / across, (bottom - top) / down,
+    );
+  }
+
+  #fill(size, left, top, width, height) {
+    const table = this.#entries();
+    const key = [this.#table.of, size.width, left, top, width, height].join();
+    if (key === this.#tiled) return; // the other pane, or only the map has changed
+    this.#tiled = key;
+    const image = new ImageData(width, height);
+    const to = new Uint32Array(image.data.buffer);
+    const planes = this.film.window ? size.values : size.shown;
+    for (let row = 0, at = 0; row < height; row += 1) {
+      let from = (top + row) * size.width + left;
+      for (const end = at + width; at < end; at += 1, from += 1) {
+        if (planes.length === 1) to[at] = table[planes[0][from]];
+        else {
+          const [red, green, blue] = [table[planes[0][from]], table[planes[1][from]], table[planes[2][from]]];
+          to[at] = (blue & 0xffff0000) | (green & 0xff00) | (red & 0xff);
+        }
+      }
+    }
+    if (this.#tile.width < width || this.#tile.height < height) {
+      this.#tile.width = width;
+      this.#tile.height = height;
+    }
+    this.#tile.getContext("2d").putImageData(image, 0, 0);
+  }
+
+  // For each value an opaque grey: red, green and blue alike, in the order of bytes that ImageData has.
+  #entries() {
+    const { inverted, pixels } = this.film;
+    const { low, step, photometric } = pixels.levels;
+    const chosen = this.film.window;
+    const sixteen = chosen && pixels.sizes[0].values[0] instanceof Uint16Array;
+    const of = [chosen?.centre, chosen?.width, inverted, low, step, photometric, sixteen].join();
+    if (of === this.#table.of) return this.#table.entries;
+    const entries = new Uint32Array(sixteen ? 65536 : 256);
+    const unit = Math.min(1, step);
+    const flipped = inverted !== Boolean(sixteen && photometric === "MONOCHROME1");
+    for (let value = 0; value < entries.length; value += 1) {
+      // The linear function of DICOM, PS3.3 C.11.2.1.2: half a unit off the centre, a whole one off the width.
+      const share = chosen
+        ? (low + value * step - chosen.centre + unit / 2) / Math.max(chosen.width - unit, 1e-9) + 0.5
+        : value / 255;
+      const grey = Math.round(255 * between(0, flipped ? 1 - share : share, 1));
+      entries[value] = 0xff000000 | (grey << 16) | (grey << 8) | grey;
+    }
+    this.#table = { of, entries };
+    return entries;
+  }
+}
