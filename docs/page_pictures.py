@@ -8,6 +8,7 @@ What follows are keys of ``src/app.py``. Chromium has to be on the machine, and 
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import sys
 import threading
@@ -42,8 +43,8 @@ def take(browser: Browser, url: str, films: Sequence[Path], folder: Path) -> lis
     for width, scheme, part, name in (
         (1280, "light", "body", "page_1280.png"),
         (390, "light", "body", "page_390.png"),
-        (1280, "dark", ".case", "page_dark.png"),
-        (1280, "light", ".case", "page_card.png"),  # README
+        (1280, "dark", "#cxr-bench", "page_dark.png"),
+        (1280, "light", "#cxr-bench", "page_card.png"),  # README
     ):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
         tab = context.new_page()
@@ -51,7 +52,7 @@ def take(browser: Browser, url: str, films: Sequence[Path], folder: Path) -> lis
         tab.set_input_files("#cxr-files", [str(film) for film in films])
         tab.locator("#cxr-status", has_text="examined").wait_for(timeout=300_000)
         tab.evaluate("document.activeElement.blur()")
-        tab.evaluate("Promise.all([...document.images].map(image => image.decode()))")
+        tab.locator("#cxr-detail", has_text=re.compile(r"All \d")).wait_for(timeout=60_000)
         seen = tab.screenshot(full_page=True) if part == "body" else tab.locator(part).first.screenshot()
         context.close()
         kept.append(folder / name)

@@ -241,8 +241,9 @@ function list() {
     button.append(one(document.createElement("bdi"), { textContent: answer.file }));
     const several = answer.predictions.length > 1;
     for (const said of answer.predictions) {
-      const name = several ? `${said.model_name}: ` : "";
-      button.append(line(said.label ? said.label.toLowerCase() : "refused", `${name}${call(said)} ${value(said)}`));
+      const whose = several ? ` (${said.model_name})` : "";
+      const tone = said.label ? said.label.toLowerCase() : "refused";
+      button.append(line(tone, `${[call(said), value(said)].filter(Boolean).join(" ")}${whose}`));
     }
     if (answer.predictions.some(({ verdict }) => verdict === "warn")) button.append(line("doubt", "Scored with doubt"));
     if (disagree(answer)) button.append(line("split", "The models do not agree"));
@@ -267,7 +268,8 @@ function line(tone, text) {
   sign.append(svg("use", { href: `#sign-${tone}` }));
   const words = document.createElement("span");
   words.className = "line";
-  words.append(sign, " ", text.trim());
+  words.title = text; // a long name is cut off
+  words.append(sign, text);
   return words;
 }
 
@@ -326,7 +328,8 @@ function quoted(cell) {
 // A report brings its style along, which the page's policy would not let in; the empty page at /page/report has it.
 async function print(report) {
   const tab = window.open("/page/report", "_blank");
-  const parsed = new DOMParser().parseFromString(await report.text(), "text/html");
+  const unstyled = (await report.text()).replace(/<style>[^]*?<\/style>/, "");
+  const parsed = new DOMParser().parseFromString(unstyled, "text/html");
   while (tab.location.pathname !== "/page/report" || tab.document.readyState !== "complete") await pause(0.05);
   tab.document.title = parsed.title;
   tab.document.body.replaceChildren(...parsed.body.childNodes);

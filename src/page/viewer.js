@@ -251,11 +251,12 @@ export class Viewer {
   // One pane, or two along the longer side: the film alone, and with its map.
   #panes() {
     const { width, height } = this.#canvas;
-    if (this.map !== "beside" || !this.heat) return [{ x: 0, y: 0, width, height, heat: this.map === "over" }];
+    const whole = { x: 0, y: 0, width, height, heat: this.map === "over", marks: true };
+    if (this.map !== "beside" || !this.heat) return [whole];
     const across = width >= height;
     const size = across ? { width: width / 2, height } : { width, height: height / 2 };
     const second = across ? { x: width / 2, y: 0 } : { x: 0, y: height / 2 };
-    return [{ x: 0, y: 0, ...size, heat: false }, { ...second, ...size, heat: true }];
+    return [{ x: 0, y: 0, ...size, heat: false, marks: false }, { ...second, ...size, heat: true, marks: true }];
   }
 
   #paneAt(x, y) {
@@ -286,10 +287,10 @@ export class Viewer {
       const line = (2 * (window.devicePixelRatio || 1)) / view.zoom;
       context.lineWidth = line;
       context.strokeStyle = "#56b4e9";
-      if (this.lungs && film.lungs) context.stroke(film.lungs);
+      if (pane.marks && this.lungs && film.lungs) context.stroke(film.lungs);
       context.strokeStyle = "#9ad1ff";
       context.setLineDash([4 * line, 3 * line]);
-      for (const frame of film.frames) context.strokeRect(...frame);
+      if (pane.marks) for (const frame of film.frames) context.strokeRect(...frame);
       context.restore();
     }
     this.#canvas.classList.toggle("whole", !film.view);

@@ -201,7 +201,7 @@ def _audit(record: RunRecord) -> str:
 def _battery(record: RunRecord) -> str:
     found = companions.find_probe(record)
     if found is None:
-        return f"{NOT_CHECKED}: whether it answers by the lungs or by markers, borders and the like (shortcuts)"
+        return f"{NOT_CHECKED}: whether it answers by the lungs, or by markers, borders and the like"
     return _verdict(found)
 
 

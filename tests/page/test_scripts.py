@@ -51,7 +51,7 @@ def test_the_pictures_of_the_documentation_can_be_taken_anew(
     taken = script(ROOT / "docs/page_pictures.py").take(browser, site.url, [tmp_path / "film.png"], tmp_path)
     assert [path.name for path in taken] == ["page_1280.png", "page_390.png", "page_dark.png", "page_card.png"]
     pages = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/using_a_model.md"))
-    for path, width in zip(taken, (1280, 390, 1056, 1056), strict=True):
+    for path, width in zip(taken, (1280, 390, 1248, 1248), strict=True):
         with Image.open(path) as picture:
             assert picture.width == width
             assert picture.height > 600
