@@ -12,6 +12,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
+import cv2
+import numpy as np
 import pytest
 from tests.page.conftest import Address, Serve
 
@@ -168,3 +170,56 @@ def test_limits_are_checked(predictor: Predictor) -> None:
         Page(Desk([predictor]), max_upload_mb=0)
     with pytest.raises(ValueError, match="max_waiting"):
         Page(Desk([predictor]), max_waiting=0)
+
+
+def test_a_film_is_all_its_pixels_without_loss(site: Address, film: bytes, photograph: bytes) -> None:
+    for data, flag in ((film, cv2.IMREAD_GRAYSCALE), (photograph, cv2.IMREAD_COLOR)):
+        status, headers, body = site.ask("POST", "/api/film", data)
+        assert (status, headers["content-type"], headers["cache-control"]) == (200, "image/png", "no-store")
+        assert "x-grey-levels" not in headers
+        found, expected = (cv2.imdecode(np.frombuffer(each, np.uint8), flag) for each in (body, data))
+        assert (np.asarray(found) == np.asarray(expected)).all()
+
+
+def test_a_dicom_film_has_its_values_in_two_channels_and_says_what_they_mean(site: Address, dicom: bytes) -> None:
+    status, headers, body = site.ask("POST", "/api/film", dicom, X_File_Name="Doe.dcm")
+    assert status == 200
+    known = json.loads(headers["x-grey-levels"])
+    blue, green, red = cv2.split(np.asarray(cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR)))
+    assert (known["centre"], known["width"], known["photometric"]) == (128, 256, "MONOCHROME2")
+    assert (known["low"] + known["step"] * (256.0 * red + green) == blue).all()  # a window that changes nothing
+    assert b"Doe" not in body + json.dumps(headers).encode()
+
+
+def test_what_is_no_film_is_a_sentence_without_its_name(site: Address, huge: bytes) -> None:
+    for data, reason in ((b"", "the file is empty"), (huge, "over the limit of 50,000,000"), (b"GIF89a", "a GIF")):
+        status, _, body = site.ask("POST", "/api/film", data, X_File_Name="film.png")
+        assert status == 422
+        assert reason in json.loads(body)["error"]
+        assert "film.png" not in body.decode()
+
+
+def test_a_film_stands_in_the_same_line_under_the_same_limits(serve: Serve, predictor: Predictor, film: bytes) -> None:
+    go = threading.Event()
+
+    def slow(*_: object) -> tuple[bytes, None]:
+        go.wait(20)
+        return film, None
+
+    with (
+        mock.patch.object(Desk, "film", slow),
+        serve(Desk([predictor]), max_waiting=1, max_upload_mb=1, limits=Limits(pause=0.2)) as site,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        first = pool.submit(site.ask, "POST", "/api/film", film)
+        wait_for(lambda: in_line(site) == 1)
+        assert site.ask("POST", "/api/film", film)[0] == site.ask("POST", "/api/examine", film)[0] == 503
+        go.set()
+        assert first.result()[0] == 200
+        assert site.ask("POST", "/api/film", b"x", Content_Length="2000000")[0] == 413
+        assert site.ask("POST", "/api/film", film, Origin="https://evil.example")[0] == 403
+        assert site.ask("POST", "/api/film", film, Host="evil.example")[0] == 403
+        assert site.ask("GET", "/api/film")[0] == 404
+        with socket.create_connection(site[:2]) as connection:
+            connection.sendall(f"POST /api/film HTTP/1.1\r\nHost: {site.host}\r\nContent-Length: 9\r\n\r\nabc".encode())
+            assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
