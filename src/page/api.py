@@ -28,7 +28,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import unquote
 
 from starlette.applications import Starlette
@@ -53,6 +53,7 @@ _Work: TypeAlias = Callable[[str, bytes], Response]  # of a file's name and byte
 _DECODING = 4  # files at a time; each may take as much memory as the largest image
 _LONGEST_HEADER = 4096
 _LONGEST_LENGTH = 19  # digits: more than any file has, and few enough for Python to read
+_PIECE = 2**18  # bytes of a film that are sent at a time
 _TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 _log = logging.getLogger("cxrlab")
 
@@ -89,7 +90,7 @@ class Api:
         self._max_waiting = max_waiting
         self._limits = limits or Limits()
         self._uploads: dict[asyncio.Timeout, int] = {}  # bytes that have arrived of each, the oldest first
-        self._line: list[tuple[str, Future[Response]]] = []  # address, and work that may be done by now
+        self._line: list[tuple[str, Future[Any]]] = []  # address, and work that may be done by now
         # Models take one file at a time. More threads decode, so that a file that takes long holds up few others.
         self._pool = ThreadPoolExecutor(max(_DECODING, len(desk.predictors)), "examine")
         self._app = Starlette(routes=self._routes(), exception_handlers={HTTPException: _told, 404: _not_there})
@@ -130,11 +131,14 @@ class Api:
         return await self._in_line(request, functools.partial(self._say, closely))
 
     async def _film(self, request: Request) -> Response:
-        return await self._in_line(request, self._show)
+        response = await self._in_line(request, self._show)
+        if isinstance(response, _Film):
+            self._line.append((_address(request), response.taken))  # so many bytes hold a place until they are taken
+        return response
 
     async def _in_line(self, request: Request, work: _Work) -> Response:
         """Takes a file, and answers when a thread has worked on it."""
-        address = request.client.host if request.client else ""
+        address = _address(request)
         self._check_room(address)  # before the upload, so that it need not be sent twice
         try:
             data = await self._read(request)
@@ -149,7 +153,7 @@ class Api:
         del data  # a visitor who waits has the only copy
         return await self._answer(done, request.receive)
 
-    def _waiting(self) -> list[tuple[str, Future[Response]]]:
+    def _waiting(self) -> list[tuple[str, Future[Any]]]:
         self._line = [each for each in self._line if not each[1].done()]
         return self._line
 
@@ -240,7 +244,29 @@ class Api:
         except UnreadableError as error:
             return Json({"error": str(error)}, 422)
         headers = {} if levels is None else {"x-grey-levels": json.dumps(levels._asdict(), allow_nan=False)}
-        return Response(png, headers=headers, media_type="image/png")
+        return _Film(png, headers=headers, media_type="image/png")
+
+
+class _Film(Response):
+    """Is sent piece by piece, as the client takes it.
+
+    Attributes:
+        taken: Done when the last piece is on its way, or the client has gone.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.taken: Future[None] = Future()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            for start in range(0, len(self.body), _PIECE):
+                piece = bytes(self.body[start : start + _PIECE])
+                more = start + _PIECE < len(self.body)
+                await send({"type": "http.response.body", "body": piece, "more_body": more})
+        finally:
+            self.taken.set_result(None)
 
 
 async def _told(_: Request, error: Exception) -> Response:
@@ -251,6 +277,10 @@ async def _told(_: Request, error: Exception) -> Response:
 async def _not_there(request: Request, _: Exception) -> Response:
     asked = f"{request.method} {request.scope['path'][:80]}"
     return Json({"error": f"{asked}: there is nothing here; the page is at /, and POST /api/examine takes a file"}, 404)
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 def _file(name: str) -> Response:

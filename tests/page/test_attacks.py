@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from unittest import mock
 
@@ -23,7 +23,7 @@ from tests.page.conftest import Address, Serve
 
 from cxrlab.inference import Predictor
 from cxrlab.page import Desk
-from cxrlab.page.api import Api
+from cxrlab.page.api import Api, _Film
 from cxrlab.page.guard import Guard
 from cxrlab.page.limits import Limits
 from cxrlab.reading.image import ReadImage, UnreadableError, read_image_bytes
@@ -240,6 +240,40 @@ def insist(connection: socket.socket, request: bytes) -> None:
     for _ in range(100):
         connection.sendall(100 * request)
         time.sleep(0.05)
+
+
+@pytest.mark.usefixtures("honest")
+def test_a_film_that_nobody_takes_holds_a_place_until_it_is_given_up(page: Address) -> None:
+    """Lossless pixels are many times the bytes of the file that was sent for them."""
+
+    def waiting() -> int:
+        return sum(not each.done() for each in list(taken))
+
+    taken: list[Future[None]] = []
+    made = _Film.__init__
+
+    def noted(film: _Film, *arguments: Any, **options: Any) -> None:
+        made(film, *arguments, **options)
+        taken.append(film.taken)
+
+    with (
+        mock.patch.object(Desk, "film", return_value=(bytes(50_000_000), None)),
+        mock.patch.object(_Film, "__init__", noted),
+        mock.patch.dict(vars(LIMITS), answer=2),
+    ):
+        connection = connected(page)
+        connection.sendall(b"POST /api/film HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx")
+        until = time.monotonic() + 20
+        while not waiting():
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        assert any(future is taken[0] for _, future in page.page._api._line)
+        buffers = [each.transport.get_write_buffer_size() for each in page.page._server.server_state.connections]
+        assert max(buffers) < 2_000_000  # of fifty
+        while waiting():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert len(ended(connection)) < 50_000_000
 
 
 @pytest.mark.usefixtures("honest")
