@@ -64,7 +64,7 @@ def take(browser: Browser, url: str, films: Sequence[Path], folder: Path) -> lis
 def main(typed: Sequence[str]) -> None:
     """Draws a phantom, starts a page, and takes its pictures."""
     config = compose("app", ["port=0", *typed], Path())
-    rows = SyntheticSource("~/.cache/cxrlab", n_train=2, n_test=8, size=SIZE).manifest()
+    rows = SyntheticSource("~/.cache/cxrlab", n_train=2, n_test=8, size=SIZE, disease="consolidation").manifest()
     film = Path(rows[(rows["split"] == "test") & (rows["label"] == 1)]["path"].iloc[0])
     page, ready = Page(open_desk(config), max_upload_mb=config.max_upload_mb), threading.Event()
     listening = open_socket(config.host, config.port)
