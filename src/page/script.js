@@ -134,6 +134,7 @@ async function sharpen(key) {
       const picture = await createImageBitmap(await response.blob(), how);
       if (signal.aborted || !visit.has(key)) return;
       film.pixels = new Pixels(picture, levels);
+      if (levels) film.window = film.later ?? null; // what was chosen for 256 greys means nothing for these values
       film.detail = `All ${film.width} x ${film.height} pixels${levels ? ", with the values of the file" : ""}.`;
       picture.close();
     } catch {
@@ -145,6 +146,7 @@ async function sharpen(key) {
   while (sharp.length > SHARP) {
     const old = visit.get(sharp.shift()).film;
     old.pixels = old.preview;
+    old.later = old.window; // until its pixels are there again
     old.window = null;
   }
 }
@@ -180,6 +182,7 @@ async function select(key) {
     viewer.film = null;
     return;
   }
+  at("cxr-detail").textContent = ""; // of the film before
   entry.card.hidden = false;
   at("cxr-cases").scrollTop = 0;
   at("cxr-film").setAttribute("aria-label", `The image ${entry.answer.file}`);

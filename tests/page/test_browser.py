@@ -300,8 +300,18 @@ def test_ten_films_are_gone_through_by_keyboard(
     site: Address, browser: Browser, film: bytes, photograph: bytes
 ) -> None:
     with visiting(browser, site.url) as visit:
+        visit.tab.evaluate(
+            """() => {
+              window.told = [];
+              new MutationObserver(() => window.told.push(document.getElementById("cxr-status").textContent))
+                .observe(document.getElementById("cxr-status"), { childList: true });
+            }"""
+        )
         names = [f"film {number}.png" for number in range(8)]
         visit.drop(*(file(name, film) for name in names), file("holiday.jpg", photograph), file("empty.png", b""))
+        told = visit.tab.evaluate("window.told")
+        assert told[0] == "Examining 1 of 10 …"
+        assert any(re.fullmatch(r"Examining 3 of 10 … About \d+ (s|min) left\..*", text) for text in told)
         current = visit.tab.locator("#cxr-list [aria-current] bdi")
         for name in [*names[1:], "holiday.jpg", "empty.png", "empty.png"]:
             visit.tab.keyboard.press("j")
@@ -362,6 +372,69 @@ def test_zoom_pan_window_and_invert_change_what_is_seen(site: Address, browser: 
         visit.tab.get_by_label("Window centre").fill("60")
         visit.tab.get_by_label("width", exact=True).fill("1")
         assert set(np.unique(visit.pixels())) == {0, 255}
+
+
+@pytest.mark.slow
+def test_two_fingers_zoom_and_one_moves_what_was_zoomed(site: Address, browser: Browser, film: bytes) -> None:
+    with visiting(browser, site.url, 390, has_touch=True) as visit:
+        visit.drop(file("film.png", film))
+        visit.shows("film.png")
+        visit.tab.locator("#cxr-film").scroll_into_view_if_needed()
+        box = visit.tab.locator("#cxr-film").bounding_box()
+        assert box
+        across, down = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        session = visit.tab.context.new_cdp_session(visit.tab)
+
+        def touch(kind: str, *places: tuple[float, float]) -> None:
+            points = [{"x": across + x, "y": down + y, "id": number} for number, (x, y) in enumerate(places)]
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+        zoom = "parseInt(document.getElementById('cxr-zoom').textContent)"
+        before = visit.tab.evaluate(zoom)
+        touch("touchStart", (-20, 0), (20, 0))
+        for reach in range(25, 65, 5):
+            touch("touchMove", (-reach, 0), (reach, 0))
+        touch("touchEnd")
+        visit.settle()
+        assert 2 < visit.tab.evaluate(zoom) / before < 4
+        zoomed = visit.pixels()
+        touch("touchStart", (0, 0))
+        for reach in range(0, 45, 5):
+            touch("touchMove", (0, reach))
+        touch("touchEnd")
+        assert (visit.pixels() != zoomed).mean() > 0.2
+
+
+@pytest.mark.slow
+def test_a_film_whose_pixels_do_not_come_is_shown_smaller(site: Address, browser: Browser, film: bytes) -> None:
+    context = browser.new_context()
+    visit = Visit(context, site.url)
+    visit.tab.route("**/api/film", lambda route: route.fulfill(status=500, json={"error": "made up"}))
+    visit.drop(file("film.png", film))
+    expect(visit.tab.locator("#cxr-detail")).to_contain_text("Only a smaller picture")
+    assert len(np.unique(visit.pixels())) > 50
+    context.close()
+
+
+@pytest.mark.slow
+def test_a_window_is_kept_while_other_films_are_looked_at(site: Address, browser: Browser, dicom: bytes) -> None:
+    """Pixels of a few films are kept, and asked for again; what was chosen for them stays."""
+    with visiting(browser, site.url) as visit:
+        visit.drop(*(file(f"{number}.dcm", dicom) for number in range(6)))
+        visit.shows("0.dcm")
+        visit.tab.get_by_label("Window centre").fill("77")
+        visit.tab.get_by_label("Window centre").blur()
+        before = visit.pixels()
+        for number in range(1, 6):
+            visit.tab.keyboard.press("j")
+            visit.shows(f"{number}.dcm")
+            assert visit.tab.get_by_label("Window centre").input_value() == "128"
+        asked = sum(url.endswith("/api/film") for url in visit.requested)
+        assert asked == 6
+        visit.listed.nth(0).click()
+        expect(visit.tab.get_by_label("Window centre")).to_have_value("77")
+        assert (visit.pixels() == before).all()
+        assert sum(url.endswith("/api/film") for url in visit.requested) == asked + 1
 
 
 def deep_dicom(side: int = 3000) -> tuple[bytes, NDArray[np.uint16]]:

@@ -96,6 +96,14 @@ def test_an_unreadable_file_is_a_sentence(predictor: Predictor) -> None:
     assert "<image" not in shown
 
 
+def test_a_reason_on_the_page_has_no_command(predictor: Predictor) -> None:
+    case = Desk([predictor]).examine("film.png", b"version https://git-lfs.github.com/spec/v1", closely=True)
+    assert "`git lfs pull`" in case.opinions[0].prediction.reason  # which a terminal, and a program, is told
+    shown = card(case, [worth(predictor)])
+    assert "A Git LFS pointer, which is not read; get the image itself." in shown
+    assert "`" not in shown
+
+
 def test_several_models_stand_beside_each_other(predictor: Predictor, other: Predictor, film: bytes) -> None:
     case = Desk([predictor, other], saliency=GradCam()).examine("film.png", film, closely=True)
     known = [worth(predictor), worth(other)]
