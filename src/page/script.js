@@ -249,7 +249,7 @@ function list() {
       button.append(line(tone, `${[call(said), value(said)].filter(Boolean).join(" ")}${whose}`));
     }
     if (answer.predictions.some(({ verdict }) => verdict === "warn")) button.append(line("doubt", "Scored with doubt"));
-    if (disagree(answer)) button.append(line("split", "The models do not agree"));
+    if (disagree(answer)) button.append(line("split", "Models disagree"));
     row.append(button);
     return row;
   });

@@ -14,25 +14,28 @@ export class Pixels {
     this.levels = levels ?? EIGHT_BITS;
     const canvas = new OffscreenCanvas(width, Math.min(STRIP, height));
     const context = canvas.getContext("2d", { willReadFrequently: true });
-    const channels = [0, 1, 2].map(() => new Uint8Array(width * height));
-    let grey = true;
+    const size = width * height;
+    const [red, green, blue] = [new Uint8Array(levels ? 0 : size), new Uint8Array(levels ? 0 : size), new Uint8Array(size)];
+    const numbers = new Uint16Array(levels ? size : 0);
+    let colours = false;
     for (let top = 0; top < height; top += STRIP) {
       const rows = Math.min(STRIP, height - top);
       context.drawImage(source, 0, top, width, rows, 0, 0, width, rows);
       const { data } = context.getImageData(0, 0, width, rows);
-      for (let from = 0, to = top * width; from < data.length; from += 4, to += 1) {
-        const [red, green, blue] = [data[from], data[from + 1], data[from + 2]];
-        channels[0][to] = red;
-        channels[1][to] = green;
-        channels[2][to] = blue;
-        grey &&= red === green && green === blue;
+      const end = data.length;
+      for (let from = 0, to = top * width; from < end; from += 4, to += 1) {
+        blue[to] = data[from + 2];
+        if (levels) numbers[to] = (data[from] << 8) | data[from + 1];
+        else {
+          red[to] = data[from];
+          green[to] = data[from + 1];
+          colours ||= red[to] !== blue[to] || green[to] !== blue[to];
+        }
       }
     }
-    let [values, shown] = [channels, channels];
-    if (levels) {
-      values = [Uint16Array.from(channels[0], (high, at) => (high << 8) | channels[1][at])];
-      shown = [channels[2]]; // as the file says, worked out by the program
-    } else if (grey) values = shown = [channels[0]];
+    // With levels, blue is what the file says is shown, worked out by the program.
+    const shown = colours ? [red, green, blue] : [blue];
+    const values = levels ? [numbers] : shown;
     this.sizes = [{ width, height, values, shown }];
   }
 

@@ -109,7 +109,7 @@ def test_text_of_strangers_is_shown_and_does_nothing(
     assert names[1] in str(tab.locator("#cxr-errors").text_content())  # too large
     assert names[0] == tab.locator("#cxr-list bdi").text_content()
     assert names[0] in str(tab.locator("#cxr-film").get_attribute("aria-label"))
-    assert "The models do not agree" in tab.locator("#cxr-list").inner_text()
+    assert "Models disagree" in tab.locator("#cxr-list").inner_text()
     tab.get_by_label("Map of").select_option(index=1)
     with tab.expect_download() as download:
         tab.get_by_role("button", name="Download report").click()
