@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -49,6 +50,7 @@ def serve() -> None:
 
 def _limit() -> None:
     cv2.setNumThreads(1)
+    sys.dont_write_bytecode = True  # of what is imported later: cut off at _HEARD bytes, it would crash the next child
     try:
         import resource  # not on Windows
     except ImportError:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.reading.conftest import film, saved
 
 from cxrlab.datamodules.parallel import for_each
 from cxrlab.datamodules.pixels import read_all
@@ -290,3 +291,17 @@ def test_messages_arrive_as_they_were_sent() -> None:
         thread.join()
     assert found == message
     assert bytes(arrived) == data
+
+
+@pytest.mark.slow
+def test_a_child_leaves_no_half_written_bytecode_to_the_next(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A child imports what reads DICOM when it needs it, and by then may write small files only."""
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path))
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    values = np.arange(100, dtype=np.uint16).reshape(10, 10)
+    message = {"name": "film", "path": "", "max_pixels": 100, "seconds": 20}
+    for _ in range(2):
+        pool = Pool()
+        answer, _ = pool.ask("film", message, saved(film(values)), 20)
+        pool.give_up()
+        assert answer["facts"]["format"] == "DICOM"
