@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.reading.conftest import film, saved
+from tests.reading.conftest import film as dicom
+from tests.reading.conftest import saved
 
 from cxrlab.datamodules.parallel import for_each
 from cxrlab.datamodules.pixels import read_all
@@ -302,6 +303,6 @@ def test_a_child_leaves_no_half_written_bytecode_to_the_next(monkeypatch: pytest
     message = {"name": "film", "path": "", "max_pixels": 100, "seconds": 20}
     for _ in range(2):
         pool = Pool()
-        answer, _ = pool.ask("film", message, saved(film(values)), 20)
+        answer, _ = pool.ask("film", message, saved(dicom(values)), 20)
         pool.give_up()
         assert answer["facts"]["format"] == "DICOM"
