@@ -50,9 +50,9 @@ class Json(JSONResponse):
 class Guard:
     """Refuses what does not belong to the page, and adds the headers that limit what a browser does (ASGI middleware).
 
-    Starlette's ``TrustedHostMiddleware`` is not used: it cannot read an IPv6 address in ``Host``, ignores the port
-    whatever stands there, answers with plain text, and has no rule for ``0.0.0.0``, where every address of the machine
-    is right and every name but its own is wrong.
+    Starlette's ``TrustedHostMiddleware`` is not used: it compares with a list of names, and has no rule for
+    ``0.0.0.0``, where every address of the machine is right and every name but its own is wrong. It also answers with
+    plain text and status 400.
 
     Args:
         app: Answers what is let through.

@@ -1,6 +1,6 @@
 // The page in the browser: sends files one after another, shows what is said of them, remembers the session in memory.
 // Nothing is written to the browser's storage, and nothing is asked of any address but this page's own.
-import { filmOf, Pixels, Viewer } from "/page/viewer.js";
+import { filmOf, isExact, Pixels, Viewer } from "/page/viewer.js";
 
 const SHARP = 4; // films of which all pixels are kept; of others they are asked for again
 const visit = new Map(); // by key: {file, answer, report, card, film}; gone with the tab
@@ -331,6 +331,7 @@ function quoted(cell) {
 // A report brings its style along, which the page's policy would not let in; the empty page at /page/report has it.
 async function print(report) {
   const tab = window.open("/page/report", "_blank");
+  if (!tab) return say("The browser did not open a tab; allow this page to, or download the report.");
   const unstyled = (await report.text()).replace(/<style>[^]*?<\/style>/, "");
   const parsed = new DOMParser().parseFromString(unstyled, "text/html");
   while (tab.location.pathname !== "/page/report" || tab.document.readyState !== "complete") await pause(0.05);
@@ -451,3 +452,10 @@ function arrange() {
   if (side.contains(focused)) focused.focus({ preventScroll: true });
 }
 small.addEventListener("change", arrange);
+
+if (!isExact()) {
+  const sentence = "This browser changes pixels that a page reads (a protection against tracking), and would show films " +
+    "with noise. Allow this page to read the canvas, or use another browser.";
+  const notice = { className: "notice", textContent: sentence };
+  document.querySelector(".top").append(Object.assign(document.createElement("p"), notice));
+}

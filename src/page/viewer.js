@@ -67,6 +67,16 @@ function halved({ width, height, values, shown }) {
   return { width: across, height: down, values: halves, shown: shown === values ? halves : shown.map(half) };
 }
 
+// Whether a canvas gives back what was put on it: some browsers add noise, so that nobody can recognise them by it.
+export function isExact() {
+  const context = new OffscreenCanvas(64, 64).getContext("2d", { willReadFrequently: true });
+  const put = context.createImageData(64, 64);
+  put.data.forEach((_, at) => (put.data[at] = at % 4 === 3 ? 255 : at >> 4));
+  context.putImageData(put, 0, 0);
+  const got = context.getImageData(0, 0, 64, 64).data;
+  return put.data.every((value, at) => value === got[at]);
+}
+
 // What a card holds of a film, see the macro "film" of the templates; null where it has no picture.
 export async function filmOf(card) {
   const svg = card.querySelector(".source svg");

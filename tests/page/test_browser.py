@@ -406,6 +406,26 @@ def test_two_fingers_zoom_and_one_moves_what_was_zoomed(site: Address, browser: 
 
 
 @pytest.mark.slow
+def test_a_browser_that_would_show_noise_is_told_of(site: Address, browser: Browser) -> None:
+    context = browser.new_context()
+    context.add_init_script(
+        """{
+          const { prototype } = OffscreenCanvasRenderingContext2D;
+          const read = prototype.getImageData;
+          prototype.getImageData = function (...place) {
+            const image = read.apply(this, place);
+            image.data[40] ^= 1;
+            return image;
+          };
+        }"""
+    )
+    expect(Visit(context, site.url).tab.locator(".top")).to_contain_text("This browser changes pixels")
+    context.close()
+    with visiting(browser, site.url) as visit:
+        expect(visit.tab.locator(".top")).not_to_contain_text("This browser")
+
+
+@pytest.mark.slow
 def test_a_film_whose_pixels_do_not_come_is_shown_smaller(site: Address, browser: Browser, film: bytes) -> None:
     context = browser.new_context()
     visit = Visit(context, site.url)
