@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cxrlab.datamodules.manifest import NAMES as LABELS
 from cxrlab.errors import UserError
 from cxrlab.evaluation.decision import Decided
 from cxrlab.inference import Predictor
@@ -18,12 +17,12 @@ from cxrlab.page.documents import NOT_CHECKED
 from cxrlab.reports import companions
 from cxrlab.reports.cautions import warnings
 from cxrlab.reports.companions import Companion
-from cxrlab.reports.facts import DEPENDS
+from cxrlab.reports.facts import DEPENDS, findings
 from cxrlab.reports.markdown import NAMES
 from cxrlab.reports.model_card import CARD
 from cxrlab.reports.page import render
 from cxrlab.reports.record import RunRecord, read_run
-from cxrlab.words import MOST, plural, tally
+from cxrlab.words import MOST, plural
 
 _SHOWN = ("auroc", "sensitivity", "specificity")
 _ABOVE = 3  # folders above a model's file that are looked into: runs/…/checkpoints/model.ckpt
@@ -148,10 +147,7 @@ def _meaning(predictor: Predictor, record: RunRecord | None) -> str:
     """What the labels are made of; a data set's name is no finding."""
     if record is None or "finding" not in record.manifest:
         return f"{NOT_CHECKED}: no file beside the model says what its training called Positive"
-    column = "source" if record.labels_are_collections else "finding"
-    train = record.rows("train")
-    each = {name: tally(train[train["label"] == label][column]) for label, name in LABELS.items()}
-    return f"{each[LABELS[1]]}; Negative: {each[LABELS[0]]} (findings of the training images, and how many)"
+    return f"{findings(record).removeprefix('Positive: ')} (findings of the training images, and how many)"
 
 
 def _section_words(section: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ _STACKED = frozenset({"Verdict", "Item"})
 """Tables whose first column is called so hold sentences: on a phone every row is a card, so that nothing scrolls."""
 _VERDICTS = frozenset({"fail", "warn", "not checked", "pass"})
 """Cells that hold nothing else are coloured."""
-_FOLD = re.compile(r"<(/?)(details|summary)>(?:(.+)</summary>)?")
+_FOLD = re.compile(r"<(/?)(details|summary)>(?:(.+)</\2>)?")
 """The lines with which a template folds a part of a page; no other HTML is let through."""
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from pathlib import Path
+from typing import Any, TypeGuard
 
 import pytest
 from jinja2 import UndefinedError
@@ -63,6 +66,20 @@ def test_a_link_leads_to_a_section() -> None:
 def test_what_is_not_given_is_an_error() -> None:
     with pytest.raises(UndefinedError, match="'missing' is undefined"):
         rendered("{{ missing }}")
+
+
+@pytest.mark.parametrize("room", ["checks", "evaluation", "figures", "reports"])
+def test_no_python_file_writes_html_or_escapes_by_hand(room: str) -> None:
+    for path in (Path(documents.__file__).parents[1] / room).glob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        described = {node.value.value for node in ast.walk(tree) if isinstance(node, ast.Expr) and is_text(node.value)}
+        texts = {node.value for node in ast.walk(tree) if is_text(node)} - described
+        assert not [text for text in texts if re.search(r"</?[a-z][\w-]*[\s>/]", text)], path.name
+        assert "escape" not in {getattr(node, "id", getattr(node, "attr", "")) for node in ast.walk(tree)}, path.name
+
+
+def is_text(node: ast.AST) -> TypeGuard[Any]:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 def test_every_template_can_be_read() -> None:
