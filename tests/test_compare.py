@@ -122,7 +122,7 @@ def test_the_command_line(
     (tmp_path / "runs").symlink_to(runs)
     reference = f'reference="dropout={SETTINGS[1]}"'
     typed_in(tmp_path, monkeypatch, "runs=runs/**", "resamples=100", "hydra.run.dir=elsewhere/out", reference)
-    assert f"## Tests against dropout={SETTINGS[1]}" in (tmp_path / "elsewhere/out/comparison.md").read_text()
+    assert f"## Paired differences from dropout={SETTINGS[1]}" in (tmp_path / "elsewhere/out/comparison.md").read_text()
     assert "elsewhere/out/comparison.csv" in capsys.readouterr().out
 
 

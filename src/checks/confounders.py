@@ -312,7 +312,7 @@ def _pictures(case: Case, found: Mapping[str, _Validated], surest: tuple[str, li
         return []
     mark = " (SYNTHETIC)" if case.synthetic else ""
     bars = [
-        Row(INPUTS[name].name, [[Point(one.estimate, hollow=not INPUTS[name].lung_free)]], control=one.range)
+        Row(INPUTS[name].name, [Point(one.estimate, hollow=not INPUTS[name].lung_free)], control=one.range)
         for name, one in found.items()
     ]
     note = (

@@ -17,6 +17,8 @@ BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#707070"
 GREEN, PURPLE = "#009E73", "#CC79A7"
 CLASSES = ("Negative", "Positive")
 DPI = 120
+WIDTH = 4.0
+"""Inches: two figures of this width stand side by side on a page, and type of 8 points is read on a phone."""
 
 
 def tidy(axes: Axes, *, grid: Literal["both", "x"] | None = "both") -> None:

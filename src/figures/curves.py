@@ -18,7 +18,7 @@ from sklearn.metrics import brier_score_loss, precision_recall_curve, roc_curve
 
 from cxrlab.evaluation.calibration import expected_calibration_error, reliability
 from cxrlab.evaluation.estimate import Estimate
-from cxrlab.figures.canvas import BLUE, CLASSES, DPI, GREY, ORANGE, tidy
+from cxrlab.figures.canvas import BLUE, CLASSES, DPI, GREY, ORANGE, WIDTH, tidy
 
 
 def confusion_matrix(matrix: Sequence[Sequence[int]] | npt.NDArray[Any], title: str) -> Figure:
@@ -147,24 +147,24 @@ def learning_curves(history: pd.DataFrame, *, title: str = "Learning curves", va
 
 
 def fold_curves(histories: Mapping[str, pd.DataFrame], panels: Mapping[str, str]) -> Figure:
-    """Draws the trainings of a cross-validation beside the one on all images.
+    """Draws the trainings of a cross-validation and the one on all images, one panel below the other.
 
     Args:
         histories: One row per epoch with ``epoch``, ``train/<name>`` and, of folds, perhaps ``val/<name>``; by the name
             of the training, ``final`` being the one on all images.
-        panels: What to write on the axis of each ``<name>``.
+        panels: What to write above the panel of each ``<name>``.
     """
-    figure = Figure(figsize=(4.5 * len(panels), 3.2), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.6 * len(panels)), dpi=DPI, layout="constrained")
     for position, (name, words) in enumerate(panels.items(), start=1):
-        axes = figure.add_subplot(1, len(panels), position)
+        axes = figure.add_subplot(len(panels), 1, position)
         for training, history in histories.items():
             colour, label = ("black", "all images") if training == "final" else (BLUE, "folds")
             axes.plot(history["epoch"], history[f"train/{name}"], color=colour, linewidth=1, label=label)
             if f"val/{name}" in history:
                 axes.plot(history["epoch"], history[f"val/{name}"], color=ORANGE, linewidth=1, label="held out")
-        axes.set_xlabel("epoch")
+        axes.set_xlabel("epoch" if position == len(panels) else "")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.set_ylabel(words)
+        axes.set_title(words, fontsize=9, parse_math=False)
         lines, labels = axes.get_legend_handles_labels()
         once = dict(zip(labels, lines, strict=True))
         axes.legend(once.values(), once.keys(), frameon=False, fontsize=9)
@@ -189,7 +189,7 @@ def stacked_histogram(
         lines: Values to be marked, by what they are.
         logarithmic: Whether large counts are squeezed, from 10 on.
     """
-    figure, axes = _figure("", 7.2, 3.2)
+    figure, axes = _figure("", WIDTH, 3.2)
     colours = list(itertools.islice(itertools.cycle(mpl.color_sequences["petroff10"]), len(parts)))
     axes.hist([*parts.values()], np.asarray(bins).tolist(), color=colours, label=[*parts], stacked=True)
     for (name, value), style in zip((lines or {}).items(), (":", "--"), strict=False):
@@ -199,7 +199,7 @@ def stacked_histogram(
     axes.set_xlabel(words[0])
     axes.set_ylabel(words[1])
     tidy(axes, grid=None)
-    figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=5)
+    figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=3)
     return figure
 
 

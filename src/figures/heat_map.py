@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from cxrlab.evaluation.estimate import Estimate
-from cxrlab.figures.canvas import DPI, GREY
+from cxrlab.figures.canvas import DPI, WIDTH
 
-_WRAP = 22  # characters of a name on one line
+_CELL = 0.72  # inches: below this width the interval does not fit into a cell
 
 
 @dataclass(frozen=True)
@@ -55,53 +54,41 @@ def heat_map(
     """
     if not rows or not columns:
         raise ValueError(f"rows and columns must hold a name or more, got {len(rows)} and {len(columns)}")
-    size = (2.2 + 1.75 * len(columns), 2.0 + 1.25 * len(rows))
-    figure = Figure(figsize=(max(size[0], 5.4), size[1]), dpi=DPI, layout="constrained")
-    figure.suptitle(textwrap.fill(title, max(44, 21 * len(columns))), fontsize=11, parse_math=False)
-    axes = figure.add_subplot()
-    colours = mpl.colormaps["RdBu"]
-    for place, (row, column) in _places(rows, columns):
-        _square(axes, place, squares.get((row, column)), colours)
-    axes.set_xlim(-0.5, len(columns) - 0.5)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xticks(range(len(columns)), _wrapped(columns), parse_math=False)
-    axes.set_yticks(range(len(rows)), _wrapped(rows), parse_math=False)
-    axes.set_xlabel("tested on")
-    axes.set_ylabel("trained on")
+    width = max(WIDTH, _CELL * len(columns) + 0.3)
+    letters = int(11.5 * width / len(columns))  # of a column's name on one line
+    figure = Figure(figsize=(width, 0.9 + 1.15 * len(rows)), dpi=DPI, layout="constrained")
+    figure.suptitle(textwrap.fill(title, 46), fontsize=10, parse_math=False)
+    axes = figure.add_subplot(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.72, -0.7))
+    for i, row in enumerate(rows):
+        # Above its cells, as a name on their left would leave a phone no room for numbers.
+        axes.text(-0.48, i - 0.52, f"trained on {row}", fontsize=9, va="bottom", parse_math=False)
+        for j, column in enumerate(columns):
+            square = squares.get((row, column), Square(Estimate.undefined(""), 0, False))
+            colour, first, lines = _looks(square)
+            hatch = "//" if square.auroc.value is None else None
+            axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 0.76, facecolor=colour, edgecolor="white", hatch=hatch))
+            dark = square.auroc.value is not None and abs(square.auroc.value - 0.5) > 0.42
+            style: dict[str, Any] = {"ha": "center", "color": "white" if dark else "black", "parse_math": False}
+            axes.text(j, i - 0.34, first, va="center", fontsize=13, **style)
+            axes.text(j, i + (0.02 if first else -0.12), "\n".join(lines), va="center", fontsize=8, **style)
+            if square.internal:
+                frame = Rectangle((j - 0.47, i - 0.48), 0.94, 0.72, fill=False, edgecolor="black", lw=2.5, zorder=5)
+                axes.add_patch(frame)
+    names = [textwrap.fill(f"on {column}", letters) for column in columns]
+    axes.set_xticks(range(len(columns)), names, parse_math=False, fontsize=9)
+    axes.set_yticks([])
     axes.tick_params(length=0)
+    axes.xaxis.tick_top()
     axes.spines[:].set_visible(False)
-    note = (
-        "AUROC, mean over seeds, with its interval over patients. Thick frame: own held-out images. "
-        "No lung: best classifier on file size and edges alone, chosen on training images."
-    )
-    figure.supxlabel(textwrap.fill(note, max(50, 24 * len(columns))), fontsize=7.5, color=GREY)
     return figure
 
 
-def _places(rows: Sequence[str], columns: Sequence[str]) -> list[tuple[tuple[int, int], tuple[str, str]]]:
-    return [((i, j), (row, column)) for i, row in enumerate(rows) for j, column in enumerate(columns)]
-
-
-def _square(axes: Axes, place: tuple[int, int], square: Square | None, colours: Any) -> None:
-    i, j = place
-    value = None if square is None else square.auroc.value
-    if square is None or value is None:
-        axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor="#dddddd", edgecolor="white", hatch="//"))
-        reason = "not there" if square is None else f"undefined:\n{textwrap.fill(square.reason, 18)}"
-        axes.text(j, i, reason, ha="center", va="center", fontsize=8, parse_math=False)
-    else:
-        # The palette's ends are too dark to print on: chance to perfect takes four fifths of it.
-        axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=colours(0.1 + 0.8 * value), edgecolor="white"))
-        dark = abs(value - 0.5) > 0.42
-        colour = "white" if dark else "black"
-        axes.text(j, i - 0.24, f"{value:.2f}", ha="center", va="center", fontsize=15, color=colour)
-        lines = [f"{square.auroc:.2f}".partition(" ")[2], f"n = {square.n}"]
-        lines += [] if square.lung_free is None else [f"no lung: {square.lung_free:.2f}"]
-        axes.text(j, i + 0.18, "\n".join(lines), ha="center", va="center", fontsize=8, color=colour)
-    if square is not None and square.internal:
-        frame = Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, fill=False, edgecolor="black", linewidth=2.5, zorder=5)
-        axes.add_patch(frame)
-
-
-def _wrapped(names: Sequence[str]) -> list[str]:
-    return [textwrap.fill(name, _WRAP) for name in names]
+def _looks(square: Square) -> tuple[Any, str, list[str]]:
+    """Colour, large and small text of a cell."""
+    value = square.auroc.value
+    if value is None:
+        return "#dddddd", "", [textwrap.fill(f"undefined: {square.reason}" if square.reason else "not there", 13)]
+    lines = [f"{square.auroc:.2f}".partition(" ")[2], f"n = {square.n}"]
+    lines += [] if square.lung_free is None else [f"no lung {square.lung_free:.2f}"]
+    # The palette's ends are too dark to print on: chance to perfect takes four fifths of it.
+    return mpl.colormaps["RdBu"](0.1 + 0.8 * value), f"{value:.2f}", lines

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 
@@ -18,32 +17,14 @@ from sklearn.metrics import roc_auc_score
 from cxrlab.errors import ConfigError, did_you_mean
 from cxrlab.evaluation import summarise
 from cxrlab.evaluation.baselines import DESCRIPTIONS
-from cxrlab.evaluation.estimate import Estimate, Resampling, wilson
+from cxrlab.evaluation.estimate import USUAL, Estimate, Resampling, SeedMean, mean, wilson
 from cxrlab.evaluation.paired import auroc_difference, holm, mcnemar
+from cxrlab.evaluation.statistics import mean_auroc
 from cxrlab.reports.record import RunRecord, mapping
-from cxrlab.reports.settings import Gathered, Repeat, Setting, fold_of
+from cxrlab.reports.settings import Gathered, Repeat, Setting, fold_of, images
 
 BASELINE_THRESHOLD = 0.5
 """From this score on a trivial baseline calls an image Positive."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How settings are compared.
-
-    Attributes:
-        split: ``test`` or ``val``.
-        reference: Name of the setting that the others are tested against; ``None``: all pairs.
-        confidence: Coverage of the intervals, in (0, 1).
-        resamples: Of every bootstrap, at least 100.
-        seed: Of every bootstrap.
-    """
-
-    split: str = "test"
-    reference: str | None = None
-    confidence: float = 0.95
-    resamples: int = 2000
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,18 +33,25 @@ class Comparison:
 
     Attributes:
         gathered: What is compared, and what was left out.
-        options: How.
+        split: ``test`` or ``val``.
+        reference: Name of the setting that the others are tested against; ``None``: all pairs.
+        how: Intervals are made.
         table: One row per setting.
         pairs: One row per pair of settings that was tested.
         runs: One row per run.
-        ensembles: By setting: :func:`cxrlab.evaluation.summarise` of its seeds' mean scores.
+        means: By setting: the means of its seeds' ``accuracy`` and ``auroc``, with intervals over patients.
+        ensembles: By setting: :func:`cxrlab.evaluation.summarise` of one classifier, whose score is the mean of the
+            seeds' scores.
     """
 
     gathered: Gathered
-    options: Options
+    split: str
+    reference: str | None
+    how: Resampling
     table: pd.DataFrame
     pairs: pd.DataFrame
     runs: pd.DataFrame
+    means: dict[str, dict[str, SeedMean]]
     ensembles: dict[str, dict[str, Any]]
 
     @property
@@ -77,31 +65,48 @@ class Comparison:
         return any(run.synthetic for setting in self.settings for run in setting.runs)
 
 
-def compare_settings(gathered: Gathered, options: Options) -> Comparison:
+def compare_settings(
+    gathered: Gathered, split: str = "test", reference: str | None = None, how: Resampling = USUAL
+) -> Comparison:
     """Computes every number of a comparison.
 
     Args:
-        gathered: At least one setting.
-        options: How.
+        gathered: At least one setting, gathered for the split.
+        split: ``test`` or ``val``.
+        reference: Name of the setting that the others are tested against; ``None``: all pairs.
+        how: Intervals are made.
 
     Raises:
         ConfigError: The reference is none of the settings.
     """
     names = [setting.name for setting in gathered.settings]
-    if options.reference is not None and options.reference not in names:
+    if reference is not None and reference not in names:
         listed = "\n".join(f"""  'reference="{name}"'""" for name in names)
         raise ConfigError(
-            f"reference={options.reference}: no such setting{did_you_mean(options.reference, names)}; type one of "
+            f"reference={reference}: no such setting{did_you_mean(reference, names)}; type one of "
             f"these, with all quotes:\n{listed}"
         )
-    ensembles = {setting.name: _ensemble(setting, options) for setting in gathered.settings}
+    means, ensembles, rows = {}, {}, []
+    for each in gathered.settings:
+        right = each.right(each.scores)
+        found = mean(right.mean(axis=0), each.people, how, share=True)
+        accuracy = SeedMean(found.value, found.low, found.high, found.method, tuple(right.mean(axis=1).tolist()))
+        auroc = mean_auroc(each.labels, each.scores, each.people, how)
+        means[each.name] = {"accuracy": accuracy, "auroc": auroc}
+        ensembles[each.name] = summarise(
+            each.labels, each.ensemble, each.people, threshold=each.threshold, **asdict(how)
+        )
+        rows.append(_row(each, means[each.name], ensembles[each.name], how.confidence))
     return Comparison(
         gathered=gathered,
-        options=options,
-        table=pd.DataFrame([_row(setting, ensembles[setting.name], options) for setting in gathered.settings]),
-        pairs=_pairs(gathered.settings, ensembles, options),
+        split=split,
+        reference=reference,
+        how=how,
+        table=pd.DataFrame(rows),
+        pairs=_pairs(gathered.settings, reference, ensembles, how),
         # Whole numbers stay whole beside what is absent.
-        runs=pd.DataFrame([row for setting in gathered.settings for row in _run_rows(setting, options)], dtype=object),
+        runs=pd.DataFrame([row for each in gathered.settings for row in _run_rows(each, split)], dtype=object),
+        means=means,
         ensembles=ensembles,
     )
 
@@ -110,66 +115,38 @@ def compare_settings(gathered: Gathered, options: Options) -> Comparison:
 
 
 def n_right(setting: Setting, labels: npt.NDArray[np.int64] | None = None) -> list[int]:
-    """How many images each seed has right.
-
-    Args:
-        setting: Whose scores.
-        labels: Others than the images' own, shape (images,).
-    """
+    """How many images each seed has right, by the images' own labels or by others of shape (images,)."""
     return [int(count) for count in setting.right(setting.scores, labels).sum(axis=1)]
-
-
-def aurocs(setting: Setting) -> list[float]:
-    """The AUROC of each seed; empty where only one class is there."""
-    if len(set(setting.labels)) < 2:
-        return []
-    return [float(roc_auc_score(setting.labels, scores)) for scores in setting.scores]
 
 
 def validation(repeat: Repeat) -> float | None:
     """The monitored metric of the validation images at the epoch whose weights are evaluated; with folds, the mean."""
-    values = [_monitored(run) for run in repeat.runs]
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known and len(known) == len(values) else None
+    values = [value for run in repeat.runs if (value := _monitored(run)) is not None]
+    return statistics.fmean(values) if len(values) == len(repeat.runs) else None
 
 
 def _monitored(run: RunRecord) -> float | None:
     """From ``metrics.json``, or, where that does not hold it (the loss), from the epoch's row of ``metrics.csv``."""
     monitor = str(run.config.get("monitor"))
     split, _, name = monitor.partition("/")
-    if split != "val":
-        return None
     found = mapping(run.metrics.get("val")).get(name)
-    if isinstance(found, Estimate) and found.value is not None:
-        return found.value
     epoch = re.search(r"epoch (\d+)", str(run.metrics.get("weights")))
-    if epoch is None or run.history is None or monitor not in run.history:
+    if split == "val" and isinstance(found, Estimate) and found.value is not None:
+        return found.value
+    if split != "val" or epoch is None or run.history is None or monitor not in run.history:
         return None
     values = run.history.loc[run.history["epoch"] == int(epoch[1]), monitor].dropna()
     return float(values.iloc[-1]) if len(values) else None
 
 
-def _ensemble(setting: Setting, options: Options) -> dict[str, Any]:
-    return summarise(
-        setting.labels,
-        setting.ensemble,
-        setting.people,
-        threshold=setting.threshold,
-        resamples=options.resamples,
-        seed=options.seed,
-        confidence=options.confidence,
-    )
-
-
-def _row(setting: Setting, ensemble: dict[str, Any], options: Options) -> dict[str, Any]:
+def _row(setting: Setting, means: dict[str, SeedMean], ensemble: dict[str, Any], confidence: float) -> dict[str, Any]:
     right, n, runs = n_right(setting), setting.labels.size, setting.runs
-    one_run = wilson(statistics.median_low(right), n, options.confidence)
-    pooled = wilson(sum(right), n * len(right), options.confidence)
-    checked = [value for repeat in setting.repeats if (value := validation(repeat)) is not None]
+    both_classes = len(set(setting.labels)) == 2
+    checked = [validation(repeat) for repeat in setting.repeats]
     seconds = [value for run in runs for value in run.metrics.get("epoch_seconds") or []]
     memory = [value for run in runs if (value := run.metrics.get("peak_memory_mb")) is not None]
     parameters = {value for run in runs if (value := run.environment.get("parameters")) is not None}
-    row = {
+    return {
         "setting": setting.name,
         "seeds": len(setting.repeats),
         "runs": len(runs),
@@ -177,19 +154,21 @@ def _row(setting: Setting, ensemble: dict[str, Any], options: Options) -> dict[s
         "patients": len(set(setting.people)),
         "right_min": min(right),
         "right_max": max(right),
-        **_spread("accuracy", [count / n for count in right]),
-        "accuracy_one_run_low": one_run[0],
-        "accuracy_one_run_high": one_run[1],
-        "accuracy_pooled_low": pooled[0],
-        "accuracy_pooled_high": pooled[1],
-        **_spread("auroc", aurocs(setting)),
+        **_spread("accuracy", means["accuracy"].seeds),
+        **_limits("accuracy_mean", means["accuracy"].low, means["accuracy"].high),
+        **_limits("accuracy_one_run", *wilson(statistics.median_low(right), n, confidence)),
+        **_limits("accuracy_pooled", *wilson(sum(right), n * len(right), confidence)),
+        **_spread(
+            "auroc", [roc_auc_score(setting.labels, scores) for scores in setting.scores] if both_classes else []
+        ),
+        **_limits("auroc_mean", means["auroc"].low, means["auroc"].high),
         "monitor": runs[0].config.get("monitor"),
-        **_spread("validation", checked if len(checked) == len(right) else []),
+        **_spread("validation", [] if None in checked else checked),
         "ensemble_right": int(setting.right(setting.ensemble).sum()),
-    }
-    for metric in ("accuracy", "auroc"):
-        row |= {f"ensemble_{metric}{end}": getattr(ensemble[metric], key) for end, key in _ENDS.items()}
-    return row | {
+        "ensemble_accuracy": ensemble["accuracy"].value,
+        **_limits("ensemble_accuracy", ensemble["accuracy"].low, ensemble["accuracy"].high),
+        "ensemble_auroc": ensemble["auroc"].value,
+        **_limits("ensemble_auroc", ensemble["auroc"].low, ensemble["auroc"].high),
         "parameters": parameters.pop() if len(parameters) == 1 else None,
         "seconds_per_epoch": statistics.median(seconds) if seconds else None,
         "peak_memory_mb": max(memory, default=None),
@@ -198,20 +177,21 @@ def _row(setting: Setting, ensemble: dict[str, Any], options: Options) -> dict[s
     }
 
 
-_ENDS = {"": "value", "_low": "low", "_high": "high"}
-
-
-def _spread(name: str, values: Sequence[float]) -> dict[str, float | None]:
+def _spread(name: str, values: Sequence[Any]) -> dict[str, float | None]:
     return {
         f"{name}_mean": statistics.fmean(values) if values else None,
         f"{name}_sd": statistics.stdev(values) if len(values) > 1 else None,
     }
 
 
-def _run_rows(setting: Setting, options: Options) -> Iterator[dict[str, Any]]:
+def _limits(name: str, low: float | None, high: float | None) -> dict[str, float | None]:
+    return {f"{name}_low": low, f"{name}_high": high}
+
+
+def _run_rows(setting: Setting, split: str) -> Iterator[dict[str, Any]]:
     for repeat in setting.repeats:
         for run in repeat.runs:
-            section = run.metrics[options.split]
+            section = run.metrics[split]
             (tn, _), (_, tp) = section["confusion_matrix"]
             yield {
                 "folder": str(run.folder),
@@ -236,18 +216,15 @@ def _run_rows(setting: Setting, options: Options) -> Iterator[dict[str, Any]]:
 # ------------------------------------------------------------------------------------------------------------- in pairs
 
 
-def _pairs(settings: Sequence[Setting], ensembles: dict[str, dict[str, Any]], options: Options) -> pd.DataFrame:
+def _pairs(
+    settings: Sequence[Setting], reference: str | None, ensembles: dict[str, dict[str, Any]], how: Resampling
+) -> pd.DataFrame:
     """Tests the settings' ensembles against each other, both metrics adjusted for the number of pairs."""
-    reference = next((setting for setting in settings if setting.name == options.reference), None)
-    tested = (
-        list(combinations(settings, 2))
-        if reference is None
-        else [(setting, reference) for setting in settings if setting is not reference]
-    )
+    tested = [(a, b) for a, b in combinations(settings, 2) if reference is None]
+    tested += [(a, b) for b in settings if b.name == reference for a in settings if a is not b]
     rows = []
     for a, b in tested:
         accuracy = mcnemar(a.right(a.ensemble), b.right(b.ensemble))
-        how = Resampling(options.resamples, options.seed, options.confidence)
         auroc = auroc_difference(a.labels, a.ensemble, b.ensemble, a.people, how)
         rows.append(
             {
@@ -317,8 +294,7 @@ def best_by_validation(settings: Sequence[Setting]) -> tuple[list[str], str]:
     if reason:
         return [], reason
     means = {
-        setting.name: statistics.fmean(value for each in setting.repeats if (value := validation(each)) is not None)
-        for setting in settings
+        each.name: statistics.fmean(value for value in map(validation, each.repeats) if value) for each in settings
     }
     better = min if settings[0].runs[0].config.get("monitor_mode") == "min" else max
     best = better(means.values())
@@ -342,17 +318,11 @@ def _why_none_can_be_named(settings: Sequence[Setting]) -> str:
         return f"the runs were monitored by different metrics: {listed}"
     if any(validation(repeat) is None for repeat in repeats):
         return f"not every run recorded a validation metric (monitor: {next(iter(monitors))[0] or 'none'})"
-    if any(_validated_on(repeat) != _validated_on(repeats[0]) for repeat in repeats):
+    # Columns that a run's file lacks are not compared: join="inner".
+    validated = [images(pd.concat([run.rows("val") for run in each.runs], join="inner")) for each in repeats]
+    if any(each != validated[0] for each in validated):
         return "the settings were validated on different images"
-    if next(iter(monitors))[0] == "val/loss" and any(
-        run.config.get("loss") != runs[0].config.get("loss") for run in runs
-    ):
+    losses = [run.config.get("loss") for run in runs]
+    if next(iter(monitors))[0] == "val/loss" and any(loss != losses[0] for loss in losses):
         return "the settings minimise different losses, whose values cannot be compared"
     return ""
-
-
-def _validated_on(repeat: Repeat) -> Counter[tuple[str, int]]:
-    """The validation images, by their bytes and labels."""
-    tables = [run.rows("val") for run in repeat.runs]
-    key = "sha256" if all("sha256" in table for table in tables) else "path"
-    return Counter((image, label) for table in tables for image, label in zip(table[key], table["label"], strict=True))

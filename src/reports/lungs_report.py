@@ -18,7 +18,7 @@ from cxrlab.untrusted import read_table
 
 TRUE, PREDICTED = (255, 210, 0), (0, 200, 255)
 """RGB of the contours of the given and of the predicted mask."""
-_SIDE = 300  # pixels of the longer side of a film in an overlay
+_SIDE = 144  # pixels of the longer side of a film in an overlay
 
 
 class Overlay(NamedTuple):
@@ -43,7 +43,7 @@ def write_lungs_report(
         folder: Of the run; ``history/`` is read.
         metrics: As in ``metrics.json``.
         found: One row per held-out image, with ``source``, ``view``, ``person``, ``dice``, ``iou``.
-        shown: ``drawn`` (by lot) and ``worst`` overlays.
+        shown: ``drawn`` (sampled at random) and ``worst`` overlays.
         flow: The flow of cases.
 
     Returns:
@@ -55,21 +55,24 @@ def write_lungs_report(
     least = min(0.7, float(np.floor(found["dice"].min() * 20) / 20))
     dice = {str(source): rows["dice"] for source, rows in found.groupby("source", sort=True)}
     histories = {path.stem: read_table(path) for path in sorted((folder / "history").glob("*.csv"))}
-    figures = {
-        "dice": stacked_histogram(dice, np.arange(least, 1.005, 0.01), ("Dice of a held-out image", "images")),
-        "drawn": _sheet(shown["drawn"]),
-        "worst": _sheet(shown["worst"]),
-        "curves": fold_curves(histories, {"loss": "loss (cross-entropy + 1 - Dice)", "dice": "Dice (network's size)"}),
-    }
-    for name, figure in figures.items():
+    drawn = {name: _sheet(overlays) for name, overlays in shown.items()}
+    drawn["dice"] = stacked_histogram(dice, np.arange(least, 1.005, 0.01), ("Dice of a held-out image", "images"))
+    drawn["curves"] = fold_curves(
+        histories, {"loss": "loss (cross-entropy + 1 - Dice)", "dice": "Dice (network's size)"}
+    )
+    for name, figure in drawn.items():
         save(figure, folder / "figures" / f"{name}.png")
     mark, held_out = "SYNTHETIC " if metrics["synthetic"] else "", metrics["held_out"]
+    groups = found.assign(view=found["view"].replace("", "not recorded")).groupby(["source", "view"], sort=True)
     context = {
         **metrics,
         "mark": mark,
-        "method": next(iter(held_out.values()))["dice"].method,
+        "dices": {source: each["dice"] for source, each in held_out.items()},
         "collections": [_collection(source, each) for source, each in held_out.items()],
-        "views": _by_view(found),
+        "views": [
+            (source, view, len(rows), rows["person"].nunique(), mean(rows["dice"], rows["person"]))
+            for (source, view), rows in groups
+        ],
         "drawn": len(shown["drawn"]),
         "worst": len(shown["worst"]),
         "flow": flow,
@@ -91,17 +94,10 @@ def _collection(source: str, each: Mapping[str, Any]) -> tuple[object, ...]:
     )
 
 
-def _by_view(found: pd.DataFrame) -> list[tuple[object, ...]]:
-    groups = found.assign(view=found["view"].replace("", "not recorded")).groupby(["source", "view"], sort=True)
-    return [
-        (source, view, len(rows), rows["person"].nunique(), str(mean(rows["dice"], rows["person"])))
-        for (source, view), rows in groups
-    ]
-
-
 def _sheet(overlays: Sequence[Overlay]) -> Figure:
-    images = [_drawn(each) for each in overlays]
-    return contact_sheet(images, [f"{each.dice:.2f}" for each in overlays], columns=5, tile=_SIDE + 6)
+    return contact_sheet(
+        [_drawn(each) for each in overlays], [f"{each.dice:.2f}" for each in overlays], columns=5, tile=150
+    )
 
 
 def _drawn(overlay: Overlay) -> npt.NDArray[np.uint8]:

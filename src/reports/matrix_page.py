@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,13 @@ from rich import box
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
-from cxrlab import figures
-from cxrlab.evaluation.estimate import Estimate, SeedMean
-from cxrlab.figures import Point, Row, Square, heat_map
+from cxrlab.evaluation.estimate import Estimate
+from cxrlab.figures import Point, Row, Square, forest, heat_map, save
 from cxrlab.files import write_csv, write_json
+from cxrlab.reports.comparison_page import by_method
 from cxrlab.reports.documents import write_document
-from cxrlab.reports.markdown import Markdown, plain
+from cxrlab.reports.markdown import Markdown
 from cxrlab.reports.sections import duration
-from cxrlab.words import plural
 
 _METRICS = ("auroc", "sensitivity", "specificity")
 
@@ -85,11 +84,24 @@ class Cell:
     lung_free: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     best: str = ""
 
+    @property
+    def where(self) -> str:
+        """The column, and whether it is the row's own."""
+        return f"{self.column} (internal)" if self.internal else self.column
+
+    @property
+    def lung_free_auroc(self) -> float | None:
+        """Of the best that sees no lung; ``None`` where there is none."""
+        value: float | None = self.lung_free[self.best]["auroc"].value if self.best else None
+        return value
+
 
 @dataclass(frozen=True)
 class Matrix:
     """Everything that a page tells; the lists as in the module's table."""
 
+    images: str
+    synthetic: bool
     rows: Sequence[RowFacts]
     columns: Sequence[ColumnFacts]
     cells: Sequence[Cell]
@@ -97,8 +109,11 @@ class Matrix:
     pairs: Sequence[Mapping[str, Any]]
     failures: Sequence[str]
     notes: Sequence[str]
-    images: str
-    synthetic: bool
+
+    @property
+    def mark(self) -> str:
+        """Before what drawn images gave."""
+        return "SYNTHETIC: " if self.synthetic else ""
 
     def cell(self, row: str, column: str) -> Cell | None:
         """A cell, ``None`` where it failed."""
@@ -123,20 +138,28 @@ def write_matrix(folder: Path, matrix: Matrix, seconds: float, command: str = ""
         The path of ``matrix.html``.
     """
     _draw(folder, matrix)
-    title = f"{_mark(matrix)}Trained here, tested there"
-    heads, lung_free, seen = _without_lungs(matrix)
+    known = [each for each in matrix.drops if each["drop"].value is not None]
+    with_edges = [cell for cell in matrix.cells if cell.lung_free]
+    edges = with_edges[0].lung_free if with_edges else {}
     context = {
         "matrix": matrix,
         "cells": [_line(cell) for cell in matrix.cells],
-        "methods": _methods(matrix),
-        "small": _small(matrix),
-        "drops": [
-            (each["row"], each["internal"], each["external"], _signed(each["drop"]), each["drop"].method)
-            for each in matrix.drops
+        "methods_of_cells": sorted(
+            {cell.numbers["auroc"].method.partition(" (")[0] for cell in matrix.cells if not cell.numbers["undefined"]}
+        ),
+        "small": [
+            f"{cell.row} on {cell.column}{method.rpartition(';')[2].partition(':')[0]}"
+            for cell in matrix.cells
+            if "too narrow" in (method := cell.numbers["auroc"].method)
         ],
-        "heads": heads,
-        "lung_free": lung_free,
-        "seen": seen,
+        "worst": max(known, key=lambda each: each["drop"].value, default=None),
+        "certain": sum(each["drop"].above(0) for each in known),
+        "known": len(known),
+        "drops": [(each["row"], each["internal"], each["external"], _signed(each["drop"])) for each in matrix.drops],
+        "drop_methods": by_method("falls", {f"{each['row']} to {each['external']}": each["drop"] for each in known}),
+        "heads": [name if found["lung_free"] else f"{name} (perhaps some lung)" for name, found in edges.items()],
+        "lung_free": [_without_lungs(cell, edges) for cell in with_edges],
+        "seen": [(name, found["sees"]) for name, found in edges.items()],
         "pairs": [
             (each["column"], each["own"], each["other"], each["n"], _signed(each["difference"]))
             for each in matrix.pairs
@@ -149,15 +172,16 @@ def write_matrix(folder: Path, matrix: Matrix, seconds: float, command: str = ""
         "took": duration(seconds),
         "command": command,
     }
-    page = write_document(folder, "matrix", "matrix", title, context)
-    write_json(folder / "matrix.json", _as_json(matrix, seconds, command))
+    page = write_document(folder, "matrix", "matrix", f"{matrix.mark}Trained here, tested there", context)
+    plain = {"schema": 1, **asdict(matrix), "command": command, "seconds": round(seconds, 3)}
+    write_json(folder / "matrix.json", plain)
     write_csv(folder / "matrix.csv", _as_table(matrix))
     return page
 
 
 def terminal_matrix(matrix: Matrix) -> TerminalTable:
     """AUROC of every cell with interval and n; own held-out images are bold."""
-    title = Text(f"{_mark(matrix)}AUROC, mean over seeds (bold: own held-out images)")
+    title = Text(f"{matrix.mark}AUROC, mean over seeds (bold: own held-out images)")
     table = TerminalTable(title=title, box=box.SIMPLE_HEAD)
     table.add_column("trained on", overflow="fold")
     for column in matrix.columns:
@@ -177,128 +201,68 @@ def _terminal_cell(cell: Cell | None) -> Text:
     return Text(f"{value}\n{limits}\nn={cell.numbers['n']}", style="bold" if cell.internal else "")
 
 
-# The page -----------------------------------------------------------------------------------------------------------
-
-
 def _line(cell: Cell) -> tuple[object, ...]:
     numbers = cell.numbers
     reason, auroc = numbers["undefined"], numbers["auroc"]
     spread = f"; {min(auroc.seeds):.3f} to {max(auroc.seeds):.3f}" if len(auroc.seeds) > 1 else ""
     return (
-        Markdown(f"**{plain(cell.row)}**") if cell.internal else cell.row,
-        Markdown(f"**{plain(cell.column)}** (internal)") if cell.internal else cell.column,
-        f"{numbers['n']} ({numbers['n_positive']}), {numbers['n_patients']}",
+        cell.row,
+        cell.where,
         f"undefined: {reason}" if reason else f"{auroc}{spread}",
+        f"{numbers['n']} ({numbers['n_positive']}), {numbers['n_patients']}",
         *(numbers[metric] for metric in _METRICS[1:]),
     )
 
 
-def _methods(matrix: Matrix) -> list[str]:
-    """What the intervals are."""
-    cells = [cell for cell in matrix.cells if not cell.numbers["undefined"]]
-    return sorted({cell.numbers["auroc"].method.partition(" (")[0] for cell in cells})
-
-
-def _small(matrix: Matrix) -> list[str]:
-    """Cells with too few patients for a bootstrap, and how many."""
-    return [
-        f"{cell.row} on {cell.column}{method.rpartition(';')[2].partition(':')[0]}"
-        for cell in matrix.cells
-        if "too narrow" in (method := cell.numbers["auroc"].method)
+def _without_lungs(cell: Cell, names: Iterable[str]) -> tuple[object, ...]:
+    """Classifiers without a lung in one cell, the one that was best on the training images in bold."""
+    values = [Markdown(f"{cell.lung_free[name]['auroc'].value:.2f}") for name in names]
+    shown = [
+        Markdown(f"**{value}**") if name == cell.best else value for name, value in zip(names, values, strict=True)
     ]
-
-
-def _without_lungs(matrix: Matrix) -> tuple[tuple[str, ...], list[tuple[object, ...]], list[tuple[str, str]]]:
-    """Classifiers without a lung on the same cells: their names, a row for each cell, and what each one sees."""
-    cells = [cell for cell in matrix.cells if cell.lung_free]
-    if not cells:
-        return (), [], []
-    first = cells[0].lung_free
-    rows = []
-    for cell in cells:
-        values = {name: f"{found['auroc'].value:.2f}" for name, found in cell.lung_free.items()}
-        shown = [Markdown(f"**{values[name]}**") if name == cell.best else values[name] for name in first]
-        best = cell.lung_free[cell.best]["auroc"] if cell.best else None
-        rows.append((cell.row, _where(cell), cell.numbers["auroc"], best, *shown))
-    heads = tuple(name if found["lung_free"] else f"{name} (perhaps some lung)" for name, found in first.items())
-    return heads, rows, [(name, found["sees"]) for name, found in first.items()]
+    return (
+        cell.row,
+        cell.where,
+        cell.numbers["auroc"],
+        cell.lung_free[cell.best]["auroc"] if cell.best else None,
+        *shown,
+    )
 
 
 def _in_common(cell: Cell) -> tuple[object, ...]:
     counts = [cell.shared[key] if cell.shared["checked"] else "NOT CHECKED" for key in ("films", "patients", "removed")]
-    return cell.row, _where(cell), cell.shared["images"], *counts, cell.numbers["n"]
-
-
-def _where(cell: Cell) -> str:
-    return f"{cell.column} (internal)" if cell.internal else cell.column
+    return cell.row, cell.where, cell.shared["images"], *counts, cell.numbers["n"]
 
 
 def _signed(estimate: Estimate) -> str:
     return estimate.method if estimate.value is None else f"{estimate:+.3f}"
 
 
-def _mark(matrix: Matrix) -> str:
-    return "SYNTHETIC: " if matrix.synthetic else ""
-
-
-# Files --------------------------------------------------------------------------------------------------------------
-
-
 def _draw(folder: Path, matrix: Matrix) -> None:
-    rows, columns = [row.name for row in matrix.rows], [column.name for column in matrix.columns]
-    squares = {(cell.row, cell.column): _as_square(cell) for cell in matrix.cells}
-    title = f"{_mark(matrix)}AUROC, trained on each row, tested on each column"
-    figures.save(heat_map(rows, columns, squares, title), folder / "figures" / "matrix.png")
-    if matrix.drops:
-        title = f"{_mark(matrix)}AUROC on own held-out images, and elsewhere"
-        note = "Line: interval over patients; dots: seeds; drop: own minus other place, with its interval."
-        figures.save(figures.forest(_falls(matrix), title, note), folder / "figures" / "drop.png")
-
-
-def _as_square(cell: Cell) -> Square:
-    best = cell.lung_free[cell.best]["auroc"].value if cell.best else None
-    reason = cell.numbers["undefined"] or ""
-    return Square(cell.numbers["auroc"], cell.numbers["n"], cell.internal, best, reason)
-
-
-def _falls(matrix: Matrix) -> list[Row]:
-    """What was trained on its own held-out images and, below, on those of every other place."""
-    found = []
-    for row in matrix.rows:
-        drops = {each["external"]: each["drop"] for each in matrix.drops if each["row"] == row.name}
-        own = matrix.own(row.name)
-        if own is None or not drops:
-            continue
-        auroc = own.numbers["auroc"]
-        found.append(Row("own held-out images", [[_seen(auroc)]], row.name, str(auroc)))
-        for name, drop in drops.items():
-            cell = matrix.cell(row.name, name)
-            if cell is not None:
-                auroc = cell.numbers["auroc"]
-                told = f"{auroc}   drop {drop}"
-                found.append(Row(f"on {name}", [[_seen(auroc, second=True)]], row.name, told))
-    return found
-
-
-def _seen(auroc: SeedMean, second: bool = False) -> Point:
-    return Point(auroc, auroc.seeds if len(auroc.seeds) > 1 else (), second=second)
-
-
-def _as_json(matrix: Matrix, seconds: float, command: str) -> dict[str, Any]:
-    return {
-        "schema": 1,
-        "synthetic": matrix.synthetic,
-        "images": matrix.images,
-        "rows": [asdict(row) for row in matrix.rows],
-        "columns": [asdict(column) for column in matrix.columns],
-        "cells": [{**asdict(cell), "numbers": dict(cell.numbers)} for cell in matrix.cells],
-        "drops": list(matrix.drops),
-        "pairs": list(matrix.pairs),
-        "failures": list(matrix.failures),
-        "notes": list(matrix.notes),
-        "command": command,
-        "seconds": round(seconds, 3),
+    squares = {
+        (cell.row, cell.column): Square(
+            cell.numbers["auroc"],
+            cell.numbers["n"],
+            cell.internal,
+            cell.lung_free_auroc,
+            cell.numbers["undefined"] or "",
+        )
+        for cell in matrix.cells
     }
+    names = [row.name for row in matrix.rows], [column.name for column in matrix.columns]
+    save(heat_map(*names, squares, f"{matrix.mark}AUROC"), folder / "figures" / "matrix.png")
+    if matrix.drops:
+        falls = [
+            Row(
+                f"on {each['external']}",
+                [Point(each["drop"])],
+                f"trained on {each['row']}",
+                "" if each["drop"].value is None else f"{each['drop']:+.2f}",
+            )
+            for each in matrix.drops
+        ]
+        title = f"{matrix.mark}AUROC lost elsewhere"
+        save(forest(falls, title, metric="AUROC at home less elsewhere", chance=0), folder / "figures" / "drop.png")
 
 
 def _as_table(matrix: Matrix) -> pd.DataFrame:
@@ -312,16 +276,6 @@ def _as_table(matrix: Matrix) -> pd.DataFrame:
             row |= {f"{metric}_{key}": getattr(cell.numbers[metric], key) for key in ("value", "low", "high")}
             seeds = cell.numbers[metric].seeds
             row |= {f"{metric}_min": min(seeds, default=None), f"{metric}_max": max(seeds, default=None)}
-        row |= {"lung_free": cell.best, "lung_free_auroc": _best_value(cell), "undefined": cell.numbers["undefined"]}
+        row |= {"lung_free": cell.best, "lung_free_auroc": cell.lung_free_auroc, "undefined": cell.numbers["undefined"]}
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _best_value(cell: Cell) -> float | None:
-    return cell.lung_free[cell.best]["auroc"].value if cell.best else None
-
-
-def summary(matrix: Matrix) -> str:
-    """How much there is, in a line."""
-    done = sum(not cell.numbers["undefined"] for cell in matrix.cells)
-    return f"{plural(done, 'cell')} of {len(matrix.rows) * len(matrix.columns)}"

@@ -333,7 +333,7 @@ def _figure(probe: Probe) -> Figure:
             for each in found
         ]
         group = "" if name == "none" else found[0].group
-        rows.append(Row(found[0].words, [points], group, shaded=any(each.corrected is not None for each in found)))
+        rows.append(Row(found[0].words, points, group, shaded=any(each.corrected is not None for each in found)))
     order = ("", "lungs kept", "lungs removed", "detail removed")
     rows.sort(key=lambda row: order.index(row.group))
     dots = "; black dots: seeds" if probe.retrained else ""

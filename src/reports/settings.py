@@ -19,19 +19,8 @@ from cxrlab.errors import CheckpointError, DataError
 from cxrlab.reports.record import RunRecord, find_runs, mapping, read_run
 
 NOT_DEFINING = (
-    "seed",
-    "output_dir",
-    "ckpt_path",
-    "keep_weights",
-    "logger",
-    "callbacks.progress",
-    "callbacks.figures",
-    "data.seed",
-    "data.fold",
-    "data.num_workers",
-    "data.persistent_workers",
-    "data.cache",
-    "data.source.root",
+    *("seed", "output_dir", "ckpt_path", "keep_weights", "logger", "callbacks.progress", "callbacks.figures"),
+    *("data.seed", "data.fold", "data.num_workers", "data.persistent_workers", "data.cache", "data.source.root"),
 )
 """Keys in which runs of one setting may differ: they do not say how a network is trained, or where files lie."""
 IMAGES = "images"
@@ -137,36 +126,24 @@ def gather(runs: str | Sequence[str], split: str = "test", key: str = "runs") ->
         DataError: There is nothing to compare, folds are missing, or the images are not the same everywhere.
     """
     patterns = [runs] if isinstance(runs, str) else list(runs)
-    records, left_out = _usable(find_runs(patterns), split)
-    groups: dict[str, list[RunRecord]] = defaultdict(list)
-    for record in records:
-        groups[_identity(record)].append(record)
-    names = _names([group[0] for group in groups.values()])
-    settings = []
-    for name, group in zip(names, groups.values(), strict=True):
-        kept, repeated = _without_repeated(group)
-        left_out += repeated
-        settings.append(Setting(name, _repeats(name, kept, split), _threshold(name, kept, split)))
-    if not settings:
-        raise DataError(_nothing(patterns, left_out, key))
-    _check_same_images(settings, split)
-    return Gathered(settings, left_out)
-
-
-# ------------------------------------------------------------------------------------------------- what can be compared
-
-
-def _usable(folders: Sequence[Path], split: str) -> tuple[list[RunRecord], list[LeftOut]]:
-    records: list[RunRecord] = []
     left_out: list[LeftOut] = []
-    for folder in folders:
+    groups: dict[str, list[RunRecord]] = defaultdict(list)
+    for folder in find_runs(patterns):
         try:
             record = _read(folder, split)
         except CheckpointError as error:
             left_out.append((folder, str(error)))
         else:
-            records.append(record)
-    return records, left_out
+            groups[_identity(record)].append(record)
+    if not groups:
+        raise DataError(_nothing(patterns, left_out, key))
+    names = _names([group[0] for group in groups.values()])
+    settings = [_setting(name, group, split, left_out) for name, group in zip(names, groups.values(), strict=True)]
+    _check_same_images(settings, split)
+    return Gathered(settings, left_out)
+
+
+# ------------------------------------------------------------------------------------------------- what can be compared
 
 
 def _read(folder: Path, split: str) -> RunRecord:
@@ -202,34 +179,27 @@ def _nothing(patterns: Sequence[str], left_out: Sequence[LeftOut], key: str) -> 
     return f"{key}={given}: none of {len(left_out)} run folder(s) can be compared; give finished runs:\n{reasons}"
 
 
-def _without_repeated(records: Sequence[RunRecord]) -> tuple[list[RunRecord], list[LeftOut]]:
-    """Keeps of several runs of one seed the last: they are not independent. Folds are left for their own check."""
-    last: dict[Any, RunRecord] = {}
-    left_out = []
-    for record in records:
-        earlier = last.get(_seed(record))
-        if earlier is not None and _folds(record) is None:
-            left_out.append((earlier.folder, f"same setting and seed as {record.folder}"))
-        last[_seed(record)] = record
-    gone = {folder for folder, _ in left_out}
-    return [record for record in records if record.folder not in gone], left_out
-
-
-def _repeats(name: str, records: Sequence[RunRecord], split: str) -> tuple[Repeat, ...]:
+def _setting(name: str, records: Sequence[RunRecord], split: str, left_out: list[LeftOut]) -> Setting:
+    """Sorts runs by seed and fold. Of several runs of a seed only the last is kept: they are not independent."""
     by_seed: dict[int | None, list[RunRecord]] = defaultdict(list)
     for record in records:
         by_seed[_seed(record)].append(record)
     repeats = []
-    for seed in sorted(by_seed, key=lambda seed: -1 if seed is None else seed):
-        runs = sorted(by_seed[seed], key=lambda run: fold_of(run) or 0)
-        _check_folds(name, seed, runs)
-        repeats.append(Repeat(seed, tuple(runs), _in_order(runs, split)))
-    return tuple(repeats)
-
-
-def _in_order(runs: Sequence[RunRecord], split: str) -> pd.DataFrame:
-    rows = pd.concat([table for run in runs if (table := run.scored(split)) is not None])
-    return rows.sort_values(["sha256", "label", "path"], kind="stable").reset_index(drop=True)
+    for seed, runs in sorted(by_seed.items(), key=lambda item: -1 if item[0] is None else item[0]):
+        folds = _folds(runs[0])
+        if folds is None:
+            left_out += [(run.folder, f"same setting and seed as {runs[-1].folder}") for run in runs[:-1]]
+            runs = runs[-1:]
+        else:
+            _check_folds(f"{name}, seed {seed}", folds, Counter(map(fold_of, runs)))
+        runs = sorted(runs, key=lambda run: fold_of(run) or 0)
+        rows = pd.concat([table for run in runs if (table := run.scored(split)) is not None])
+        rows = rows.sort_values(["sha256", "label", "path"], kind="stable").reset_index(drop=True)
+        repeats.append(Repeat(seed, tuple(runs), rows))
+    found = sorted({float(run.metrics[split]["threshold"]) for repeat in repeats for run in repeat.runs})
+    if len(found) > 1:
+        raise DataError(f"{name}: its runs call images Positive from different scores on ({found}); compare them apart")
+    return Setting(name, tuple(repeats), found[0])
 
 
 def _seed(record: RunRecord) -> int | None:
@@ -250,36 +220,25 @@ def fold_of(record: RunRecord) -> int | None:
     return fold if isinstance(fold, int) else None
 
 
-def _check_folds(name: str, seed: int | None, runs: Sequence[RunRecord]) -> None:
-    folds = _folds(runs[0])
-    if folds is None:
-        return
-    counts = Counter(fold_of(run) for run in runs)
+def _check_folds(name: str, folds: int, counts: Counter[int | None]) -> None:
     missing = [fold for fold in range(folds) if not counts[fold]]
     twice = [fold for fold, times in counts.items() if times > 1]
     if missing or twice:
         which = [f"missing: {', '.join(map(str, missing))}"] if missing else []
         which += [f"more than once: {', '.join(map(str, twice))}"] if twice else []
         raise DataError(
-            f"{name}, seed {seed}: of {folds} folds (data.fold=0 to {folds - 1}) each has to be there once; "
+            f"{name}: of {folds} folds (data.fold=0 to {folds - 1}) each has to be there once; "
             f"{'; '.join(which)}; train what is missing, or give runs=… without this setting"
         )
-
-
-def _threshold(name: str, records: Sequence[RunRecord], split: str) -> float:
-    found = sorted({float(record.metrics[split]["threshold"]) for record in records})
-    if len(found) > 1:
-        raise DataError(f"{name}: its runs call images Positive from different scores on ({found}); compare them apart")
-    return found[0]
 
 
 def _check_same_images(settings: Sequence[Setting], split: str) -> None:
     """Refuses runs whose images or labels are not those of the first."""
     repeats = [repeat for setting in settings for repeat in setting.repeats]
     first = repeats[0]
-    expected = _images(first)
+    expected = images(first.rows)
     for repeat in repeats[1:]:
-        found = _images(repeat)
+        found = images(repeat.rows)
         if found == expected:
             continue
         own, other = found - expected, expected - found
@@ -294,8 +253,10 @@ def _check_same_images(settings: Sequence[Setting], split: str) -> None:
         )
 
 
-def _images(repeat: Repeat) -> Counter[tuple[str, int]]:
-    return Counter(zip(repeat.rows["sha256"], repeat.rows["label"], strict=True))
+def images(rows: pd.DataFrame) -> Counter[tuple[str, int]]:
+    """Images by their bytes, or where those are not known by their paths, and labels."""
+    key = "sha256" if "sha256" in rows else "path"
+    return Counter(zip(rows[key], rows["label"], strict=True))
 
 
 # --------------------------------------------------------------------------------------------- what makes a setting one
@@ -379,21 +340,13 @@ def _telling(flat: Flat, flats: Sequence[Flat]) -> list[str]:
     every = dict.fromkeys(key for each in flats for key in each if key != IMAGES)
     keys: list[str] = []
     for key in every:
-        owner = _owner(key, every)
+        above = [key.rsplit(".", parts)[0] for parts in range(1, key.count(".") + 1)]
+        owner = next((each for each in above if each in every), None)  # the closest node of some class
         alike = [each for each in flats if owner is None or each.get(owner) == flat.get(owner)]
         differs = any(each.get(key) != flat.get(key) for each in alike)
         if differs and not any(_follows(key, kept, flats) for kept in keys):
             keys.append(key)
     return keys
-
-
-def _owner(key: str, every: Mapping[str, Any]) -> str | None:
-    """The closest node above a key that is a node of some class."""
-    while "." in key:
-        key = key.rpartition(".")[0]
-        if key in every:
-            return key
-    return None
 
 
 def _follows(key: str, other: str, flats: Sequence[Flat]) -> bool:

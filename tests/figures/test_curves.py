@@ -120,7 +120,7 @@ def test_fold_curves_draw_every_training_and_name_each_kind_once() -> None:
     assert len(loss.lines) == 2 * 2 + 1
     assert len(dice.lines) == 3
     assert texts(loss).endswith("folds\nheld out\nall images")
-    assert loss.get_ylabel() == "loss (made up)"
+    assert loss.get_title() == "loss (made up)"
 
 
 def test_a_stacked_histogram_counts_every_value_and_marks_lines() -> None:

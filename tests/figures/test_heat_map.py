@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from matplotlib.figure import Figure
+from tests.figures.drawn import check_texts
 
 from cxrlab.evaluation.estimate import SeedMean
 from cxrlab.figures import Square, heat_map
@@ -27,10 +28,18 @@ def test_every_cell_tells_value_interval_images_and_what_needs_no_lung() -> None
     }
     figure = heat_map(["a", "b"], ["a", "b"], squares, "Title")
     found = "\n".join(texts(figure))
-    for text in ("0.93", "[0.81, 0.99]", "n = 40", "no lung: 0.97", "0.52", "n = 300", "no positive", "not there"):
+    for text in ("0.93", "[0.81, 0.99]", "n = 40", "no lung 0.97", "0.52", "n = 300", "undefined: no", "not there"):
         assert text in found
+    check_texts(figure)
     frames = [patch for patch in figure.axes[0].patches if not patch.get_fill()]
     assert len(frames) == 2  # own held-out images
+
+
+@pytest.mark.parametrize("n", [1, 3, 5, 8])
+def test_every_text_has_room(n: int) -> None:
+    names = [f"a_long_place_{i}" for i in range(n)]
+    squares = {(row, column): Square(GOOD, 12_345, row == column, 0.97) for row in names for column in names}
+    check_texts(heat_map(names, names, squares, "SYNTHETIC: AUROC"))
 
 
 def test_nothing_to_draw_is_refused() -> None:

@@ -20,9 +20,9 @@ from statsmodels.stats.multitest import multipletests
 
 from cxrlab.errors import ConfigError, DataError
 from cxrlab.evaluation import summarise
-from cxrlab.evaluation.estimate import Resampling, wilson
+from cxrlab.evaluation.estimate import Resampling, mean, wilson
 from cxrlab.evaluation.paired import auroc_difference
-from cxrlab.reports.comparison import Comparison, Options, best_by_validation, compare_settings
+from cxrlab.reports.comparison import Comparison, best_by_validation, compare_settings
 from cxrlab.reports.comparison_page import write_comparison
 from cxrlab.reports.record import find_runs
 from cxrlab.reports.settings import gather
@@ -156,8 +156,8 @@ def names_of(root: Path) -> list[str]:
     return [setting.name for setting in gather(str(root)).settings]
 
 
-def written(root: Path, folder: Path, **options: Any) -> tuple[Comparison, str]:
-    comparison = compare_settings(gather(str(root)), Options(**{"resamples": 200, **options}))
+def written(root: Path, folder: Path, reference: str | None = None, resamples: int = 200) -> tuple[Comparison, str]:
+    comparison = compare_settings(gather(str(root)), "test", reference, Resampling(resamples))
     return comparison, write_comparison(comparison, folder)["comparison.md"].read_text()
 
 
@@ -340,7 +340,7 @@ def test_what_cannot_be_compared_is_left_out_with_the_reason(tmp_path: Path) -> 
     assert reasons["e"] == "it holds no predictions of test images"
     assert re.fullmatch(r"predictions.csv holds \d+ test images, metrics.json 40", reasons["f"])
     _, text = written(tmp_path, tmp_path / "out")
-    assert "**WARNING:** 5 folders left out, see Runs" in text
+    assert "**WARNING:** 5 folders left out, see Repeat this" in text
     assert f"| {tmp_path / 'c'} | the run is interrupted, not finished |" in text
 
 
@@ -478,8 +478,20 @@ def test_a_row_per_setting(two_settings: Path, tmp_path: Path) -> None:
         assert (row["ensemble_auroc_low"], row["ensemble_auroc_high"]) == pytest.approx(
             (together["auroc"].low, together["auroc"].high), abs=0.03
         )
-        shown = f"{min(right)} to {max(right)} of 40 | {accuracy.mean():.3f} ± {accuracy.std(ddof=1):.3f}"
-        assert f"| {row['setting']} | 3 | {shown} | [{middle[0]:.3f}, {middle[1]:.3f}]" in text
+        shares = np.mean([(rows["score"] >= 0.5) == rows["label"] for rows in files], axis=0)
+        seeds = mean(shares, files[0]["patient_id"], Resampling(200), share=True)
+        assert row["accuracy_mean"] == pytest.approx(seeds.value)
+        found = [row["accuracy_mean_low"], row["accuracy_mean_high"]]
+        assert found == pytest.approx([seeds.low, seeds.high], abs=0.03)
+        shown = f"{row['accuracy_mean']:.3f} [{found[0]:.3f}, {found[1]:.3f}]"
+        auroc_shown = f"{np.mean(auroc):.3f} [{row['auroc_mean_low']:.3f}, {row['auroc_mean_high']:.3f}]"
+        of_all = f"{min(right)} to {max(right)} of 40 | 3 |"
+        assert f"| {row['setting']} | {shown} | {auroc_shown} | {of_all}" in text
+        apart = f"{accuracy.mean():.3f} ± {accuracy.std(ddof=1):.3f}"
+        assert (
+            f"| {apart} | {np.mean(auroc):.3f} ± {np.std(auroc, ddof=1):.3f} | [{middle[0]:.3f}, {middle[1]:.3f}]"
+            in text
+        )
     assert "too narrow, since all seeds share their images" in text
 
 
@@ -536,7 +548,7 @@ def test_delong_where_every_image_is_of_another_patient(tmp_path: Path) -> None:
         run.manifest["patient_id"] = ""
         run.write()
     _, text = written(tmp_path / "sweep", tmp_path / "out")
-    assert "DeLong 95 % (20 positive, 20 negative images); every image is of another patient." in text
+    assert "Intervals: AUROC: DeLong 95 % (20 positive, 20 negative images); every image is of another patient." in text
     assert "40 images of 40 patients" in text
 
 
@@ -546,13 +558,13 @@ def test_a_reference_halves_the_tests(three_settings: Path, tmp_path: Path) -> N
     assert set(comparison.pairs["b"]) == {"dropout=[0,0,0.25]"}
     plain = list(comparison.pairs["accuracy_p"])
     assert list(comparison.pairs["accuracy_p_holm"]) == pytest.approx(list(multipletests(plain, method="holm")[1]))
-    assert "## Tests against dropout=[0,0,0.25]" in text
+    assert "## Paired differences from dropout=[0,0,0.25]" in text
     assert "adjusted for 2 pairs" in text
 
 
 def test_an_unknown_reference_is_told_what_to_type(three_settings: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        compare_settings(gather(str(three_settings)), Options(reference="dropout=[0,0,0.3]"))
+        compare_settings(gather(str(three_settings)), reference="dropout=[0,0,0.3]")
     assert "no such setting; did you mean 'dropout=[0,0,0." in str(caught.value)
     assert """'reference="dropout=[0,0,0.25]"'""" in str(caught.value)
 
@@ -634,10 +646,10 @@ def test_how_many_are_right_is_distributed(seeds: Path, tmp_path: Path) -> None:
     counts = pd.Series(right).value_counts().sort_index()
     shown = ", ".join(f"{value}: {times} run{'s' * (times > 1)}" for value, times in counts.items())
     low, high = wilson(int(sum(right)), 4 * N_TEST)
-    assert f"| mine | {shown} | [" in text
+    assert f"| mine | {shown} | 0." in text
     assert f"| [{low:.3f}, {high:.3f}] |" in text
-    assert "## Choice" not in text
-    assert "## Tests" not in text
+    assert "the best" not in text
+    assert "## Paired differences" not in text
 
 
 def test_true_findings(seeds: Path, tmp_path: Path) -> None:
@@ -678,7 +690,7 @@ def test_baselines_against_statsmodels(seeds: Path, tmp_path: Path) -> None:
     shown = sorted({f"{p:.3f}" for p in (min(found), max(found))})
     assert f"| {' to '.join(shown)} | {sum(p < 0.05 for p in found)} of 4 |" in line
     assert "| mine | majority | 20 of 40 |" in text
-    assert "not recorded" not in text.partition("## Beside trivial baselines")[2].partition("## Cost")[0]
+    assert "not recorded" not in text.partition("## Trivial baselines")[2].partition("## The same")[0]
 
 
 def test_baselines_that_are_not_there_are_said_not_to_be(seeds: Path, tmp_path: Path) -> None:
@@ -689,16 +701,18 @@ def test_baselines_that_are_not_there_are_said_not_to_be(seeds: Path, tmp_path: 
 # ------------------------------------------------------------------------------------------------------------- the page
 
 
-def test_warnings_stand_first_and_are_counted(tmp_path: Path) -> None:
+def test_warnings_are_counted_and_told_of_above_the_first_figure(tmp_path: Path) -> None:
     for seed in range(3):
         run = Run(tmp_path / f"sweep/{seed}", seed)
         run.warnings = ["the films are old", *(["one was skipped"] if seed else [])]
         run.write()
     _, text = written(tmp_path / "sweep", tmp_path / "out")
-    head = text.partition("## ")[0]
-    assert "- **WARNING:** the films are old (all runs)" in head
-    assert "- **WARNING:** one was skipped (2 of 3 runs)" in head
-    assert "Research software, not a medical device." in head
+    section = text.partition("## Cautions")[2].partition("## ")[0]
+    assert "- **WARNING:** the films are old (all runs)" in section
+    assert "- **WARNING:** one was skipped (2 of 3 runs)" in section
+    assert (
+        "Research software, not a medical device. 2 warnings below: [Cautions](#cautions)." in text.partition("![")[0]
+    )
     assert "SYNTHETIC" not in text
 
 
@@ -714,18 +728,20 @@ def test_synthetic_in_title_and_rows(tmp_path: Path) -> None:
     run.write()
     comparison, text = written(tmp_path / "sweep", tmp_path / "out")
     assert text.startswith("# SYNTHETIC: Comparison of 1 setting (1 run)")
-    assert "| mine (SYNTHETIC) | 1 |" in text
+    assert "| mine (SYNTHETIC) | 0." in text
     assert comparison.table["synthetic"].item()
 
 
 def test_what_is_written(two_settings: Path, tmp_path: Path) -> None:
-    comparison = compare_settings(gather(str(two_settings)), Options(resamples=100))
+    comparison = compare_settings(gather(str(two_settings)), how=Resampling(100))
     paths = write_comparison(comparison, tmp_path / "out", "python src/compare.py runs=x")
     tables = {"comparison.csv", "pairs.csv", "runs.csv"}
-    assert set(paths) == tables | {"comparison.md", "comparison.html", "figures/comparison.png"}
+    figures = {f"figures/{name}.png" for name in ("accuracy", "auroc", "differences")}
+    assert set(paths) == tables | figures | {"comparison.md", "comparison.html"}
     assert all(path.is_file() for path in paths.values())
     text, page = paths["comparison.md"].read_text(), paths["comparison.html"].read_text()
-    assert "![accuracy and AUROC of each setting](figures/comparison.png)" in text
+    assert "![Accuracy of each setting](figures/accuracy.png)\n![AUROC of each setting](figures/auroc.png)" in text
+    assert text.rstrip().endswith("```")  # how to repeat it comes last
     assert "data:image/png;base64," in page
     assert "python src/compare.py runs=x" in text
     assert text.count("NOT CHECKED") >= 5

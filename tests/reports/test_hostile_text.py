@@ -17,7 +17,7 @@ from tests.reports.test_run_report import Folder
 from cxrlab import figures
 from cxrlab.files import write_text
 from cxrlab.reports import write_model_card, write_report
-from cxrlab.reports.comparison import Options, compare_settings
+from cxrlab.reports.comparison import compare_settings
 from cxrlab.reports.comparison_page import write_comparison
 from cxrlab.reports.settings import gather
 
@@ -143,6 +143,6 @@ def test_a_report_and_a_model_card(run: Folder) -> None:
 
 
 def test_a_comparison(run: Folder, tmp_path: Path) -> None:
-    comparison = compare_settings(gather([str(run.path).replace("[", "[[]")], "test"), Options())
+    comparison = compare_settings(gather([str(run.path).replace("[", "[[]")], "test"))
     write_comparison(comparison, tmp_path / "out", HOSTILE)
     assert check_folder(tmp_path / "out") == ["comparison.html", "comparison.md"]

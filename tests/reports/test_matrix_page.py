@@ -54,7 +54,9 @@ def test_the_page_tells_every_number_and_what_is_missing(tmp_path: Path) -> None
     page = write_matrix(tmp_path, made(), 3.0, "python src/matrix.py train='[a]'")
     text = (tmp_path / "matrix.md").read_text()
     assert page.read_text().count("<img ") == 2
-    assert "| **a** | **a** (internal) | 30 (10), 20 | 0.900 [0.850, 0.950]; 0.890 to 0.910 |" in text
+    assert "falls most for what was trained on a and tested on b: by 0.300 [0.200, 0.400]." in text.partition("![")[0]
+    assert "In 1 of 1 pair of places the fall is larger than chance" in text
+    assert "| a | a (internal) | 0.900 [0.850, 0.950]; 0.890 to 0.910 | 30 (10), 20 |" in text
     assert "undefined: no positive images" in text
     assert "**WARNING**: not there: x|y on a: out of memory" in text
     assert "| x\\|y | b | 37 | NOT CHECKED | NOT CHECKED | NOT CHECKED | 30 |" in text
@@ -81,7 +83,7 @@ def test_drawn_images_are_marked_before_any_number(tmp_path: Path) -> None:
     write_matrix(tmp_path, dataclasses.replace(made(), synthetic=True), 3.0)
     text = (tmp_path / "matrix.md").read_text()
     assert text.startswith("# SYNTHETIC: ")
-    assert "**SYNTHETIC: images were drawn by a program." in text
+    assert "**SYNTHETIC: the images were drawn by a program." in text.partition("![")[0]
 
 
 def test_the_terminal_shows_every_cell() -> None:
@@ -90,3 +92,14 @@ def test_the_terminal_shows_every_cell() -> None:
     shown = console.export_text()
     for text in ("on a", "on b", "0.900", "[0.850, 0.950]", "n=30", "failed", "undefined: no positive images", "x|y"):
         assert text in shown
+
+
+def test_the_first_sentence_says_where_nothing_falls_and_where_nothing_was_measured(tmp_path: Path) -> None:
+    rise = Estimate(-0.1, -0.2, 0.05, "MOVER")
+    matrix = dataclasses.replace(made(), drops=[{"row": "a", "internal": "a", "external": "b", "drop": rise}])
+    write_matrix(tmp_path, matrix, 3.0)
+    head = (tmp_path / "matrix.md").read_text().partition("![")[0]
+    assert "The AUROC falls nowhere" in head
+    assert "In 0 of 1 pair of places" in head
+    write_matrix(tmp_path, dataclasses.replace(made(), drops=[]), 3.0)
+    assert "No fall was measured" in (tmp_path / "matrix.md").read_text().partition("![")[0]
