@@ -111,7 +111,8 @@ def forest(
             axes.axhspan(top - _GAP / 2, end - _GAP / 2, color=_SHADE, linewidth=0, zorder=0)
         if row.control is not None:
             low, high = row.control
-            axes.barh(at + _GAP / 2, high - low, end - at - _GAP, low, align="edge", color=_CONTROL, zorder=1)
+            middle = at + (0.1 + len(row.points) / 2) * _LINE
+            axes.barh(middle, high - low, len(row.points) * _LINE - 0.03, low, color=_CONTROL, zorder=1)
         for point in row.points:
             _draw(axes, at + 0.6 * _LINE, point)
             at += _LINE

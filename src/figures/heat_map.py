@@ -16,24 +16,24 @@ from cxrlab.figures.canvas import DPI, WIDTH
 
 _CELL = 0.72  # inches: below this width the interval does not fit into a cell
 
+_LETTERS = 36  # of a row's name
+
 
 @dataclass(frozen=True)
 class Square:
     """One cell of the heat map.
 
     Attributes:
-        auroc: On the images.
+        auroc: On the images; where it has no value, its method says why.
         n: Images.
         internal: Whether the images come from the place that was trained on.
         lung_free: AUROC of the best classifier that sees no lung, chosen on training images; ``None`` where unknown.
-        reason: Why the AUROC is undefined.
     """
 
     auroc: Estimate
     n: int
     internal: bool
     lung_free: float | None = None
-    reason: str = ""
 
 
 def heat_map(
@@ -61,9 +61,10 @@ def heat_map(
     axes = figure.add_subplot(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.72, -0.7))
     for i, row in enumerate(rows):
         # Above its cells, as a name on their left would leave a phone no room for numbers.
-        axes.text(-0.48, i - 0.52, f"trained on {row}", fontsize=9, va="bottom", parse_math=False)
+        name = row if len(row) <= _LETTERS else f"…{row[1 - _LETTERS :]}"  # a path is told by its end
+        axes.text(-0.48, i - 0.52, f"trained on {name}", fontsize=9, va="bottom", parse_math=False)
         for j, column in enumerate(columns):
-            square = squares.get((row, column), Square(Estimate.undefined(""), 0, False))
+            square = squares.get((row, column), Square(Estimate(None, None, None, "not there"), 0, False))
             colour, first, lines = _looks(square)
             hatch = "//" if square.auroc.value is None else None
             axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 0.76, facecolor=colour, edgecolor="white", hatch=hatch))
@@ -87,7 +88,7 @@ def _looks(square: Square) -> tuple[Any, str, list[str]]:
     """Colour, large and small text of a cell."""
     value = square.auroc.value
     if value is None:
-        return "#dddddd", "", [textwrap.fill(f"undefined: {square.reason}" if square.reason else "not there", 13)]
+        return "#dddddd", "", [textwrap.fill(square.auroc.method, 13)]
     lines = [f"{square.auroc:.2f}".partition(" ")[2], f"n = {square.n}"]
     lines += [] if square.lung_free is None else [f"no lung {square.lung_free:.2f}"]
     # The palette's ends are too dark to print on: chance to perfect takes four fifths of it.

@@ -204,10 +204,7 @@ def _run_rows(setting: Setting, split: str) -> Iterator[dict[str, Any]]:
                 "auroc": section["auroc"].value,
                 "monitor": run.config.get("monitor"),
                 "validation": _monitored(run),
-                "weights": run.metrics.get("weights"),
-                "epochs": run.metrics.get("epochs"),
-                "wall_seconds": run.metrics.get("wall_seconds"),
-                "peak_memory_mb": run.metrics.get("peak_memory_mb"),
+                **{key: run.metrics.get(key) for key in ("weights", "epochs", "wall_seconds", "peak_memory_mb")},
                 "git_commit": run.environment.get("git_commit"),
                 "synthetic": run.synthetic,
             }

@@ -17,7 +17,7 @@ from cxrlab.files import write_csv
 from cxrlab.reports.cautions import warnings
 from cxrlab.reports.comparison import Comparison, against_baselines, best_by_validation, n_right
 from cxrlab.reports.documents import write_document
-from cxrlab.reports.markdown import NOT_RECORDED, Markdown, number, plain
+from cxrlab.reports.markdown import NOT_RECORDED, number
 from cxrlab.reports.paper import TRUE_FINDING, true_labels
 from cxrlab.reports.settings import evaluated_checkpoint
 from cxrlab.words import listed, plural
@@ -110,14 +110,8 @@ def _context(comparison: Comparison) -> dict[str, Any]:
             )
             for row in rows
         ],
-        **{
-            f"{kind}_methods": {
-                label: estimate
-                for key, (word, _) in _METRICS.items()
-                for label, estimate in by_method(word, {name: each[key] for name, each in found.items()}).items()
-            }
-            for kind, found in (("mean", comparison.means), ("ensemble", comparison.ensembles))
-        },
+        "mean_methods": _methods(comparison.means),
+        "ensemble_methods": _methods(comparison.ensembles),
         "several_seeds": any(row["seeds"] > 1 for row in rows),
         "folds": any(len(repeat.runs) > 1 for setting in settings for repeat in setting.repeats),
         "true_findings": _true_findings(comparison),
@@ -125,14 +119,14 @@ def _context(comparison: Comparison) -> dict[str, Any]:
         **_pairs(comparison),
         "runs": [
             (
-                row["folder"],
-                _marked(row),
-                row["seed"],
-                row["fold"],
-                f"{row['right']} of {row['images']}",
-                row["weights"],
+                run["folder"],
+                _marked(run),
+                run["seed"],
+                run["fold"],
+                f"{run['right']} of {run['images']}",
+                run["weights"],
             )
-            for row in plain_rows(comparison.runs)
+            for run in plain_rows(comparison.runs)
         ],
         "left_out": comparison.gathered.left_out,
         "evaluations": any(evaluated_checkpoint(setting.runs[0]) is not None for setting in settings),
@@ -159,13 +153,11 @@ def _choice(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> dict[s
     names, reason = best_by_validation(comparison.settings)
     pairs = plain_rows(comparison.pairs)
     own = [row for row in pairs if names in ([row["a"]], [row["b"]])]
-    smallest = []
-    for row in own or pairs:
-        known = [row[f"{key}_p_holm"] for key in _METRICS if row[f"{key}_p_holm"] is not None]
-        smallest += [min(known)] if known else []
+    both = [[row[f"{key}_p_holm"] for key in _METRICS if row[f"{key}_p_holm"] is not None] for row in own or pairs]
+    smallest = [min(known) for known in both if known]
     best = [row for row in rows if row["setting"] in names]
     return {
-        "best": [Markdown(f"**{plain(name)}**") for name in names],
+        "best": names,
         "best_value": plus_minus(best[0]["validation_mean"], best[0]["validation_sd"]) if best else "",
         "no_best": reason,
         "tried": len(own or pairs),
@@ -189,6 +181,11 @@ def _cautions(comparison: Comparison) -> dict[str, list[str]]:
     return {"cautions": said, "some": [f"{warning} ({times} of {len(runs)} runs)" for warning, times in some.items()]}
 
 
+def _methods(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Estimate]:
+    accuracy, auroc = ({name: each[key] for name, each in found.items()} for key in _METRICS)
+    return by_method("accuracy", accuracy) | by_method("AUROC", auroc)
+
+
 def by_method(word: str, found: Mapping[str, Estimate]) -> dict[str, Estimate]:
     """An estimate for each method of a column: of the commonest by its word, of others by the rows that they are of."""
     rows: dict[str, list[str]] = {}
@@ -207,10 +204,8 @@ def _true_findings(comparison: Comparison) -> dict[str, Any] | None:
     rows = []
     for setting in comparison.settings:
         right = n_right(setting, labels)
-        accuracies = [value / n for value in right]
-        accuracy = plus_minus(
-            statistics.fmean(accuracies), statistics.stdev(accuracies) if len(accuracies) > 1 else None
-        )
+        spread = statistics.stdev(value / n for value in right) if len(right) > 1 else None
+        accuracy = plus_minus(statistics.fmean(value / n for value in right), spread)
         middle = wilson(statistics.median_low(right), n, comparison.how.confidence)
         rows.append((setting.name, images_right(min(right), max(right), n), accuracy, _limits(*middle)))
     labelled = int(comparison.settings[0].labels.sum())

@@ -81,17 +81,11 @@ def write_lungs_report(
 
 
 def _collection(source: str, each: Mapping[str, Any]) -> tuple[object, ...]:
-    return (
-        "synthetic (drawn)" if source == "synthetic" else source,
-        each["images"],
-        each["people"],
-        each["dice"],
-        each["iou"],
-        f"{each['median_dice']:.3f}",
-        f"{each['worst_dice']:.3f}",
-        f"{each['below_0.8']} of {each['images']}",
-        f"{each['share'].value:.3f} (given: {each['true_share'].value:.3f})",
-    )
+    name = "synthetic (drawn)" if source == "synthetic" else source
+    below = f"{each['below_0.8']} of {each['images']}"
+    share = f"{each['share'].value:.3f} (given: {each['true_share'].value:.3f})"
+    spread = (f"{each[key]:.3f}" for key in ("median_dice", "worst_dice"))
+    return name, each["images"], each["people"], each["dice"], each["iou"], *spread, below, share
 
 
 def _sheet(overlays: Sequence[Overlay]) -> Figure:

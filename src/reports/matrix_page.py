@@ -1,17 +1,6 @@
 """A matrix of trained recipes and places as files: a page, figures, JSON and CSV; and a table for the terminal.
 
-``matrix.json`` holds, with ``schema`` 1:
-
-==============  ====================================================================================================
-``synthetic``   whether any images were drawn by a program; ``images``, which of each column; ``command``; ``seconds``
-``rows``        what was trained: ``name``, ``what`` it is, ``seeds``, ``images`` and ``patients`` of training, ``runs``
-``columns``     the places: ``name``, ``what``, ``claim`` (what Positive is said to mean), ``notes``, ``synthetic``
-``cells``       of each row and column: ``internal``, ``shared`` (what was removed), the numbers of
-                :func:`cxrlab.evaluation.matrix.cell`, and ``lung_free``: classifiers that see no network's input
-``drops``       ``row``, ``internal``, ``external`` (columns), ``drop`` with interval
-``pairs``       ``column``, ``own``, ``other`` (rows), ``n``, ``difference`` of AUROCs on the same images
-``failures``    what could not be trained or scored, and why; ``notes``
-==============  ====================================================================================================
+``matrix.json`` holds a :class:`Matrix` as plain values, with ``schema`` 1, ``command`` and ``seconds``.
 """
 
 from __future__ import annotations
@@ -39,7 +28,7 @@ _METRICS = ("auroc", "sensitivity", "specificity")
 
 @dataclass(frozen=True)
 class RowFacts:
-    """What was trained, see the module's table."""
+    """What was trained: what it is, its seeds, the images and patients of its training, and its run folders."""
 
     name: str
     what: str
@@ -51,7 +40,7 @@ class RowFacts:
 
 @dataclass(frozen=True)
 class ColumnFacts:
-    """A place, see the module's table."""
+    """A place: what it is, what Positive is said to mean there, and what else is to be known of it."""
 
     name: str
     what: str
@@ -98,7 +87,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Everything that a page tells; the lists as in the module's table."""
+    """Everything that a page tells.
+
+    Attributes:
+        images: Which of each column, ``all`` or ``test``.
+        synthetic: Whether any images were drawn by a program.
+        rows: What was trained.
+        columns: The places that it was tested on.
+        cells: Those that could be counted.
+        drops: ``row``, ``internal`` and ``external`` (columns), and ``drop`` with its interval.
+        pairs: ``column``, ``own`` and ``other`` (rows), ``n``, and ``difference`` of AUROCs on the same images.
+        failures: What could not be trained or scored, and why.
+        notes: What could not be checked.
+    """
 
     images: str
     synthetic: bool
@@ -187,28 +188,28 @@ def terminal_matrix(matrix: Matrix) -> TerminalTable:
     for column in matrix.columns:
         table.add_column(Text(f"on {column.name}"), overflow="fold")
     for row in matrix.rows:
-        cells = [matrix.cell(row.name, column.name) for column in matrix.columns]
-        table.add_row(Text(row.name), *(_terminal_cell(cell) for cell in cells))
+        shown = [Text(row.name)]
+        for column in matrix.columns:
+            cell = matrix.cell(row.name, column.name)
+            if cell is None:
+                shown.append(Text("failed", style="red"))
+            elif cell.numbers["undefined"]:
+                shown.append(Text(cell.numbers["auroc"].method))
+            else:
+                told = f"{cell.numbers['auroc']} n={cell.numbers['n']}".replace(" [", "\n[").replace(" n", "\nn")
+                shown.append(Text(told, style="bold" if cell.internal else ""))
+        table.add_row(*shown)
     return table
-
-
-def _terminal_cell(cell: Cell | None) -> Text:
-    if cell is None:
-        return Text("failed", style="red")
-    if cell.numbers["undefined"]:
-        return Text(f"undefined: {cell.numbers['undefined']}")
-    value, _, limits = str(cell.numbers["auroc"]).partition(" ")
-    return Text(f"{value}\n{limits}\nn={cell.numbers['n']}", style="bold" if cell.internal else "")
 
 
 def _line(cell: Cell) -> tuple[object, ...]:
     numbers = cell.numbers
-    reason, auroc = numbers["undefined"], numbers["auroc"]
+    auroc = numbers["auroc"]
     spread = f"; {min(auroc.seeds):.3f} to {max(auroc.seeds):.3f}" if len(auroc.seeds) > 1 else ""
     return (
         cell.row,
         cell.where,
-        f"undefined: {reason}" if reason else f"{auroc}{spread}",
+        auroc.method if auroc.value is None else f"{auroc}{spread}",
         f"{numbers['n']} ({numbers['n_positive']}), {numbers['n_patients']}",
         *(numbers[metric] for metric in _METRICS[1:]),
     )
@@ -216,17 +217,12 @@ def _line(cell: Cell) -> tuple[object, ...]:
 
 def _without_lungs(cell: Cell, names: Iterable[str]) -> tuple[object, ...]:
     """Classifiers without a lung in one cell, the one that was best on the training images in bold."""
-    values = [Markdown(f"{cell.lung_free[name]['auroc'].value:.2f}") for name in names]
-    shown = [
-        Markdown(f"**{value}**") if name == cell.best else value for name, value in zip(names, values, strict=True)
-    ]
-    return (
-        cell.row,
-        cell.where,
-        cell.numbers["auroc"],
-        cell.lung_free[cell.best]["auroc"] if cell.best else None,
-        *shown,
-    )
+    best = cell.lung_free[cell.best]["auroc"] if cell.best else None
+    shown = []
+    for name in names:
+        value = f"{cell.lung_free[name]['auroc'].value:.2f}"
+        shown.append(Markdown(f"**{value}**") if name == cell.best else value)
+    return cell.row, cell.where, cell.numbers["auroc"], best, *shown
 
 
 def _in_common(cell: Cell) -> tuple[object, ...]:
@@ -239,28 +235,17 @@ def _signed(estimate: Estimate) -> str:
 
 
 def _draw(folder: Path, matrix: Matrix) -> None:
-    squares = {
-        (cell.row, cell.column): Square(
-            cell.numbers["auroc"],
-            cell.numbers["n"],
-            cell.internal,
-            cell.lung_free_auroc,
-            cell.numbers["undefined"] or "",
-        )
-        for cell in matrix.cells
-    }
+    squares = {}
+    for cell in matrix.cells:
+        square = Square(cell.numbers["auroc"], cell.numbers["n"], cell.internal, cell.lung_free_auroc)
+        squares[cell.row, cell.column] = square
     names = [row.name for row in matrix.rows], [column.name for column in matrix.columns]
     save(heat_map(*names, squares, f"{matrix.mark}AUROC"), folder / "figures" / "matrix.png")
     if matrix.drops:
-        falls = [
-            Row(
-                f"on {each['external']}",
-                [Point(each["drop"])],
-                f"trained on {each['row']}",
-                "" if each["drop"].value is None else f"{each['drop']:+.2f}",
-            )
-            for each in matrix.drops
-        ]
+        falls = []
+        for each in matrix.drops:
+            told = f"{each['drop']:+.2f}"
+            falls.append(Row(f"on {each['external']}", [Point(each["drop"])], f"trained on {each['row']}", told))
         title = f"{matrix.mark}AUROC lost elsewhere"
         save(forest(falls, title, metric="AUROC at home less elsewhere", chance=0), folder / "figures" / "drop.png")
 

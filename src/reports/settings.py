@@ -27,6 +27,7 @@ IMAGES = "images"
 """Stands among a setting's keys for the images themselves, which may differ where every key is the same."""
 
 LeftOut = tuple[Path, str]
+"""A folder that is not compared, and why."""
 Flat = dict[str, Any]
 
 
@@ -171,12 +172,12 @@ def _read(folder: Path, split: str) -> RunRecord:
 
 
 def _nothing(patterns: Sequence[str], left_out: Sequence[LeftOut], key: str) -> str:
-    given = ", ".join(patterns)
+    given = f"{key}={', '.join(patterns)}"
     if not left_out:
         example = f"type for example {key}='runs/seeds/**', with the quotes, or a folder"
-        return f"{key}={given}: no run folder (with config.yaml and metrics.json) there; {example}"
+        return f"{given}: no run folder (with config.yaml and metrics.json) there; {example}"
     reasons = "\n".join(f"  {folder}: {reason}" for folder, reason in left_out)
-    return f"{key}={given}: none of {len(left_out)} run folder(s) can be compared; give finished runs:\n{reasons}"
+    return f"{given}: none of {len(left_out)} run folder(s) can be compared; give finished runs:\n{reasons}"
 
 
 def _setting(name: str, records: Sequence[RunRecord], split: str, left_out: list[LeftOut]) -> Setting:
@@ -317,11 +318,11 @@ def _class(node: Any, key: str) -> str:
 
 def _names(records: Sequence[RunRecord]) -> list[str]:
     """Names settings, each given by one of its runs, by what tells them apart."""
-    trainings = [record for record in records if evaluated_checkpoint(record) is None]
-    paths = [path for record in records if (path := evaluated_checkpoint(record)) is not None]
+    paths = [evaluated_checkpoint(record) for record in records]
+    trainings = [record for record, path in zip(records, paths, strict=True) if path is None]
     prefix = "evaluation of " if trainings else ""
-    by_keys, by_path = iter(_names_by_keys(trainings)), (f"{prefix}{name}" for name in _shortest(paths))
-    return [next(by_keys if evaluated_checkpoint(record) is None else by_path) for record in records]
+    by_keys, by_path = iter(_names_by_keys(trainings)), iter(_shortest([path for path in paths if path]))
+    return [next(by_keys) if path is None else f"{prefix}{next(by_path)}" for path in paths]
 
 
 def _names_by_keys(records: Sequence[RunRecord]) -> list[str]:
@@ -330,8 +331,10 @@ def _names_by_keys(records: Sequence[RunRecord]) -> list[str]:
         return [chosen[0] if chosen else records[0].model]
     flats = [_defining(record) for record in records]
     shown = [_telling(flat, flats) for flat in flats]
-    if len({_spelt(flat, keys, shown) for flat, keys in zip(flats, shown, strict=True)}) < len(flats):
-        shown = [[*keys, IMAGES] for keys in shown]
+    names = [_spelt(flat, keys, shown) for flat, keys in zip(flats, shown, strict=True)]
+    if len(set(names)) == len(names):
+        return names
+    shown = [[*keys, IMAGES] for keys in shown]
     return [_spelt(flat, keys, shown) for flat, keys in zip(flats, shown, strict=True)]
 
 
@@ -377,8 +380,7 @@ def _value(value: Any) -> str:
 
 def _shortest(paths: Sequence[Path]) -> list[str]:
     """The last parts of paths, as many as it takes to tell them apart."""
-    longest = max((len(path.parts) for path in paths), default=0)
-    for count in range(1, longest + 1):
+    for count in range(1, max((len(path.parts) for path in paths), default=0) + 1):
         names = ["/".join(path.parts[-count:]) for path in paths]
         if len(set(names)) == len(names):
             return names

@@ -11,7 +11,7 @@ from cxrlab.figures import Square, heat_map
 
 GOOD = SeedMean(0.93, 0.81, 0.99, "", (0.92, 0.94))
 POOR = SeedMean(0.52, 0.4, 0.64, "", (0.5, 0.54))
-NONE = SeedMean(None, None, None, "", ())
+NONE = SeedMean.undefined("no positive images")
 
 
 def texts(figure: Figure) -> list[str]:
@@ -24,7 +24,7 @@ def test_every_cell_tells_value_interval_images_and_what_needs_no_lung() -> None
     squares = {
         ("a", "a"): Square(GOOD, 40, True, 0.97),
         ("a", "b"): Square(POOR, 300, False),
-        ("b", "b"): Square(NONE, 3, True, reason="no positive images"),
+        ("b", "b"): Square(NONE, 3, True),
     }
     figure = heat_map(["a", "b"], ["a", "b"], squares, "Title")
     found = "\n".join(texts(figure))
@@ -37,9 +37,11 @@ def test_every_cell_tells_value_interval_images_and_what_needs_no_lung() -> None
 
 @pytest.mark.parametrize("n", [1, 3, 5, 8])
 def test_every_text_has_room(n: int) -> None:
-    names = [f"a_long_place_{i}" for i in range(n)]
-    squares = {(row, column): Square(GOOD, 12_345, row == column, 0.97) for row in names for column in names}
-    check_texts(heat_map(names, names, squares, "SYNTHETIC: AUROC"))
+    names = [f"/folder/of/many/{'letters' * 9}/a_{i}.ckpt" for i in range(n)]
+    squares = {(row, f"a_place_{i}"): Square(GOOD, 12_345, i == 0, 0.97) for row in names for i in range(n)}
+    figure = heat_map(names, [f"a_place_{i}" for i in range(n)], squares, "SYNTHETIC: AUROC")
+    check_texts(figure)
+    assert f"letters/a_{n - 1}.ckpt" in "".join(texts(figure))  # told by its end
 
 
 def test_nothing_to_draw_is_refused() -> None:

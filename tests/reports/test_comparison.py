@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -577,6 +578,26 @@ def test_the_best_setting_is_chosen_by_validation_not_by_test(two_settings: Path
     table = comparison.table
     assert table["accuracy_mean"][1] > table["accuracy_mean"][0]
     assert "Best on the validation images: **dropout=[0,0,0.5]**, val/loss 0.110 ± 0.010 (smaller is better" in text
+
+
+def test_the_first_sentence_says_how_sure_it_is(two_settings: Path, tmp_path: Path) -> None:
+    comparison, text = written(two_settings, tmp_path / "out")
+    (pair,) = comparison.pairs.to_dict("records")
+    assert min(pair["accuracy_p_holm"], pair["auroc_p_holm"]) < 0.05
+    assert "it differs by more than chance from 1 of 1 other setting (smallest p" in text.partition("![")[0]
+    for seed in range(3):  # the same network again, said to be another one
+        shutil.rmtree(two_settings / f"1_{seed}")
+        shutil.copytree(two_settings / f"0_{seed}", two_settings / f"1_{seed}")
+        config = two_settings / f"1_{seed}/config.yaml"
+        config.write_text(config.read_text().replace("lr: 0.001", "lr: 0.01"))
+    assert "no setting can be told from another (smallest p" in written(two_settings, tmp_path / "same")[1]
+
+
+def test_the_first_sentence_counts_pairs_where_several_are_best(three_settings: Path, tmp_path: Path) -> None:
+    comparison, text = written(three_settings, tmp_path / "out")
+    apart = comparison.pairs[["accuracy_p_holm", "auroc_p_holm"]].astype(float).min(axis=1) < 0.05
+    assert 0 < apart.sum() < 3
+    assert f"{apart.sum()} of 3 pairs of settings differ by more than chance" in text.partition("![")[0]
 
 
 def test_a_monitor_that_metrics_json_holds_is_read_there(tmp_path: Path) -> None:
