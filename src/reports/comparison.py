@@ -290,9 +290,8 @@ def best_by_validation(settings: Sequence[Setting]) -> tuple[list[str], str]:
     reason = _why_none_can_be_named(settings)
     if reason:
         return [], reason
-    means = {
-        each.name: statistics.fmean(value for value in map(validation, each.repeats) if value) for each in settings
-    }
+    values = {each.name: [validation(repeat) for repeat in each.repeats] for each in settings}
+    means = {name: statistics.fmean(value for value in each if value is not None) for name, each in values.items()}
     better = min if settings[0].runs[0].config.get("monitor_mode") == "min" else max
     best = better(means.values())
     return [name for name, mean in means.items() if mean == best], ""

@@ -610,6 +610,14 @@ def test_a_monitor_that_metrics_json_holds_is_read_there(tmp_path: Path) -> None
     assert best_by_validation(gather(str(tmp_path)).settings) == (["dropout=[0,0,6.0]"], "")
 
 
+def test_a_loss_of_zero_is_the_best(tmp_path: Path) -> None:
+    for number, loss in enumerate((0.0, 0.1)):
+        run = Run(tmp_path / str(number), model__dropout=[0, 0, loss])
+        run.val_loss = [0.6, loss, 0.5]
+        run.write()
+    assert best_by_validation(gather(str(tmp_path)).settings) == (["dropout=[0,0,0.0]"], "")
+
+
 @pytest.mark.parametrize(("weights", "loss"), [("best (epoch 2 of 3, by val/loss)", 0.4), ("last (epoch 3)", 0.5)])
 def test_the_loss_is_that_of_the_evaluated_epoch(weights: str, loss: float, tmp_path: Path) -> None:
     run = Run(tmp_path / "sweep/a")
