@@ -20,7 +20,7 @@ from cxrlab.figures import Point, Row, Square, forest, heat_map, save
 from cxrlab.files import write_csv, write_json
 from cxrlab.reports.comparison_page import by_method
 from cxrlab.reports.documents import write_document
-from cxrlab.reports.markdown import Markdown
+from cxrlab.reports.markdown import strong
 from cxrlab.reports.sections import duration
 
 _METRICS = ("auroc", "sensitivity", "specificity")
@@ -221,7 +221,7 @@ def _without_lungs(cell: Cell, names: Iterable[str]) -> tuple[object, ...]:
     shown = []
     for name in names:
         value = f"{cell.lung_free[name]['auroc'].value:.2f}"
-        shown.append(Markdown(f"**{value}**") if name == cell.best else value)
+        shown.append(strong(value) if name == cell.best else value)
     return cell.row, cell.where, cell.numbers["auroc"], best, *shown
 
 
