@@ -55,7 +55,7 @@ def test_a_matrix_leaves_page_figures_and_numbers(done: tuple[Path, Path, dict[s
     text = (folder / "matrix.md").read_text()
     assert text.startswith("# SYNTHETIC: ")
     assert "phantom, disease" in text
-    assert "src/matrix.py" not in text.split("## Repeat this")[0]
+    assert "src/matrix.py" not in text.split("## How to repeat it")[0]
     assert len(pd.read_csv(folder / "matrix.csv")) == len(found["cells"]) == 4
     assert [cell["internal"] for cell in found["cells"]] == [True, False, False, True]
     assert found["synthetic"]
