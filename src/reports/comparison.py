@@ -88,14 +88,15 @@ def compare_settings(
         )
     means, ensembles, rows = {}, {}, []
     for each in gathered.settings:
+        ensemble = ensembles[each.name] = summarise(
+            each.labels, each.ensemble, each.people, threshold=each.threshold, **asdict(how)
+        )
         right = each.right(each.scores)
-        found = mean(right.mean(axis=0), each.people, how, share=True)
+        # The mean of one seed is that seed, with the interval of its own report.
+        found = ensemble["accuracy"] if len(right) == 1 else mean(right.mean(axis=0), each.people, how, share=True)
         accuracy = SeedMean(found.value, found.low, found.high, found.method, tuple(right.mean(axis=1).tolist()))
         auroc = mean_auroc(each.labels, each.scores, each.people, how)
         means[each.name] = {"accuracy": accuracy, "auroc": auroc}
-        ensembles[each.name] = summarise(
-            each.labels, each.ensemble, each.people, threshold=each.threshold, **asdict(how)
-        )
         rows.append(_row(each, means[each.name], ensembles[each.name], how.confidence))
     return Comparison(
         gathered=gathered,

@@ -198,8 +198,8 @@ def _network(record: RunRecord) -> dict[str, Any] | None:
     rows = [(row["name"], row["type"], tuple(row["output_shape"]), row["params"]) for row in record.network["rows"]]
     title = f"{record.network['model']}: {record.network['total']:,} parameters"
     figure = figures.network_diagram(rows, title)
-    picture = drawn(record, figure, "network", title + paper.figure_name(record, "Fig. 5"))
-    return {"picture": picture, "caption": paper.figure_name(record, "Fig. 6"), "text": record.network["text"]}
+    picture = drawn(record, figure, "network", title)
+    return {"picture": picture, "caption": paper.figure_name(record, "Fig. 5 and 6"), "text": record.network["text"]}
 
 
 def _maps(record: RunRecord) -> Picture | None:

@@ -496,6 +496,15 @@ def test_a_row_per_setting(two_settings: Path, tmp_path: Path) -> None:
     assert "too narrow, since all seeds share their images" in text
 
 
+def test_a_single_seed_has_the_interval_of_its_own_report(tmp_path: Path) -> None:
+    Run(tmp_path / "sweep/0", 0, 1.0).write()
+    comparison, _ = written(tmp_path / "sweep", tmp_path / "out")
+    (row,) = comparison.table.to_dict("records")
+    (means,), (own,) = comparison.means.values(), comparison.ensembles.values()
+    assert (row["accuracy_mean_low"], row["accuracy_mean_high"]) == wilson(row["right_min"], N_TEST)
+    assert means["accuracy"].method == own["accuracy"].method
+
+
 def test_a_row_per_run(two_settings: Path, tmp_path: Path) -> None:
     written(two_settings, tmp_path / "out")
     runs = pd.read_csv(tmp_path / "out/runs.csv")

@@ -287,7 +287,8 @@ def test_network_is_drawn_and_listed(folder: Folder) -> None:
     ]
     folder.network = {"model": "PaperCNN", "rows": rows, "total": 961, "trainable": 961, "text": 'Model: "PaperCNN"'}
     text = folder.write()
-    assert "![PaperCNN: 961 parameters (the paper's Fig. 5)](figures/network.png)" in text
+    assert "<summary>The network, layer by layer (the paper&#39;s Fig. 5 and 6)</summary>" in text
+    assert "![PaperCNN: 961 parameters](figures/network.png)" in text
     assert '```\nModel: "PaperCNN"\n```' in text
 
 
