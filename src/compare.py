@@ -12,13 +12,12 @@ from rich.table import Table
 from cxrlab.config import Problems, check_names
 from cxrlab.console import command, say, show
 from cxrlab.entry import command_line
-from cxrlab.errors import check_choice
+from cxrlab.errors import check_choice, check_range
 from cxrlab.imports import quick_imports
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cxrlab.evaluation.estimate import Resampling
     from cxrlab.reports.comparison import Comparison
 
 KEYS = ("runs", "split", "reference", "confidence", "resamples", "seed", "output_dir")
@@ -38,41 +37,46 @@ def compare(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[pd.DataF
     Raises:
         UserError: The configuration is wrong, there is nothing to compare, or the runs cannot be compared.
     """
-    runs, split, reference, how = _checked(config)
+    runs, options = _checked(config)
     with quick_imports():  # not above: they take seconds, and --help or a misspelt option needs none of them
+        from cxrlab.evaluation.estimate import Resampling
         from cxrlab.reports.comparison import compare_settings
         from cxrlab.reports.comparison_page import write_comparison
         from cxrlab.reports.settings import gather
 
-    comparison = compare_settings(gather(runs, split), split, reference, how)
+    split, how = options["split"], Resampling(options["resamples"], options["seed"], options["confidence"])
+    comparison = compare_settings(gather(runs, split), split, options["reference"], how)
     paths = write_comparison(comparison, Path(config.output_dir), command("compare", *overrides))
     _show(comparison, paths)
     return comparison.table, {"comparison": comparison, "paths": paths}
 
 
-def _checked(config: DictConfig) -> tuple[str | list[str], str, str | None, Resampling]:
-    """Runs, split and reference that a configuration names, and how intervals are made.
+def _checked(config: DictConfig) -> tuple[str | list[str], dict[str, Any]]:
+    """The runs and the options that a configuration names.
 
     Raises:
         ConfigError: Lists every problem.
     """
-    from cxrlab.evaluation.estimate import Resampling
-
     problems = Problems()
     check_names(config, KEYS, problems)
     problems.raise_if_any()
     plain: dict[str, Any] = {key: OmegaConf.to_container(config)[key] for key in KEYS}  # type: ignore[index, call-overload]
-    runs, split, reference, how = plain["runs"], plain["split"], plain["reference"], Resampling()
+    runs, reference = plain["runs"], plain["reference"]
     if not _is_text(runs) and not (isinstance(runs, list) and runs and all(map(_is_text, runs))):
         problems.add("runs", f"must be a folder, a pattern, or a list of these, got {runs!r}")
     if reference is not None and not _is_text(reference):
         problems.add("reference", f"must be the name of a setting, or null for all pairs, got {reference!r}")
     with problems.guard("split"):
-        check_choice("split", split, ("test", "val"))
-    with problems.guard("resamples", config):
-        how = Resampling(plain["resamples"], plain["seed"], plain["confidence"])
+        check_choice("split", plain["split"], ("test", "val"))
+    # As Resampling checks them, which takes seconds to import.
+    with problems.guard("confidence"):
+        check_range("confidence", plain["confidence"], 0.0, 1.0, low_open=True, high_open=True)
+    with problems.guard("resamples"):
+        check_range("resamples", plain["resamples"], 100, integer=True)
+    with problems.guard("seed"):
+        check_range("seed", plain["seed"], 0, integer=True)
     problems.raise_if_any()
-    return runs, split, reference, how
+    return runs, plain
 
 
 def _is_text(value: Any) -> bool:
