@@ -29,8 +29,7 @@ from cxrlab.console import one_line
 from cxrlab.errors import DataError, did_you_mean
 from cxrlab.reading import dicom_header
 from cxrlab.reading.dicom_frames import stored_values
-from cxrlab.reading.image import BETWEEN, GreyLevels
-from cxrlab.reading.picture import packed
+from cxrlab.reading.image import BETWEEN, GreyLevels, packed
 
 # Nothing else of a file is kept in memory: no name and no date of a patient can get into a message or a table.
 _PICTURE = (

@@ -189,6 +189,11 @@ def read_levels_bytes(
     return np.frombuffer(pixels, np.uint8).reshape(answer["shape"]), levels and GreyLevels(**levels)
 
 
+def packed(levels: NDArray[np.uint16], grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Upper and lower byte of each level, and its grey value, as the three channels of a picture."""
+    return np.stack([(levels >> 8).astype(np.uint8), levels.astype(np.uint8), grey], -1)
+
+
 def _ask(name: str, path: str, data: bytes, size: int, max_pixels: int, seconds: float) -> ReadImage:
     answer, pixels = _answer(name, path, data, size, max_pixels, seconds)
     shape = answer["shape"]

@@ -17,7 +17,7 @@ from PIL import Image, TiffImagePlugin
 
 from cxrlab.errors import DataError, MissingLibraryError
 from cxrlab.imports import check_installed
-from cxrlab.reading.image import FORMATS, GreyLevels, ImageFacts
+from cxrlab.reading.image import FORMATS, GreyLevels, ImageFacts, packed
 
 MAX_SCANS = 100
 """Of a JPEG; encoders write 6 to 12, and every further one costs as much work as the whole picture."""
@@ -134,11 +134,6 @@ def is_dicom(data: bytes) -> bool:
     explicit = head[4:6].isalpha() and head[4:6].isupper()
     implicit = order == "little" and int.from_bytes(head[4:], "little") < 256
     return int.from_bytes(head[2:4], order) < 0x100 and (explicit or implicit)
-
-
-def packed(levels: NDArray[np.uint16], grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Upper and lower byte of each level, and its grey value, as the three channels of a picture."""
-    return np.stack([(levels >> 8).astype(np.uint8), levels.astype(np.uint8), grey], -1)
 
 
 def _read_picture(
