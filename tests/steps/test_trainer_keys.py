@@ -161,10 +161,9 @@ def test_a_run_that_saw_a_part_says_so_first(tmp_path: Path, capsys: pytest.Capt
     said = "each epoch trained on 4 of 16 images only (trainer.limit_train_batches=1)"
     assert metrics["warnings"][0] == said
     assert f"WARNING  {said}" in capsys.readouterr().out
-    for name in ("report.md", "model_card.md"):
-        assert (
-            "trained on 4 of 16 images" in (tmp_path / "run" / name).read_text(encoding="utf-8").partition("\n## ")[0]
-        )
+    report, card = ((tmp_path / "run" / name).read_text(encoding="utf-8") for name in ("report.md", "model_card.md"))
+    assert "trained on 4 of 16 images" in report.partition("\n## Cautions\n")[2].partition("\n## ")[0]
+    assert "trained on 4 of 16 images" in card.partition("\n## ")[0]
 
 
 def test_what_is_taken_works(tmp_path: Path) -> None:
