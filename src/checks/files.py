@@ -439,7 +439,7 @@ def _overview(case: Case) -> Table:
     columns = [_described(case.measured.facts.iloc[rows]) for rows in there.values()]
     rows_of_table = [(what, *(column[what] for column in columns)) for what in columns[0]]
     caption = "The files of every split and class; numbers are the median and, in brackets, the range"
-    return Table(caption, ("", *there), rows_of_table)
+    return Table(caption, ("Property", *there), rows_of_table)
 
 
 def _described(facts: pd.DataFrame) -> dict[str, str]:
