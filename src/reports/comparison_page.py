@@ -16,11 +16,11 @@ from cxrlab.figures import Point, Row, forest, save
 from cxrlab.files import write_csv
 from cxrlab.reports.cautions import warnings
 from cxrlab.reports.comparison import Comparison, against_baselines, best_by_validation, n_right
-from cxrlab.reports.documents import write_document
+from cxrlab.reports.documents import by_method, write_document
 from cxrlab.reports.markdown import NOT_RECORDED, number
 from cxrlab.reports.paper import TRUE_FINDING, true_labels
 from cxrlab.reports.settings import evaluated_checkpoint
-from cxrlab.words import listed, plural
+from cxrlab.words import plural
 
 LEVEL = 0.05
 """Below this a p value is counted: adjusted between settings, unadjusted against a baseline."""
@@ -184,15 +184,6 @@ def _cautions(comparison: Comparison) -> dict[str, list[str]]:
 def _methods(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Estimate]:
     accuracy, auroc = ({name: each[key] for name, each in found.items()} for key in _METRICS)
     return by_method("accuracy", accuracy) | by_method("AUROC", auroc)
-
-
-def by_method(word: str, found: Mapping[str, Estimate]) -> dict[str, Estimate]:
-    """An estimate for each method of a column: of the commonest by its word, of others by the rows that they are of."""
-    rows: dict[str, list[str]] = {}
-    for name, estimate in found.items():
-        rows.setdefault(estimate.method, []).append(name)
-    ordered = sorted(rows.values(), key=len, reverse=True)
-    return {f"{word} of {listed(names)}" if at else word: found[names[0]] for at, names in enumerate(ordered)}
 
 
 def _true_findings(comparison: Comparison) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from cxrlab.console import DISCLAIMER
 from cxrlab.evaluation.estimate import Estimate
 from cxrlab.reports.markdown import Markdown, code, code_block, flow_table, markdown_table, plain
 from cxrlab.reports.page import folded, slug, write_pages
-from cxrlab.words import plural
+from cxrlab.words import listed, plural
 
 _LONG = 12
 """Rows of a table; a longer one is folded."""
@@ -51,6 +51,25 @@ def rendered(template: str, title: str, context: dict[str, Any]) -> str:
     return text.encode(errors="replace").decode() + "\n"
 
 
+def link(heading: str, text: object = None) -> Markdown:
+    """A link to a section of the same document.
+
+    Args:
+        heading: Of the section, as it is shown.
+        text: Of the link; the heading where ``None``.
+    """
+    return Markdown(f"[{plain(heading if text is None else text)}](#{slug(heading)})")
+
+
+def by_method(word: str, found: Mapping[str, Estimate]) -> dict[str, Estimate]:
+    """An estimate for each method of a column: of the commonest by its word, of others by the rows that they are of."""
+    rows: dict[str, list[str]] = {}
+    for name, estimate in found.items():
+        rows.setdefault(estimate.method, []).append(name)
+    ordered = sorted(rows.values(), key=len, reverse=True)
+    return {f"{word} of {listed(names)}" if at else word: found[names[0]] for at, names in enumerate(ordered)}
+
+
 def _as_markdown(value: object) -> Markup:
     """What stands in the document for a value. :class:`Markup` is what Jinja takes for safe: here, safe Markdown."""
     if isinstance(value, Markup):
@@ -76,11 +95,6 @@ def _folded(summary: str, text: str) -> Markdown:
     return Markdown(folded(summary, text) + "\n\n")  # Jinja takes the line break after a call
 
 
-def _link(title: str) -> Markdown:
-    """A link to a section of the same document."""
-    return Markdown(f"[{plain(title)}](#{slug(title)})")
-
-
 def _methods(estimates: Mapping[str, Estimate]) -> Markdown:
     """How the intervals of a table came about, each method once: ``Accuracy, F1: Wilson ...; AUROC: ...``."""
     names: dict[str, list[str]] = {}
@@ -99,7 +113,7 @@ _ENVIRONMENT = Environment(
     lstrip_blocks=True,
 )
 _ENVIRONMENT.filters |= {"join": _joined, "code": code, "code_block": code_block, "markdown": Markdown}
-_ENVIRONMENT.filters |= {"link": _link, "methods": _methods}
+_ENVIRONMENT.filters |= {"link": link, "methods": _methods}
 _ENVIRONMENT.globals |= {
     "table": _table,
     "folded": _folded,

@@ -16,9 +16,8 @@ from cxrlab import figures
 from cxrlab.checks.base import Finding, Picture, Section, Verdict
 from cxrlab.console import one_line
 from cxrlab.files import write_json
-from cxrlab.reports.documents import write_document
-from cxrlab.reports.markdown import Markdown, markdown_table, plain
-from cxrlab.reports.page import slug
+from cxrlab.reports.documents import link, write_document
+from cxrlab.reports.markdown import Markdown, markdown_table, strong
 
 _MOST = 4  # pictures at the top of a page
 _BAD = (Verdict.FAIL, Verdict.WARN)
@@ -148,12 +147,12 @@ def duration(seconds: float) -> str:
 
 def _linked(line: Line, headings: Mapping[str, str]) -> Markdown:
     """The name of a check, as a link to its section."""
-    return Markdown(f"[{plain(line.finding.check)}](#{slug(headings[line.section])})")
+    return link(headings[line.section], line.finding.check)
 
 
 def _emphasised(verdict: Verdict) -> Markdown:
     """Bold where something is wrong."""
-    return Markdown(f"**{verdict}**" if verdict in _BAD else verdict)
+    return strong(verdict) if verdict in _BAD else Markdown(verdict)
 
 
 def _verdict_table(lines: Iterable[Line], headings: Mapping[str, str]) -> Markdown:
