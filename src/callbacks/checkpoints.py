@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 from cxrlab.errors import check_choice, check_range
-from cxrlab.runs.checkpoint import AtomicCheckpointIO, BackgroundCheckpointIO, load_checkpoint
+from cxrlab.runs.checkpoint import load_checkpoint
 from cxrlab.runs.folder import BEST, LAST
 
 
@@ -52,40 +50,31 @@ class Checkpoints(Checkpoint):
         self.epochs = 0
         self._written_epochs = 0
         self._written_at = -math.inf
+        self._writing_took = 0.0  # seconds
         self._should_stop = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Writes what there is to write; early stopping has made up its mind by now."""
         if self.folder is None:
             return
-        io = trainer.strategy.checkpoint_io
-        if isinstance(io, BackgroundCheckpointIO):
-            io.steady = frozenset(tensor.data_ptr() for tensor in _changed_by_steps(trainer, pl_module))
         self.epochs = trainer.current_epoch + 1
         self._should_stop = trainer.should_stop
         if self.is_best(trainer):
             self.best_score = float(trainer.callback_metrics[self.monitor])
             self.best_epoch = self.epochs
             trainer.save_checkpoint(self.folder / BEST, weights_only=True)
-        if self._is_due(trainer, self.folder / LAST):
-            self._written_epochs, self._written_at = self.epochs, time.monotonic()
+        if self._is_due(trainer):
+            began = time.monotonic()
             trainer.save_checkpoint(self.folder / LAST)
+            self._written_epochs, self._written_at = self.epochs, time.monotonic()
+            self._writing_took = self._written_at - began
 
-    def on_before_optimizer_step(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
-    ) -> None:
-        """Lets what is written from where it is get written, before a step changes it."""
-        io = trainer.strategy.checkpoint_io
-        if isinstance(io, BackgroundCheckpointIO):
-            io.settle()
-
-    def _is_due(self, trainer: pl.Trainer, path: Path) -> bool:
+    def _is_due(self, trainer: pl.Trainer) -> bool:
         """Whether the state is to be written now; the same answer in every process, since all have a part in it."""
         if trainer.should_stop or self.epochs == trainer.max_epochs or trainer.global_step == trainer.max_steps:
             return True
-        io = trainer.strategy.checkpoint_io
-        took = io.seconds.get(path, 0.0) if isinstance(io, AtomicCheckpointIO) else 0.0
-        return bool(trainer.strategy.broadcast(time.monotonic() - self._written_at >= took / self.time_share))
+        since = time.monotonic() - self._written_at
+        return bool(trainer.strategy.broadcast(since >= self._writing_took / self.time_share))
 
     def is_best(self, trainer: pl.Trainer) -> bool:
         """Whether the epoch that is over is better than all before it; never where the last one's weights are kept."""
@@ -133,11 +122,3 @@ class Checkpoints(Checkpoint):
         if self.weights == "last":
             return f"last (epoch {self._written_epochs})"
         return f"best (epoch {self.best_epoch} of {max(self.best_epoch, self.epochs)}, by {self.monitor})"
-
-
-def _changed_by_steps(trainer: pl.Trainer, module: pl.LightningModule) -> Iterator[torch.Tensor]:
-    """What an optimizer's step changes, and nothing else does: weights and the optimizer's own state."""
-    yield from module.parameters()
-    for optimizer in trainer.optimizers:
-        for state in optimizer.state.values():
-            yield from (value for value in state.values() if isinstance(value, torch.Tensor))

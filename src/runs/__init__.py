@@ -2,11 +2,10 @@
 
 from cxrlab.runs.checkpoint import (
     AtomicCheckpointIO,
-    BackgroundCheckpointIO,
     LoadedModel,
     load_checkpoint,
     load_model,
 )
 from cxrlab.runs.folder import RunFolder
 
-__all__ = ["AtomicCheckpointIO", "BackgroundCheckpointIO", "LoadedModel", "RunFolder", "load_checkpoint", "load_model"]
+__all__ = ["AtomicCheckpointIO", "LoadedModel", "RunFolder", "load_checkpoint", "load_model"]

@@ -5,16 +5,11 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
 import numpy.typing as npt
 import torch
@@ -119,36 +114,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     Lightning's own goes through a temporary folder that may be on another disk, and has passed over a read-only folder
     in silence (its threads #19970 and #21800); here that is an error.
-
-    Attributes:
-        checksums: Whether to write those of the zip format, which other programs look at, and PyTorch does not.
-        seconds: How long each file's newest version took until the system had its bytes, by path.
     """
-
-    checksums = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seconds: dict[Path, float] = {}
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Saves, or raises :class:`CheckpointError` naming the file; an older file at ``path`` then stays whole."""
-        self._write(checkpoint, path, lambda: None)
-
-    def _write(self, checkpoint: dict[str, Any], path: Any, handed_over: Callable[[], object]) -> None:
-        """Saves; ``handed_over`` is called when the system has the bytes, which is well before the disk has them."""
-        path = Path(path)
-
-        def write(file: IO[bytes]) -> None:
-            began = time.monotonic()
-            with _checksums(self.checksums):
-                torch.save(checkpoint, file)
-            file.flush()
-            self.seconds[path] = time.monotonic() - began
-            handed_over()
-
         try:
-            write_atomically(path, write)
+            write_atomically(Path(path), lambda file: torch.save(checkpoint, file))
         except OSError as error:
             hint = "free some space, or choose another folder with hydra.run.dir=…"
             raise CheckpointError(f"{path}: the checkpoint cannot be written ({error.strerror}); {hint}") from error
@@ -159,84 +130,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if not isinstance(found, dict):
             raise CheckpointError(f"{path}: not a checkpoint of this project: it is no mapping")
         return found
-
-
-class BackgroundCheckpointIO(AtomicCheckpointIO):
-    """Writes checkpoints while training goes on; a disk takes half a second for the paper's network.
-
-    Files are written in the order in which they were saved, one at a time. Lightning's own ``AsyncCheckpointIO`` copies
-    every tensor and lets any number of copies wait; here the large ones, weights and what the optimizer knows of them,
-    are handed to the system from where they are: the next step takes longer to change them. Whoever changes them calls
-    :meth:`settle` first. A kill costs the epoch whose checkpoint was being written.
-
-    Checksums are left out, a fiftieth of the paper's epoch in bf16: these files last no longer than the training.
-
-    Attributes:
-        steady: Addresses (``data_ptr``) of tensors in main memory that stay as they are until :meth:`settle`.
-    """
-
-    checksums = False
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.steady: frozenset[int] = frozenset()
-        self._pool: ThreadPoolExecutor | None = None
-        self._writes: deque[tuple[Future[None], threading.Event]] = deque()
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Has it written as it is now."""
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(1, "checkpoint")
-        handed_over = threading.Event()
-        future = self._pool.submit(self._write, _held(checkpoint, self.steady), path, handed_over.set)
-        future.add_done_callback(lambda _: handed_over.set())  # also where it failed
-        self._writes.append((future, handed_over))
-
-    def settle(self) -> None:
-        """Returns when the steady tensors may change: the system has their bytes, though perhaps not yet the disk.
-
-        Raises:
-            CheckpointError: Something could not be written.
-        """
-        for _, handed_over in self._writes:
-            handed_over.wait()
-        while self._writes and self._writes[0][0].done():
-            self._writes.popleft()[0].result()
-
-    def teardown(self) -> None:
-        """Returns when everything is on disk, and ends the thread that writes.
-
-        Raises:
-            CheckpointError: Something could not be written.
-        """
-        try:
-            for future, _ in self._writes:
-                future.result()
-        finally:
-            self._writes.clear()
-            if self._pool is not None:
-                self._pool.shutdown()
-                self._pool = None
-
-
-@contextmanager
-def _checksums(wanted: bool) -> Iterator[None]:
-    before = torch.serialization.get_crc32_options()
-    torch.serialization.set_crc32_options(wanted)
-    try:
-        yield
-    finally:
-        torch.serialization.set_crc32_options(before)
-
-
-def _held(value: Any, steady: frozenset[int]) -> Any:
-    """Nested containers as they are now: copies, also of the tensors, in main memory, but for the steady ones."""
-    if isinstance(value, torch.Tensor):
-        stays = value.device.type == "cpu" and value.data_ptr() in steady
-        return value.detach() if stays else value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {key: _held(each, steady) for key, each in value.items()}
-    return type(value)(_held(each, steady) for each in value) if isinstance(value, list | tuple) else value
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def _check_archive(file: IO[bytes]) -> None:
             raise _RefusedError("its parts are not those of torch.save")
         if pickles[0].file_size > _MAX_PICKLE:
             raise _RefusedError(f"its pickle has {pickles[0].file_size:,} bytes, and {_MAX_PICKLE:,} are the most")
-    file.seek(pickles[0].header_offset + 26)  # zipfile compares checksums, which those written in the background lack
+    file.seek(pickles[0].header_offset + 26)  # zipfile would stop at a wrong checksum, which PyTorch does not look at
     lengths = struct.unpack("<HH", file.read(4))
     file.seek(sum(lengths), os.SEEK_CUR)
     _check_pickle(file.read(pickles[0].file_size))

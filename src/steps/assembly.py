@@ -26,7 +26,7 @@ from cxrlab.models.gate import Gate
 from cxrlab.models.layer_table import LayerTable, layer_table
 from cxrlab.models.saliency import Saliency
 from cxrlab.rebuild import at_home, check_node, check_texts, paths_in, rebuild
-from cxrlab.runs import BackgroundCheckpointIO, LoadedModel, RunFolder, load_model
+from cxrlab.runs import AtomicCheckpointIO, LoadedModel, RunFolder, load_model
 from cxrlab.runs.auxiliary import load_gate, load_segmenter
 from cxrlab.runs.checkpoint import PRECISIONS
 from cxrlab.steps.devices import check_compile, check_devices
@@ -157,7 +157,7 @@ def assemble(config: DictConfig) -> Parts:
         own.append(KeepMemory())
     extra: dict[str, Any] = {"callbacks": [Divergence(), *callbacks.values(), *own], "logger": [*loggers.values()]}
     # LightningEnvironment, since on a cluster, too, a job is one process, which starts the others itself (fit.py).
-    extra["plugins"] = [BackgroundCheckpointIO(), LightningEnvironment()]
+    extra["plugins"] = [AtomicCheckpointIO(), LightningEnvironment()]
     if config.get("trainer"):
         settle_precision(config.trainer, network, None if problems.lines else _batch(datamodule))
     with quiet_lightning():

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,26 +9,26 @@ import pytest
 import torch
 
 from cxrlab.callbacks import Checkpoints
-from cxrlab.runs.checkpoint import AtomicCheckpointIO
 
 
 class FakeTrainer(SimpleNamespace):
     max_epochs = max_steps = -1  # no end
     global_step = 0
+    strategy = SimpleNamespace(broadcast=lambda value: value)
+    now = writing = 0.0  # the time, and what writing a checkpoint takes, in seconds
 
     def save_checkpoint(self, path: Path, weights_only: bool = False) -> None:
         self.saved.append((path.name, weights_only))
-
-
-def fake_strategy(io: AtomicCheckpointIO | None = None) -> SimpleNamespace:
-    return SimpleNamespace(checkpoint_io=io, broadcast=lambda value: value)
+        self.now += self.writing
 
 
 def after_epochs(checkpoints: Checkpoints, scores: list[float], **trainer_state: Any) -> list[Any]:
-    trainer = FakeTrainer(**{"saved": [], "should_stop": False, "strategy": fake_strategy(), **trainer_state})
-    for epoch, score in enumerate(scores):
-        trainer.current_epoch, trainer.callback_metrics = epoch, {"val/loss": score}
-        checkpoints.on_train_epoch_end(trainer, None)  # type: ignore[arg-type]
+    trainer = FakeTrainer(**{"saved": [], "should_stop": False, **trainer_state})
+    with mock.patch("time.monotonic", side_effect=lambda: trainer.now):
+        for epoch, score in enumerate(scores):
+            trainer.now += 1.0
+            trainer.current_epoch, trainer.callback_metrics = epoch, {"val/loss": score}
+            checkpoints.on_train_epoch_end(trainer, None)  # type: ignore[arg-type]
     saved: list[Any] = trainer.saved
     return saved
 
@@ -69,9 +68,7 @@ def test_last_writes_no_best(tmp_path: Path) -> None:
 def test_state_round_trip_and_a_stopped_run_stays_stopped(tmp_path: Path) -> None:
     first, second = Checkpoints(), Checkpoints()
     first.folder = second.folder = tmp_path
-    trainer = FakeTrainer(
-        saved=[], should_stop=True, strategy=fake_strategy(), current_epoch=4, callback_metrics={"val/loss": 0.3}
-    )
+    trainer = FakeTrainer(saved=[], should_stop=True, current_epoch=4, callback_metrics={"val/loss": 0.3})
     first.on_train_epoch_end(trainer, None)  # type: ignore[arg-type]
     second.load_state_dict(first.state_dict())
     fresh = FakeTrainer(should_stop=False)
@@ -98,31 +95,25 @@ def test_nothing_to_evaluate_before_the_first_epoch_is_over(tmp_path: Path) -> N
     assert checkpoints.path() is None
 
 
-def written_states(folder: Path, seconds: float, time_share: float = 0.02, **trainer_state: Any) -> int:
-    """How many of six epochs, one a second, leave their state when writing takes so many seconds."""
-    io = AtomicCheckpointIO()
-    io.seconds[folder / "last.ckpt"] = seconds
+def written_states(folder: Path, writing: float, time_share: float = 0.02, **trainer_state: Any) -> int:
+    """How many of six epochs, a second each, leave their state when writing takes so many seconds."""
     checkpoints = Checkpoints(weights="last", time_share=time_share)
     checkpoints.folder = folder
-    with mock.patch("time.monotonic", side_effect=itertools.count()):
-        saved = after_epochs(checkpoints, [0.5] * 6, strategy=fake_strategy(io), **trainer_state)
-    return len(saved)
+    return len(after_epochs(checkpoints, [0.5] * 6, writing=writing, **trainer_state))
 
 
 def test_a_slow_disk_costs_a_killed_run_epochs_and_not_every_run_its_time(tmp_path: Path) -> None:
-    assert written_states(tmp_path, seconds=0.001) == 6
-    assert written_states(tmp_path, seconds=60) == 1  # the first
-    assert written_states(tmp_path, seconds=60, should_stop=True) == 6
-    assert written_states(tmp_path, seconds=60, max_epochs=6) == 2  # and the last
-    assert written_states(tmp_path, seconds=1, time_share=1) == 6
+    assert written_states(tmp_path, writing=0.001) == 6
+    assert written_states(tmp_path, writing=60) == 1  # the first
+    assert written_states(tmp_path, writing=60, should_stop=True) == 6
+    assert written_states(tmp_path, writing=60, max_epochs=6) == 2  # and the last
+    assert written_states(tmp_path, writing=1, time_share=1) == 6
 
 
 def test_a_state_that_was_not_written_is_not_called_the_one_that_was(tmp_path: Path) -> None:
-    io = AtomicCheckpointIO()
-    io.seconds[tmp_path / "last.ckpt"] = 1e9
     checkpoints = Checkpoints(weights="last")
     checkpoints.folder = tmp_path
-    assert len(after_epochs(checkpoints, [0.5, 0.4, 0.3], strategy=fake_strategy(io))) == 1
+    assert len(after_epochs(checkpoints, [0.5, 0.4, 0.3], writing=1e9)) == 1
     assert checkpoints.describe() == "last (epoch 1)"
 
 
