@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
-from cxrlab.config import Problems, check_names
+from cxrlab.config import Problems, check_names, keys_of
 from cxrlab.console import command, say, show
 from cxrlab.entry import command_line
 from cxrlab.errors import check_choice, check_range
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cxrlab.reports.comparison import Comparison
-
-KEYS = ("runs", "split", "reference", "confidence", "resamples", "seed", "output_dir")
-"""The keys of ``conf/compare.yaml``."""
 
 
 def compare(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -58,9 +55,9 @@ def _checked(config: DictConfig) -> tuple[str | list[str], dict[str, Any]]:
         ConfigError: Lists every problem.
     """
     problems = Problems()
-    check_names(config, KEYS, problems)
+    check_names(config, keys_of("compare"), problems)
     problems.raise_if_any()
-    plain: dict[str, Any] = {key: OmegaConf.to_container(config)[key] for key in KEYS}  # type: ignore[index, call-overload]
+    plain: dict[str, Any] = OmegaConf.to_container(config)  # type: ignore[assignment]
     runs, reference = plain["runs"], plain["reference"]
     if not _is_text(runs) and not (isinstance(runs, list) and runs and all(map(_is_text, runs))):
         problems.add("runs", f"must be a folder, a pattern, or a list of these, got {runs!r}")

@@ -8,15 +8,12 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from cxrlab.config import Problems, check_names
+from cxrlab.config import Problems, check_names, keys_of
 from cxrlab.console import say
 from cxrlab.entry import command_line
 from cxrlab.errors import CheckpointError, UserError
 from cxrlab.imports import quick_imports
 from cxrlab.locks import claimed
-
-KEYS = ("run",)
-"""The keys of ``conf/report.yaml``."""
 
 
 def report(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[list[Path], dict[str, Any]]:
@@ -33,7 +30,7 @@ def report(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[list[Path
         UserError: The configuration is wrong, or there is no run of which a report can be written.
     """
     problems = Problems()
-    check_names(config, KEYS, problems)
+    check_names(config, keys_of("report"), problems)
     problems.raise_if_any()
     with quick_imports():  # not above: they take seconds, and --help or a misspelt option needs none of them
         from cxrlab.reports import write_model_card, write_report

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from cxrlab.config import Problems, check_names
+from cxrlab.config import Problems, check_names, keys_of
 from cxrlab.console import command
 from cxrlab.entry import command_line
 from cxrlab.errors import ConfigError, check_choice, check_range
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from cxrlab.sweeps.state import Sweep
-
-KEYS = ("sweep", "watch", "every")
-"""The keys of ``conf/sweep.yaml``."""
 
 
 def sweep(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -73,7 +70,7 @@ def locate(given: str) -> Path:
 
 def _check(config: DictConfig) -> None:
     problems = Problems()
-    check_names(config, KEYS, problems)
+    check_names(config, keys_of("sweep"), problems)
     with problems.guard("watch"):
         check_choice("watch", config.watch, (True, False))
     with problems.guard("every"):

@@ -48,7 +48,7 @@ def train(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
     if config.ckpt_path:
         run = RunFolder.of(config.ckpt_path)
         config = run.resume_config(config, overrides)
-        if config.get("task") in of_another_kind:  # absent in runs older than the key
+        if config.task in of_another_kind:
             return of_another_kind[config.task](config, overrides)
         if run.status() == "finished":
             banner.already_finished(run, config.trainer.max_epochs)

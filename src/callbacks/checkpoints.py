@@ -81,7 +81,7 @@ class Checkpoints(Checkpoint):
         score = float(trainer.callback_metrics[self.monitor]) if self.weights == "best" else math.nan
         if math.isnan(score):
             return False
-        if self.best_score is None or math.isnan(self.best_score):  # of versions that took NaN for the best
+        if self.best_score is None:
             return True
         return score < self.best_score if self.mode == "min" else score > self.best_score
 

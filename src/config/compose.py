@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
+from importlib import resources
 from pathlib import Path
 
 import hydra
+import yaml
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, open_dict
 
 from cxrlab.config import resolvers
+
+_CHANGE_OTHERS = {"experiment", "hparams_search", "debug"}  # groups whose files set other keys, and are none themselves
 
 
 def compose(name: str, overrides: Sequence[str], output_dir: str | Path) -> DictConfig:
@@ -39,6 +44,14 @@ def group_options(group: str) -> list[str]:
     with _search_path():
         loader = GlobalHydra.instance().config_loader()
         return sorted(name for name in loader.get_group_options(group) if not name.startswith("_"))
+
+
+@cache
+def keys_of(program: str) -> frozenset[str]:
+    """The keys that a program reads: those of its ``conf/<program>.yaml``, and the groups that it begins with."""
+    shipped = yaml.safe_load((resources.files("cxrlab.conf") / f"{program}.yaml").read_text(encoding="utf-8"))
+    groups = {name for entry in shipped["defaults"] if isinstance(entry, dict) for name in entry}
+    return frozenset(({*shipped} | groups) - {"defaults", "hydra", "paths"} - _CHANGE_OTHERS)
 
 
 @contextmanager

@@ -203,6 +203,9 @@ class RunFolder:
         today's, and what is written lies where today's configuration has it.
         """
         saved = self._saved()
+        lacking = [str(key) for key in config if key not in saved]
+        if lacking and saved.get("task", "classify") == "classify":  # other tasks keep what they read, and say more
+            raise CheckpointError(f"{self.config}: damaged (it lacks {', '.join(lacking)}); {_RESTORE}")
         for group, node in saved.items():
             try:
                 check_node(node, group)

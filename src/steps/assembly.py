@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from cxrlab.callbacks import Checkpoints, Divergence, History, KeepMemory, RandomState, Termination
-from cxrlab.config import Problems, check_names
+from cxrlab.config import Problems, check_names, keys_of
 from cxrlab.console import say
 from cxrlab.datamodules import ChestXRayDataModule, Preprocessing
 from cxrlab.errors import CheckpointError, ConfigError, check_choice, check_range
@@ -33,52 +33,6 @@ from cxrlab.steps.devices import check_compile, check_devices
 from cxrlab.steps.quiet import quiet_lightning
 from cxrlab.steps.trainer_keys import check_trainer, seen
 
-KEYS = (
-    "data",
-    "augment",
-    "model",
-    "optimizer",
-    "scheduler",
-    "loss",
-    "callbacks",
-    "logger",
-    "trainer",
-    "saliency",
-    "decision",
-    "task",
-    "lungs",
-    "gate",
-    "compile",
-    "seed",
-    "monitor",
-    "monitor_mode",
-    "weights",
-    "keep_weights",
-    "keep_memory",
-    "tags",
-    "print_config",
-    "ckpt_path",
-    "output_dir",
-)
-"""The keys of ``conf/train.yaml``, groups first."""
-
-EVALUATION_KEYS = (
-    "data",
-    "ckpt_path",
-    "split",
-    "trained_on",
-    "accelerator",
-    "precision",
-    "trusted",
-    "lungs",
-    "prevalence",
-    "seed",
-    "output_dir",
-    "model",
-)
-"""The keys of ``conf/evaluate.yaml``, and ``model``, which comes out of the checkpoint."""
-AUDIT_KEYS = ("data", "gate", "seed", "strict", "output_dir")
-"""The keys of ``conf/audit.yaml``."""
 _ACCELERATORS = ("auto", "cpu", "gpu", "mps")
 _PRECISIONS = (AUTO, *PRECISIONS)
 _FROM_CHECKPOINT = ("image_size", "channels", "fit", "contrast", "border", "mask")  # of a data node; the weights' own
@@ -134,7 +88,7 @@ def assemble(config: DictConfig) -> Parts:
         ConfigError: Lists every problem: misspelt keys, values out of range, options that contradict each other.
     """
     problems = Problems()
-    check_names(config, KEYS, problems, supplied={"trainer": {"callbacks", "logger", "plugins"}})
+    check_names(config, keys_of("train"), problems, supplied={"trainer": {"callbacks", "logger", "plugins"}})
     _check_task(config, problems)
     with problems.guard("seed"):
         check_range("seed", config.seed, 0, 2**32 - 1, integer=True)
@@ -143,8 +97,8 @@ def assemble(config: DictConfig) -> Parts:
     network = problems.build(config, "model")
     _find_lungs(config, problems, datamodule)
     loss = problems.build(config, "loss")
-    decision = problems.build(config, "decision") if config.get("decision") else Decision()  # older runs have none
-    saliency = problems.build(config, "saliency") if config.get("saliency") else None
+    decision = problems.build(config, "decision")
+    saliency = problems.build(config, "saliency") if config.saliency else None
     gate = _load_gate(config, problems)
     callbacks = _build_each(config, "callbacks", problems)
     loggers = _build_each(config, "logger", problems)
@@ -153,7 +107,7 @@ def assemble(config: DictConfig) -> Parts:
     _check_saliency(problems, datamodule, network, saliency)
     history = History(RunFolder(config.output_dir).history)
     own: list[pl.Callback] = [RandomState(config.seed), Termination(), history]
-    if config.get("keep_memory", True):  # runs older than the key have none
+    if config.keep_memory:
         own.append(KeepMemory())
     extra: dict[str, Any] = {"callbacks": [Divergence(), *callbacks.values(), *own], "logger": [*loggers.values()]}
     # LightningEnvironment, since on a cluster, too, a job is one process, which starts the others itself (fit.py).
@@ -200,14 +154,14 @@ def _batch(datamodule: ChestXRayDataModule | None) -> Shape | None:
 
 
 def assemble_evaluation(
-    config: DictConfig, overrides: Sequence[str], keys: Sequence[str] = EVALUATION_KEYS
+    config: DictConfig, overrides: Sequence[str], program: str = "evaluate"
 ) -> tuple[DictConfig, LoadedModel, ChestXRayDataModule]:
     """Loads a model and builds the data it is to be evaluated on; no image is touched.
 
     Args:
         config: As composed from ``conf/evaluate.yaml``.
         overrides: What was typed, to refuse a preprocessing other than the checkpoint's.
-        keys: That the configuration may have.
+        program: Whose configuration it is.
 
     Returns:
         The configuration with everything that came out of the checkpoint filled in, the model, and the data.
@@ -217,7 +171,7 @@ def assemble_evaluation(
         CheckpointError: The checkpoint cannot be used.
     """
     problems = Problems()
-    check_names(config, keys, problems)
+    check_names(config, keys_of(program), problems)
     _check_task(config, problems)
     problems.raise_if_any()
     model = load_model(config.ckpt_path, config.trusted)
@@ -259,7 +213,7 @@ def assemble_audit(config: DictConfig) -> tuple[ChestXRayDataModule, Gate | None
         ConfigError: Lists every problem.
     """
     problems = Problems()
-    check_names(config, AUDIT_KEYS, problems)
+    check_names(config, keys_of("audit"), problems)
     _check_task(config, problems)
     with problems.guard("seed"):
         check_range("seed", config.seed, 0, 2**32 - 1, integer=True)
@@ -341,7 +295,7 @@ def _find_lungs(config: DictConfig, problems: Problems, datamodule: ChestXRayDat
 
 def _load_gate(config: DictConfig, problems: Problems) -> Gate | None:
     """Loads what is to travel with the weights and judge images before they are scored."""
-    if not config.get("gate"):  # runs older than the key have none
+    if not config.gate:
         return None
     with problems.guard("gate"):
         return load_gate(config.gate)
@@ -383,7 +337,7 @@ def _check_contradictions(
     }
     for key, allowed in choices.items():
         with problems.guard(key):
-            check_choice(key, config.get(key, allowed[0]), allowed)  # runs older than a key have none
+            check_choice(key, config.get(key), allowed)
     trainer = config.get("trainer") or {}
     check_trainer(trainer, problems)
     if datamodule is not None and datamodule.partition.test == "all":

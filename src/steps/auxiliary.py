@@ -15,12 +15,12 @@ from pytorch_lightning.trainer.states import TrainerStatus
 from torch import nn
 
 from cxrlab.callbacks import Divergence, History, TrainingBar
-from cxrlab.config import Problems, build, check_names
+from cxrlab.config import Problems, build, check_names, keys_of
 from cxrlab.console import key_of, say
 from cxrlab.errors import ConfigError, check_range
 from cxrlab.files import write_json
 from cxrlab.runs import RunFolder
-from cxrlab.steps.assembly import KEYS, settle_precision
+from cxrlab.steps.assembly import settle_precision
 from cxrlab.steps.quiet import quiet_lightning
 from cxrlab.steps.results import drop_copies
 from cxrlab.steps.trainer_keys import check_sees_all, check_trainer
@@ -83,7 +83,7 @@ class Auxiliary:
                 f"its command without ckpt_path; {self.experiment}=… is where a finished one is named"
             )
         roots = [key_of(override).partition(".")[0].partition("@")[0] for override in overrides]
-        strays = [each for each, root in zip(overrides, roots, strict=True) if root in {*KEYS} - {*self.read}]
+        strays = [each for each, root in zip(overrides, roots, strict=True) if root in keys_of("train") - {*self.read}]
         if strays:
             raise ConfigError(
                 f"{', '.join(strays)}: not read by task={self.task}, which has its own loss and augmentation and keeps "
@@ -110,7 +110,7 @@ class Auxiliary:
         Returns:
             The data and a network, either ``None`` where it cannot be built.
         """
-        check_names(config, (*KEYS, *self.keys), problems, supplied={"trainer": {"callbacks", "logger"}})
+        check_names(config, keys_of("train") | {*self.keys}, problems, supplied={"trainer": {"callbacks", "logger"}})
         with problems.guard("seed"):
             check_range("seed", config.seed, 0, 2**32 - 1, integer=True)
         check_trainer(config.trainer, problems)

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from cxrlab.config import Problems, check_names
+from cxrlab.config import Problems, check_names, keys_of
 from cxrlab.console import DISCLAIMER, command, say, short, show
 from cxrlab.errors import UserError, check_choice, check_range
 from cxrlab.evaluation.estimate import Estimate, revived
@@ -37,11 +37,6 @@ from cxrlab.reading.picture import is_dicom
 from cxrlab.steps.assembly import check_device
 from cxrlab.words import plural
 
-KEYS = (
-    *("ckpt_path", "input", "gate", "saliency", "lungs", "batch_size", "accelerator", "precision", "trusted"),
-    *("dicom_tags", "deidentify", "json", "output_dir"),
-)
-"""The keys of ``conf/predict.yaml``."""
 OVERLAYS, OVERLAY = "overlays", "overlay"
 """The folder of overlays, and the column with the name of a file's own."""
 DROPPED_TAGS = "dropped_tags.csv"
@@ -102,7 +97,7 @@ def check_plan(config: DictConfig) -> Plan:
         ConfigError: Lists every problem.
     """
     problems = Problems()
-    check_names(config, KEYS, problems)
+    check_names(config, keys_of("predict"), problems)
     with problems.guard("batch_size"):
         check_range("batch_size", config.batch_size, 1, 4096, integer=True)
     for key in ("json", "deidentify"):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from cxrlab.checks.base import Section
-from cxrlab.config import Problems, check_names
+from cxrlab.config import Problems, check_names, keys_of
 from cxrlab.console import command, say
 from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.alterations import BATTERY, Alteration
@@ -30,7 +30,7 @@ from cxrlab.reports.settings import Setting, gather
 from cxrlab.runs import LoadedModel, RunFolder
 from cxrlab.runs.auxiliary import load_segmenter
 from cxrlab.steps import results
-from cxrlab.steps.assembly import EVALUATION_KEYS, assemble_evaluation
+from cxrlab.steps.assembly import assemble_evaluation
 from cxrlab.steps.overlap import images_of_model, known_to
 
 Images = NDArray[np.uint8]
@@ -38,11 +38,6 @@ Masks = NDArray[np.bool_]
 
 LEAST_LUNGS = 0.05
 """Share of an image: where less was found to be lungs, none were found."""
-KEYS = (
-    *EVALUATION_KEYS,
-    *("retrained", "source_classifier", "alterations", "saliency", "saliency_images", "resamples"),
-)
-"""The keys of ``conf/probe.yaml``."""
 _INTACT = Alteration.parse("none")
 
 
@@ -98,7 +93,7 @@ def check_plan(config: DictConfig) -> Plan:
         ConfigError: Lists every problem.
     """
     problems = Problems()
-    check_names(config, KEYS, problems)
+    check_names(config, keys_of("probe"), problems)
     problems.raise_if_any()
     if not config.ckpt_path and not config.retrained:
         problems.add(
@@ -417,7 +412,7 @@ def probe_model(
         UserError: The checkpoint, the data or what finds lungs cannot be used.
     """
     step("loading the model and the images")
-    config, model, datamodule = assemble_evaluation(config, overrides, KEYS)
+    config, model, datamodule = assemble_evaluation(config, overrides, "probe")
     if plan.saliency is not None:
         plan.saliency.check(model.network, datamodule.preprocessing.shape)
     datamodule.setup()
