@@ -236,6 +236,8 @@ def _sentence(error: Exception) -> str:
         reason = text.partition("\nSee http")[0].rpartition("\n")[2]
         hint = "in a shell, quote brackets and blanks: 'key=[1, 2]'"
         return f"{error.override}: not of the form key=value ({reason}); {hint}"
+    if taken := re.match(r"'(.+)' is validated against ConfigStore schema", text):
+        return f"{taken[1]}.yaml: an option of cxrlab has this name already; give your file another one"
     if isinstance(error, OmegaConfBaseException):
         return f"{error.full_key}: {text.partition(chr(10))[0]}"
     if isinstance(error, OSError) and error.filename:

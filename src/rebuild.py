@@ -16,42 +16,40 @@ import sys
 import types
 import typing
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from cxrlab.errors import ConfigError, did_you_mean
 
 
-def _in(module: str, *names: str) -> frozenset[str]:
-    return frozenset(f"{module}.{name}" for name in names)
+def _entries(node: Any, place: str) -> Iterator[tuple[str, str, Any]]:
+    """Every value below a node with its place and its own name."""
+    todo: list[tuple[str, str, Any]] = [(place, "", node)]
+    while todo:
+        place, name, value = todo.pop()
+        yield place[:200], name, value
+        inside = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+        todo.extend((f"{place}.{key}" if place else str(key), str(key), each) for key, each in inside)
 
 
-CLASSES = {
-    "model": _in(
-        "cxrlab.models",
-        *("Bennett", "DarkCovidNet", "GateNet", "LungUnet", "PaperCNN", "ThumbnailLogistic", "TorchvisionNet"),
-    ),
-    "data": _in("cxrlab.datamodules", "ChestXRayDataModule", "GateImagesDataModule", "LungMasksDataModule"),
-    "source": _in(
-        "cxrlab.datamodules",
-        *("ActualmedSource", "CohenSource", "ConcatSource", "DarkCovidNetSource", "FolderSource", "KermanySource"),
-        *("ManifestSource", "PaperSource", "SyntheticSource", "WhichCollectionSource"),
-    ),
-    "augment": _in("cxrlab.datamodules", "Augmentation")
-    | _in("albumentations", "Affine", "CoarseDropout", "GaussNoise", "RandomBrightnessContrast", "RandomGamma"),
-    "loss": _in("cxrlab.models", "BinaryCrossEntropy", "FocalLoss"),
-    "decision": _in("cxrlab.evaluation.decision", "Decision"),
-    "saliency": _in(
-        "cxrlab.models.saliency", "GradCam", "GradCamPlusPlus", "HiResCam", "IntegratedGradients", "Occlusion"
-    ),
-    "optimizer": _in("torch.optim", "Adam", "AdamW", "SGD"),
-    "scheduler": _in("torch.optim.lr_scheduler", "CosineAnnealingLR", "ReduceLROnPlateau", "StepLR"),
-    "callbacks": _in("cxrlab.callbacks", "Checkpoints", "Progress", "TensorBoardFigures")
-    | _in("pytorch_lightning.callbacks", "EarlyStopping"),
-    "logger": _in("pytorch_lightning.loggers", "TensorBoardLogger"),
-    "trainer": _in("pytorch_lightning", "Trainer"),
-}
-"""What the files of this project name, by group of ``conf/``, as ``conf/`` writes it."""
+def _named_in_conf() -> dict[str, frozenset[str]]:
+    """Every class that a file of ``conf/`` names, by group."""
+    found: dict[str, set[str]] = {}
+    conf = Path(str(resources.files("cxrlab.conf")))
+    groups = [(path.parent.name, path) for path in conf.glob("*/**/*.yaml") if path.parts[len(conf.parts)] != "hydra"]
+    for group, path in [*groups, ("", conf / "_variants.yaml")]:
+        for place, name, value in _entries(yaml.safe_load(path.read_text(encoding="utf-8")), group):
+            if name == "_target_":
+                first, *inside = place.split(".")
+                found.setdefault("source" if "source" in inside else first, set()).add(value)
+    return {group: frozenset(names) for group, names in found.items()}
+
+
+CLASSES = _named_in_conf()
+"""What an untrusted file may name: the classes that the files of this project name, by group of ``conf/``."""
 
 _LONGEST = 4096  # characters of a text in a node; paths are shorter
 _FORBIDDEN = ("_args_", "_convert_", "_recursive_")  # words of Hydra's that no file of this project has
@@ -155,16 +153,6 @@ def at_home(node: Any) -> Any:
 def paths_in(node: Any) -> list[str]:
     """The files and folders that a node of data names, as Python writes texts."""
     return [_cut(value) for _, name, value in _entries(node, "") if name in ("root", "path", "metadata") and value]
-
-
-def _entries(node: Any, place: str) -> Iterator[tuple[str, str, Any]]:
-    """Every value below a node with its place and its own name."""
-    todo: list[tuple[str, str, Any]] = [(place, "", node)]
-    while todo:
-        place, name, value = todo.pop()
-        yield place[:200], name, value
-        inside = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
-        todo.extend((f"{place}.{key}" if place else str(key), str(key), each) for key, each in inside)
 
 
 def _class(target: str, group: str, trusted: Collection[str], base: type) -> Any:

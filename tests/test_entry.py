@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from tests import programs
 
 from cxrlab import entry
 from cxrlab.entry import INTERRUPTED, errors_as_sentences
@@ -79,6 +80,16 @@ def test_ctrl_c_ends_as_shells_expect(capsys: pytest.CaptureFixture[str]) -> Non
 )
 def test_options_may_stand_anywhere(typed: str, read: str) -> None:
     assert entry._overrides_first(typed.split()) == read.split()
+
+
+def test_a_file_of_a_name_that_is_taken_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/resnet18.yaml").write_text("_target_: cxrlab.models.ThumbnailLogistic\n")
+    status, _, errors = programs.run("train", "--config-dir", str(tmp_path), "model=resnet18")
+    assert status == 1
+    assert (
+        errors == "error: model/resnet18.yaml: an option of cxrlab has this name already; give your file another one\n"
+    )
 
 
 def test_a_file_says_where_data_and_cache_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,9 +31,16 @@ def test_neither_omegaconf_nor_hydra_is_within_reach() -> None:
     assert not {"omegaconf", "hydra", "torch"} & set(found.stdout.split())
 
 
-def test_the_classes_are_those_of_conf() -> None:
-    lines = [line.strip(" -") for path in CONF.rglob("*.yaml") for line in path.read_text().splitlines()]
-    named = {line.split("#")[0].split()[-1] for line in lines if line.startswith("_target_:")}
+def test_the_classes_are_those_of_conf_by_group() -> None:
+    assert CLASSES["data"] == {
+        "cxrlab.datamodules.ChestXRayDataModule",
+        "cxrlab.datamodules.GateImagesDataModule",
+        "cxrlab.datamodules.LungMasksDataModule",
+    }
+    assert CLASSES["optimizer"] == {"torch.optim.Adam", "torch.optim.AdamW", "torch.optim.SGD"}
+    assert {"cxrlab.datamodules.CohenSource", "cxrlab.datamodules.ConcatSource"} <= CLASSES["source"]
+    assert not {"hydra", "experiment", ""} & set(CLASSES)
+    named = {each for path in CONF.rglob("*.yaml") for each in re.findall(r"_target_: ([\w.]+)", path.read_text())}
     of_hydra = {"cxrlab.sweeps.LiveView", "cxrlab.config.new_folder.NewFolder"}
     assert named - of_hydra == set().union(*CLASSES.values())
 

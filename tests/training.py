@@ -11,9 +11,11 @@ import pytest
 
 import cxrlab.reports
 from cxrlab.config import compose
+from cxrlab.config.help import Conf
 from cxrlab.train import train
 
 ROOT = Path(__file__).parents[1]
+
 QUICK = [
     "trainer=cpu",
     "trainer.max_epochs=2",
@@ -30,7 +32,7 @@ ONE_STEP = ["trainer.max_epochs=1", "trainer.limit_train_batches=1", "logger=non
 
 def options(group: str) -> list[str]:
     """The options of a group of ``conf/``; those that are parts of others are left out."""
-    return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml") if not path.stem.startswith("_"))
+    return Conf().options(group)
 
 
 @contextmanager

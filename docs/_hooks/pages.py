@@ -8,7 +8,6 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-import yaml
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -76,16 +75,9 @@ def _configuration() -> Iterator[str]:
         for name in conf.options(group):
             yield from (f"### {group}={name}", "")
             yield from _described(conf.option(group, name), known)
-            yield from _sweep(CONF / group / f"{name}.yaml")
-
-
-def _sweep(file: Path) -> Iterator[str]:
-    """What an option that is a sweep varies."""
-    hydra = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("hydra") or {}
-    params = hydra.get("sweeper", {}).get("params", {})
-    if params:
-        varied = (f"`{key}={values}`" for key, values in params.items())
-        yield from (f"It is a sweep over {', '.join(varied)}.", "")
+            if swept := conf.option(group, name).swept:
+                varied = (f"`{key}={values}`" for key, values in swept.items())
+                yield from (f"It is a sweep over {', '.join(varied)}.", "")
 
 
 def _groups(conf: Conf) -> list[str]:

@@ -13,7 +13,7 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, open_dict
 
-from cxrlab.config import resolvers
+from cxrlab.config import plugins, resolvers
 
 _CHANGE_OTHERS = {"experiment", "hparams_search", "debug"}  # groups whose files set other keys, and are none themselves
 
@@ -57,6 +57,7 @@ def keys_of(program: str) -> frozenset[str]:
 @contextmanager
 def _search_path() -> Iterator[None]:
     """Makes Hydra look into ``cxrlab.conf``, unless an entry point of this process has told it where to look."""
+    plugins.register()
     if GlobalHydra.instance().is_initialized():
         yield
         return

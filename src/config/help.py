@@ -11,12 +11,13 @@ import re
 import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from cxrlab.config.plugins import variants
 from cxrlab.errors import ConfigError, did_you_mean
 
 _UNSAID = ("defaults", "hydra", "_target_", "_partial_")
@@ -52,6 +53,7 @@ class Option:
         keys: What can be set where it is chosen, those of the files that it builds on included.
         chosen: Options of groups, by group, that it chooses.
         header: What a program says of itself at the top of ``--help``.
+        swept: What an option that is a sweep varies: values, comma-separated, by key.
     """
 
     group: str
@@ -61,6 +63,7 @@ class Option:
     keys: tuple[Key, ...]
     chosen: dict[str, str | None]
     header: str = ""
+    swept: dict[str, str] = field(default_factory=dict)
 
 
 class Conf:
@@ -73,10 +76,12 @@ class Conf:
     def __init__(self, above: Sequence[str | Path] = ()) -> None:
         own = Path(str(importlib.resources.files("cxrlab.conf")))
         self.folders = [*map(Path, above), own]
+        self.variants = _texts(variants())
 
     def options(self, group: str) -> list[str]:
         """The names of a group's options, without those that are parts of others."""
         found = {path.stem for folder in self.folders for path in (folder / group).glob("*.yaml")}
+        found |= {name for of, name in self.variants if of == group}
         return sorted(name for name in found if not name.startswith("_"))
 
     def groups(self) -> list[str]:
@@ -103,6 +108,8 @@ class Conf:
             path = folder / group / f"{name}.yaml"
             if path.is_file():
                 return self._read(path.read_text(encoding="utf-8"), group, name)
+        if (group, name) in self.variants:
+            return self._read(self.variants[group, name], group, name)
         known = self.options(group)
         raise ConfigError(f"{group}={name}: no such option; there are {', '.join(known)}{did_you_mean(name, known)}")
 
@@ -122,9 +129,11 @@ class Conf:
                     below = self._built_on(group, word, option)
                     keys = _over(below.keys, keys)
                     target = target or (below.target if below.group == group else "")
-        header = ((values.get("hydra") or {}).get("help") or {}).get("header", "")
+        of_hydra = values.get("hydra") or {}
+        header = (of_hydra.get("help") or {}).get("header", "")
+        swept = (of_hydra.get("sweeper") or {}).get("params") or {}
         shown = tuple(each for each in keys.values() if not each.name.startswith("hydra."))
-        return Option(group, name, _top(text), target, shown, chosen, str(header))
+        return Option(group, name, _top(text), target, shown, chosen, str(header), swept)
 
     def _built_on(self, group: str, word: str, option: str | None) -> Option:
         """What one line of a file's defaults brings: ``- torchvision``, ``- source: paper``, ``- a@b: c``."""
@@ -137,6 +146,22 @@ class Conf:
         return replace(
             found, keys=tuple(replace(key, name=place + key.name.removeprefix(inside)) for key in found.keys)
         )
+
+
+def _texts(text: str) -> dict[tuple[str, str], str]:
+    """Each option in a file of several, as if it were a file of its own, with the comment above it at its top."""
+    lines, found = text.splitlines(), {}
+    root: Any = yaml.compose(text, Loader=yaml.SafeLoader)
+    for group, options in root.value:
+        for name, node in options.value:
+            row, comment = name.start_mark.line, ""
+            while lines[row - 1].startswith("  #"):
+                row -= 1
+                comment = f"{lines[row].strip()}\n{comment}"
+            own = textwrap.dedent(" " * node.start_mark.column + text[node.start_mark.index : node.end_mark.index])
+            everywhere = "# @package _global_\n" if group.value == "experiment" else ""
+            found[group.value, name.value] = everywhere + comment + own
+    return found
 
 
 def _over(below: Sequence[Key], own: dict[str, Key]) -> dict[str, Key]:

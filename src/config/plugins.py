@@ -1,13 +1,16 @@
-"""Options of ``hydra/launcher`` and ``hydra/sweeper`` whose plugins are extras, with values that suit this project.
+"""Options that are no files of ``conf/``: those of Hydra's plugins, and the variants of others.
 
-They are no files of ``conf/``: Hydra would check such a file against the plugin's own option of the same name, which is
-deprecated and, for optuna, an error. So they are stored in the place of those options.
+Values of ``hydra/launcher`` and ``hydra/sweeper`` that suit this project cannot be files: Hydra would check such a file
+against the plugin's own option of the same name, which is deprecated and, for optuna, an error. So they take its place.
 """
 
 from __future__ import annotations
 
+from functools import cache
+from importlib import resources
 from typing import Any
 
+import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 
@@ -78,3 +81,13 @@ def register() -> None:
     Plugins.instance()  # has the plugins store theirs, before ours take their place
     for (group, name), node in OPTIONS.items():
         ConfigStore.instance().store(group=group, name=name, node=node, provider="cxrlab")
+    for group, options in yaml.safe_load(variants()).items():
+        for name, node in options.items():
+            package = "_global_" if group == "experiment" else None
+            ConfigStore.instance().store(group=group, name=name, node=node, package=package, provider="cxrlab")
+
+
+@cache
+def variants() -> str:
+    """The text of ``conf/_variants.yaml``: by group and name, options that are others with a few other values."""
+    return (resources.files("cxrlab.conf") / "_variants.yaml").read_text(encoding="utf-8")

@@ -22,6 +22,6 @@ def test_inside_an_entry_point_its_own_search_path_counts(tmp_path: Path) -> Non
     (tmp_path / "data/mine.yaml").write_text("{}\n")
     with hydra.initialize_config_dir(str(tmp_path), version_base="1.3"):
         config = compose("train", [], tmp_path / "run")
-        assert group_options("data") == ["mine"]
+        assert "mine" in group_options("data")
     assert config.answer == 42
     assert config.output_dir == str(tmp_path / "run")

@@ -9,19 +9,19 @@ from cxrlab.config.help import Conf, help_text
 from cxrlab.errors import ConfigError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-# Files that set keys of other files document themselves in their first lines.
-FILES = [
-    path.relative_to(CONF).with_suffix("")
-    for path in sorted(CONF.rglob("*.yaml"))
-    if path.relative_to(CONF).parts[0] != "hydra"
+PROGRAMS = [path.stem for path in sorted(CONF.glob("*.yaml")) if not path.stem.startswith("_")]
+OPTIONS = [
+    *(("", program) for program in PROGRAMS),
+    *((path.parent.relative_to(CONF).as_posix(), path.stem) for path in CONF.glob("[!h]*/**/*.yaml")),
+    *Conf().variants,
 ]
 
 
-@pytest.mark.parametrize("file", FILES, ids=map(str, FILES))
-def test_everything_in_conf_has_a_comment(file: Path) -> None:
-    option = Conf().option(str(file.parent).removeprefix("."), file.name)
+@pytest.mark.parametrize(("group", "name"), OPTIONS, ids=map("=".join, OPTIONS))
+def test_everything_in_conf_has_a_comment(group: str, name: str) -> None:
+    option = Conf().option(group, name)
     assert option.comment
-    if "@package _global_" not in (CONF / file).with_suffix(".yaml").read_text(encoding="utf-8"):
+    if group not in ("experiment", "debug"):  # which set keys of others, and document themselves in their first lines
         assert [key.name for key in option.keys if not key.comment] == []
 
 
@@ -54,7 +54,7 @@ def test_comments_are_found_where_they_stand(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("program", [path.stem for path in sorted(CONF.glob("*.yaml"))])
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_help_has_the_groups_and_keys_of_the_program_alone(program: str) -> None:
     values = yaml.safe_load((CONF / f"{program}.yaml").read_text(encoding="utf-8"))
     own = {next(iter(each)) for each in values["defaults"] if isinstance(each, dict)} - {"hydra"}

@@ -17,15 +17,14 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cxrlab.config import build, compose
+from cxrlab.config.help import Conf
 from cxrlab.datamodules import Preprocessing
 from cxrlab.inference.onnx_file import OnnxScorer, write_onnx
 from cxrlab.inference.parity import compare
 from cxrlab.runs import LoadedModel
 
 ROOT = Path(__file__).resolve().parents[2]
-MODELS = sorted(
-    path.stem for path in (ROOT / "conf" / "model").glob("*.yaml") if path.stem not in ("lung_unet", "gate_net")
-)
+MODELS = sorted({*Conf().options("model")} - {"lung_unet", "gate_net"})
 SIDES = {"inception_v3": 160}
 """Where 32 pixels would leave a network one place to look at, or none: rounding is then all that tells images apart."""
 OTHER_SIDE = 32

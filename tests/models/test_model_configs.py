@@ -13,12 +13,11 @@ import torchvision
 from torch import Tensor, nn
 
 from cxrlab.config import build, compose
+from cxrlab.config.help import Conf
 from cxrlab.models import TorchvisionNet
 
 ROOT = Path(__file__).parents[2]
-MODELS = sorted(
-    path.stem for path in (ROOT / "conf" / "model").glob("*.yaml") if path.stem not in ("lung_unet", "gate_net")
-)
+MODELS = sorted({*Conf().options("model")} - {"lung_unet", "gate_net"})
 """The classifiers; for the others see test_lung_unet.py and test_gate_net.py."""
 LARGE = {"alexnet", "convnext_tiny", "densenet121", "inception_v3", "resnet50", "vgg16", "vit_b_16"}
 """Tens of millions of weights, or hundreds of layers."""
@@ -50,10 +49,9 @@ def network_of(model: str, folder: Path, *overrides: str, side: int = OTHER_SIDE
 
 
 def test_the_table_above_names_every_network_of_torchvision() -> None:
-    files = {model: (ROOT / "conf" / "model" / f"{model}.yaml").read_text() for model in MODELS}
-    assert {model for model, text in files.items() if "\n  - torchvision\n" in text} == set(PUBLISHED)
+    assert {name for (_, name), text in Conf().variants.items() if "defaults: [torchvision]" in text} == set(PUBLISHED)
     for model, (count, features) in PUBLISHED.items():
-        assert f"{count - 999 * (features + 1):,} parameters." in files[model]
+        assert f"{count - 999 * (features + 1):,} parameters." in Conf().option("model", model).comment
 
 
 def test_every_option_stands_in_the_documentation() -> None:
