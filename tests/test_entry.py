@@ -87,9 +87,7 @@ def test_a_file_of_a_name_that_is_taken_is_told_so(tmp_path: Path) -> None:
     (tmp_path / "model/resnet18.yaml").write_text("_target_: cxrlab.models.ThumbnailLogistic\n")
     status, _, errors = programs.run("train", "--config-dir", str(tmp_path), "model=resnet18")
     assert status == 1
-    assert (
-        errors == "error: model/resnet18.yaml: an option of cxrlab has this name already; give your file another one\n"
-    )
+    assert "model/resnet18.yaml: an option of cxrlab has this name already; give your file another one" in errors
 
 
 def test_a_file_says_where_data_and_cache_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
