@@ -26,9 +26,9 @@ import cxrlab
 from cxrlab.config import build, compose
 from cxrlab.datamodules import Preprocessing
 from cxrlab.datamodules.sources.phantom import Anatomy, draw
-from cxrlab.inference.contents import ScoringNetwork
 from cxrlab.inference.onnx_file import OnnxScorer, write_onnx
 from cxrlab.inference.parity import BATCHES, FLOAT32, compare, time_ways, torch_run
+from cxrlab.inference.scorer import ScoringNetwork
 from cxrlab.models.layer_table import layer_table
 from cxrlab.runs import LoadedModel
 from cxrlab.runs.checkpoint import FORMAT

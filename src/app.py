@@ -107,7 +107,7 @@ def open_desk(config: DictConfig) -> Desk:
 
 def _load(path: str, config: DictConfig) -> Predictor:
     from cxrlab.inference import load
-    from cxrlab.inference.loading import LUNGS
+    from cxrlab.inference.predictor import LUNGS
 
     return load(
         path,

@@ -20,14 +20,13 @@ def export(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str,
         overrides: What was typed; not needed here.
 
     Returns:
-        What the JSON file beside the export says; and by name ``exported``, a :class:`cxrlab.steps.export.Exported`.
+        What the JSON file beside the export says; and by name ``path`` (of the file), ``model`` and ``gate``.
 
     Raises:
         UserError: The checkpoint cannot be used or not be written in this format, the file's scores are others, or the
             configuration is wrong.
     """
     with quick_imports():  # not above: they take seconds, and --help or a misspelt option needs none of them
-        from cxrlab.inference.parity import compare, time_ways
         from cxrlab.runs import load_model
         from cxrlab.runs.auxiliary import choose_gate
         from cxrlab.steps import export as steps
@@ -35,23 +34,12 @@ def export(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str,
     steps.check_plan(config)
     model = load_model(config.ckpt_path, list(config.trusted))
     gate = choose_gate(config.gate, model.gate)
-    output = steps.output_of(config, model)
-    images, what = steps.images_to_check(config, model)
-    with steps.workshop(output) as folder:
-        written = folder / output.name
-        steps.write(config, model, gate, written)
-        run = steps.read_back(config, model, gate, written)
-        parity = compare(model, run, images, what)
-        steps.check_parity(parity, output)
-        latency = time_ways(model, run, steps.RUNTIMES[config.format], images) if config.latency else None
-        done = steps.Exported(output, output.with_name(f"{output.name}.json"), model, gate, parity, latency)
-        found = steps.facts(config, done, written)
-        steps.put_in_place(found, written, done)
-    for line in steps.lines(found, done):
+    path, found = steps.write_checked(config, model, gate)
+    for line in steps.lines(found, path, model, gate):
         say(line)
-    if latency is not None:
-        show(steps.latency_table(latency))
-    return found, {"exported": done}
+    if found["latency"] is not None:
+        show(steps.latency_table(found["latency"]))
+    return found, {"path": path, "model": model, "gate": gate}
 
 
 def main() -> None:

@@ -175,7 +175,7 @@ COMMANDS: dict[str, tuple[Any, Callable[[Path, Path], list[str]]]] = {
     "predict": (predict, lambda run, films: [f"ckpt_path={run}", f"input={films}", "accelerator=cpu"]),
     "evaluate": (evaluate, lambda run, films: [f"ckpt_path={run}", "accelerator=cpu"]),
     "probe": (probe, lambda run, films: [f"ckpt_path={run}", "accelerator=cpu", "alterations=[none]"]),
-    "export": (export, lambda run, films: [f"ckpt_path={run}", "format=torchscript"]),
+    "export": (export, lambda run, films: [f"ckpt_path={run}", "format=checkpoint", "gate=none"]),
     "report": (report, lambda run, films: [f"run={run}"]),
     "compare": (compare, lambda run, films: [f"runs={run}", "resamples=100"]),
     "train": (train, lambda run, films: [*QUICK, f"ckpt_path={run}"]),

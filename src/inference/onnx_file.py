@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +21,24 @@ from cxrlab.evaluation.estimate import Floats
 from cxrlab.files import write_atomically
 from cxrlab.imports import need
 from cxrlab.inference import onnx_guard
-from cxrlab.inference.contents import (
-    GATE_KEY,
-    INPUT,
-    METADATA_KEY,
-    OUTPUTS,
-    Contents,
-    ScoringNetwork,
-    example,
-    read_texts,
-    texts,
-)
+from cxrlab.inference.onnx_guard import INPUT, OUTPUTS
+from cxrlab.inference.scorer import ScoringNetwork
 from cxrlab.models.gate import Gate
-from cxrlab.runs.checkpoint import LoadedModel
+from cxrlab.runs.checkpoint import LoadedModel, read_gate, read_metadata
+from cxrlab.runs.weights import first_line, load_tensors
+from cxrlab.untrusted import parse_json
 
 OPSETS = (18, 23)
 """Versions of ONNX's operators that can be written: PyTorch's exporter begins with 18."""
-SEAL_KEY = "cxrlab.seal"
-_KEYS = (METADATA_KEY, GATE_KEY)
+METADATA_KEY, GATE_KEY, SEAL_KEY = "cxrlab", "cxrlab.gate", "cxrlab.seal"
+"""Of the texts in a file, which every runtime can read without this project."""
+MAX_TEXT = 64 * 2**20
+"""Characters of one text that are read; a gate has a few million."""
 MAX_SECONDS = 60.0
 """Of a graph for one image; it is given up on then."""
 _AT_ONCE = 64  # images that go through the graph together at most; more are no faster
 _ROOM = 64 * 2**20  # bytes left for the graph and the texts beside the weights
+_OWN = ("fingerprint", "notice", "input", "outputs")  # beside the metadata of a checkpoint
 
 
 def write_onnx(model: LoadedModel, path: str | Path, gate: Gate | None = None, opset: int | None = None) -> None:
@@ -60,23 +60,81 @@ def write_onnx(model: LoadedModel, path: str | Path, gate: Gate | None = None, o
         ValueError: ``opset`` is out of range.
         OSError: The file cannot be written.
     """
-    path = Path(path)
     if opset is not None:
         check_range("opset", opset, *OPSETS, integer=True)
     for name in ("onnx", "onnxscript"):
         need(name, onnx_guard.ONNX)
-    _check_size(model)
-    found = _graph(model, opset)
-    _without_traces(found)
-    said = texts(model, gate)
-    for key, text in {**said, SEAL_KEY: onnx_guard.seal(found, said)}.items():
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in model.network.state_dict().values())
+    if weights > onnx_guard.MAX_BYTES - _ROOM:
+        raise CheckpointError(
+            f"{model.path}: its weights are {weights / 1e9:.1f} GB, and one ONNX file holds at most 2 GB; "
+            "use the checkpoint itself"
+        )
+    shape = Preprocessing.from_dict(model.metadata["preprocessing"]).shape
+    images = torch.rand((2, *shape), generator=torch.Generator().manual_seed(0))  # of one, the exporter fixes the size
+    try:
+        program = torch.onnx.export(
+            ScoringNetwork(model.network),
+            (images,),
+            input_names=[INPUT],
+            output_names=list(OUTPUTS),
+            dynamic_shapes={INPUT: {0: torch.export.Dim("N")}},
+            opset_version=opset,
+            dynamo=True,
+            verbose=False,
+        )
+    except Exception as error:  # tracing runs the network's own code, which may raise anything
+        raise CheckpointError(
+            f"{model.path}: its network cannot be written as an ONNX graph ({first_line(error)}); "
+            "use the checkpoint itself"
+        ) from error
+    assert program is not None
+    found: Any = program.model_proto
+    # The exporter notes where each node came from: source lines with paths of this machine.
+    for each in (found, found.graph, *found.graph.node, *found.graph.value_info, *found.graph.initializer):
+        del each.metadata_props[:]
+        each.doc_string = ""
+    for each in (*found.graph.input, *found.graph.output):
+        del each.metadata_props[:]
+    found.doc_string = DISCLAIMER
+    texts = _texts(model, gate)
+    for key, text in {**texts, SEAL_KEY: onnx_guard.seal(found, texts)}.items():
         found.metadata_props.add(key=key, value=text)
     data = found.SerializeToString()
-    write_atomically(path, lambda file: file.write(data))
+    write_atomically(Path(path), lambda file: file.write(data))
+
+
+def _texts(model: LoadedModel, gate: Gate | None) -> dict[str, str]:
+    """Everything but the weights, by key."""
+    preprocessing = Preprocessing.from_dict(model.metadata["preprocessing"])
+    said = {
+        **model.metadata,
+        "fingerprint": model.fingerprint,
+        "notice": DISCLAIMER,
+        "input": {
+            "name": INPUT,
+            "shape": ["N", *preprocessing.shape],
+            "dtype": "float32",
+            "range": [0, 1],
+            "order": "RGB" if preprocessing.channels == 3 else "grey",
+        },
+        "outputs": {"logit": "float32 (N,)", "score": "float32 (N,), the logit's sigmoid, before calibration"},
+    }
+    try:
+        texts = {METADATA_KEY: json.dumps(said, allow_nan=False)}
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{model.path}: its metadata cannot be written as JSON ({error}); train anew") from None
+    if gate is not None:
+        buffer = io.BytesIO()
+        torch.save(gate.as_entry(), buffer)
+        texts[GATE_KEY] = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return texts
 
 
 class OnnxScorer:
     """Runs an ONNX file of this project, which may come from a stranger; see :class:`cxrlab.inference.scorer.Scorer`.
+
+    The file is read once: the bytes that were checked are those that are run, whatever happens to the file.
 
     Args:
         path: A file that :func:`write_onnx` wrote.
@@ -86,6 +144,7 @@ class OnnxScorer:
         metadata: As :attr:`cxrlab.runs.LoadedModel.metadata` of the checkpoint that it was made from.
         fingerprint: That checkpoint's, SHA-256.
         gate: What judges an image before it is scored; ``None`` where the file has none.
+        preprocessing: What happens to an image before the network sees it.
 
     Raises:
         MissingLibraryError: The extra ``export`` is not installed.
@@ -93,18 +152,42 @@ class OnnxScorer:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser()
+        self.path = path = Path(path).expanduser()
         onnx, runtime = need("onnx", onnx_guard.ONNX), need("onnxruntime", onnx_guard.ONNX)
-        data = _read(self.path)
-        contents, numbers = _looked_through(self.path, onnx, data)
-        self.metadata: dict[str, Any] = contents.metadata
-        self.fingerprint = contents.fingerprint
-        self.gate = contents.gate
-        self.preprocessing = contents.preprocessing
+        data = _read(path)
+        try:
+            model = onnx.ModelProto.FromString(data)  # reads no other file, whatever this one names
+        except Exception as error:  # protobuf's own class, which is another in another version
+            raise CheckpointError(
+                f"{path}: not a readable ONNX file: damaged, or something else; copy it again"
+            ) from error
+        if not model.graph.node:
+            raise CheckpointError(f"{path}: not a readable ONNX file: it has no graph; copy it again")
+        onnx_guard.check(path, model, len(data))
+        texts = {entry.key: entry.value for entry in model.metadata_props}
+        self.metadata, self.fingerprint, self.gate = _read_texts(path, texts)
+        if texts.pop(SEAL_KEY, None) != onnx_guard.seal(
+            model, {key: texts[key] for key in (METADATA_KEY, GATE_KEY) if key in texts}
+        ):
+            raise CheckpointError(
+                f"{path}: refused: it was changed or damaged after it was exported, and its fingerprint no longer "
+                "holds; export the checkpoint again"
+            )
+        self.preprocessing = Preprocessing.from_dict(self.metadata["preprocessing"])
+        numbers = onnx_guard.check_shapes(path, model, self.preprocessing.shape)
         self._at_once = min(_AT_ONCE, onnx_guard.MAX_ELEMENTS // numbers)
-        self._session = _session(self.path, runtime, data)
-        self._version = runtime.__version__
-        self._run_options = runtime.RunOptions
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # what goes wrong comes as an exception, and is told once
+        runtime.disable_telemetry_events()  # its builds for Windows would report to their maker
+        try:
+            self._session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the runtime's own classes, which share no base but this
+            raise CheckpointError(
+                f"{path}: ONNX Runtime cannot use its graph ({first_line(error)}); export the checkpoint again"
+            ) from error
+        self._runtime = runtime
 
     def __call__(self, images: NDArray[np.uint8]) -> Floats:
         """Returns scores, float64 (n,), of images (n, height, width, channels) as prepared."""
@@ -129,7 +212,7 @@ class OnnxScorer:
 
     def _run(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         batch = Preprocessing.to_float(torch.from_numpy(np.ascontiguousarray(images))).contiguous().numpy()
-        options = self._run_options()
+        options = self._runtime.RunOptions()
         limit = threading.Timer(MAX_SECONDS * len(images), setattr, (options, "terminate", True))
         limit.daemon = True
         limit.start()
@@ -137,7 +220,7 @@ class OnnxScorer:
             logits, scores = self._session.run(list(OUTPUTS), {INPUT: batch}, options)
         except Exception as error:  # the runtime's own classes, which share no base but this
             late = f"took more than {MAX_SECONDS:g} s for an image" if options.terminate else ""
-            reason = late or f"fails on an image ({_first_line(error)})"
+            reason = late or f"fails on an image ({first_line(error)})"
             raise CheckpointError(f"{self.path}: its graph {reason}") from error
         finally:
             limit.cancel()
@@ -148,54 +231,10 @@ class OnnxScorer:
     @property
     def words(self) -> dict[str, Any]:
         """What it runs on, for people."""
-        return {"runtime": f"ONNX Runtime {self._version}", "device": "cpu", "precision": "32-true"}
-
-
-def _check_size(model: LoadedModel) -> None:
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in model.network.state_dict().values())
-    if weights > onnx_guard.MAX_BYTES - _ROOM:
-        raise CheckpointError(
-            f"{model.path}: its weights are {weights / 1e9:.1f} GB, and one ONNX file holds at most 2 GB; "
-            "format=torch_export has no such limit"
-        )
-
-
-def _graph(model: LoadedModel, opset: int | None) -> Any:
-    """``onnx.ModelProto`` of the network and its sigmoid."""
-    network = ScoringNetwork(model.network)
-    images = example(Preprocessing.from_dict(model.metadata["preprocessing"]))
-    try:
-        program = torch.onnx.export(
-            network,
-            (images,),
-            input_names=[INPUT],
-            output_names=list(OUTPUTS),
-            dynamic_shapes={INPUT: {0: torch.export.Dim("N")}},
-            opset_version=opset,
-            dynamo=True,
-            verbose=False,
-        )
-    except Exception as error:  # tracing runs the network's own code, which may raise anything
-        raise CheckpointError(
-            f"{model.path}: its network cannot be written as an ONNX graph ({_first_line(error)}); "
-            "try format=torchscript"
-        ) from error
-    assert program is not None
-    return program.model_proto
-
-
-def _without_traces(found: Any) -> None:
-    """Removes what the exporter notes of where each node came from: source lines with paths of this machine."""
-    for each in (found, found.graph, *found.graph.node, *found.graph.value_info, *found.graph.initializer):
-        del each.metadata_props[:]
-        each.doc_string = ""
-    for each in (*found.graph.input, *found.graph.output):
-        del each.metadata_props[:]
-    found.doc_string = DISCLAIMER
+        return {"runtime": f"ONNX Runtime {self._runtime.__version__}", "device": "cpu", "precision": "32-true"}
 
 
 def _read(path: Path) -> bytes:
-    """The file's bytes: what is looked through is what is run, whatever happens to the file in between."""
     if not path.is_file():
         how = command("export", "ckpt_path=runs/…", "format=onnx")
         raise CheckpointError(f"{path}: no such file; `{how}` makes one")
@@ -208,39 +247,33 @@ def _read(path: Path) -> bytes:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}); see its permissions") from None
 
 
-def _looked_through(path: Path, onnx: Any, data: bytes) -> tuple[Contents, int]:
-    """Checks the graph and reads the texts; returns these, and how many numbers an image takes."""
-    try:
-        model = onnx.ModelProto.FromString(data)  # reads no other file, whatever this one names
-    except Exception as error:  # protobuf's own class, which is another in another version
-        raise CheckpointError(f"{path}: not a readable ONNX file: damaged, or something else; copy it again") from error
-    if not model.graph.node:
-        raise CheckpointError(f"{path}: not a readable ONNX file: it has no graph; copy it again")
-    onnx_guard.check(path, model, len(data))
-    props = {entry.key: entry.value for entry in model.metadata_props}
-    contents = read_texts(path, props)
-    said = {key: props[key] for key in _KEYS if key in props}
-    if props.get(SEAL_KEY) != onnx_guard.seal(model, said):
+def _read_texts(path: Path, texts: Mapping[str, str]) -> tuple[dict[str, Any], str, Gate | None]:
+    """Metadata, fingerprint and gate from the untrusted texts of a file."""
+    if METADATA_KEY not in texts:
         raise CheckpointError(
-            f"{path}: refused: it was changed or damaged after it was exported, and its fingerprint no longer holds; "
-            "export the checkpoint again"
+            f"{path}: not a file of this project: it has no metadata {METADATA_KEY!r}; make one with "
+            f"`{command('export', 'ckpt_path=runs/…', 'format=onnx')}`"
         )
-    return contents, onnx_guard.check_shapes(path, model, contents.preprocessing.shape)
-
-
-def _session(path: Path, runtime: Any, data: bytes) -> Any:
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what goes wrong comes as an exception, and is told once
-    runtime.disable_telemetry_events()  # its builds for Windows would report to their maker
+    for key in (METADATA_KEY, GATE_KEY):
+        if len(texts.get(key, "")) > MAX_TEXT:
+            raise CheckpointError(f"{path}: refused: its metadata {key!r} hold more than {MAX_TEXT:,} characters")
     try:
-        return runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime's own classes, which share no base but this
+        said = parse_json(texts[METADATA_KEY])
+    except ValueError as error:
         raise CheckpointError(
-            f"{path}: ONNX Runtime cannot use its graph ({_first_line(error)}); export the checkpoint again"
-        ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().partition("\n")[0] or type(error).__name__)[:300]
+            f"{path}: refused: its metadata are no JSON ({error}); export the checkpoint again"
+        ) from None
+    if not isinstance(said, dict):
+        raise CheckpointError(f"{path}: refused: its metadata are no mapping; export the checkpoint again")
+    metadata = read_metadata({key: value for key, value in said.items() if key not in _OWN}, path)
+    fingerprint = said.get("fingerprint")
+    if not (isinstance(fingerprint, str) and len(fingerprint) == 64 and set(fingerprint) <= set("0123456789abcdef")):
+        raise CheckpointError(f"{path}: refused: its fingerprint is no SHA-256; export the checkpoint again")
+    if GATE_KEY not in texts:
+        return metadata, fingerprint, None
+    try:
+        entry = load_tensors(path, data=base64.b64decode(texts[GATE_KEY], validate=True))
+    except (ValueError, CheckpointError) as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise CheckpointError(f"{path}: refused: its gate cannot be read ({reason}); gate=… names another") from None
+    return metadata, fingerprint, read_gate(entry, path)

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from cxrlab.console import command
 from cxrlab.errors import CheckpointError
 from cxrlab.imports import need
-from cxrlab.inference.contents import INPUT, OUTPUTS
 
+INPUT, OUTPUTS = "image", ("logit", "score")
+"""Names of a graph's input and outputs."""
 ONNX = "an ONNX file"
 """What needs the extra ``export``, for messages."""
 MAX_BYTES = 2**31 - 1
@@ -31,26 +32,23 @@ MAX_WORK = 2 * 10**12
 MAX_NODES = 50_000
 """Operators of a graph."""
 _DOMAINS = ("", "ai.onnx")
-_ELEMENTWISE = (
-    *("Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Celu", "Clip", "Cos", "Div", "Dropout", "Elu", "Equal", "Erf"),
-    *("Exp", "Floor", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Less"),
-    *("LessOrEqual", "Log", "Max", "Min", "Mish", "Mod", "Mul", "Neg", "Not", "Or", "PRelu", "Pow", "Reciprocal"),
-    *("Relu", "Round", "Selu", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Swish", "Tanh"),
-    *("Where", "Xor"),
+_PRODUCTS = ("Attention", "Conv", "Einsum", "Gemm", "MatMul")
+OPERATORS = frozenset(
+    (
+        *_PRODUCTS,
+        *("Abs", "Add", "And", "ArgMax", "ArgMin", "AveragePool", "BatchNormalization", "Cast", "CastLike", "Ceil"),
+        *("Celu", "Clip", "Concat", "Constant", "ConstantOfShape", "Cos", "CumSum", "DepthToSpace", "Div", "Dropout"),
+        *("Elu", "Equal", "Erf", "Exp", "Expand", "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Gelu"),
+        *("GlobalAveragePool", "GlobalMaxPool", "Greater", "GreaterOrEqual", "GroupNormalization", "HardSigmoid"),
+        *("HardSwish", "Identity", "InstanceNormalization", "LayerNormalization", "LeakyRelu", "Less", "LessOrEqual"),
+        *("Log", "LogSoftmax", "LpNormalization", "LpPool", "Max", "MaxPool", "MeanVarianceNormalization", "Min"),
+        *("Mish", "Mod", "Mul", "Neg", "Not", "Or", "PRelu", "Pad", "Pow", "RMSNormalization", "Range", "Reciprocal"),
+        *("ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"),
+        *("ReduceSumSquare", "Relu", "Reshape", "Resize", "Round", "ScatterElements", "ScatterND", "Selu", "Shape"),
+        *("Sigmoid", "Sign", "Sin", "Size", "Slice", "Softmax", "Softplus", "Softsign", "SpaceToDepth", "Split"),
+        *("Sqrt", "Squeeze", "Sub", "Sum", "Swish", "Tanh", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where", "Xor"),
+    )
 )
-_SUMMARIES = (
-    *("ArgMax", "ArgMin", "BatchNormalization", "CumSum", "GlobalAveragePool", "GlobalMaxPool", "GroupNormalization"),
-    *("InstanceNormalization", "LayerNormalization", "LogSoftmax", "LpNormalization", "MeanVarianceNormalization"),
-    *("RMSNormalization", "ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"),
-    *("ReduceSumSquare", "Softmax"),
-)
-_SHAPES = (
-    *("Concat", "Constant", "ConstantOfShape", "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements"),
-    *("GatherND", "Pad", "Range", "Reshape", "Resize", "ScatterElements", "ScatterND", "Shape", "Size", "Slice"),
-    *("SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Trilu", "Unsqueeze"),
-)
-_POOLS, _PRODUCTS = ("AveragePool", "LpPool", "MaxPool"), ("Attention", "Conv", "Einsum", "Gemm", "MatMul")
-OPERATORS = frozenset((*_ELEMENTWISE, *_SUMMARIES, *_SHAPES, *_POOLS, *_PRODUCTS))
 """What a graph may be made of: operators whose work follows from the shapes of what goes in and comes out."""
 _STRING = 8  # TensorProto.STRING
 _SMALL = 1024  # elements; the shapes that reshaping and slicing ask for are shorter
@@ -67,7 +65,29 @@ def check(path: Path, model: Any, size: int) -> None:
     Raises:
         CheckpointError: Names the file, what was found and what to do.
     """
-    _check_parts(path, model)
+    for domain in (entry.domain for entry in model.opset_import):
+        if domain not in _DOMAINS:
+            raise _refused(path, f"it wants operators of {domain[:80]!r}, and not of ONNX itself")
+    attributes = [attribute for node in model.graph.node for attribute in node.attribute]
+    for part, found in {
+        "functions": model.functions,
+        "training graphs": model.training_info,
+        "sparse weights": model.graph.sparse_initializer,
+        "graphs inside of its graph": [each for each in attributes if each.HasField("g") or each.graphs],
+        "sparse constants": [each for each in attributes if each.HasField("sparse_tensor") or each.sparse_tensors],
+    }.items():
+        if len(found):
+            raise _refused(path, f"it has {part}, which no file of this project has")
+    keys = [entry.key for entry in model.metadata_props]
+    if len(keys) != len(set(keys)):
+        raise _refused(path, "it says the same key of its metadata twice")
+    _check_operators(path, model)
+    constants = [tensor for each in attributes for tensor in (*([each.t] if each.HasField("t") else []), *each.tensors)]
+    for tensor in (*model.graph.initializer, *constants):
+        _check_tensor(path, tensor, size)
+
+
+def _check_operators(path: Path, model: Any) -> None:
     if len(model.graph.node) > MAX_NODES:
         raise _refused(path, f"it has {len(model.graph.node):,} operators, and {MAX_NODES:,} are the most")
     for node in model.graph.node:
@@ -76,8 +96,27 @@ def check(path: Path, model: Any, size: int) -> None:
             raise _refused(path, f"{operator} is an operator of {domain}, and not of ONNX itself")
         if node.op_type not in OPERATORS:
             raise _refused(path, f"{node.op_type[:80]!r} is an operator that no file of this project has")
-    for tensor in _tensors(model.graph):
-        _check_tensor(path, tensor, size)
+
+
+def _check_tensor(path: Path, tensor: Any, size: int) -> None:
+    name = repr(tensor.name[:80])
+    if tensor.data_location != 0 or len(tensor.external_data):  # TensorProto.DEFAULT: in this file
+        places = [entry.value for entry in tensor.external_data if entry.key == "location"]
+        where = ", ".join(map(repr, places))[:80] or "unnamed"
+        raise _refused(path, f"weights {name} lie in another file ({where}), and only this one is read")
+    # Two numbers of four bits are the most that a byte holds.
+    numbers = math.prod(tensor.dims)
+    if any(side < 0 for side in tensor.dims) or numbers > 2 * size or tensor.data_type == _STRING:
+        sides = " x ".join(map(str, tensor.dims))[:80]
+        raise _refused(path, f"weights {name} say to be {sides} numbers, more than the file holds")
+    if numbers <= 1:  # a single one may be infinite: less than anything
+        return
+    try:
+        values = need("onnx", ONNX).numpy_helper.to_array(tensor)
+    except (ValueError, TypeError, KeyError, NotImplementedError):  # shape inference and the runtime refuse it
+        return
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise _refused(path, f"weights {name} are not all finite numbers, as after a training that diverged")
 
 
 def check_shapes(path: Path, model: Any, shape: tuple[int, int, int]) -> int:
@@ -123,12 +162,9 @@ def _work(node: Any, shapes: Mapping[str, tuple[int, ...]]) -> int:
         return given * math.prod(taken[1][1:])
     if node.op_type == "Einsum":
         equation = next((each.s.decode(errors="replace") for each in node.attribute if each.name == "equation"), "")
-        terms = equation.partition("->")[0].split(",")
-        sides = {
-            letter: side
-            for term, each in zip(terms, taken, strict=False)
-            for letter, side in zip(term.strip(), each, strict=False)
-        }
+        sides: dict[str, int] = {}  # of each letter
+        for term, shape in zip(equation.partition("->")[0].split(","), taken, strict=False):
+            sides |= zip(term.strip(), shape, strict=False)
         return math.prod(sides.values()) if "." not in equation else MAX_WORK
     if node.op_type in _PRODUCTS:
         return given * max((side for sides in taken[:2] for side in sides), default=1)
@@ -151,63 +187,6 @@ def seal(model: Any, texts: Mapping[str, str]) -> str:
     for key, text in sorted(texts.items()):
         digest.update(f"{key} {len(text)} {text}".encode())
     return digest.hexdigest()
-
-
-def _check_parts(path: Path, model: Any) -> None:
-    """The parts of a model beside its one graph."""
-    for domain in (entry.domain for entry in model.opset_import):
-        if domain not in _DOMAINS:
-            raise _refused(path, f"it wants operators of {domain[:80]!r}, and not of ONNX itself")
-    for part, found in {
-        "functions": model.functions,
-        "training graphs": model.training_info,
-        "sparse weights": model.graph.sparse_initializer,
-        "graphs inside of its graph": [each for each in _attributes(model.graph) if each.HasField("g") or each.graphs],
-        "sparse constants": [
-            each for each in _attributes(model.graph) if each.HasField("sparse_tensor") or each.sparse_tensors
-        ],
-    }.items():
-        if len(found):
-            raise _refused(path, f"it has {part}, which no file of this project has")
-    keys = [entry.key for entry in model.metadata_props]
-    if len(keys) != len(set(keys)):
-        raise _refused(path, "it says the same key of its metadata twice")
-
-
-def _attributes(graph: Any) -> Iterable[Any]:
-    return (attribute for node in graph.node for attribute in node.attribute)
-
-
-def _tensors(graph: Any) -> Iterable[Any]:
-    """Every tensor that stands in a graph: weights, and constants in nodes."""
-    yield from graph.initializer
-    for attribute in _attributes(graph):
-        if attribute.HasField("t"):
-            yield attribute.t
-        yield from attribute.tensors
-
-
-def _check_tensor(path: Path, tensor: Any, size: int) -> None:
-    if tensor.data_location != 0 or len(tensor.external_data):  # TensorProto.DEFAULT: in this file
-        places = [entry.value for entry in tensor.external_data if entry.key == "location"]
-        where = ", ".join(map(repr, places))[:80] or "unnamed"
-        raise _refused(path, f"weights {tensor.name[:80]!r} lie in another file ({where}), and only this one is read")
-    name = repr(tensor.name)[:80]
-    # Two numbers of four bits are the most that a byte holds.
-    if any(side < 0 for side in tensor.dims) or math.prod(tensor.dims) > 2 * size or tensor.data_type == _STRING:
-        sides = " x ".join(map(str, tensor.dims))[:80]
-        raise _refused(path, f"weights {name} say to be {sides} numbers, more than the file holds")
-    if math.prod(tensor.dims) > 1 and not _finite(tensor):  # a single one may stand for "less than anything"
-        raise _refused(path, f"weights {name} are not all finite numbers, as after a training that diverged")
-
-
-def _finite(tensor: Any) -> bool:
-    onnx = need("onnx", ONNX)
-    try:
-        values = onnx.numpy_helper.to_array(tensor)
-    except (ValueError, TypeError, KeyError, NotImplementedError):  # shape inference and the runtime refuse it
-        return True
-    return values.dtype.kind != "f" or bool(np.isfinite(values).all())
 
 
 def _described(value: Any) -> tuple[str, int, tuple[int | None, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cxrlab.datamodules import Preprocessing
-from cxrlab.inference.contents import ScoringNetwork
-from cxrlab.inference.latency import Way, alternate, ratio
+from cxrlab.inference.scorer import ScoringNetwork
 from cxrlab.runs.checkpoint import LoadedModel
 
 TOLERANCE = 1e-4
@@ -22,10 +22,10 @@ TOLERANCE = 1e-4
 BATCHES = (1, 16)
 """Batch sizes whose latency is stated."""
 FLOAT32, BF16 = "PyTorch float32", "PyTorch bf16"
+_TURNS = 5  # at least, of each way that is timed
 
 Images = NDArray[np.uint8]
-Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]
-Run = Callable[[Images], Outputs]
+Run = Callable[[Images], tuple[NDArray[np.float32], NDArray[np.float32]]]
 """Images (n, H, W, C) as prepared to logits (n,) and scores (n,)."""
 
 
@@ -36,9 +36,9 @@ class Parity:
     Attributes:
         images: How many were compared.
         what: Which, in words.
-        score: Largest difference of two scores.
+        score: Largest difference of two scores; NaN where one is no number.
         logit: Largest difference of two logits.
-        spread: Largest less smallest score of PyTorch: what the differences are to be seen against.
+        spread: Largest minus smallest score of PyTorch, to compare the differences with.
         calls: Images that only one of the two calls Positive.
         bf16: Largest difference of PyTorch's scores in bf16 (autocast) from those in float32.
     """
@@ -51,11 +51,6 @@ class Parity:
     calls: int
     bf16: float
 
-    @property
-    def holds(self) -> bool:
-        """Whether the scores are the same but for the tolerance; not where one is no number."""
-        return self.score <= TOLERANCE
-
 
 def torch_run(network: Callable[[Tensor], tuple[Tensor, Tensor]], bf16: bool = False) -> Run:
     """How PyTorch scores prepared images on the CPU.
@@ -65,7 +60,7 @@ def torch_run(network: Callable[[Tensor], tuple[Tensor, Tensor]], bf16: bool = F
         bf16: Whether under autocast to bf16, or in float32.
     """
 
-    def run(images: Images) -> Outputs:
+    def run(images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             logits = network(Preprocessing.to_float(torch.from_numpy(images)))[0].float()
             return logits.numpy(), logits.sigmoid().numpy()
@@ -83,17 +78,19 @@ def compare(model: LoadedModel, run: Run, images: Images, what: str) -> Parity:
         what: Which these are, in words.
     """
     network = ScoringNetwork(model.network)
-    logits, scores = torch_run(network)(images)
-    theirs = [run(images), _one_by_one(run, images)]
-    calls = [model.calibrate(found) >= model.threshold for found in (scores, theirs[0][1])]
+    ours = np.stack(torch_run(network)(images))
+    at_once = np.stack(run(images))
+    one_by_one = np.concatenate([np.stack(run(images[row : row + 1])) for row in range(len(images))], axis=1)
+    logit, score = (float(each) for each in np.abs([at_once - ours, one_by_one - ours]).max((0, 2)))
+    calls = [model.calibrate(scores) >= model.threshold for scores in (ours[1], at_once[1])]
     return Parity(
         images=len(images),
         what=what,
-        score=_largest(theirs[0][1] - scores, theirs[1][1] - scores),
-        logit=_largest(theirs[0][0] - logits, theirs[1][0] - logits),
-        spread=float(np.ptp(scores)),
+        score=score,
+        logit=logit,
+        spread=float(np.ptp(ours[1])),
         calls=int((calls[0] != calls[1]).sum()),
-        bf16=_largest(torch_run(network, bf16=True)(images)[1] - scores),
+        bf16=float(np.abs(torch_run(network, bf16=True)(images)[1] - ours[1]).max()),
     )
 
 
@@ -110,34 +107,32 @@ def time_ways(model: LoadedModel, run: Run, name: str, images: Images, seconds: 
     Returns:
         By batch size (a text, as in JSON), then by way: ``ms`` per image (median), ``shortest_ms`` (others on the
         machine only add to it), ``turns``, and ``ratio`` (median over the turns of its time to that of PyTorch in
-        float32).
+        float32 in the same turn).
     """
     network = ScoringNetwork(model.network)
-    runs = {FLOAT32: torch_run(network), BF16: torch_run(network, bf16=True), name: run}
-    return {str(batch): _times(runs, images[np.arange(batch) % len(images)], seconds) for batch in BATCHES}
-
-
-def _times(runs: dict[str, Run], batch: Images, seconds: float) -> dict[str, dict[str, Any]]:
-    def way(run: Run) -> Way:
-        return lambda: run(batch)
-
-    taken = alternate({name: way(run) for name, run in runs.items()}, seconds)
-    return {
-        name: {
-            "ms": 1000 * statistics.median(seconds) / len(batch),
-            "shortest_ms": 1000 * min(seconds) / len(batch),
-            "turns": len(seconds),
-            "ratio": ratio(taken, name, FLOAT32),
+    ways = {FLOAT32: torch_run(network), BF16: torch_run(network, bf16=True), name: run}
+    found: dict[str, Any] = {}
+    for size in BATCHES:
+        batch = images[np.arange(size) % len(images)]
+        taken: dict[str, list[float]] = {name: [] for name in ways}
+        for way in ways.values():
+            way(batch)
+        end = time.monotonic() + seconds
+        while len(taken[FLOAT32]) < _TURNS or time.monotonic() < end:
+            # In turn, so that whatever else the machine is doing disturbs all alike. Each runs uncounted first: the
+            # threads of the way before may still be spinning, and its own data have left the caches.
+            for name, way in ways.items():
+                way(batch)
+                began = time.perf_counter()
+                way(batch)
+                taken[name].append(time.perf_counter() - began)
+        found[str(size)] = {
+            name: {
+                "ms": 1000 * statistics.median(each) / size,
+                "shortest_ms": 1000 * min(each) / size,
+                "turns": len(each),
+                "ratio": statistics.median(a / b for a, b in zip(each, taken[FLOAT32], strict=True)),
+            }
+            for name, each in taken.items()
         }
-        for name, seconds in taken.items()
-    }
-
-
-def _one_by_one(run: Run, images: Images) -> Outputs:
-    found = [run(images[row : row + 1]) for row in range(len(images))]
-    return np.concatenate([logits for logits, _ in found]), np.concatenate([scores for _, scores in found])
-
-
-def _largest(*differences: NDArray[np.float32]) -> float:
-    """The largest absolute value; NaN where there is one."""
-    return float(np.abs(np.concatenate(differences)).max())
+    return found

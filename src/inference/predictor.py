@@ -1,4 +1,4 @@
-"""A trained model in use: files in, judged and scored; a bad file is a row with its reason, never the end."""
+"""A trained model in use: loaded, files judged and scored; a bad file is a row with its reason, never the end."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,16 +20,17 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 
-from cxrlab.console import command
+from cxrlab.console import command, tell
 from cxrlab.datamodules import Preprocessing
 from cxrlab.datamodules.alterations import Alteration
 from cxrlab.datamodules.manifest import NAMES
 from cxrlab.datamodules.parallel import end
-from cxrlab.errors import CheckpointError, DataError, check_range
+from cxrlab.errors import CheckpointError, ConfigError, check_range
 from cxrlab.evaluation.decision import Decided
 from cxrlab.evaluation.estimate import Floats
 from cxrlab.inference.prediction import COLUMNS, NOT_JUDGED, UNREADABLE, Prediction
-from cxrlab.inference.scorer import Scorer
+from cxrlab.inference.scorer import BATCH, Scorer, TorchScorer
+from cxrlab.machine.precision import AUTO, fastest
 from cxrlab.models.gate import REFUSE, WARN, Gate, Judgement
 from cxrlab.models.saliency import Saliency
 from cxrlab.models.segmenter import Segmenter
@@ -42,12 +44,14 @@ from cxrlab.reading.image import (
     read_image,
     read_image_bytes,
 )
-from cxrlab.runs.checkpoint import read_decided
+from cxrlab.runs.auxiliary import choose_gate, load_segmenter
+from cxrlab.runs.checkpoint import load_model, read_decided
 
 Image = NDArray[np.uint8]
 Given = str | os.PathLike[str] | Image
 """An image to look at: a file, or pixels."""
 
+LUNGS = "runs/lungs"
 _LUNGS_ONLY = Alteration.parse("lungs_only")
 
 
@@ -88,8 +92,7 @@ class Examined(NamedTuple):
     facts: ImageFacts | None
 
 
-@dataclass(frozen=True)
-class _Seen:
+class _Seen(NamedTuple):
     """A file after reading, before scoring; full-size pixels are kept only where they are asked for."""
 
     name: str
@@ -134,15 +137,12 @@ class Predictor:
         self.synthetic = bool(_inside(model.metadata, "data", "synthetic"))
         self.gate = gate
         self.segment = segment
-        self._lungs_only = lungs_only(model.metadata, model.path)
-        self._check_lungs()
-
-    def _check_lungs(self) -> None:
-        wanted = self.metadata.get("lungs")
-        if self._lungs_only and (self.segment is None or self.segment.fingerprint != wanted):
-            found = "there is none" if self.segment is None else f"this one has {self.segment.fingerprint[:12]}"
+        self._lungs_only = _lungs_only(model)
+        wanted = model.metadata.get("lungs")
+        if self._lungs_only and (segment is None or segment.fingerprint != wanted):
+            found = "there is none" if segment is None else f"this one has {segment.fingerprint[:12]}"
             raise CheckpointError(
-                f"{self.model.path}: it was trained on lungs that weights {str(wanted)[:12]} found, and {found}; "
+                f"{model.path}: it was trained on lungs that weights {str(wanted)[:12]} found, and {found}; "
                 "name the run of experiment=lungs that it was trained with: lungs=…"
             )
 
@@ -163,8 +163,6 @@ class Predictor:
             )
         return found
 
-    # ------------------------------------------------------------------------------------------------- many files
-
     def predict(self, images: Given | Iterable[Given], batch_size: int = 16) -> pd.DataFrame:
         """Looks at files, or at images that are in memory.
 
@@ -183,7 +181,7 @@ class Predictor:
         """
         if isinstance(images, str | os.PathLike) or (isinstance(images, np.ndarray) and images.ndim < 4):
             images = [images]
-        listed = [os.fspath(each) if isinstance(each, str | os.PathLike) else _checked(each) for each in images]
+        listed = [os.fspath(each) if isinstance(each, str | os.PathLike) else _check_array(each) for each in images]
         console = Console(stderr=True)
         rows = track(
             self.look(listed, batch_size),
@@ -193,10 +191,10 @@ class Predictor:
             transient=True,
             disable=not console.is_terminal,
         )
-        table = pd.DataFrame([row.as_dict() for row in rows], columns=list(COLUMNS))
+        table = pd.DataFrame([row.as_dict() for row, _ in rows], columns=list(COLUMNS))
         return table.astype({"score": float, "probability": float, "threshold": float})
 
-    def look(self, images: Sequence[str | Image], batch_size: int = 16) -> Iterator[Prediction]:
+    def look(self, images: Sequence[str | Image], batch_size: int = 16) -> Iterator[tuple[Prediction, Image | None]]:
         """Looks at files, reading ahead in threads while the network works.
 
         Args:
@@ -204,36 +202,27 @@ class Predictor:
             batch_size: Images that are scored together, at least 1.
 
         Yields:
-            What is said of each, in order.
+            In order, what is said of each, and what the network saw of it; ``None`` where it saw nothing.
         """
-        for prediction, _ in self.look_closely(images, batch_size):
-            yield prediction
-
-    def look_closely(
-        self, images: Sequence[str | Image], batch_size: int = 16
-    ) -> Iterator[tuple[Prediction, Image | None]]:
-        """As :meth:`look`, with what the network saw of each; ``None`` where it saw nothing."""
         check_range("batch_size", batch_size, 1, integer=True)
         waiting: deque[Future[_Seen]] = deque()
-        batch: list[_Seen] = []
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            try:
+
+            def seen() -> Iterator[_Seen]:
                 for number, image in enumerate(images):
                     if isinstance(image, str):
                         waiting.append(pool.submit(self._see, image, partial(read_image, image)))
                     else:
                         waiting.append(pool.submit(self._see, f"array {number}", partial(image_of_array, image)))
                     if len(waiting) > batch_size:  # so many are read ahead, and no more are in memory
-                        batch.append(waiting.popleft().result())
-                    if len(batch) == batch_size:
-                        yield from self._scored(batch)
-                        batch = []
-                for future in waiting:
-                    batch.append(future.result())
-                    if len(batch) == batch_size:
-                        yield from self._scored(batch)
-                        batch = []
-                yield from self._scored(batch)
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+
+            try:
+                ready = seen()
+                while batch := list(islice(ready, batch_size)):
+                    yield from self._scored(batch)
             finally:
                 end(pool, waiting)
 
@@ -241,40 +230,34 @@ class Predictor:
         try:
             image = read()
         except UnreadableError as error:
-            return _Seen(name, error.sha256, Judgement(REFUSE, UNREADABLE, _without_name(error, name)), None)
-        judgement = _with_doubts(self.judge(image.pixels), image.facts.doubts)
-        prepared = self.prepare(image.pixels)
+            reason = str(error).removeprefix(f"{name}: ")  # the name stands beside it
+            return _Seen(name, error.sha256, Judgement(REFUSE, UNREADABLE, reason), None)
+        judged = Judgement(NOT_JUDGED, "") if self.gate is None else self.gate([image.pixels])[0]
         kept = (image.pixels, image.facts) if keep else (None, None)
-        return _Seen(name, image.sha256, judgement, prepared, *kept)
+        return _Seen(name, image.sha256, _with_doubts(judged, image.facts.doubts), self.prepare(image.pixels), *kept)
 
     def _scored(self, seen: Sequence[_Seen]) -> Iterator[tuple[Prediction, Image | None]]:
-        chosen = [each.prepared for each in seen if each.prepared is not None and each.judgement.verdict != REFUSE]
-        scores = iter(self.scores(np.stack(chosen)) if chosen else ())
-        for each in seen:
-            if each.prepared is None or each.judgement.verdict == REFUSE:
-                yield self._prediction(each, None), None
-            else:
-                yield self._prediction(each, float(next(scores))), each.prepared
-
-    def _prediction(self, seen: _Seen, score: float | None) -> Prediction:
-        probability = None if score is None else float(self.decided.calibration([score])[0])
-        threshold = self.decided.threshold
-        judgement = seen.judgement
-        return Prediction(
-            file=seen.name,
-            sha256=seen.sha256,
-            verdict=judgement.verdict,
-            kind=judgement.kind,
-            reason=judgement.reason,
-            score=score,
-            probability=probability,
-            label="" if probability is None else NAMES[int(probability >= threshold)],
-            threshold=threshold,
-            model=self.fingerprint,
-            gate=self.gate.fingerprint if self.gate else "",
-        )
-
-    # ------------------------------------------------------------------------------------------------- one image
+        to_score = [each.prepared is not None and each.judgement.verdict != REFUSE for each in seen]
+        chosen = [each.prepared for each, wanted in zip(seen, to_score, strict=True) if wanted]
+        scores = iter(self.scores(np.stack(chosen)) if chosen else ())  # type: ignore[arg-type]
+        for each, wanted in zip(seen, to_score, strict=True):
+            score = float(next(scores)) if wanted else None
+            probability = None if score is None else float(self.decided.calibration([score])[0])
+            threshold = self.decided.threshold
+            prediction = Prediction(
+                file=each.name,
+                sha256=each.sha256,
+                verdict=each.judgement.verdict,
+                kind=each.judgement.kind,
+                reason=each.judgement.reason,
+                score=score,
+                probability=probability,
+                label="" if probability is None else NAMES[int(probability >= threshold)],
+                threshold=threshold,
+                model=self.fingerprint,
+                gate=self.gate.fingerprint if self.gate else "",
+            )
+            yield prediction, each.prepared if wanted else None
 
     def examine(self, name: str, data: bytes, max_pixels: int = MAX_PIXELS) -> Examined:
         """Looks at one file by its bytes; nothing of its name is opened.
@@ -296,10 +279,6 @@ class Predictor:
         seen = self._see(name, read, keep=True)
         ((prediction, _),) = self._scored([seen])
         return Examined(prediction, seen.rgb, seen.prepared, seen.facts)
-
-    def judge(self, rgb: Image) -> Judgement:
-        """What the gate says of an image, shape (height, width, 3), uint8."""
-        return Judgement(NOT_JUDGED, "") if self.gate is None else self.gate([rgb])[0]
 
     def prepare(self, rgb: Image) -> Image:
         """An image (height, width, 3), uint8, as the network sees it, shape (height, width, channels), uint8."""
@@ -336,27 +315,77 @@ class Predictor:
         return heat
 
 
-def lungs_only(metadata: dict[str, Any], path: Path) -> bool:
-    """Whether a model saw lungs only.
+def load(
+    ckpt_path: str | os.PathLike[str],
+    *,
+    gate: str | None = None,
+    lungs: str = LUNGS,
+    trusted: Sequence[str] = (),
+    accelerator: str = "auto",
+    precision: str | None = None,
+    network: nn.Module | None = None,
+    preprocessing: Preprocessing | None = None,
+) -> Predictor:
+    """Loads a trained model to use it: ``cxrlab.load("runs/…").predict(paths)``.
+
+    Args:
+        ckpt_path: A run folder, a ``.ckpt`` file, or an ``.onnx`` file of ``src/export.py``.
+        gate: What judges an image before it is scored: a run of ``experiment=gate``, a folder above some, a ``.ckpt``
+            file, or ``none``; ``None`` takes the one that travels in the checkpoint, and where there is none, rules
+            that need no training: size, colour, blankness.
+        lungs: What finds lungs, for models that saw lungs only: a run of ``experiment=lungs`` likewise.
+        trusted: Packages beside ``cxrlab.models`` whose networks a checkpoint may name.
+        accelerator: ``auto``, ``cpu``, ``gpu`` or ``mps``.
+        precision: ``None`` takes the precision that the model was trained with, ``auto`` measures which is faster.
+        network: Gets the weights, as a copy: the network of a checkpoint that a plain ``pl.Trainer`` wrote with a
+            :class:`~cxrlab.models.ClassifierModule`, which does not say what network that was; or one of your own.
+        preprocessing: Of such a checkpoint, where the images came from no
+            :class:`~cxrlab.datamodules.ChestXRayDataModule`, which would have written it there.
 
     Raises:
-        CheckpointError: It was trained on images that were altered for an experiment.
+        CheckpointError: The model, the gate or what finds lungs cannot be used; names the file.
+        ConfigError: An ``.onnx`` file runs on the CPU in the precision that is in it, and holds its network.
     """
-    altered = _inside(metadata, "config", "data", "alter")
+    path = Path(ckpt_path).expanduser()
+    if path.suffix.lower() == ".onnx":
+        if accelerator not in ("auto", "cpu") or precision not in (None, "32-true"):
+            raise ConfigError(f"{path}: an .onnx file runs on the CPU in float32; leave out accelerator and precision")
+        if network is not None or preprocessing is not None:
+            raise ConfigError(f"{path}: an .onnx file holds its network; leave out network and preprocessing")
+        from cxrlab.inference.onnx_file import OnnxScorer
+
+        onnx = OnnxScorer(path)
+        model, own_gate = Model(path.stem, onnx.metadata, onnx.fingerprint, onnx, None, path), onnx.gate
+    else:
+        loaded = load_model(path, trusted, network, preprocessing)
+        if precision is None:
+            precision = _inside(loaded.metadata, "config", "trainer", "precision")
+        if precision is None:
+            raise CheckpointError(f"{loaded.path}: does not say its precision; precision=32-true names one")
+        if precision == AUTO:
+            size = Preprocessing.from_dict(loaded.metadata["preprocessing"]).shape
+            precision, reason = fastest(loaded.network, (BATCH, *size), accelerator, training=False)
+            tell(f"precision=auto: {reason}", error=True)  # not where a program may read JSON
+        scorer = TorchScorer(loaded.network, accelerator, precision)
+        name = path.name if path.is_dir() else path.stem
+        model = Model(name, loaded.metadata, loaded.fingerprint, scorer, loaded.network, loaded.path)
+        own_gate = loaded.gate
+    segment = load_segmenter(lungs) if _lungs_only(model) else None
+    return Predictor(model, choose_gate(gate, own_gate or Gate()), segment)
+
+
+def _lungs_only(model: Model) -> bool:
+    """Whether a model saw lungs only; one that was trained on altered images is refused."""
+    altered = _inside(model.metadata, "config", "data", "alter")
     if altered not in (None, "none"):
         raise CheckpointError(
-            f"{path}: it was trained on altered images (data.alter={altered}): an experiment's network, not for use; "
-            "src/evaluate.py evaluates it"
+            f"{model.path}: it was trained on altered images (data.alter={altered}): an experiment's network, not for "
+            "use; src/evaluate.py evaluates it"
         )
-    return _inside(metadata, "config", "data", "mask") is not None
+    return _inside(model.metadata, "config", "data", "mask") is not None
 
 
-def _checked(image: Any) -> Image:
-    """An image in memory, if that is what it is.
-
-    Raises:
-        ValueError: It is something else.
-    """
+def _check_array(image: Any) -> Image:
     if not isinstance(image, np.ndarray):
         raise ValueError(f"images must be paths or numpy arrays, got {type(image).__name__}; np.asarray(…) may do")
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)) or not image.size:
@@ -383,8 +412,3 @@ def _with_doubts(judgement: Judgement, doubts: str) -> Judgement:
         return Judgement(REFUSE, "no_radiograph", f"{said}; leave it out, or gate=none scores it all the same")
     reason = "; ".join(filter(None, [said, judgement.reason]))
     return replace(judgement, verdict=WARN if judged else judgement.verdict, reason=reason)
-
-
-def _without_name(error: DataError, name: str) -> str:
-    """A message without the file's name, which stands beside it."""
-    return str(error).removeprefix(f"{name}: ")

@@ -8,13 +8,31 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from cxrlab.datamodules import Preprocessing
 from cxrlab.evaluation.estimate import Floats
 
 BATCH = 64
 """Images that go through a network at once."""
+
+
+class ScoringNetwork(nn.Module):
+    """A classifier with its sigmoid: images (N, C, H, W), float32 in [0, 1], to logits (N,) and scores (N,) in [0, 1].
+
+    Args:
+        network: Turns the images into logits (N, 1).
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.eval()  # of the whole: the exporter asks this module, not the one inside
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns logits and scores."""
+        logit = self.network(image).squeeze(1)
+        return logit, logit.sigmoid()
 
 
 class Scorer(Protocol):
@@ -47,7 +65,7 @@ class TorchScorer:
         self._batch_size = batch_size
 
     def __call__(self, images: NDArray[np.uint8]) -> Floats:
-        """Returns the sigmoid of the logits, float64 (n,), of images (n, height, width, channels) as prepared."""
+        """See :class:`Scorer`."""
         found = [np.zeros(0)]
         with torch.inference_mode():
             for start in range(0, len(images), self._batch_size):
@@ -60,7 +78,7 @@ class TorchScorer:
 
     @property
     def words(self) -> dict[str, Any]:
-        """Runtime, device and precision."""
+        """See :class:`Scorer`."""
         return {
             "runtime": f"PyTorch {torch.__version__}",
             "device": str(self._fabric.device),

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from cxrlab.console import command
 from cxrlab.errors import CheckpointError
 
 MAX_NUMBERS, MAX_OPERATORS = 2**31, 100_000
@@ -54,7 +55,7 @@ def load_tensors(path: Path, data: bytes | None = None) -> Any:
         raise CheckpointError(f"{path}: refused: nearly all of it is holes, which would fill the memory; copy it again")
     try:
         with path.open("rb") if data is None else io.BytesIO(data) as file:
-            _check_archive(file)
+            _check_archive(path, file)
         # Without mmap, which compares no storage with the part of the file that it lies in.
         found = torch.load(path if data is None else io.BytesIO(data), "cpu", weights_only=True)
         _check_tensors(found)
@@ -70,7 +71,7 @@ class _RefusedError(ValueError):
     """A file holds what no checkpoint of this project does."""
 
 
-def _check_archive(file: IO[bytes]) -> None:
+def _check_archive(path: Path, file: IO[bytes]) -> None:
     """Refuses a file before PyTorch opens it: what unfolds, two files of one name, and a pickle with more than weights.
 
     ``torch.load`` runs no code with ``weights_only=True``, but builds on demand what takes memory without end
@@ -81,12 +82,18 @@ def _check_archive(file: IO[bytes]) -> None:
     with zipfile.ZipFile(file) as archive:
         parts = archive.infolist()
         size = file.seek(0, os.SEEK_END)
+        if any(part.filename.lower().endswith(("constants.pkl", "archive_format")) for part in parts):
+            how = command("export", "ckpt_path=runs/…")
+            raise CheckpointError(
+                f"{path}: refused: a program of TorchScript or torch.export, which could run code; use a run folder, "
+                f"a .ckpt file or an .onnx file, which `{how}` makes"
+            )
         packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
         if packed or sum(part.file_size for part in parts) > size:
             raise _RefusedError("it unfolds to more than it holds, which no file of torch.save does")
         pickles = [part for part in parts if part.filename.endswith("/data.pkl")]
         names = {part.filename.lower() for part in parts}
-        if len(names) < len(parts) or len(pickles) != 1 or any(name.endswith("constants.pkl") for name in names):
+        if len(names) < len(parts) or len(pickles) != 1:
             raise _RefusedError("its parts are not those of torch.save")
         if pickles[0].file_size > _MAX_PICKLE:
             raise _RefusedError(f"its pickle has {pickles[0].file_size:,} bytes, and {_MAX_PICKLE:,} are the most")

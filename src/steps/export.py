@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,44 +19,20 @@ from cxrlab.datamodules.pixels import read_all
 from cxrlab.errors import CheckpointError, ConfigError, DataError, check_choice, check_range
 from cxrlab.files import file_sha256, write_json
 from cxrlab.imports import check_installed
-from cxrlab.inference.contents import ScoringNetwork
 from cxrlab.inference.inputs import list_inputs
 from cxrlab.inference.onnx_file import OPSETS, OnnxScorer, write_onnx
-from cxrlab.inference.parity import TOLERANCE, Images, Parity, Run, torch_run
-from cxrlab.inference.torch_files import read_torch_export, read_torchscript, write_torch_export, write_torchscript
+from cxrlab.inference.parity import TOLERANCE, Images, Run, compare, time_ways, torch_run
+from cxrlab.inference.scorer import ScoringNetwork
 from cxrlab.models.gate import Gate
 from cxrlab.runs.checkpoint import GATE, AtomicCheckpointIO, LoadedModel, load_checkpoint, load_model
 from cxrlab.runs.environment import cpu_name
 
 KEYS = ("ckpt_path", "format", "output", "gate", "opset", "images", "max_images", "latency", "trusted")
 """The keys of ``conf/export.yaml``."""
-ONNX, TORCHSCRIPT, TORCH_EXPORT, CHECKPOINT = "onnx", "torchscript", "torch_export", "checkpoint"
-SUFFIXES = {ONNX: ".onnx", TORCHSCRIPT: ".pt", TORCH_EXPORT: ".pt2", CHECKPOINT: ".ckpt"}
+ONNX, CHECKPOINT = "onnx", "checkpoint"
+SUFFIXES = {ONNX: ".onnx", CHECKPOINT: ".ckpt"}
 """By format."""
-RUNTIMES = {ONNX: "ONNX Runtime", TORCHSCRIPT: "TorchScript", TORCH_EXPORT: "torch.export", CHECKPOINT: "the copy"}
-"""What runs a file, by format."""
 PHANTOMS = 16
-
-
-@dataclass(frozen=True)
-class Exported:
-    """A finished export.
-
-    Attributes:
-        path: The file.
-        json: The file beside it that says what was found.
-        model: What was exported.
-        gate: That travels in the file; ``None`` for none.
-        parity: How far it is from PyTorch.
-        latency: See :func:`cxrlab.inference.parity.time_ways`; ``None`` where nothing was timed.
-    """
-
-    path: Path
-    json: Path
-    model: LoadedModel
-    gate: Gate | None
-    parity: Parity
-    latency: dict[str, Any] | None
 
 
 def check_plan(config: DictConfig) -> None:
@@ -72,7 +46,7 @@ def check_plan(config: DictConfig) -> None:
     with problems.guard("format"):
         check_choice("format", config.format, SUFFIXES)
         for name in ("onnx", "onnxruntime", "onnxscript") if config.format == ONNX else ():
-            check_installed(name, "format=onnx", "choose format=torchscript")
+            check_installed(name, "format=onnx")
     with problems.guard("opset"):
         if config.opset is not None:
             check_range("opset", config.opset, *OPSETS, integer=True)
@@ -91,12 +65,70 @@ def check_plan(config: DictConfig) -> None:
     problems.raise_if_any()
 
 
-def output_of(config: DictConfig, model: LoadedModel) -> Path:
-    """Where the file is to stand: in the folder ``export`` of its run, or as asked.
+def write_checked(config: DictConfig, model: LoadedModel, gate: Gate | None) -> tuple[Path, dict[str, Any]]:
+    """Writes the file, in the folder ``export`` of its run or as asked, and a JSON file that says what was found.
+
+    The file takes its place, where an older one is replaced, only after it was read back and gave PyTorch's scores.
+
+    Args:
+        config: As composed, checked.
+        model: To be exported.
+        gate: Travels in the file; ``None`` for none.
+
+    Returns:
+        The path of the file, and what the JSON file beside it says: plain values.
 
     Raises:
-        ConfigError: On the checkpoint itself.
+        ConfigError: The place cannot be written, or is the checkpoint's own.
+        DataError: There are no images, or one cannot be read.
+        CheckpointError: The network cannot be written in this format, or its scores differ.
     """
+    output = _output(config, model)
+    images, what = _images(config, model)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=output.parent, prefix=".export.") as folder:
+            written = Path(folder, output.name)
+            if config.format == ONNX:
+                write_onnx(model, written, gate, config.opset)
+            else:  # the checkpoint as it is, with another gate
+                entries = {key: value for key, value in load_checkpoint(model.path).items() if key != GATE}
+                AtomicCheckpointIO().save_checkpoint(
+                    {**entries, GATE: gate.as_entry()} if gate is not None else entries, written
+                )
+            run = read_back(config, model, gate, written)
+            parity = compare(model, run, images, what)
+            if not parity.score <= TOLERANCE:  # nor where it is no number
+                raise CheckpointError(
+                    f"{output}: not written: on {parity.images} images ({parity.what}) its scores differ from "
+                    f"PyTorch's by up to {parity.score:.2g}, and {TOLERANCE:g} is allowed; use the checkpoint itself"
+                )
+            runtime = "ONNX Runtime" if config.format == ONNX else "the copy"
+            found = {
+                "notice": DISCLAIMER,
+                "format": config.format,
+                "file": output.name,
+                "bytes": written.stat().st_size,
+                "sha256": file_sha256(written),
+                "checkpoint": str(model.path),
+                "checkpoint_bytes": model.path.stat().st_size,
+                "fingerprint": model.fingerprint,
+                "gate": None if gate is None else gate.fingerprint,
+                "synthetic": bool(model.metadata["data"].get("synthetic")),
+                "parity": asdict(parity),
+                "latency": time_ways(model, run, runtime, images) if config.latency else None,
+                "machine": {"torch": torch.__version__, "threads": torch.get_num_threads(), "cpu": cpu_name()},
+            }
+            written.replace(output)
+            write_json(output.with_name(f"{output.name}.json"), found)
+    except OSError as error:
+        raise ConfigError(
+            f"output: {output} cannot be written ({error.strerror}); output=… names another place"
+        ) from None
+    return output, found
+
+
+def _output(config: DictConfig, model: LoadedModel) -> Path:
     suffix = SUFFIXES[config.format]
     if config.output is None:
         inside_run = model.path.parent.name == "checkpoints"
@@ -110,73 +142,22 @@ def output_of(config: DictConfig, model: LoadedModel) -> Path:
     return path
 
 
-def images_to_check(config: DictConfig, model: LoadedModel) -> tuple[Images, str]:
-    """Images as the network sees them, shape (n, H, W, C), and which they are, in words.
-
-    Raises:
-        DataError: There are none, or one cannot be read.
-    """
+def _images(config: DictConfig, model: LoadedModel) -> tuple[Images, str]:
+    """Images to compare the scores of, as the network sees them, shape (n, H, W, C), and which they are, in words."""
     preprocessing = Preprocessing.from_dict(model.metadata["preprocessing"])
-    if config.images is None:
-        with tempfile.TemporaryDirectory() as folder:
-            half = PHANTOMS // 2
+    with tempfile.TemporaryDirectory() as folder:
+        if config.images is None:
+            half, what = PHANTOMS // 2, "drawn phantoms"
             source = SyntheticSource(folder, half, half, disease="consolidation")  # more like films than lines are
-            pixels = read_all([str(path) for path in source.manifest()["path"]], preprocessing)
-            return _stack(pixels.images), "drawn phantoms"
-    given = [str(each) for each in config.images] if isinstance(config.images, ListConfig) else str(config.images)
-    paths = list_inputs(given).paths[: config.max_images]
-    pixels = read_all(paths, preprocessing)
-    if pixels.problems:
-        first = next(iter(pixels.problems.values()))
-        raise DataError(f"images: {len(pixels.problems)} of {len(paths)} cannot be read, the first: {first}")
-    return _stack(pixels.images), str(config.images)
-
-
-def _stack(images: Any) -> Images:
-    return np.stack([np.asarray(images[row], dtype=np.uint8) for row in range(len(images))])
-
-
-@contextmanager
-def workshop(output: Path) -> Iterator[Path]:
-    """A folder beside ``output`` in which a file is made and checked before it takes that place; gone afterwards.
-
-    Raises:
-        ConfigError: It cannot be made.
-    """
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(dir=output.parent, prefix=".export.")
-    except OSError as error:
-        raise _unwritable(output, error) from None
-    with folder as name:
-        yield Path(name)
-
-
-def write(config: DictConfig, model: LoadedModel, gate: Gate | None, path: Path) -> None:
-    """Writes the file.
-
-    Raises:
-        UserError: The network cannot be written in this format, or the folder cannot be written.
-    """
-    try:
-        if config.format == ONNX:
-            write_onnx(model, path, gate, config.opset)
-        elif config.format == TORCHSCRIPT:
-            write_torchscript(model, path, gate)
-        elif config.format == TORCH_EXPORT:
-            write_torch_export(model, path, gate)
+            paths = [str(path) for path in source.manifest()["path"]]
         else:
-            _write_checkpoint(model, path, gate)
-    except OSError as error:
-        raise _unwritable(path, error) from None
-
-
-def _write_checkpoint(model: LoadedModel, path: Path, gate: Gate | None) -> None:
-    """The checkpoint as it is, with another gate."""
-    checkpoint = {key: value for key, value in load_checkpoint(model.path).items() if key != GATE}
-    if gate is not None:
-        checkpoint[GATE] = gate.as_entry()
-    AtomicCheckpointIO().save_checkpoint(checkpoint, path)
+            given = list(config.images) if isinstance(config.images, ListConfig) else [config.images]
+            paths, what = list_inputs([str(each) for each in given]).paths[: config.max_images], str(config.images)
+        pixels = read_all(paths, preprocessing)
+        if pixels.problems:
+            first = next(iter(pixels.problems.values()))
+            raise DataError(f"images: {len(pixels.problems)} of {len(paths)} cannot be read, the first: {first}")
+        return np.stack([np.asarray(pixels.images[row], dtype=np.uint8) for row in range(len(paths))]), what
 
 
 def read_back(config: DictConfig, model: LoadedModel, gate: Gate | None, path: Path) -> Run:
@@ -185,95 +166,59 @@ def read_back(config: DictConfig, model: LoadedModel, gate: Gate | None, path: P
     Raises:
         CheckpointError: It cannot be used, or is not of this model or this gate.
     """
-    run, fingerprint, found = _read(config, path)
+    run: Run
+    if config.format == ONNX:
+        scorer = OnnxScorer(path)
+        run, fingerprint, found = scorer.logits_and_scores, scorer.fingerprint, scorer.gate
+    else:
+        copy = load_model(path, list(config.trusted))
+        run, fingerprint, found = torch_run(ScoringNetwork(copy.network)), copy.fingerprint, copy.gate
     if fingerprint != model.fingerprint or (found and found.fingerprint) != (gate and gate.fingerprint):
         raise CheckpointError(f"{path}: not written: it came out as another model than {model.path}; report this")
     return run
 
 
-def _read(config: DictConfig, path: Path) -> tuple[Run, str, Gate | None]:
-    if config.format == ONNX:
-        scorer = OnnxScorer(path)
-        return scorer.logits_and_scores, scorer.fingerprint, scorer.gate
-    if config.format == CHECKPOINT:
-        model = load_model(path, list(config.trusted))
-        return torch_run(ScoringNetwork(model.network)), model.fingerprint, model.gate
-    network, contents = (read_torchscript if config.format == TORCHSCRIPT else read_torch_export)(path)
-    return torch_run(network), contents.fingerprint, contents.gate
-
-
-def check_parity(parity: Parity, output: Path) -> None:
-    """Refuses a file whose scores are others than PyTorch's.
-
-    Raises:
-        CheckpointError: They differ by more than the tolerance, or are no numbers.
-    """
-    if not parity.holds:
-        raise CheckpointError(
-            f"{output}: not written: on {parity.images} images ({parity.what}) its scores differ from PyTorch's by up "
-            f"to {parity.score:.2g}, and {TOLERANCE:g} is allowed; try another format=…"
-        )
-
-
-def facts(config: DictConfig, done: Exported, written: Path) -> dict[str, Any]:
-    """What the JSON file beside an export says: plain values.
+def lines(found: dict[str, Any], path: Path, model: LoadedModel, gate: Gate | None) -> list[str]:
+    """What is told of a finished export, a line each.
 
     Args:
-        config: As composed.
-        done: The export.
-        written: The file, which is not yet at its place.
+        found: From :func:`write_checked`, as ``path``.
+        path: The file.
+        model: Was exported.
+        gate: As exported.
     """
-    return {
-        "notice": DISCLAIMER,
-        "format": config.format,
-        "file": done.path.name,
-        "bytes": written.stat().st_size,
-        "sha256": file_sha256(written),
-        "checkpoint": str(done.model.path),
-        "checkpoint_bytes": done.model.path.stat().st_size,
-        "fingerprint": done.model.fingerprint,
-        "gate": None if done.gate is None else done.gate.fingerprint,
-        "synthetic": _is_synthetic(done.model),
-        "parity": asdict(done.parity),
-        "latency": done.latency,
-        "machine": {"torch": torch.__version__, "threads": torch.get_num_threads(), "cpu": cpu_name()},
-    }
-
-
-def put_in_place(found: dict[str, Any], written: Path, done: Exported) -> None:
-    """Moves the checked file to its place, where an older one is replaced, and writes the JSON file beside it.
-
-    Raises:
-        ConfigError: The folder cannot be written.
-    """
-    try:
-        written.replace(done.path)
-        write_json(done.json, found)
-    except OSError as error:
-        raise _unwritable(done.path, error) from None
-
-
-def lines(found: dict[str, Any], done: Exported) -> list[str]:
-    """What is told of a finished export, a line each."""
-    decided, parity = done.model.decided, done.parity
-    prepared = Preprocessing.from_dict(done.model.metadata["preprocessing"])
-    calibration = "calibrated" if decided.calibrated else "not calibrated"
-    gate = "no gate" if done.gate is None else f"gate {done.gate.fingerprint[:12] or 'with rules only'}"
-    size, checkpoint_size = (f"{found[key] / 1e6:.2f} MB" for key in ("bytes", "checkpoint_bytes"))
+    decided, parity = model.decided, found["parity"]
+    size = Preprocessing.from_dict(model.metadata["preprocessing"])
+    warnings = []
+    if found["synthetic"]:
+        warnings.append("SYNTHETIC: it was trained on drawn phantoms and knows no patient")
+    if model.metadata.get("lungs"):
+        warnings.append(
+            "it saw lungs only: the file wants images in which all else is black; predict.py makes them so (lungs=…), "
+            "other programs have to"
+        )
+    if str((model.metadata["config"].get("trainer") or {}).get("precision")).startswith("bf16"):
+        warnings.append(
+            "the checkpoint is used in bf16, the file in float32: on these images their scores differ by up to "
+            f"{parity['bf16']:.1e}"
+        )
+    gate_words = "no gate" if gate is None else f"gate {gate.fingerprint[:12] or 'with rules only'}"
     inside = (
-        f"images {prepared.height} x {prepared.width} x {prepared.channels}, threshold {decided.threshold:.3g}, "
-        f"{calibration}, fingerprint {done.model.fingerprint[:12]}, {gate}"
+        f"images {size.height} x {size.width} x {size.channels}, threshold {decided.threshold:.3g}, "
+        f"{'calibrated' if decided.calibrated else 'not calibrated'}, fingerprint {model.fingerprint[:12]}, "
+        f"{gate_words}"
     )
     compared = (
-        f"{parity.images} images ({parity.what}): scores differ from PyTorch's by at most {parity.score:.1e}, logits "
-        f"by {parity.logit:.1e}; the scores spread over {parity.spread:.2g}, and {parity.calls} calls differ"
+        f"{parity['images']} images ({parity['what']}): scores differ from PyTorch's by at most {parity['score']:.1e}, "
+        f"logits by {parity['logit']:.1e}; the scores spread over {parity['spread']:.2g}, and {parity['calls']} calls "
+        "differ"
     )
     return [
-        f"export   {done.path}  {size} (the checkpoint has {checkpoint_size})",
+        f"export   {path}  {found['bytes'] / 1e6:.2f} MB (the checkpoint has {found['checkpoint_bytes'] / 1e6:.2f} MB)",
         f"inside   {inside}",
         f"parity   {compared}",
-        *_warnings(done.model, parity),
-        f"use      {_use(found['format'], done.path)}",
+        *(f"WARNING  {each}" for each in warnings),
+        f"use      {command('predict', 'input=scans/', ckpt_path=path)}",
         DISCLAIMER,
     ]
 
@@ -290,37 +235,3 @@ def latency_table(latency: dict[str, Any]) -> Table:
         cells = [(f"{each[name]['ms']:.2f}", f"{each[name]['ratio']:.2f}") for each in latency.values()]
         table.add_row(name, *(cell for pair in cells for cell in pair))
     return table
-
-
-def _warnings(model: LoadedModel, parity: Parity) -> list[str]:
-    """What a reader has to know beside the numbers."""
-    found = []
-    if _is_synthetic(model):
-        found.append("WARNING  SYNTHETIC: it was trained on drawn phantoms and knows no patient")
-    if model.metadata.get("lungs"):
-        found.append(
-            "WARNING  it saw lungs only: the file wants images in which all else is black; predict.py makes them so "
-            "(lungs=…), other programs have to"
-        )
-    trainer = model.metadata["config"].get("trainer") or {}
-    if str(trainer.get("precision")).startswith("bf16"):
-        found.append(
-            "WARNING  the checkpoint is used in bf16, the file in float32: on these images their scores differ by up "
-            f"to {parity.bf16:.1e}"
-        )
-    return found
-
-
-def _is_synthetic(model: LoadedModel) -> bool:
-    return bool(model.metadata["data"].get("synthetic"))
-
-
-def _use(file_format: str, output: Path) -> str:
-    if file_format in (ONNX, CHECKPOINT):
-        return command("predict", "input=scans/", ckpt_path=output)
-    call = "torch.jit.load" if file_format == TORCHSCRIPT else "torch.export.load"
-    return f"{call}({str(output)!r}) in a program of yours, see docs/export.md"
-
-
-def _unwritable(path: Path, error: OSError) -> ConfigError:
-    return ConfigError(f"output: {path} cannot be written ({error.strerror}); output=… names another place")

@@ -253,7 +253,7 @@ def _write_dropped(path: Path, dropped: Mapping[str, int]) -> None:
 def _tracked(plan: Plan, predictor: Predictor, paths: list[str], batch_size: int) -> Iterator[tuple[Prediction, Any]]:
     return iter(
         track(
-            predictor.look_closely(paths, batch_size),
+            predictor.look(paths, batch_size),
             "looking at images",
             len(paths),
             console=plan.console,

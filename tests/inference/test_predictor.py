@@ -143,7 +143,9 @@ def test_what_is_refused_gets_no_score(make_model: MakeModel, tmp_path: Path, fi
     predictor = Predictor(load(make_model()).model, Choosy(200))
     (tmp_path / "bright.png").write_bytes(png(np.full((100, 100), 250, np.uint8)))
     (tmp_path / "film.png").write_bytes(png(films[0]))
-    bright, film = predictor.look([str(tmp_path / "bright.png"), str(tmp_path / "film.png")])
+    (bright, unseen), (film, seen) = predictor.look([str(tmp_path / "bright.png"), str(tmp_path / "film.png")])
+    assert unseen is None
+    assert seen is not None
     assert (bright.verdict, bright.kind, bright.reason) == ("refuse", "photograph", "too bright; darken it")
     assert bright.score is bright.probability is None
     assert bright.label == ""
@@ -211,7 +213,7 @@ def test_what_has_to_be_known_before_the_first_score(make_model: MakeModel) -> N
 
 
 def test_a_gate_that_is_off_judges_nothing(make_model: MakeModel, folder: Path) -> None:
-    row = next(load(make_model(), gate="none").look([str(folder / "film_0.png")]))
+    row = next(load(make_model(), gate="none").look([str(folder / "film_0.png")]))[0]
     assert (row.verdict, row.kind, row.reason, row.gate) == ("off", "", "", "")
     assert row.score is not None
 
@@ -280,14 +282,14 @@ def test_a_gate_travels_with_the_weights_and_another_can_be_named(
     make_model: MakeModel, lenient_gate: Gate, folder: Path, tmp_path: Path
 ) -> None:
     path = make_model("gated.ckpt", gate=lenient_gate)
-    row = next(load(path).look([str(folder / "film_0.png")]))
+    row = next(load(path).look([str(folder / "film_0.png")]))[0]
     assert (row.verdict, row.kind, row.gate) == ("accept", "frontal", lenient_gate.fingerprint)
     assert load_model(path).fingerprint == load_model(make_model()).fingerprint  # what it says of an image is the same
     strict = Gate(lenient_gate.network, 64, Limits(1, 1))
     keep(tmp_path / "gate.ckpt", strict)
-    refused = next(load(path, gate=str(tmp_path / "gate.ckpt")).look([str(folder / "film_0.png")]))
+    refused = next(load(path, gate=str(tmp_path / "gate.ckpt")).look([str(folder / "film_0.png")]))[0]
     assert (refused.verdict, refused.score, refused.gate) == ("refuse", None, strict.fingerprint)
-    assert next(load(path, gate="none").look([str(folder / "film_0.png")])).verdict == "off"
+    assert next(load(path, gate="none").look([str(folder / "film_0.png")]))[0].verdict == "off"
 
 
 def test_a_gate_from_a_stranger_is_looked_through(make_model: MakeModel, lenient_gate: Gate) -> None:
@@ -313,7 +315,7 @@ def test_an_automatic_precision_is_measured_forward_only_and_told_beside_json(
         asked.append((images, accelerator, training))
         return "bf16-mixed", "bf16-mixed, 1 s against 2 s"
 
-    monkeypatch.setattr("cxrlab.inference.loading.fastest", fastest)
+    monkeypatch.setattr("cxrlab.inference.predictor.fastest", fastest)
     predictor = load(make_model(), accelerator="cpu", precision="auto")
     assert asked == [((64, 3, 32, 32), "cpu", False)]
     assert predictor.model.scorer.words["precision"] == "bf16-mixed"
