@@ -27,8 +27,8 @@ from cxrlab.config import build, compose
 from cxrlab.datamodules import Preprocessing
 from cxrlab.datamodules.sources.phantom import Anatomy, draw
 from cxrlab.inference.onnx_file import OnnxScorer, write_onnx
-from cxrlab.inference.parity import BATCHES, FLOAT32, compare, time_ways, torch_run
-from cxrlab.inference.scorer import ScoringNetwork
+from cxrlab.inference.parity import BATCHES, FLOAT32, compare, time_ways
+from cxrlab.inference.scorer import TorchScorer
 from cxrlab.models.layer_table import layer_table
 from cxrlab.runs import LoadedModel
 from cxrlab.runs.checkpoint import FORMAT
@@ -85,7 +85,7 @@ def _enliven(network: nn.Module, preprocessing: Preprocessing) -> None:
     with torch.no_grad():
         nn.init.normal_(head.weight)  # a vision transformer's is zero
         _normalise(network, Preprocessing.to_float(torch.from_numpy(images)))
-        logits = torch_run(ScoringNetwork(network))(images)[0]
+        logits = TorchScorer(network, "cpu", "32-true").logits_and_scores(images)[0]
         scale = 1 / max(float(logits.std()), 1e-6)
         head.weight.mul_(scale)
         head.bias.sub_(float(logits.mean())).mul_(scale)
@@ -125,7 +125,7 @@ def measure(name: str, image_size: int, seconds: float, count: int = 16) -> dict
         path = Path(folder) / "model.onnx"
         write_onnx(model, path)
         scorer, size = OnnxScorer(path), path.stat().st_size
-    parity = compare(model, scorer.logits_and_scores, images, "drawn phantoms")
+    parity = compare(model, scorer, images, "drawn phantoms")
     return {
         "model": name,
         "parameters": layer_table(model.network, preprocessing.shape).total,
@@ -134,7 +134,7 @@ def measure(name: str, image_size: int, seconds: float, count: int = 16) -> dict
         "logit": parity.logit,
         "spread": parity.spread,
         "bf16": parity.bf16,
-        "latency": time_ways(model, scorer.logits_and_scores, RUNTIME, images, seconds) if seconds else None,
+        "latency": time_ways(model, scorer, RUNTIME, images, seconds) if seconds else None,
     }
 
 

@@ -281,8 +281,10 @@ def test_a_file_with_other_scores_never_reaches_its_place(
     read = steps.read_back
 
     def read_other(*arguments: Any) -> Any:
-        run = read(*arguments)
-        return lambda images: tuple(each + np.float32(off) for each in run(images))
+        scorer = read(*arguments)
+        run = scorer.run
+        monkeypatch.setattr(scorer, "run", lambda images: tuple(each + np.float32(off) for each in run(images)))
+        return scorer
 
     monkeypatch.setattr(steps, "read_back", read_other)
     with pytest.raises(

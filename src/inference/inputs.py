@@ -54,9 +54,7 @@ def list_inputs(given: str | Sequence[str]) -> Listed:
     if isinstance(given, str):
         given = [given]
     left_out: Counter[str] = Counter()
-    paths: list[str] = []
-    for each in given:
-        paths += _one(str(each), left_out)
+    paths = [path for each in given for path in _one(str(each), left_out)]
     if not paths:
         more = f" ({by_ending(left_out)} left out)" if left_out else ""
         raise DataError(f"{', '.join(map(str, given)) or 'input'}: no image file there{more}; {_HOW}")
@@ -72,71 +70,62 @@ def _one(given: str, left_out: Counter[str]) -> list[str]:
         return _in_table(path) if path.name.lower().endswith(_TABLES) and path.is_file() else [text]
     if not glob.has_magic(given):
         what = "a link to a file that is not there" if os.path.islink(text) else "no such file or folder"  # noqa: PTH114
-        raise DataError(f"{given}: {what}{did_you_mean(path.name, _neighbours(path))}; {_HOW}")
-    if "**" in path.parts:
-        return _matching(path)
-    return [each for each in sorted(glob.glob(text)) if not os.path.isdir(each)]  # noqa: PTH112, PTH207 - may be absolute
-
-
-def _neighbours(path: Path) -> list[str]:
-    with suppress(OSError, ValueError):
-        return os.listdir(path.parent)  # noqa: PTH208
-    return []
-
-
-def _matching(pattern: Path) -> list[str]:
-    """Files that match a pattern with ``**``, by :mod:`glob`'s rules; but links to folders are not followed."""
-    fixed = list(itertools.takewhile(lambda part: not glob.has_magic(part), pattern.parts))
-    folder, parts = Path(*fixed), pattern.parts[len(fixed) :]
-    found, unlisted = _files(folder)
-    return [path for path in found if path in unlisted or _fits(Path(path).relative_to(folder).parts, parts)]
+        neighbours: list[str] = []
+        with suppress(OSError, ValueError):
+            neighbours = os.listdir(path.parent)  # noqa: PTH208
+        raise DataError(f"{given}: {what}{did_you_mean(path.name, neighbours)}; {_HOW}")
+    if "**" not in path.parts:
+        return [each for each in sorted(glob.glob(text)) if not os.path.isdir(each)]  # noqa: PTH112, PTH207 - may be absolute
+    fixed = list(itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+    folder, pattern = Path(*fixed), path.parts[len(fixed) :]
+    found, unlisted = _below(folder)
+    return [each for each in found if _fits(Path(each).relative_to(folder).parts, pattern)] + unlisted
 
 
 def _fits(names: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether the parts of a path fit those of a pattern; looks at each name once, for all ways in which it may fit."""
+    """Whether the parts of a path fit those of a pattern, by :mod:`glob`'s rules.
 
-    def with_empty(places: set[int]) -> set[int]:
-        """Places in the pattern, and those behind a ``**`` that stands for no folder."""
-        for place in range(len(pattern)):
-            if place in places and pattern[place] == "**":
-                places.add(place + 1)
-        return places
-
-    places = with_empty({0})
-    for name in names:
-        after = set()
-        for place in places - {len(pattern)}:
-            part = pattern[place]
-            if not name.startswith(".") or part.startswith("."):
-                if part == "**":
-                    after.add(place)
-                elif fnmatch.fnmatch(name, part):
-                    after.add(place + 1)
-        places = with_empty(after)
+    Each name is looked at once, for all ways in which it may fit: the places in the pattern that the names before it
+    lead to. A recursion would not reach the end of deep folders, nor of patterns with many ``**``.
+    """
+    places = {0}
+    for name in (*names, None):
+        for place, part in enumerate(pattern):
+            if place in places and part == "**":
+                places.add(place + 1)  # it may stand for no folder
+        if name is None:
+            break
+        places = {
+            place + (part != "**")
+            for place, part in enumerate(pattern)
+            if place in places and (part[0] == "." or name[0] != ".") and (part == "**" or fnmatch.fnmatch(name, part))
+        }
     return len(pattern) in places
 
 
-def _files(folder: Path) -> tuple[list[str], set[str]]:
-    """All below a folder but folders; those that cannot be listed are among them, so that they are rows, too."""
-    found: list[str] = []
+def _below(folder: Path) -> tuple[list[str], list[str]]:
+    """All files below a folder, and the folders that cannot be listed."""
     unlisted: set[str] = set()
-    for above, _, names in walk(folder, lambda error: unlisted.add(error.filename)):
-        found += [str(Path(above, name)) for name in names]
-    return found + sorted(unlisted), unlisted
+    found = [
+        str(Path(above, name))
+        for above, _, names in walk(folder, lambda error: unlisted.add(error.filename))
+        for name in names
+    ]
+    return found, sorted(unlisted)
 
 
 def _in_folder(folder: Path, left_out: Counter[str]) -> list[str]:
+    files, unlisted = _below(folder)
     found = []
-    files, unlisted = _files(folder)
     for path in files:
         ending = Path(path).suffix.lower()
         if Path(path).name.startswith("."):
             continue
-        if ending in SUFFIXES or not ending or path in unlisted:
+        if ending in SUFFIXES or not ending:
             found.append(path)
         else:
             left_out[ending] += 1
-    return found
+    return found + [path for path in unlisted if not Path(path).name.startswith(".")]
 
 
 def _in_table(path: Path) -> list[str]:

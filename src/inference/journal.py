@@ -1,20 +1,62 @@
-"""What was said of each file, kept as it is said: a killed run loses nothing, and goes on where it stopped."""
+"""What is said of a file, and a journal of it: a killed run loses nothing, and goes on where it stopped."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import pandas as pd
 
 from cxrlab.errors import ConfigError, DataError
 from cxrlab.files import write_csv, write_json, write_text
-from cxrlab.inference.prediction import COLUMNS, Prediction
 from cxrlab.reading.image import read_bytes
+
+NOT_JUDGED = "off"
+UNREADABLE = "unreadable"
+"""Kind of a file that is no image, or a damaged one."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One row of ``predictions.csv``.
+
+    Attributes:
+        file: Path or name, as it was given; ``array 0`` for an array, by its place.
+        sha256: Of the file's bytes, or of the array's; empty where they could not be read.
+        verdict: The gate's, ``accept``, ``warn`` or ``refuse``; ``off`` where it was switched off.
+        kind: What it looks like (``frontal``, ``lateral``, ``photograph``, …); ``unreadable`` where it is no image,
+            ``no_radiograph`` where a DICOM header says so.
+        reason: Why it is not simply accepted, in words; empty where it is.
+        score: The network's, in [0, 1]; ``None`` where the file was refused.
+        probability: The score after calibration, in [0, 1]; the score itself where nothing was calibrated.
+        label: ``Positive`` where the probability is at least the threshold, else ``Negative``; empty where refused.
+        threshold: In [0, 1].
+        model: Fingerprint of weights, preprocessing and decision, SHA-256.
+        gate: Fingerprint of the gate, SHA-256; empty where it knows rules only or was switched off.
+    """
+
+    file: str
+    sha256: str
+    verdict: str
+    kind: str
+    reason: str
+    score: float | None
+    probability: float | None
+    label: str
+    threshold: float
+    model: str
+    gate: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values by column."""
+        return asdict(self)
+
+
+COLUMNS = tuple(field.name for field in fields(Prediction))
 
 JOURNAL, TABLE, SETTINGS = "predictions.jsonl", "predictions.csv", "settings.json"
 _SIZE, _MODIFIED, DROPPED = "bytes", "modified", "dropped_tags"
@@ -56,48 +98,28 @@ class Journal:
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._check_settings()
-        self._rows = self._read()
+        path = self.folder / SETTINGS
+        if not path.is_file():
+            write_json(path, self._settings)
+        elif (before := _parsed(path.read_text(encoding="utf-8"))) != self._settings:
+            other = [key for key, value in self._settings.items() if before.get(key) != value]
+            raise ConfigError(
+                f"{self.folder}: holds predictions that were made with another {', '.join(other) or 'setting'}; "
+                "hydra.run.dir=… chooses another folder"
+            )
+        if self.path.is_file():
+            for line in self.path.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+                row = _parsed(line)
+                named = self._nameless and row.get("file") != row.get("sha256")
+                if set(self._columns) <= set(row) and not named:
+                    self._rows[str(row["file"])] = row
         # Whole lines only: what a kill cut off would spoil the line that follows.
         write_text(self.path, "".join(map(_line, self._rows.values())))
         self._file = self.path.open("a", encoding="utf-8", errors="surrogateescape")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
-
-    def _check_settings(self) -> None:
-        path = self.folder / SETTINGS
-        if not path.is_file():
-            write_json(path, self._settings)
-            return
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            before = None
-        if before != self._settings:
-            found = before if isinstance(before, dict) else {}
-            other = [key for key, value in self._settings.items() if found.get(key) != value]
-            raise ConfigError(
-                f"{self.folder}: holds predictions that were made with another {', '.join(other) or 'setting'}; "
-                "hydra.run.dir=… chooses another folder"
-            )
-
-    def _read(self) -> dict[str, dict[str, Any]]:
-        rows: dict[str, dict[str, Any]] = {}
-        if not self.path.is_file():
-            return rows
-        for line in self.path.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            named = self._nameless and isinstance(row, dict) and row.get("file") != row.get("sha256")
-            if isinstance(row, dict) and set(self._columns) <= set(row) and not named:
-                rows[str(row["file"])] = row
-        return rows
 
     def done(self, file: str) -> bool:
         """Whether a file was looked at before, and has not changed since."""
@@ -131,7 +153,10 @@ class Journal:
         row = prediction.as_dict() | dict(more or {})
         if self._nameless:
             self._hashes[prediction.file] = prediction.sha256
-            row |= {"file": prediction.sha256, "reason": _without(prediction.file, prediction.reason)}
+            reason = prediction.reason
+            for name in (prediction.file, Path(prediction.file).name):
+                reason = reason.replace(name, "the file")
+            row |= {"file": prediction.sha256, "reason": reason}
             kept = row | {DROPPED: list(dropped)}
         else:
             size, modified = _stamp(prediction.file) or (None, None)
@@ -150,20 +175,19 @@ class Journal:
     def write_table(self, files: Sequence[str]) -> pd.DataFrame:
         """Writes the rows of these files that are known, in their order, as CSV; returns them."""
         table = pd.DataFrame(self.known(files), columns=self._columns)
-        named = table.assign(file=[_shown(file) for file in table["file"]])
-        write_csv(self.table, named)
+        # No name is a formula of a spreadsheet, and what is no text (bytes of another encoding) is spelt out.
+        safe = [f"./{file}" if file.startswith(("=", "+", "-", "@")) else file for file in table["file"]]
+        write_csv(self.table, table.assign(file=[file.encode(errors="backslashreplace").decode() for file in safe]))
         return table
 
 
-def _shown(file: str) -> str:
-    """A name for one cell: no formula of a spreadsheet, and what is no text (bytes of another encoding) spelt out."""
-    file = f"./{file}" if file.startswith(("=", "+", "-", "@")) else file
-    return file.encode(errors="backslashreplace").decode()
-
-
-def _without(file: str, text: str) -> str:
-    """Text in which a file is not named."""
-    return text.replace(file, "the file").replace(Path(file).name, "the file")
+def _parsed(text: str) -> dict[str, Any]:
+    """Some JSON as a mapping; an empty one where it is something else, or cut off."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _line(row: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,16 +14,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from cxrlab.console import DISCLAIMER, command
 from cxrlab.datamodules import Preprocessing
 from cxrlab.errors import CheckpointError, check_range
-from cxrlab.evaluation.estimate import Floats
 from cxrlab.files import write_atomically
 from cxrlab.imports import need
 from cxrlab.inference import onnx_guard
 from cxrlab.inference.onnx_guard import INPUT, OUTPUTS
-from cxrlab.inference.scorer import ScoringNetwork
+from cxrlab.inference.scorer import BATCH, Images, Scorer
 from cxrlab.models.gate import Gate
 from cxrlab.runs.checkpoint import LoadedModel, read_gate, read_metadata
 from cxrlab.runs.weights import first_line, load_tensors
@@ -36,9 +37,22 @@ MAX_TEXT = 64 * 2**20
 """Characters of one text that are read; a gate has a few million."""
 MAX_SECONDS = 60.0
 """Of a graph for one image; it is given up on then."""
-_AT_ONCE = 64  # images that go through the graph together at most; more are no faster
 _ROOM = 64 * 2**20  # bytes left for the graph and the texts beside the weights
 _OWN = ("fingerprint", "notice", "input", "outputs")  # beside the metadata of a checkpoint
+
+
+class ScoringNetwork(nn.Module):
+    """A classifier of images (N, C, H, W) with its sigmoid: gives logits (N,) and scores (N,) in [0, 1]."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.eval()  # of the whole: the exporter asks this module, not the one inside
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns logits and scores."""
+        logit = self.network(image).squeeze(1)
+        return logit, logit.sigmoid()
 
 
 def write_onnx(model: LoadedModel, path: str | Path, gate: Gate | None = None, opset: int | None = None) -> None:
@@ -131,8 +145,8 @@ def _texts(model: LoadedModel, gate: Gate | None) -> dict[str, str]:
     return texts
 
 
-class OnnxScorer:
-    """Runs an ONNX file of this project, which may come from a stranger; see :class:`cxrlab.inference.scorer.Scorer`.
+class OnnxScorer(Scorer):
+    """Runs an ONNX file of this project, which may come from a stranger.
 
     The file is read once: the bytes that were checked are those that are run, whatever happens to the file.
 
@@ -153,29 +167,15 @@ class OnnxScorer:
 
     def __init__(self, path: str | Path) -> None:
         self.path = path = Path(path).expanduser()
-        onnx, runtime = need("onnx", onnx_guard.ONNX), need("onnxruntime", onnx_guard.ONNX)
+        runtime = need("onnxruntime", onnx_guard.ONNX)
         data = _read(path)
         try:
-            model = onnx.ModelProto.FromString(data)  # reads no other file, whatever this one names
-        except Exception as error:  # protobuf's own class, which is another in another version
-            raise CheckpointError(
-                f"{path}: not a readable ONNX file: damaged, or something else; copy it again"
-            ) from error
-        if not model.graph.node:
-            raise CheckpointError(f"{path}: not a readable ONNX file: it has no graph; copy it again")
-        onnx_guard.check(path, model, len(data))
-        texts = {entry.key: entry.value for entry in model.metadata_props}
-        self.metadata, self.fingerprint, self.gate = _read_texts(path, texts)
-        if texts.pop(SEAL_KEY, None) != onnx_guard.seal(
-            model, {key: texts[key] for key in (METADATA_KEY, GATE_KEY) if key in texts}
-        ):
-            raise CheckpointError(
-                f"{path}: refused: it was changed or damaged after it was exported, and its fingerprint no longer "
-                "holds; export the checkpoint again"
-            )
+            self.metadata, self.fingerprint, self.gate, numbers = _checked(path, data)
+        except onnx_guard.RefusedError as error:
+            again = f"export the checkpoint again with `{command('export')}`, or ask its author for the checkpoint"
+            raise CheckpointError(f"{path}: refused: {error}; {again}") from None
         self.preprocessing = Preprocessing.from_dict(self.metadata["preprocessing"])
-        numbers = onnx_guard.check_shapes(path, model, self.preprocessing.shape)
-        self._at_once = min(_AT_ONCE, onnx_guard.MAX_ELEMENTS // numbers)
+        self.at_once = min(BATCH, onnx_guard.MAX_ELEMENTS // numbers)
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.inter_op_num_threads = 1
@@ -188,13 +188,10 @@ class OnnxScorer:
                 f"{path}: ONNX Runtime cannot use its graph ({first_line(error)}); export the checkpoint again"
             ) from error
         self._runtime = runtime
+        self.words = {"runtime": f"ONNX Runtime {runtime.__version__}", "device": "cpu", "precision": "32-true"}
 
-    def __call__(self, images: NDArray[np.uint8]) -> Floats:
-        """Returns scores, float64 (n,), of images (n, height, width, channels) as prepared."""
-        return self.logits_and_scores(images)[1].astype(np.float64)
-
-    def logits_and_scores(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Returns logits and scores, float32 (n,) each, of images (n, height, width, channels) as prepared.
+    def logits_and_scores(self, images: Images) -> tuple[NDArray[Any], NDArray[Any]]:
+        """See :class:`Scorer`.
 
         Raises:
             ValueError: The images are of another shape or type than the file's preprocessing gives.
@@ -205,12 +202,10 @@ class OnnxScorer:
             raise ValueError(
                 f"images must be uint8 (n, {height}, {width}, {channels}), got {images.dtype} {images.shape}"
             )
-        found = [(np.zeros(0, np.float32), np.zeros(0, np.float32))]
-        starts = range(0, len(images), self._at_once)
-        found += [self._run(images[start : start + self._at_once]) for start in starts]
-        return np.concatenate([logits for logits, _ in found]), np.concatenate([scores for _, scores in found])
+        return super().logits_and_scores(images)
 
-    def _run(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run(self, images: Images) -> tuple[NDArray[Any], NDArray[Any]]:
+        """See :class:`Scorer`."""
         batch = Preprocessing.to_float(torch.from_numpy(np.ascontiguousarray(images))).contiguous().numpy()
         options = self._runtime.RunOptions()
         limit = threading.Timer(MAX_SECONDS * len(images), setattr, (options, "terminate", True))
@@ -228,15 +223,10 @@ class OnnxScorer:
             raise CheckpointError(f"{self.path}: refused: it gives {scores.shape} scores for {len(images)} images")
         return logits, scores
 
-    @property
-    def words(self) -> dict[str, Any]:
-        """What it runs on, for people."""
-        return {"runtime": f"ONNX Runtime {self._runtime.__version__}", "device": "cpu", "precision": "32-true"}
-
 
 def _read(path: Path) -> bytes:
     if not path.is_file():
-        how = command("export", "ckpt_path=runs/…", "format=onnx")
+        how = command("export", "ckpt_path=runs/…")
         raise CheckpointError(f"{path}: no such file; `{how}` makes one")
     size = path.stat().st_size
     if size > onnx_guard.MAX_BYTES:
@@ -247,28 +237,47 @@ def _read(path: Path) -> bytes:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}); see its permissions") from None
 
 
-def _read_texts(path: Path, texts: Mapping[str, str]) -> tuple[dict[str, Any], str, Gate | None]:
-    """Metadata, fingerprint and gate from the untrusted texts of a file."""
-    if METADATA_KEY not in texts:
-        raise CheckpointError(
-            f"{path}: not a file of this project: it has no metadata {METADATA_KEY!r}; make one with "
-            f"`{command('export', 'ckpt_path=runs/…', 'format=onnx')}`"
+def _checked(path: Path, data: bytes) -> tuple[dict[str, Any], str, Gate | None, int]:
+    """Metadata, fingerprint and gate of an untrusted file, and how many numbers its graph computes for one image."""
+    onnx = need("onnx", onnx_guard.ONNX)
+    try:
+        model = onnx.ModelProto.FromString(data)  # reads no other file, whatever this one names
+    except Exception as error:  # protobuf's own class, which is another in another version
+        raise CheckpointError(f"{path}: not a readable ONNX file: damaged, or something else; copy it again") from error
+    if not model.graph.node:
+        raise CheckpointError(f"{path}: not a readable ONNX file: it has no graph; copy it again")
+    onnx_guard.check(model, len(data))
+    texts = {entry.key: entry.value for entry in model.metadata_props}
+    sealed = texts.pop(SEAL_KEY, None)
+    texts = {key: texts[key] for key in (METADATA_KEY, GATE_KEY) if key in texts}
+    metadata, fingerprint, gate = _read_texts(path, texts)
+    if sealed != onnx_guard.seal(model, texts):
+        raise onnx_guard.RefusedError(
+            "it was changed or damaged after it was exported, and its fingerprint no longer holds"
         )
-    for key in (METADATA_KEY, GATE_KEY):
-        if len(texts.get(key, "")) > MAX_TEXT:
-            raise CheckpointError(f"{path}: refused: its metadata {key!r} hold more than {MAX_TEXT:,} characters")
+    shape = Preprocessing.from_dict(metadata["preprocessing"]).shape
+    return metadata, fingerprint, gate, onnx_guard.check_shapes(model, shape)
+
+
+def _read_texts(path: Path, texts: Mapping[str, str]) -> tuple[dict[str, Any], str, Gate | None]:
+    if METADATA_KEY not in texts:
+        how = command("export", "ckpt_path=runs/…")
+        raise CheckpointError(
+            f"{path}: not a file of this project: it has no metadata {METADATA_KEY!r}; make one with `{how}`"
+        )
+    for key, text in texts.items():
+        if len(text) > MAX_TEXT:
+            raise onnx_guard.RefusedError(f"its metadata {key!r} hold more than {MAX_TEXT:,} characters")
     try:
         said = parse_json(texts[METADATA_KEY])
     except ValueError as error:
-        raise CheckpointError(
-            f"{path}: refused: its metadata are no JSON ({error}); export the checkpoint again"
-        ) from None
+        raise onnx_guard.RefusedError(f"its metadata are no JSON ({error})") from None
     if not isinstance(said, dict):
-        raise CheckpointError(f"{path}: refused: its metadata are no mapping; export the checkpoint again")
+        raise onnx_guard.RefusedError("its metadata are no mapping")
     metadata = read_metadata({key: value for key, value in said.items() if key not in _OWN}, path)
     fingerprint = said.get("fingerprint")
-    if not (isinstance(fingerprint, str) and len(fingerprint) == 64 and set(fingerprint) <= set("0123456789abcdef")):
-        raise CheckpointError(f"{path}: refused: its fingerprint is no SHA-256; export the checkpoint again")
+    if not (isinstance(fingerprint, str) and re.fullmatch("[0-9a-f]{64}", fingerprint)):
+        raise onnx_guard.RefusedError("its fingerprint is no SHA-256")
     if GATE_KEY not in texts:
         return metadata, fingerprint, None
     try:

@@ -9,14 +9,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrlab.console import command
-from cxrlab.errors import CheckpointError
 from cxrlab.imports import need
 
 INPUT, OUTPUTS = "image", ("logit", "score")
@@ -54,20 +51,23 @@ _STRING = 8  # TensorProto.STRING
 _SMALL = 1024  # elements; the shapes that reshaping and slicing ask for are shorter
 
 
-def check(path: Path, model: Any, size: int) -> None:
+class RefusedError(ValueError):
+    """Something that no file of this project has; says what, for a sentence that names the file and what to do."""
+
+
+def check(model: Any, size: int) -> None:
     """Refuses everything that a file of this project does not have.
 
     Args:
-        path: For messages.
         model: ``onnx.ModelProto``, without anything from other files.
         size: Bytes of the file.
 
     Raises:
-        CheckpointError: Names the file, what was found and what to do.
+        RefusedError: Says what was found.
     """
     for domain in (entry.domain for entry in model.opset_import):
         if domain not in _DOMAINS:
-            raise _refused(path, f"it wants operators of {domain[:80]!r}, and not of ONNX itself")
+            raise RefusedError(f"it wants operators of {domain[:80]!r}, and not of ONNX itself")
     attributes = [attribute for node in model.graph.node for attribute in node.attribute]
     for part, found in {
         "functions": model.functions,
@@ -77,38 +77,38 @@ def check(path: Path, model: Any, size: int) -> None:
         "sparse constants": [each for each in attributes if each.HasField("sparse_tensor") or each.sparse_tensors],
     }.items():
         if len(found):
-            raise _refused(path, f"it has {part}, which no file of this project has")
+            raise RefusedError(f"it has {part}, which no file of this project has")
     keys = [entry.key for entry in model.metadata_props]
     if len(keys) != len(set(keys)):
-        raise _refused(path, "it says the same key of its metadata twice")
-    _check_operators(path, model)
+        raise RefusedError("it says the same key of its metadata twice")
+    _check_operators(model)
     constants = [tensor for each in attributes for tensor in (*([each.t] if each.HasField("t") else []), *each.tensors)]
     for tensor in (*model.graph.initializer, *constants):
-        _check_tensor(path, tensor, size)
+        _check_tensor(tensor, size)
 
 
-def _check_operators(path: Path, model: Any) -> None:
+def _check_operators(model: Any) -> None:
     if len(model.graph.node) > MAX_NODES:
-        raise _refused(path, f"it has {len(model.graph.node):,} operators, and {MAX_NODES:,} are the most")
+        raise RefusedError(f"it has {len(model.graph.node):,} operators, and {MAX_NODES:,} are the most")
     for node in model.graph.node:
         if node.domain not in _DOMAINS:
             operator, domain = repr(node.op_type)[:80], repr(node.domain)[:80]
-            raise _refused(path, f"{operator} is an operator of {domain}, and not of ONNX itself")
+            raise RefusedError(f"{operator} is an operator of {domain}, and not of ONNX itself")
         if node.op_type not in OPERATORS:
-            raise _refused(path, f"{node.op_type[:80]!r} is an operator that no file of this project has")
+            raise RefusedError(f"{node.op_type[:80]!r} is an operator that no file of this project has")
 
 
-def _check_tensor(path: Path, tensor: Any, size: int) -> None:
+def _check_tensor(tensor: Any, size: int) -> None:
     name = repr(tensor.name[:80])
     if tensor.data_location != 0 or len(tensor.external_data):  # TensorProto.DEFAULT: in this file
         places = [entry.value for entry in tensor.external_data if entry.key == "location"]
         where = ", ".join(map(repr, places))[:80] or "unnamed"
-        raise _refused(path, f"weights {name} lie in another file ({where}), and only this one is read")
+        raise RefusedError(f"weights {name} lie in another file ({where}), and only this one is read")
     # Two numbers of four bits are the most that a byte holds.
     numbers = math.prod(tensor.dims)
     if any(side < 0 for side in tensor.dims) or numbers > 2 * size or tensor.data_type == _STRING:
         sides = " x ".join(map(str, tensor.dims))[:80]
-        raise _refused(path, f"weights {name} say to be {sides} numbers, more than the file holds")
+        raise RefusedError(f"weights {name} say to be {sides} numbers, more than the file holds")
     if numbers <= 1:  # a single one may be infinite: less than anything
         return
     try:
@@ -116,14 +116,13 @@ def _check_tensor(path: Path, tensor: Any, size: int) -> None:
     except (ValueError, TypeError, KeyError, NotImplementedError):  # shape inference and the runtime refuse it
         return
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise _refused(path, f"weights {name} are not all finite numbers, as after a training that diverged")
+        raise RefusedError(f"weights {name} are not all finite numbers, as after a training that diverged")
 
 
-def check_shapes(path: Path, model: Any, shape: tuple[int, int, int]) -> int:
+def check_shapes(model: Any, shape: tuple[int, int, int]) -> int:
     """Refuses a graph whose inputs and outputs are not those of a classifier of such images, or whose values are huge.
 
     Args:
-        path: For messages.
         model: ``onnx.ModelProto`` that passed :func:`check`.
         shape: Channels, height and width of one image, by the file's metadata.
 
@@ -131,26 +130,26 @@ def check_shapes(path: Path, model: Any, shape: tuple[int, int, int]) -> int:
         How many numbers it computes for one image, at least 1 and at most :data:`MAX_ELEMENTS`.
 
     Raises:
-        CheckpointError: Names the file, what was found and what to do.
+        RefusedError: Says what was found.
     """
     inputs = [_described(value) for value in model.graph.input]
     if inputs != [(INPUT, 1, (None, *shape))]:
         wanted = f"{INPUT!r}, float32 (N, {', '.join(map(str, shape))})"
-        raise _refused(path, f"its one input must be {wanted}, as its preprocessing says, got {_listed(inputs)}")
+        raise RefusedError(f"its one input must be {wanted}, as its preprocessing says, got {_listed(inputs)}")
     outputs = [(name, kind, len(sides)) for name, kind, sides in map(_described, model.graph.output)]
     if outputs != [(name, 1, 1) for name in OUTPUTS]:
-        raise _refused(path, f"its outputs must be {' and '.join(OUTPUTS)}, float32 (N,), got {_listed(outputs)}")
-    shapes = _inferred(path, model, shape)
+        raise RefusedError(f"its outputs must be {' and '.join(OUTPUTS)}, float32 (N,), got {_listed(outputs)}")
+    shapes = _inferred(model, shape)
     sizes = {name: math.prod(sides) for name, sides in shapes.items()}
     total = sum(sizes.values())
     if total > MAX_ELEMENTS:
         largest = max(sizes, key=lambda name: sizes[name])
         told = f"{sizes[largest]:,} of them in {largest[:80]!r}"
-        raise _refused(path, f"it computes {total:,} numbers for one image, {told}")
+        raise RefusedError(f"it computes {total:,} numbers for one image, {told}")
     shapes |= {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer} | {INPUT: (1, *shape)}
     work = sum(_work(node, shapes) for node in model.graph.node)
     if work > MAX_WORK:
-        raise _refused(path, f"it makes {work:,} multiplications of one image, and {MAX_WORK:,} are the most")
+        raise RefusedError(f"it makes {work:,} multiplications of one image, and {MAX_WORK:,} are the most")
     return max(1, total)
 
 
@@ -196,7 +195,7 @@ def _described(value: Any) -> tuple[str, int, tuple[int | None, ...]]:
     return value.name, tensor.elem_type, sides
 
 
-def _inferred(path: Path, model: Any, shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
+def _inferred(model: Any, shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
     """Shapes of everything that the graph computes for one image; all must be known without running it."""
     onnx = need("onnx", ONNX)
     bare = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
@@ -218,7 +217,7 @@ def _inferred(path: Path, model: Any, shape: tuple[int, int, int]) -> dict[str, 
         found = onnx.shape_inference.infer_shapes(bare, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0][:200]
-        raise _refused(path, f"its operators do not fit together ({reason})") from None
+        raise RefusedError(f"its operators do not fit together ({reason})") from None
     known = {name: sides for name, _, sides in map(_described, [*found.graph.value_info, *found.graph.output])}
     known |= {name: value.shape for name, value in sides_read.items()}
     shapes = {}
@@ -226,7 +225,7 @@ def _inferred(path: Path, model: Any, shape: tuple[int, int, int]) -> dict[str, 
         sides = known.get(name, (None,))
         shapes[name] = tuple(side for side in sides if side is not None and side >= 0)
         if len(shapes[name]) < len(sides):
-            raise _refused(path, f"how large {name[:80]!r} becomes cannot be known before it is run")
+            raise RefusedError(f"how large {name[:80]!r} becomes cannot be known before it is run")
     return shapes
 
 
@@ -250,8 +249,3 @@ def _without_sides(nodes: Iterable[Any], sides: list[int]) -> tuple[list[Any], d
 
 def _listed(found: Iterable[tuple[Any, ...]]) -> str:
     return "; ".join(f"{each[0][:80]!r} {str(each[1:])[:80]}" for each in list(found)[:4]) or "none"
-
-
-def _refused(path: Path, reason: str) -> CheckpointError:
-    again = f"export the checkpoint again with `{command('export')}`"
-    return CheckpointError(f"{path}: refused: {reason}; {again}, or ask its author for the checkpoint")

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from cxrlab.datamodules import Preprocessing
-from cxrlab.inference.scorer import ScoringNetwork
+from cxrlab.inference.scorer import Images, Scorer, TorchScorer
 from cxrlab.runs.checkpoint import LoadedModel
 
 TOLERANCE = 1e-4
@@ -23,10 +18,6 @@ BATCHES = (1, 16)
 """Batch sizes whose latency is stated."""
 FLOAT32, BF16 = "PyTorch float32", "PyTorch bf16"
 _TURNS = 5  # at least, of each way that is timed
-
-Images = NDArray[np.uint8]
-Run = Callable[[Images], tuple[NDArray[np.float32], NDArray[np.float32]]]
-"""Images (n, H, W, C) as prepared to logits (n,) and scores (n,)."""
 
 
 @dataclass(frozen=True)
@@ -52,33 +43,18 @@ class Parity:
     bf16: float
 
 
-def torch_run(network: Callable[[Tensor], tuple[Tensor, Tensor]], bf16: bool = False) -> Run:
-    """How PyTorch scores prepared images on the CPU.
-
-    Args:
-        network: Images (N, C, H, W), float32 in [0, 1], to logits (N,) and scores (N,).
-        bf16: Whether under autocast to bf16, or in float32.
-    """
-
-    def run(images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            logits = network(Preprocessing.to_float(torch.from_numpy(images)))[0].float()
-            return logits.numpy(), logits.sigmoid().numpy()
-
-    return run
-
-
-def compare(model: LoadedModel, run: Run, images: Images, what: str) -> Parity:
+def compare(model: LoadedModel, scorer: Scorer, images: Images, what: str) -> Parity:
     """Scores the same images with PyTorch and with a file, with the file both all at once and one by one.
 
     Args:
         model: In PyTorch.
-        run: The file.
+        scorer: The file.
         images: Shape (n, H, W, C), n at least 1.
         what: Which these are, in words.
     """
-    network = ScoringNetwork(model.network)
-    ours = np.stack(torch_run(network)(images))
+    run = scorer.logits_and_scores
+    ours = np.stack(TorchScorer(model.network, "cpu", "32-true").logits_and_scores(images))
+    bf16 = TorchScorer(model.network, "cpu", "bf16-mixed")(images)
     at_once = np.stack(run(images))
     one_by_one = np.concatenate([np.stack(run(images[row : row + 1])) for row in range(len(images))], axis=1)
     logit, score = (float(each) for each in np.abs([at_once - ours, one_by_one - ours]).max((0, 2)))
@@ -90,16 +66,16 @@ def compare(model: LoadedModel, run: Run, images: Images, what: str) -> Parity:
         logit=logit,
         spread=float(np.ptp(ours[1])),
         calls=int((calls[0] != calls[1]).sum()),
-        bf16=float(np.abs(torch_run(network, bf16=True)(images)[1] - ours[1]).max()),
+        bf16=float(np.abs(bf16 - ours[1]).max()),
     )
 
 
-def time_ways(model: LoadedModel, run: Run, name: str, images: Images, seconds: float = 2.0) -> dict[str, Any]:
+def time_ways(model: LoadedModel, scorer: Scorer, name: str, images: Images, seconds: float = 2.0) -> dict[str, Any]:
     """Times PyTorch in float32, in bf16 and a file in turn, from prepared pixels to scores.
 
     Args:
         model: In PyTorch.
-        run: The file.
+        scorer: The file.
         name: Of what runs the file.
         images: Shape (n, H, W, C); repeated as often as a batch needs.
         seconds: For each batch size, about.
@@ -109,8 +85,11 @@ def time_ways(model: LoadedModel, run: Run, name: str, images: Images, seconds: 
         machine only add to it), ``turns``, and ``ratio`` (median over the turns of its time to that of PyTorch in
         float32 in the same turn).
     """
-    network = ScoringNetwork(model.network)
-    ways = {FLOAT32: torch_run(network), BF16: torch_run(network, bf16=True), name: run}
+    ways: dict[str, Scorer] = {
+        FLOAT32: TorchScorer(model.network, "cpu", "32-true"),
+        BF16: TorchScorer(model.network, "cpu", "bf16-mixed"),
+        name: scorer,
+    }
     found: dict[str, Any] = {}
     for size in BATCHES:
         batch = images[np.arange(size) % len(images)]

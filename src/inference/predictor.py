@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -28,7 +28,7 @@ from cxrlab.datamodules.parallel import end
 from cxrlab.errors import CheckpointError, ConfigError, check_range
 from cxrlab.evaluation.decision import Decided
 from cxrlab.evaluation.estimate import Floats
-from cxrlab.inference.prediction import COLUMNS, NOT_JUDGED, UNREADABLE, Prediction
+from cxrlab.inference.journal import COLUMNS, NOT_JUDGED, UNREADABLE, Prediction
 from cxrlab.inference.scorer import BATCH, Scorer, TorchScorer
 from cxrlab.machine.precision import AUTO, fastest
 from cxrlab.models.gate import REFUSE, WARN, Gate, Judgement
@@ -55,8 +55,7 @@ LUNGS = "runs/lungs"
 _LUNGS_ONLY = Alteration.parse("lungs_only")
 
 
-@dataclass(frozen=True)
-class Model:
+class Model(NamedTuple):
     """What a :class:`Predictor` uses.
 
     Attributes:
@@ -64,7 +63,7 @@ class Model:
         metadata: As :class:`cxrlab.runs.LoadedModel` has them.
         fingerprint: SHA-256 over all that decides what is said of an image.
         scorer: The network.
-        network: The network itself, for saliency; ``None`` where the file holds none that PyTorch could differentiate.
+        network: The same, for saliency; ``None`` where the file holds none that PyTorch could differentiate.
         path: The file.
     """
 
@@ -92,17 +91,6 @@ class Examined(NamedTuple):
     facts: ImageFacts | None
 
 
-class _Seen(NamedTuple):
-    """A file after reading, before scoring; full-size pixels are kept only where they are asked for."""
-
-    name: str
-    sha256: str
-    judgement: Judgement
-    prepared: Image | None
-    rgb: Image | None = None
-    facts: ImageFacts | None = None
-
-
 class Predictor:
     """Judges and scores images with one model, exactly as its checkpoint says.
 
@@ -112,15 +100,10 @@ class Predictor:
         segment: Finds lungs; needed by models that saw lungs only.
 
     Attributes:
-        name: Of the model, for people.
-        fingerprint: SHA-256 over all that decides what is said of an image.
-        metadata: The checkpoint's.
+        name, fingerprint, metadata, network: The model's.
         decided: How scores become probabilities and calls.
         preprocessing: What happens to an image before the network.
-        gate: As given.
-        segment: As given.
-        network: ``None`` where no map of saliency can be made.
-        synthetic: Whether it was trained on drawn phantoms.
+        synthetic: Whether the model was trained on drawn phantoms.
 
     Raises:
         CheckpointError: The model was trained on altered images, or on lungs only and there is nothing that finds them.
@@ -134,7 +117,7 @@ class Predictor:
         self.network = model.network
         self.preprocessing = Preprocessing.from_dict(model.metadata["preprocessing"])
         self.decided: Decided = read_decided(model.metadata, model.path)
-        self.synthetic = bool(_inside(model.metadata, "data", "synthetic"))
+        self.synthetic = bool(model.metadata["data"].get("synthetic"))
         self.gate = gate
         self.segment = segment
         self._lungs_only = _lungs_only(model)
@@ -205,80 +188,83 @@ class Predictor:
             In order, what is said of each, and what the network saw of it; ``None`` where it saw nothing.
         """
         check_range("batch_size", batch_size, 1, integer=True)
-        waiting: deque[Future[_Seen]] = deque()
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        waiting: deque[Future[Examined]] = deque()
 
-            def seen() -> Iterator[_Seen]:
-                for number, image in enumerate(images):
-                    if isinstance(image, str):
-                        waiting.append(pool.submit(self._see, image, partial(read_image, image)))
-                    else:
-                        waiting.append(pool.submit(self._see, f"array {number}", partial(image_of_array, image)))
-                    if len(waiting) > batch_size:  # so many are read ahead, and no more are in memory
-                        yield waiting.popleft().result()
-                while waiting:
+        def see(number: int, image: str | Image) -> Examined:
+            if isinstance(image, str):
+                seen = self._see(image, partial(read_image, image))
+            else:
+                seen = self._see(f"array {number}", partial(image_of_array, image))
+            return seen._replace(rgb=None)  # of many files, pixels in full size would fill the memory
+
+        def in_order() -> Iterator[Examined]:
+            for number, image in enumerate(images):
+                waiting.append(pool.submit(see, number, image))
+                if len(waiting) > batch_size:  # so many are read ahead, and no more are in memory
                     yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
 
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
             try:
-                ready = seen()
-                while batch := list(islice(ready, batch_size)):
-                    yield from self._scored(batch)
+                seen = in_order()
+                while batch := list(islice(seen, batch_size)):
+                    for each in self._scored(batch):
+                        yield each.prediction, None if each.prediction.score is None else each.prepared
             finally:
                 end(pool, waiting)
 
-    def _see(self, name: str, read: Callable[[], ReadImage], *, keep: bool = False) -> _Seen:
+    def _see(self, name: str, read: Callable[[], ReadImage]) -> Examined:
+        """An image, judged and prepared, but not scored."""
+        rgb, facts, prepared = None, None, None
         try:
-            image = read()
+            rgb, sha256, facts = read()
         except UnreadableError as error:
-            reason = str(error).removeprefix(f"{name}: ")  # the name stands beside it
-            return _Seen(name, error.sha256, Judgement(REFUSE, UNREADABLE, reason), None)
-        judged = Judgement(NOT_JUDGED, "") if self.gate is None else self.gate([image.pixels])[0]
-        kept = (image.pixels, image.facts) if keep else (None, None)
-        return _Seen(name, image.sha256, _with_doubts(judged, image.facts.doubts), self.prepare(image.pixels), *kept)
+            sha256 = error.sha256
+            judgement = Judgement(REFUSE, UNREADABLE, str(error).removeprefix(f"{name}: "))  # the name stands beside it
+        else:
+            judgement = Judgement(NOT_JUDGED, "") if self.gate is None else self.gate([rgb])[0]
+            judgement = _with_doubts(judgement, facts.doubts)
+            prepared = self.prepare(rgb)
+        prediction = Prediction(
+            file=name,
+            sha256=sha256,
+            verdict=judgement.verdict,
+            kind=judgement.kind,
+            reason=judgement.reason,
+            score=None,
+            probability=None,
+            label="",
+            threshold=self.decided.threshold,
+            model=self.fingerprint,
+            gate=self.gate.fingerprint if self.gate else "",
+        )
+        return Examined(prediction, rgb, prepared, facts)
 
-    def _scored(self, seen: Sequence[_Seen]) -> Iterator[tuple[Prediction, Image | None]]:
-        to_score = [each.prepared is not None and each.judgement.verdict != REFUSE for each in seen]
-        chosen = [each.prepared for each, wanted in zip(seen, to_score, strict=True) if wanted]
-        scores = iter(self.scores(np.stack(chosen)) if chosen else ())  # type: ignore[arg-type]
-        for each, wanted in zip(seen, to_score, strict=True):
-            score = float(next(scores)) if wanted else None
-            probability = None if score is None else float(self.decided.calibration([score])[0])
-            threshold = self.decided.threshold
-            prediction = Prediction(
-                file=each.name,
-                sha256=each.sha256,
-                verdict=each.judgement.verdict,
-                kind=each.judgement.kind,
-                reason=each.judgement.reason,
-                score=score,
-                probability=probability,
-                label="" if probability is None else NAMES[int(probability >= threshold)],
-                threshold=threshold,
-                model=self.fingerprint,
-                gate=self.gate.fingerprint if self.gate else "",
-            )
-            yield prediction, each.prepared if wanted else None
+    def _scored(self, seen: Sequence[Examined]) -> Iterator[Examined]:
+        """The same with scores, but for what was refused."""
+        chosen = [each.prepared for each in seen if each.prepared is not None and each.prediction.verdict != REFUSE]
+        scores = iter(self.scores(np.stack(chosen)) if chosen else ())
+        for each in seen:
+            if each.prediction.verdict == REFUSE:
+                yield each
+                continue
+            score = float(next(scores))
+            probability = float(self.decided.calibration([score])[0])
+            label = NAMES[int(probability >= self.decided.threshold)]
+            scored = replace(each.prediction, score=score, probability=probability, label=label)
+            yield each._replace(prediction=scored)
 
-    def examine(self, name: str, data: bytes, max_pixels: int = MAX_PIXELS) -> Examined:
-        """Looks at one file by its bytes; nothing of its name is opened.
+    def examine(self, name: str, data: bytes | Callable[[], ReadImage], max_pixels: int = MAX_PIXELS) -> Examined:
+        """Looks at one file; nothing of its name is opened.
 
         Args:
             name: What the file is called.
-            data: All of it.
+            data: All of it; or what gives the image, or raises UnreadableError.
             max_pixels: A larger image is refused before it is decoded; at most 150 million.
         """
-        return self.examine_image(name, lambda: read_image_bytes(name, data, max_pixels))
-
-    def examine_image(self, name: str, read: Callable[[], ReadImage]) -> Examined:
-        """Looks at one image.
-
-        Args:
-            name: What its file is called.
-            read: Gives the image, or raises UnreadableError.
-        """
-        seen = self._see(name, read, keep=True)
-        ((prediction, _),) = self._scored([seen])
-        return Examined(prediction, seen.rgb, seen.prepared, seen.facts)
+        read = partial(read_image_bytes, name, data, max_pixels) if isinstance(data, bytes) else data
+        return next(self._scored([self._see(name, read)]))
 
     def prepare(self, rgb: Image) -> Image:
         """An image (height, width, 3), uint8, as the network sees it, shape (height, width, channels), uint8."""
@@ -359,7 +345,7 @@ def load(
     else:
         loaded = load_model(path, trusted, network, preprocessing)
         if precision is None:
-            precision = _inside(loaded.metadata, "config", "trainer", "precision")
+            precision = loaded.metadata["config"].get("trainer", {}).get("precision")
         if precision is None:
             raise CheckpointError(f"{loaded.path}: does not say its precision; precision=32-true names one")
         if precision == AUTO:
@@ -376,13 +362,13 @@ def load(
 
 def _lungs_only(model: Model) -> bool:
     """Whether a model saw lungs only; one that was trained on altered images is refused."""
-    altered = _inside(model.metadata, "config", "data", "alter")
-    if altered not in (None, "none"):
+    data = model.metadata["config"].get("data", {})
+    if data.get("alter") not in (None, "none"):
         raise CheckpointError(
-            f"{model.path}: it was trained on altered images (data.alter={altered}): an experiment's network, not for "
-            "use; src/evaluate.py evaluates it"
+            f"{model.path}: it was trained on altered images (data.alter={data['alter']}): an experiment's network, "
+            "not for use; src/evaluate.py evaluates it"
         )
-    return _inside(model.metadata, "config", "data", "mask") is not None
+    return data.get("mask") is not None
 
 
 def _check_array(image: Any) -> Image:
@@ -394,12 +380,6 @@ def _check_array(image: Any) -> Image:
             f"got {image.dtype} of shape {image.shape}"
         )
     return image
-
-
-def _inside(found: Any, *keys: str) -> Any:
-    for key in keys:
-        found = found.get(key) if isinstance(found, dict) else None
-    return found
 
 
 def _with_doubts(judgement: Judgement, doubts: str) -> Judgement:

@@ -11,7 +11,7 @@ from cxrlab.console import DISCLAIMER
 from cxrlab.datamodules.manifest import NAMES as LABELS
 from cxrlab.evaluation.decision import Decided
 from cxrlab.inference import Prediction
-from cxrlab.inference.prediction import NOT_JUDGED, UNREADABLE
+from cxrlab.inference.journal import NOT_JUDGED, UNREADABLE
 from cxrlab.models.gate import WARN
 from cxrlab.page.desk import Case, Opinion
 from cxrlab.page.documents import NO_DIAGNOSIS, NOT_CHECKED, asset, number, render

@@ -125,7 +125,7 @@ class Desk:
         opinions, first = [], None
         for predictor, turn in zip(self.predictors, self._turns, strict=True):
             with turn:
-                examined = predictor.examine_image(name, read)
+                examined = predictor.examine(name, read)
                 opinions.append(self._opinion(predictor, examined, closely))
             first = first or examined
         assert first is not None

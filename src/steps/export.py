@@ -21,8 +21,8 @@ from cxrlab.files import file_sha256, write_json
 from cxrlab.imports import check_installed
 from cxrlab.inference.inputs import list_inputs
 from cxrlab.inference.onnx_file import OPSETS, OnnxScorer, write_onnx
-from cxrlab.inference.parity import TOLERANCE, Images, Run, compare, time_ways, torch_run
-from cxrlab.inference.scorer import ScoringNetwork
+from cxrlab.inference.parity import TOLERANCE, compare, time_ways
+from cxrlab.inference.scorer import Images, Scorer, TorchScorer
 from cxrlab.models.gate import Gate
 from cxrlab.runs.checkpoint import GATE, AtomicCheckpointIO, LoadedModel, load_checkpoint, load_model
 from cxrlab.runs.environment import cpu_name
@@ -96,8 +96,8 @@ def write_checked(config: DictConfig, model: LoadedModel, gate: Gate | None) -> 
                 AtomicCheckpointIO().save_checkpoint(
                     {**entries, GATE: gate.as_entry()} if gate is not None else entries, written
                 )
-            run = read_back(config, model, gate, written)
-            parity = compare(model, run, images, what)
+            scorer = read_back(config, model, gate, written)
+            parity = compare(model, scorer, images, what)
             if not parity.score <= TOLERANCE:  # nor where it is no number
                 raise CheckpointError(
                     f"{output}: not written: on {parity.images} images ({parity.what}) its scores differ from "
@@ -116,7 +116,7 @@ def write_checked(config: DictConfig, model: LoadedModel, gate: Gate | None) -> 
                 "gate": None if gate is None else gate.fingerprint,
                 "synthetic": bool(model.metadata["data"].get("synthetic")),
                 "parity": asdict(parity),
-                "latency": time_ways(model, run, runtime, images) if config.latency else None,
+                "latency": time_ways(model, scorer, runtime, images) if config.latency else None,
                 "machine": {"torch": torch.__version__, "threads": torch.get_num_threads(), "cpu": cpu_name()},
             }
             written.replace(output)
@@ -160,22 +160,22 @@ def _images(config: DictConfig, model: LoadedModel) -> tuple[Images, str]:
         return np.stack([np.asarray(pixels.images[row], dtype=np.uint8) for row in range(len(paths))]), what
 
 
-def read_back(config: DictConfig, model: LoadedModel, gate: Gate | None, path: Path) -> Run:
+def read_back(config: DictConfig, model: LoadedModel, gate: Gate | None, path: Path) -> Scorer:
     """The file as it will be used.
 
     Raises:
         CheckpointError: It cannot be used, or is not of this model or this gate.
     """
-    run: Run
+    scorer: Scorer
     if config.format == ONNX:
-        scorer = OnnxScorer(path)
-        run, fingerprint, found = scorer.logits_and_scores, scorer.fingerprint, scorer.gate
+        onnx = OnnxScorer(path)
+        scorer, fingerprint, found = onnx, onnx.fingerprint, onnx.gate
     else:
         copy = load_model(path, list(config.trusted))
-        run, fingerprint, found = torch_run(ScoringNetwork(copy.network)), copy.fingerprint, copy.gate
+        scorer, fingerprint, found = TorchScorer(copy.network, "cpu", "32-true"), copy.fingerprint, copy.gate
     if fingerprint != model.fingerprint or (found and found.fingerprint) != (gate and gate.fingerprint):
         raise CheckpointError(f"{path}: not written: it came out as another model than {model.path}; report this")
-    return run
+    return scorer
 
 
 def lines(found: dict[str, Any], path: Path, model: LoadedModel, gate: Gate | None) -> list[str]:

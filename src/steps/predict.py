@@ -29,8 +29,7 @@ from cxrlab.files import write_atomically, write_csv
 from cxrlab.imports import need
 from cxrlab.inference import Listed, Prediction, Predictor, load
 from cxrlab.inference.inputs import by_ending
-from cxrlab.inference.journal import DROPPED, Journal
-from cxrlab.inference.prediction import UNREADABLE
+from cxrlab.inference.journal import DROPPED, UNREADABLE, Journal
 from cxrlab.models.gate import REFUSE, VERDICTS, Gate
 from cxrlab.models.saliency import Saliency
 from cxrlab.reading.picture import is_dicom

@@ -26,8 +26,7 @@ from torch import Tensor, nn
 from cxrlab.datamodules import Preprocessing
 from cxrlab.errors import CheckpointError, UserError
 from cxrlab.inference import onnx_guard
-from cxrlab.inference.onnx_file import GATE_KEY, METADATA_KEY, SEAL_KEY, OnnxScorer, write_onnx
-from cxrlab.inference.scorer import ScoringNetwork
+from cxrlab.inference.onnx_file import GATE_KEY, METADATA_KEY, SEAL_KEY, OnnxScorer, ScoringNetwork, write_onnx
 from cxrlab.models import PaperCNN
 from cxrlab.models.gate import KINDS, Gate, Limits
 from cxrlab.models.gate_net import GateNet

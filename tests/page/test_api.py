@@ -114,7 +114,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 def test_one_file_at_a_time_for_a_model_and_a_line_with_an_end(serve: Serve, predictor: Predictor, film: bytes) -> None:
     inside, most, go = 0, 0, threading.Event()
-    examine = Predictor.examine_image
+    examine = Predictor.examine
 
     def slow(*arguments: object) -> object:
         nonlocal inside, most
@@ -126,7 +126,7 @@ def test_one_file_at_a_time_for_a_model_and_a_line_with_an_end(serve: Serve, pre
 
     desk = Desk([predictor])
     with (
-        mock.patch.object(Predictor, "examine_image", slow),
+        mock.patch.object(Predictor, "examine", slow),
         serve(desk, max_waiting=3) as site,
         ThreadPoolExecutor(3) as pool,
     ):
