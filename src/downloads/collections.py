@@ -10,35 +10,20 @@ from cxrlab.errors import DataError
 
 @dataclass(frozen=True)
 class Collection:
-    """A public collection and where it is to be had.
+    """A public collection and where it is to be had."""
 
-    Attributes:
-        name: As in ``data=…``.
-        source: The class of :mod:`cxrlab.datamodules` that reads it.
-        title: What it is, in a few words.
-        folder: What its folder is called, below which the source looks for it.
-        needed: Files and folders that lie directly in it; all of them, or it is another set.
-        optional: Others that are unpacked with them.
-        page: Where a person finds it.
-        licence: Under which terms, in the words of whoever publishes it.
-        size: Images and bytes, where known.
-        cite: What a publication has to cite.
-        archive: URL of a ZIP archive; empty where Kaggle has it.
-        kaggle: The handle on Kaggle; empty where it is not from there.
-    """
-
-    name: str
-    source: str
+    name: str  # as in data=…
+    source: str  # the class of cxrlab.datamodules that reads it
     title: str
-    folder: str
-    needed: tuple[str, ...]
-    page: str
-    licence: str
-    size: str
-    cite: tuple[str, ...]
-    optional: tuple[str, ...] = ()
-    archive: str = ""
-    kaggle: str = ""
+    folder: str  # what its folder is called, below which the source looks for it
+    needed: tuple[str, ...]  # files and folders that lie directly in it; all of them, or it is another set
+    page: str  # where a person finds it
+    licence: str  # in the words of whoever publishes it
+    size: str  # images and bytes, where known
+    cite: tuple[str, ...]  # what a publication has to cite
+    optional: tuple[str, ...] = ()  # others that are unpacked with what is needed
+    archive: str = ""  # URL of a ZIP archive; empty where Kaggle has it
+    kaggle: str = ""  # the handle there; empty where it is not from there
 
     @property
     def by_hand(self) -> str:
@@ -48,45 +33,44 @@ class Collection:
             f"data={self.name} url=/path/to/the/archive.zip"
         )
 
-    def root(self, names: Iterable[str], where: str) -> str:
-        """Returns the folder in which everything that is needed lies: the one with the most files, then the least deep.
+    def choose(self, names: Iterable[str], where: str) -> dict[str, str]:
+        """Which files are the collection's own.
+
+        They lie below the folder with everything that is needed: of several the one with the most files, then the
+        least deep. Nothing hidden is taken.
 
         Args:
             names: Of all files, with ``/`` between the folders.
             where: What holds them, for the message.
 
         Returns:
-            Empty, or a name that ends with ``/``.
+            Names of its files by their path in the collection.
 
         Raises:
-            DataError: No folder holds all of it.
+            DataError: No folder holds all that is needed.
         """
-        inside: dict[str, set[str]] = {}
-        files: dict[str, int] = {}
+        parts = (*self.needed, *self.optional)
+        below: dict[str, dict[str, str]] = {}  # by folder, its needed and optional files
         for name in names:
-            parts = name.split("/")
-            for depth in range(len(parts)):
-                folder = "".join(f"{part}/" for part in parts[:depth])
-                if parts[depth] in (*self.needed, *self.optional):
-                    inside.setdefault(folder, set()).add(parts[depth])
-                    files[folder] = files.get(folder, 0) + 1
-        found = [folder for folder, there in inside.items() if there.issuperset(self.needed)]
+            steps = name.split("/")
+            for depth, step in enumerate(steps):
+                if step in parts:
+                    below.setdefault("/".join(steps[:depth]), {})["/".join(steps[depth:])] = name
+        found = [
+            folder for folder, files in below.items() if {path.split("/")[0] for path in files}.issuperset(self.needed)
+        ]
         if not found:
             needed = ", ".join(self.needed)
             raise DataError(f"{where}: not {self.title}: no folder in it holds {needed}; look for another copy")
-        return min(found, key=lambda folder: (-files[folder], folder.count("/"), folder))
-
-    def wants(self, name: str, root: str) -> bool:
-        """Returns whether a file belongs to it: in ``root``, in something needed or optional, nothing hidden below."""
-        if not name.startswith(root):
-            return False
-        first, *rest = name[len(root) :].split("/")
-        return first in (*self.needed, *self.optional) and not any(part.startswith(".") for part in rest)
+        best = min(found, key=lambda folder: (-len(below[folder]), len(folder.split("/")) if folder else 0, folder))
+        return {path: name for path, name in below[best].items() if "/." not in path}
 
 
 _COHEN = "Cohen et al., COVID-19 Image Data Collection, arXiv:2003.11597 and arXiv:2006.11988"
 _KERMANY = "Kermany et al., Cell 172 (2018) 1122-1131, doi:10.1016/j.cell.2018.02.010; data: doi:10.17632/rscbjbr9sj"
 _NIH = "Wang et al., ChestX-ray8, CVPR 2017, arXiv:1705.02315 (films of NIH ChestX-ray)"
+_OZTURK = "Ozturk et al., Comput. Biol. Med. 121 (2020) 103792, doi:10.1016/j.compbiomed.2020.103792"
+_ACTUALMED = "https://github.com/agchung/Actualmed-COVID-chestxray-dataset"
 _COHEN_TERMS = "per image in metadata.csv (many CC BY-NC-SA, many unstated); code and metadata CC BY-NC-SA 4.0"
 
 COLLECTIONS = {
@@ -140,11 +124,7 @@ COLLECTIONS = {
             page="https://github.com/muhammedtalo/COVID-19",
             licence=f"see its page; COVID-19 films are Cohen's: {_COHEN_TERMS}; others NIH's: free with attribution",
             size="1,125 images, several hundred MB (the server tells no size beforehand)",
-            cite=(
-                "Ozturk et al., Comput. Biol. Med. 121 (2020) 103792, doi:10.1016/j.compbiomed.2020.103792",
-                _COHEN,
-                _NIH,
-            ),
+            cite=(_OZTURK, _COHEN, _NIH),
         ),
         Collection(
             name="actualmed",
@@ -153,13 +133,11 @@ COLLECTIONS = {
             folder="Actualmed-COVID-chestxray-dataset",
             needed=("metadata.csv", "images"),
             optional=("README.md",),
-            archive="https://github.com/agchung/Actualmed-COVID-chestxray-dataset/archive/HEAD.zip",
-            page="https://github.com/agchung/Actualmed-COVID-chestxray-dataset",
+            archive=f"{_ACTUALMED}/archive/HEAD.zip",
+            page=_ACTUALMED,
             licence="no licence file; its README speaks of research use",
             size="238 images, about 1 GB (the server tells no size beforehand)",
-            cite=(
-                "Actualmed COVID-19 Chest X-ray Dataset Initiative, https://github.com/agchung/Actualmed-COVID-chestxray-dataset",
-            ),
+            cite=(f"Actualmed COVID-19 Chest X-ray Dataset Initiative, {_ACTUALMED}",),
         ),
     )
 }

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.downloads.conftest import COHEN, FILES, WANTED, Server, archive, below, get, refused
 
-from cxrlab.downloads import download, unpacking
+from cxrlab.downloads import download, getting
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
@@ -65,7 +65,7 @@ def test_a_fetched_archive_is_not_fetched_twice(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(unpacking, "LARGEST", 10)
+        patch.setattr(getting, "LARGEST", 10)
         assert "over the limit of 0.0 MB" in refused(lambda: get(tmp_path, server))
     assert below(get(tmp_path, server)) == WANTED
     assert server.requests[1]["Range"] == f"bytes={len(server.body)}-"  # answered with 416: nothing is missing

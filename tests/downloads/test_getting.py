@@ -1,18 +1,25 @@
-"""Getting collections: what stands in the folder in the end, and that it is all or nothing."""
+"""Getting collections: all or nothing, from a server, a file or Kaggle, and nothing dangerous or damaged."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
+import shutil
 import stat
+import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tests.downloads.conftest import COHEN, COMMIT, FILES, WANTED, Server, archive, below, by_hand, get, refused
 
-from cxrlab.downloads import download
+from cxrlab.downloads import COLLECTIONS, download, getting
+
+PAPER = COLLECTIONS["paper"]
 
 
 def test_a_collection_arrives_whole(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,3 +107,127 @@ def test_a_link_is_not_replaced(server: Server, tmp_path: Path) -> None:
     (tmp_path / COHEN.folder).symlink_to(tmp_path / "elsewhere")
     assert "which is not replaced; take the link away first" in refused(lambda: get(tmp_path, server, force=True))
     assert (tmp_path / "elsewhere").is_dir()
+
+
+def test_no_room(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000))
+    told = refused(lambda: get(tmp_path, server))
+    assert told.startswith(f"{tmp_path}: 0.0 MB are free, and {server.url} needs 0.1 MB; make room, or choose another")
+
+
+def test_a_disk_that_is_full_in_the_middle(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "open", full)
+    told = refused(lambda: get(tmp_path, server))
+    assert "cannot be written (No space left on device); make room there" in told
+    assert below(tmp_path) == {f".covid-chestxray-dataset.zip.part{end}" for end in ("", ".json")}
+
+
+def test_a_folder_that_is_a_file(tmp_path: Path, server: Server) -> None:
+    (tmp_path / "data").touch()
+    assert f"{tmp_path / 'data'}: cannot be written (File exists)" in refused(lambda: get(tmp_path / "data", server))
+
+
+def link(name: str) -> zipfile.ZipInfo:
+    member = zipfile.ZipInfo(name)
+    member.external_attr = (stat.S_IFLNK | 0o777) << 16
+    return member
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ("../evil.png", "which leads out of its folder"),
+        ("set/images/../../../evil.png", "which leads out of its folder"),
+        ("/etc/evil.png", "which leads out of its folder"),
+        ("set\\images\\..\\..\\evil.png", "which leads out of its folder"),
+        ("C:/evil.png", "which leads out of its folder"),
+        (link("set/images/evil.png"), "'images/evil.png' is a link or a device"),
+    ],
+    ids=["up", "up-inside", "absolute", "backslash", "drive", "link"],
+)
+def test_archives_that_reach_outside_are_refused(tmp_path: Path, extra: Any, message: str) -> None:
+    stream = io.BytesIO(archive({"set/metadata.csv": b"", "set/images/a.png": b""}))
+    with zipfile.ZipFile(stream, "a") as zipped:
+        zipped.writestr(extra, "/etc/passwd")
+    assert message in refused(lambda: by_hand(tmp_path, stream.getvalue()))
+    assert list((tmp_path / "data").iterdir()) == []
+    assert not list(tmp_path.rglob("evil*"))
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(getting, "LARGEST", 10**6)
+    bomb = archive({**FILES, "covid-chestxray-dataset-0123/images/c.png": b"\0" * 10**7}, "", zipfile.ZIP_DEFLATED)
+    assert len(bomb) < 20_000
+    assert "refused, since it would unpack to 10.1 MB, over the limit of 1.0 MB" in refused(
+        lambda: by_hand(tmp_path, bomb)
+    )
+
+
+def test_a_member_that_is_longer_than_it_says_is_damaged(tmp_path: Path) -> None:
+    data = bytearray(archive({"metadata.csv": b"x" * 50, "images/a.png": b"y" * 50}, "", zipfile.ZIP_DEFLATED))
+    central = data.rindex(b"PK\x01\x02")
+    data[central + 24 : central + 28] = (10).to_bytes(4, "little")  # images/a.png says 10 bytes
+    assert "damaged (Bad CRC-32 for file 'images/a.png')" in refused(lambda: by_hand(tmp_path, bytes(data)))
+
+
+def test_a_truncated_archive_is_damaged(tmp_path: Path) -> None:
+    assert "damaged (File is not a zip file)" in refused(lambda: by_hand(tmp_path, archive(FILES)[:-200]))
+
+
+@pytest.fixture
+def kagglehub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Stands in for kagglehub, whose cache holds the paper's set."""
+    cached = tmp_path / "cache" / "versions" / "4"
+    for name in ("train/NORMAL/a.jpeg", "test/PNEUMONIA/b.jpeg", "notes.txt"):
+        (cached / "xray_dataset_covid19" / name).parent.mkdir(parents=True, exist_ok=True)
+        (cached / "xray_dataset_covid19" / name).write_bytes(b"film")
+    module = SimpleNamespace(asked=[], error=None)
+
+    def dataset_download(handle: str) -> str:
+        module.asked.append(handle)
+        if module.error:
+            raise module.error
+        return str(cached)
+
+    module.dataset_download = dataset_download
+    monkeypatch.setitem(sys.modules, "kagglehub", module)
+    return module
+
+
+def test_from_kaggle(kagglehub: SimpleNamespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = download(PAPER, tmp_path / "data")
+    assert kagglehub.asked == ["khoongweihao/covid19-xray-dataset-train-test-sets"]
+    assert below(folder) == {"train/NORMAL/a.jpeg", "test/PNEUMONIA/b.jpeg", "download.json"}
+    record = json.loads((folder / "download.json").read_text())
+    assert (record["kaggle"], record["version"], record["files"]) == (PAPER.kaggle, "4", 2)
+    assert record["sha256_checked"].startswith("NOT CHECKED")
+    assert "NOT CHECKED: kagglehub hands over files" in capsys.readouterr().out
+
+
+def test_what_kagglehub_says_is_passed_on(kagglehub: SimpleNamespace, tmp_path: Path) -> None:
+    kagglehub.error = ConnectionError("no route\nto kaggle")
+    told = refused(lambda: download(PAPER, tmp_path / "data"))
+    assert (
+        f"kagglehub could not fetch {PAPER.kaggle}: no route to kaggle. Or get its ZIP archive from {PAPER.page}"
+        in told
+    )
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_without_kagglehub_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "kagglehub", None)
+    told = refused(lambda: download(PAPER, tmp_path))
+    assert "needs kagglehub, which is not installed: type `pip install 'cxrlab[kaggle]'`, or get its ZIP" in told
+
+
+def test_a_checksum_needs_an_archive(kagglehub: SimpleNamespace, tmp_path: Path) -> None:
+    assert "sha256: belongs to an archive" in refused(lambda: download(PAPER, tmp_path, sha256="0" * 64))
+    assert kagglehub.asked == []
+
+
+def test_a_mirror_does_without_kaggle(kagglehub: SimpleNamespace, tmp_path: Path) -> None:
+    by_hand(tmp_path, archive({"x/train/NORMAL/a.jpeg": b"", "x/test/NORMAL/b.jpeg": b""}), PAPER)
+    assert kagglehub.asked == []
