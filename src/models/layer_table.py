@@ -3,175 +3,87 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cxrlab.models.paper_cnn import PaperCNN
 
-MAX_LAYERS = 30
-"""Networks with more layers than this are shown by their blocks."""
-
-_KERAS_TYPES: dict[type[nn.Module], str] = {
-    nn.Conv2d: "Conv2D",
-    nn.MaxPool2d: "MaxPooling2D",
-    nn.BatchNorm2d: "BatchNormalization",
-    nn.Linear: "Dense",
-}
+MAX_LAYERS = 30  # networks with more are shown by their blocks
+_KERAS = {nn.Conv2d: "Conv2D", nn.MaxPool2d: "MaxPooling2D", nn.BatchNorm2d: "BatchNormalization", nn.Linear: "Dense"}
 
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One layer.
-
-    Attributes:
-        name: Its name in the network.
-        type: Its kind: Keras's word in the paper's network, the class name elsewhere.
-        output_shape: Shape of its output with ``None`` for the batch, channels last; empty if it gives no tensor.
-        params: Number of its parameters.
-    """
+    """One layer; its type in Keras's words in the paper's network, its output's shape with ``None`` for the batch."""
 
     name: str
     type: str
     output_shape: tuple[int | None, ...]
     params: int
 
-    def cells(self) -> tuple[str, str, str]:
-        """The row's text, column by column."""
-        return f"{self.name} ({self.type})", str(self.output_shape), str(self.params)
-
 
 @dataclass(frozen=True)
 class LayerTable:
-    """The layers of a network in the order in which they run.
-
-    Attributes:
-        model: Class name of the network.
-        rows: Its layers, or its blocks where it has more than ``MAX_LAYERS`` layers.
-        total: Number of parameters of the whole network.
-        trainable: Number of those that training changes.
-    """
+    """The layers of a network in the order in which they run, and its parameters: all, and those that are trained."""
 
     model: str
     rows: tuple[LayerRow, ...]
     total: int
     trainable: int
 
-    def render(self) -> str:
-        """The table as text, in the layout of Fig. 6."""
-        cells = [("Layer (type)", "Output Shape", "Param #"), *(row.cells() for row in self.rows)]
-        widths = [max(len(line[column]) for line in cells) + 3 for column in range(3)]
-        lines = [
-            "".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
-        ]
-        rule = "=" * sum(widths)
-        return "\n".join(
-            [
-                f'Model: "{self.model}"',
-                "_" * len(rule),
-                lines[0],
-                rule,
-                *lines[1:],
-                rule,
-                f"Total params: {self.total:,}",
-                f"Trainable params: {self.trainable:,}",
-                f"Non-trainable params: {self.total - self.trainable:,}",
-            ]
-        )
-
     def __str__(self) -> str:
-        return self.render()
+        cells = [(f"{row.name} ({row.type})", str(row.output_shape), str(row.params)) for row in self.rows]
+        cells.insert(0, ("Layer (type)", "Output Shape", "Param #"))
+        widths = [max(map(len, column)) + 3 for column in zip(*cells, strict=True)]
+        lines = ["".join(map(str.ljust, line, widths)).rstrip() for line in cells]
+        rule = "=" * sum(widths)
+        lines = [f'Model: "{self.model}"', "_" * len(rule), lines[0], rule, *lines[1:], rule]
+        lines += [f"Total params: {self.total:,}", f"Trainable params: {self.trainable:,}"]
+        return "\n".join([*lines, f"Non-trainable params: {self.total - self.trainable:,}"])
 
 
 def layer_table(network: nn.Module, input_shape: tuple[int, int, int]) -> LayerTable:
-    """Lists a network's layers by running its shapes, without its numbers, through a copy of it.
+    """Lists a network's layers by running its shapes (PyTorch's meta device) through a copy without numbers.
 
-    Nothing is computed (PyTorch's meta device) and the network itself is not touched. Layers that ``forward`` does not
-    call as modules have no row but count in the totals. Four-dimensional outputs are taken to be (N, C, H, W) and are
-    printed channels last; a network that works channels last inside (Swin) shows these rows the other way round.
-
-    Args:
-        network: Takes a batch of images and returns a tensor.
-        input_shape: Shape of one image: channels, height, width.
-
-    Returns:
-        The table.
-
-    Raises:
-        RuntimeError, ValueError: Whatever the network raises for images of this shape.
+    Layers that ``forward`` does not call as modules have no row but count in the totals. Outputs with four sides are
+    taken to be (N, C, H, W) and printed channels last, those of Swin, which works channels last, the other way round.
+    Raises whatever the network raises for images of ``input_shape`` (channels, height, width).
     """
-    keras = isinstance(network, PaperCNN)
-    shadow = _on_meta(network).eval()
+    shadow = inside = copy.deepcopy(network).to("meta").eval()
+    while len(children := list(inside.children())) == 1 and list(children[0].children()):
+        inside = children[0]  # mere wrappers are taken off
+    layers = [(name, module) for name, module in inside.named_modules() if not list(module.children())]
+    words = _KERAS if isinstance(network, PaperCNN) else {}
     rows: dict[str, LayerRow] = {}
+    for name, module in layers if len(layers) <= MAX_LAYERS else _blocks(inside):
 
-    def watch(name: str, module: nn.Module) -> None:
-        def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        def note(module: nn.Module, _: Any, output: Any, name: str = name) -> None:
+            while isinstance(output, tuple | list) and output:
+                output = output[0]
+            sides = (None, *output.shape[1:]) if isinstance(output, torch.Tensor) else ()
+            shape = (None, *sides[2:], sides[1]) if len(sides) == 4 else sides
+            kind = next((word for base, word in words.items() if isinstance(module, base)), type(module).__name__)
             # The first call counts: Keras, too, lists a layer that is used again only once.
-            rows.setdefault(name, LayerRow(name, _type_name(module, keras), _shape(output), _count(module)))
+            rows.setdefault(name, LayerRow(name, kind, shape, _count(module.parameters())))
 
         module.register_forward_hook(note)
-
-    for name, module in _layers(shadow):
-        watch(name, module)
+    dtype = next((weight.dtype for weight in network.parameters() if weight.is_floating_point()), torch.float32)
     with torch.no_grad():
-        shadow(torch.zeros(1, *input_shape, device="meta", dtype=_dtype(shadow)))
-    return LayerTable(
-        model=type(network).__name__,
-        rows=tuple(rows.values()),
-        total=_count(network),
-        trainable=sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
-    )
+        shadow(torch.zeros(1, *input_shape, device="meta", dtype=dtype))
+    trainable = _count(weight for weight in network.parameters() if weight.requires_grad)
+    return LayerTable(type(network).__name__, tuple(rows.values()), _count(network.parameters()), trainable)
 
 
-def _layers(network: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The modules without children, or the network's blocks where these are too many; mere wrappers are taken off."""
-    children = list(network.children())
-    while len(children) == 1 and list(children[0].children()):
-        network = children[0]
-        children = list(network.children())
-    leaves = [(name, module) for name, module in network.named_modules() if not list(module.children())]
-    return leaves if len(leaves) <= MAX_LAYERS else _blocks(network)
+def _count(weights: Iterable[nn.Parameter]) -> int:
+    return sum(weight.numel() for weight in weights)
 
 
-def _blocks(network: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
+def _blocks(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
     """The direct children; a list of modules, which cannot be called, is replaced by its items."""
-    blocks: list[tuple[str, nn.Module]] = []
     for name, child in network.named_children():
         many = isinstance(child, nn.ModuleList | nn.ModuleDict)
-        blocks += _blocks(child, f"{prefix}{name}.") if many else [(prefix + name, child)]
-    return blocks
-
-
-def _on_meta(network: nn.Module) -> nn.Module:
-    """A deep copy whose tensors have shapes but no numbers; the real ones are never copied."""
-    memo: dict[int, Any] = {id(buffer): buffer.to("meta") for buffer in network.buffers()}
-    for weight in network.parameters():
-        memo[id(weight)] = nn.Parameter(weight.detach().to("meta"), requires_grad=weight.requires_grad)
-    return copy.deepcopy(network, memo)
-
-
-def _type_name(module: nn.Module, keras: bool) -> str:
-    for kind, name in _KERAS_TYPES.items() if keras else ():
-        if isinstance(module, kind):
-            return name
-    return type(module).__name__
-
-
-def _shape(output: Any) -> tuple[int | None, ...]:
-    """The output's shape with the channels last; a tuple's first tensor stands for it."""
-    while isinstance(output, tuple | list) and output:
-        output = output[0]
-    if not isinstance(output, Tensor):
-        return ()
-    _, *rest = output.shape
-    return (None, *rest[1:], rest[0]) if len(rest) == 3 else (None, *rest)
-
-
-def _count(module: nn.Module) -> int:
-    return sum(weight.numel() for weight in module.parameters())
-
-
-def _dtype(network: nn.Module) -> torch.dtype:
-    return next((weight.dtype for weight in network.parameters() if weight.is_floating_point()), torch.float32)
+        yield from _blocks(child, f"{prefix}{name}.") if many else [(prefix + name, child)]

@@ -283,7 +283,7 @@ class RunFolder:
     def record(self, facts: dict[str, Any], table: LayerTable, manifest: pd.DataFrame, flow: pd.DataFrame) -> None:
         """Writes what the run runs on: ``environment.json``, ``network.json``, ``manifest.csv`` and ``flow.csv``."""
         write_json(self.environment, facts)
-        write_json(self.network, {**asdict(table), "text": table.render()})
+        write_json(self.network, {**asdict(table), "text": str(table)})
         write_manifest(manifest, self.manifest)
         write_csv(self.flow, flow)
 

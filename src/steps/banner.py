@@ -25,7 +25,7 @@ def begin(
     lines += [f"data     {datamodule.source.name}, {_shape(datamodule)}, fingerprint {fingerprint}"]
     lines += [f"         {line}" for line in _counts(datamodule)]
     lines += [f"WARNING  {warning}" for warning in datamodule.warnings]
-    lines += ["", *table.render().splitlines(), ""]
+    lines += ["", *str(table).splitlines(), ""]
     device = facts["gpu"] if facts["device"] == "cuda" else f"{facts['cpu']}, {facts['cores']} threads"
     lines += [f"device   {facts['device']} ({device}), {facts['precision']}, seed {config.seed}"]
     last = run.last_checkpoint()
