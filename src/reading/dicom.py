@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import logging
 import math
@@ -31,6 +30,7 @@ from cxrlab.reading import dicom_header
 from cxrlab.reading.dicom_frames import stored_values
 from cxrlab.reading.image import BETWEEN, GreyLevels, packed
 
+_BULKY = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 # Nothing else of a file is kept in memory: no name and no date of a patient can get into a message or a table.
 _PICTURE = (
     *("Rows", "Columns", "SamplesPerPixel", "PlanarConfiguration", "PhotometricInterpretation", "NumberOfFrames"),
@@ -41,22 +41,19 @@ _PICTURE = (
     *("ShutterLowerHorizontalEdge", "CenterOfCircularShutter", "RadiusOfCircularShutter"),
     "VerticesOfThePolygonalShutter",
     *(f"{kind}PaletteColorLookupTableDescriptor" for kind in ("Red", "Green", "Blue")),
-    *(f"{kind}PaletteColorLookupTableData" for kind in ("Red", "Green", "Blue")),
-    *(f"Segmented{kind}PaletteColorLookupTableData" for kind in ("Red", "Green", "Blue")),
-    *("PixelData", "FloatPixelData", "DoubleFloatPixelData"),
+    *(
+        f"{kind}PaletteColorLookupTableData"
+        for colour in ("Red", "Green", "Blue")
+        for kind in (colour, f"Segmented{colour}")
+    ),
+    *_BULKY,
 )
 _KEYWORDS = (*_PICTURE, *dicom_header.KEYWORDS, "Manufacturer", "ManufacturerModelName")
-_NEEDED = (
-    *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
-    *("BitsAllocated", "BitsStored", "PixelRepresentation"),
-)
-_ALLOCATED = (1, 8, 16, 32)
+_NEEDED = ("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored")
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _MODES = dict.fromkeys(_GREY, "grey") | {"PALETTE COLOR": "palette"}
 _MODES |= dict.fromkeys(("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"), "RGB")
-_LARGEST_INFLATED = 400_000_000
-"""Bytes to which a deflated file may grow."""
-_BULKY = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_LARGEST_INFLATED = 400_000_000  # bytes to which a deflated file may grow
 _LONGEST = 1024  # characters of a tag's value in a table
 _UNDEFINED = 0xFFFFFFFF  # the length of compressed pixels, which end with a mark (PS3.5, 7.1.1)
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,(\d{1,2}|\d{4,})")  # 4,096 may as well be four thousand
@@ -94,33 +91,41 @@ def read_dicom(path: str | Path, data: bytes, max_pixels: int, levels: bool = Fa
         levels: Whether grey images are wanted with their values, see :func:`cxrlab.reading.image.read_levels_bytes`.
 
     Raises:
-        DataError: Names the file and the reason: no image in it, several frames, too large, no decoder installed for
-            its compression, a window without width, values without a range (floating point), an attribute that cannot
-            be read, pixels that are damaged or cut off.
+        DataError: Names the file and the reason why there is no image.
     """
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # it logs every warning, too; what matters is raised here
-    dataset = _parse(path, data)
-    _check_image(path, dataset)
-    doubts = _convert(path, dataset)
-    _check(path, dataset, max_pixels)
-    meaning = str(dataset.PhotometricInterpretation)
     try:
-        stored, bits = stored_values(path, dataset)
-        meant: GreyLevels | None = None
+        return _read(data, max_pixels, levels)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error.__cause__
+
+
+def _read(data: bytes, max_pixels: int, levels: bool) -> DicomImage:
+    """As :func:`read_dicom`; here and below, a DataError says the reason and not yet the file."""
+    dataset = _parse(data)
+    _check_image(dataset)
+    doubts = _convert(dataset)
+    _check(dataset, max_pixels)
+    meaning = str(dataset.PhotometricInterpretation)
+    meant: GreyLevels | None = None
+    try:
+        stored, bits = stored_values(dataset)
         if meaning in _GREY:
-            pixels, shown, meant = _display(path, dataset, stored, bits, levels)
+            pixels, shown, meant = _display(dataset, stored, bits, levels)
             doubts += shown
         else:
-            pixels = _colours(path, dataset, stored, bits)
+            pixels = _colours(dataset, stored, bits)
     except (DataError, MemoryError):
         raise
     except Exception as error:  # what is left of odd headers; words of libraries may quote what the file holds
         what = "its header and its pixels do not fit together"
-        raise DataError(f"{path}: {what} ({type(error).__name__}); export it from its archive again") from error
-    device = f"{_text(dataset, 'Manufacturer', 64)} {_text(dataset, 'ManufacturerModelName', 64)}".strip()
+        raise DataError(f"{what} ({type(error).__name__}); export it from its archive again") from error
+    # A text that is longer than the standard allows, or cannot be printed, is damaged.
+    wanted = (("Manufacturer", 64), ("ManufacturerModelName", 64), ("ViewPosition", 16))
+    texts = [(str(dataset.get(keyword) or "").strip(), longest) for keyword, longest in wanted]
+    maker, model, view = (text if len(text) <= longest and text.isprintable() else "" for text, longest in texts)
     said = BETWEEN.join([*dicom_header.doubts_of(dataset), *doubts])[:_LONGEST_DOUBT]
-    view = _text(dataset, "ViewPosition", 16)
-    return DicomImage(pixels, _MODES[meaning], int(dataset.BitsStored), device, view, said, meant)
+    return DicomImage(pixels, _MODES[meaning], int(dataset.BitsStored), f"{maker} {model}".strip(), view, said, meant)
 
 
 def read_tags(path: Path, keywords: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -131,18 +136,19 @@ def read_tags(path: Path, keywords: Sequence[str]) -> tuple[dict[str, str], list
         keywords: Of the tags whose values are wanted, see :func:`check_keywords`.
 
     Returns:
-        Their values as text, empty where the file has none; and the keywords of all other tags that the file has and
-        :func:`read_dicom` does not keep, in their order, ``private`` for private ones, without any value. Both are
+        Their values as text, empty where the file has none; and the keywords, ``private`` for private tags, of all
+        others that the file has and :func:`read_dicom` does not keep, in their order, without any value. Both are
         empty where its header cannot be read.
     """
-    none = dict.fromkeys(keywords, "")
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # warnings would quote what a damaged header holds
     try:
-        with _no_log():
+        with warnings.catch_warnings(action="ignore"):
             dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True)
-            wanted = {keyword: _one_line(_value(dataset, keyword)) for keyword in keywords}
+            values = {keyword: _value(dataset, keyword) for keyword in keywords}
+            wanted = {key: "" if value is None else one_line(value)[:_LONGEST] for key, value in values.items()}
             tags = sorted(dataset.keys())
     except Exception:  # noqa: BLE001 - whatever a damaged file makes pydicom do; its words may quote what the file holds
-        return none, []
+        return dict.fromkeys(keywords, ""), []
     names = [keyword_for_tag(tag) or ("private" if tag.is_private else "unknown") for tag in tags]
     return wanted, [name for name in dict.fromkeys(names) if name not in (*_KEYWORDS, *keywords)]
 
@@ -169,49 +175,36 @@ def check_keywords(keywords: Sequence[str]) -> None:
             raise ValueError(f"dicom_tags must be keywords of DICOM tags such as PatientID, got {keyword!r}{near}")
 
 
-@contextlib.contextmanager
-def _no_log() -> Iterator[None]:
-    """Warnings would quote what a damaged header holds."""
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _one_line(value: Any) -> str:
-    """A value for one cell of a table."""
-    return "" if value is None else one_line(value)[:_LONGEST]
-
-
-def _parse(path: str | Path, data: bytes) -> Dataset:
+def _parse(data: bytes) -> Dataset:
     file = io.BytesIO(data)
     tags: list[Any] = [Tag(keyword) for keyword in _KEYWORDS]
     try:
         file.seek(132 if data[128:132] == b"DICM" else 0)
         meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
         if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-            _check_inflated(path, data[file.tell() :])
+            # Without keeping anything: pydicom inflates in one go, whatever the size.
+            inflater, rest, size = zlib.decompressobj(-zlib.MAX_WBITS), data[file.tell() :], 0
+            while chunk := inflater.decompress(rest, 2**24):
+                rest, size = inflater.unconsumed_tail, size + len(chunk)
+                if size > _LARGEST_INFLATED:
+                    raise DataError(f"grows to more than {_LARGEST_INFLATED:,} bytes when inflated; leave it out")
         file.seek(0)
         return pydicom.dcmread(file, force=True, specific_tags=tags)
     except (DataError, MemoryError):
         raise
     except RecursionError:
-        raise DataError(f"{path}: its header has sequences within sequences without an end; leave it out") from None
+        raise DataError("its header has sequences within sequences without an end; leave it out") from None
     except zlib.error:
-        raise DataError(f"{path}: its deflated part is damaged or cut off; copy it again") from None
+        raise DataError("its deflated part is damaged or cut off; copy it again") from None
     except Exception as error:  # pydicom raises anything there; its words may quote what the file holds
         what = f"a damaged DICOM header: no further than byte {file.tell():,} of {len(data):,} can it be read"
-        raise DataError(f"{path}: {what} ({type(error).__name__}); copy it again, or export it again") from error
+        raise DataError(f"{what} ({type(error).__name__}); copy it again, or export it again") from error
 
 
-def _convert(path: str | Path, dataset: Dataset) -> list[str]:
+def _convert(dataset: Dataset) -> list[str]:
     """Turns every element into values now, so that one which cannot be read is named.
 
-    Returns:
-        Doubts: those that are not needed to show the picture, and were left aside.
-
-    Raises:
-        DataError: Names the attribute, and what is wrong with it where that can be told.
+    Returns doubts: those that are not needed to show the picture, and were left aside.
     """
     doubts = []
     for tag in list(dataset.keys()):
@@ -222,63 +215,57 @@ def _convert(path: str | Path, dataset: Dataset) -> list[str]:
             del dataset[tag]
             if keyword in _PICTURE:
                 what = f"its {keyword} cannot be read: of another kind or length than the standard has"
-                raise DataError(f"{path}: {what}; export it again") from error
+                raise DataError(f"{what}; export it again") from error
             doubts.append(f"{keyword} cannot be read")
     return doubts
 
 
-def _check_inflated(path: str | Path, deflated: bytes) -> None:
-    """Inflates without keeping anything: pydicom does it in one go, whatever the size."""
-    inflater, rest, size = zlib.decompressobj(-zlib.MAX_WBITS), deflated, 0
-    while chunk := inflater.decompress(rest, 2**24):
-        rest, size = inflater.unconsumed_tail, size + len(chunk)
-        if size > _LARGEST_INFLATED:
-            raise DataError(f"{path}: grows to more than {_LARGEST_INFLATED:,} bytes when inflated; leave it out")
-
-
-def _check_image(path: str | Path, dataset: Dataset) -> None:
+def _check_image(dataset: Dataset) -> None:
     """Refuses a file without an image, or without all of it; to be called before anything is converted."""
     if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
-        raise DataError(f"{path}: its values (floating point) have no range that means black and white; leave it out")
+        raise DataError("its values (floating point) have no range that means black and white; leave it out")
     raw: Any = dataset.get_item("PixelData", keep_deferred=True)  # as it stands in the file
     if raw is None or raw.value == b"":
-        raise DataError(f"{path}: a DICOM file without an image ({_kind(dataset)}), or cut off before it; leave it out")
+        # What it is, by names of the standard only, since a file may hold any text there.
+        uid = UID(str(_value(dataset, "SOPClassUID") or _value(dataset.file_meta, "MediaStorageSOPClassUID") or ""))
+        kind = uid.name if uid and uid.name != uid else "of unknown kind"
+        raise DataError(f"a DICOM file without an image ({kind}), or cut off before it; leave it out")
     pixels, claimed = raw.value, getattr(raw, "length", _UNDEFINED)
     if not isinstance(pixels, bytes):
-        raise DataError(f"{path}: its PixelData is none by its kind (VR); export it again")
+        raise DataError("its PixelData is none by its kind (VR); export it again")
     if claimed not in (_UNDEFINED, len(pixels)):  # pydicom takes what there is
-        raise DataError(f"{path}: cut off: {len(pixels):,} of {claimed:,} bytes of pixels; copy it again")
+        raise DataError(f"cut off: {len(pixels):,} of {claimed:,} bytes of pixels; copy it again")
 
 
-def _check(path: str | Path, dataset: Dataset, max_pixels: int) -> None:
+def _check(dataset: Dataset, max_pixels: int) -> None:
     """Refuses by the header what cannot be read, before anything is decoded."""
-    absent = [keyword for keyword in _NEEDED if dataset.get(keyword) in (None, "")]
+    absent = [keyword for keyword in (*_NEEDED, "PixelRepresentation") if dataset.get(keyword) in (None, "")]
     if absent:
-        raise DataError(f"{path}: a damaged DICOM file: its header lacks {', '.join(absent)}; export it again")
-    frames = _whole(path, dataset, "NumberOfFrames", 1) or 1
+        raise DataError(f"a damaged DICOM file: its header lacks {', '.join(absent)}; export it again")
+    frames = _whole(dataset, "NumberOfFrames", 1) or 1
     if frames != 1:
-        raise DataError(f"{path}: holds {frames} frames, and which of them is meant is unknown; save one of them")
-    rows, columns, samples = (_whole(path, dataset, each) for each in ("Rows", "Columns", "SamplesPerPixel"))
+        raise DataError(f"holds {frames} frames, and which of them is meant is unknown; save one of them")
+    rows, columns, samples = (_whole(dataset, each) for each in ("Rows", "Columns", "SamplesPerPixel"))
     if rows < 1 or columns < 1 or rows * columns > max_pixels:
         why = f", over the limit of {max_pixels:,}; shrink the image" if rows > 0 < columns else "; export it again"
-        raise DataError(f"{path}: {columns}x{rows} pixels by its header{why}")
+        raise DataError(f"{columns}x{rows} pixels by its header{why}")
     meaning = str(dataset.PhotometricInterpretation)
     if meaning not in _MODES:
         known = ", ".join(_MODES)
-        raise DataError(f"{path}: its PhotometricInterpretation is none of {known}; export it as MONOCHROME2 or RGB")
+        raise DataError(f"its PhotometricInterpretation is none of {known}; export it as MONOCHROME2 or RGB")
     if samples != (3 if _MODES[meaning] == "RGB" else 1):
-        raise DataError(f"{path}: {samples} samples per pixel do not fit {meaning}; export it again")
-    stored, allocated = _whole(path, dataset, "BitsStored"), _whole(path, dataset, "BitsAllocated")
-    highest = _whole(path, dataset, "HighBit", stored - 1)
-    if not 1 <= stored <= allocated or allocated not in _ALLOCATED or highest != stored - 1:
+        raise DataError(f"{samples} samples per pixel do not fit {meaning}; export it again")
+    stored, allocated = _whole(dataset, "BitsStored"), _whole(dataset, "BitsAllocated")
+    highest = _whole(dataset, "HighBit", stored - 1)
+    if not 1 <= stored <= allocated or allocated not in (1, 8, 16, 32) or highest != stored - 1:
         layout = f"{stored} bits stored of {allocated}, the highest of them bit {highest}"
-        raise DataError(f"{path}: its values ({layout}) cannot be read; export it again")
+        raise DataError(f"its values ({layout}) cannot be read; export it again")
     for keyword in ("PixelRepresentation", "PlanarConfiguration")[:samples]:  # grey has one plane
-        if _whole(path, dataset, keyword) not in (0, 1):
-            raise DataError(f"{path}: its {keyword} is neither 0 nor 1; export it again")
+        if _whole(dataset, keyword) not in (0, 1):
+            raise DataError(f"its {keyword} is neither 0 nor 1; export it again")
 
 
-def _whole(path: str | Path, dataset: Dataset, keyword: str, absent: int | None = None) -> int:
+def _whole(dataset: Dataset, keyword: str, absent: int | None = None) -> int:
     """One whole number, which takes the place of what stood there: pydicom needs it as the standard has it."""
     value = dataset.get(keyword)
     if value in (None, "") and absent is not None:
@@ -288,21 +275,9 @@ def _whole(path: str | Path, dataset: Dataset, keyword: str, absent: int | None 
     except (TypeError, ValueError):
         number = math.nan
     if not number.is_integer():
-        raise DataError(f"{path}: its {keyword} is not one whole number; export it again")
+        raise DataError(f"its {keyword} is not one whole number; export it again")
     dataset.add_new(keyword, dictionary_VR(keyword), int(number))
     return int(number)
-
-
-def _kind(dataset: Dataset) -> str:
-    """What a file is, by its SOP class; only names of the standard, since a file may hold any text there."""
-    uid = UID(str(_value(dataset, "SOPClassUID") or _value(dataset.file_meta, "MediaStorageSOPClassUID") or ""))
-    return f"{uid.name}" if uid and uid.name != uid else "of unknown kind"
-
-
-def _text(dataset: Dataset, keyword: str, longest: int) -> str:
-    """A text, or nothing where it is longer than the standard allows or cannot be printed: then it is damaged."""
-    text = str(dataset.get(keyword) or "").strip()
-    return text if len(text) <= longest and text.isprintable() else ""
 
 
 def _counting(values: NDArray[Any], bits: int) -> NDArray[Any]:
@@ -311,43 +286,52 @@ def _counting(values: NDArray[Any], bits: int) -> NDArray[Any]:
     return values << shift >> shift
 
 
-def _colours(path: str | Path, dataset: Dataset, stored: NDArray[Any], count: int) -> NDArray[np.uint8]:
+def _colours(dataset: Dataset, stored: NDArray[Any], count: int) -> NDArray[np.uint8]:
     stored, bits = _counting(stored, count), int(dataset.BitsStored)
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         entries, first, depth = dataset.RedPaletteColorLookupTableDescriptor
         if depth == 8 and not 0 < entries <= 256:  # pydicom 3.0 would compute the index in 8 bits
-            raise DataError(f"{path}: a palette of {entries} colours of 8 bits cannot be read; export it as RGB")
+            raise DataError(f"a palette of {entries} colours of 8 bits cannot be read; export it as RGB")
         whole = np.arange(first, first + (entries or 2**16)).astype(stored.dtype)
         bits = max(8, int(apply_color_lut(whole, dataset).max()).bit_length())  # some say 16, and mean 8
         stored = apply_color_lut(stored, dataset)[..., :3]
     if bits < 8:
-        raise DataError(f"{path}: colours of {bits} bits cannot be read; export it with 8")
+        raise DataError(f"colours of {bits} bits cannot be read; export it with 8")
     return np.ascontiguousarray((stored >> (bits - 8)).astype(np.uint8))
 
 
 def _display(
-    path: str | Path, dataset: Dataset, stored: NDArray[Any], bits: int, wanted: bool
+    dataset: Dataset, stored: NDArray[Any], bits: int, wanted: bool
 ) -> tuple[NDArray[np.uint8], list[str], GreyLevels | None]:
     """Grey values as they are shown, doubts about them, and the meaning of levels where these are wanted.
 
     Worked out once for each value that occurs, of which there are at most 65,536 in files of 16 bits.
     """
-    raw, index, counts = _distinct(stored)
+    index: NDArray[Any]
+    if stored.dtype.itemsize > 2:
+        raw, index, counts = np.unique(stored, return_inverse=True, return_counts=True)
+        index = index.reshape(stored.shape)
+    else:
+        index = stored.view(f"u{stored.dtype.itemsize}")
+        raw = np.arange(2 ** (8 * stored.dtype.itemsize), dtype=index.dtype).view(stored.dtype)
+        counts = np.bincount(index.ravel(), minlength=len(raw))
     values = _counting(raw, bits)
-    modality = _modality(path, dataset, values)
-    padding, doubts = _padding(path, dataset, raw, values), []
+    modality = _modality(dataset, values)
+    padding, doubts = _padding(dataset, raw, values), []
     if padding[counts > 0].all():
         padding[:] = False
         doubts = ["PixelPaddingValue (all of the picture, so left aside)"]
+    seen = (counts > 0) & ~padding
     how = "range of values"
     if dataset.get("VOILUTSequence"):
-        table, depth = _table(path, dataset, "VOILUTSequence")
-        shown, how = _look_up(table, dataset.VOILUTSequence[0], modality) / (2**depth - 1), "VOILUTSequence"
-    elif (window := _window(path, dataset)) is not None:
+        shown, depth = _through_table(dataset, "VOILUTSequence", modality)
+        shown, how = shown / (2**depth - 1), "VOILUTSequence"
+    elif (window := _window(dataset)) is not None:
         shown, how = _through_window(modality, *window), f"window (centre {window[0]:g}, width {window[1]:g})"
     else:
-        shown = _whole_range(modality[(counts > 0) & ~padding], modality)
-        alone = [each for each in ("WindowCenter", "WindowWidth") if _first(path, dataset, each) is not None]
+        low, high = modality[seen].min(), modality[seen].max()
+        shown = (modality - low) / (high - low) if high > low else np.full_like(modality, 0.5)
+        alone = [each for each in ("WindowCenter", "WindowWidth") if _first(dataset, each) is not None]
         doubts += [f"{each} (alone, so left aside)" for each in alone]
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         shown = 1 - shown
@@ -356,28 +340,36 @@ def _display(
     doubts += _blank(dataset, grey, np.where(padding, 0, counts), how)
     grey[padding] = 0
     pixels = grey[index]
-    _shut(path, dataset, pixels)
+    _shut(dataset, pixels)
     if not wanted:
         return np.stack([pixels] * 3, -1), doubts, None
-    levels, meaning = _levels(path, dataset, modality, (counts > 0) & ~padding)
-    white = levels.max() if meaning.photometric == "MONOCHROME1" else 0
+    levels, meaning = _levels(dataset, modality, seen)
+    white = levels.max() if meaning.photometric == "MONOCHROME1" else np.uint16(0)
     levels[padding] = white  # of which is made black, as of what a shutter hides
-    values = levels[index] ^ white  # black is 0 now, which _shut() makes of what is hidden
-    _shut(path, dataset, values)
-    return packed(values ^ white, pixels), doubts, meaning
+    of_pixels = levels[index] ^ white  # black is 0 now, which _shut() makes of what is hidden
+    _shut(dataset, of_pixels)
+    return packed(of_pixels ^ white, pixels), doubts, meaning
+
+
+def _modality(dataset: Dataset, values: NDArray[Any]) -> NDArray[np.float64]:
+    """Stored values in the unit of the modality (PS3.3 C.11.1)."""
+    if dataset.get("ModalityLUTSequence"):
+        return _through_table(dataset, "ModalityLUTSequence", values.astype(np.float64))[0]
+    slope = _first(dataset, "RescaleSlope")
+    return values * (1.0 if slope is None else slope) + (_first(dataset, "RescaleIntercept") or 0.0)
 
 
 def _levels(
-    path: str | Path, dataset: Dataset, modality: NDArray[np.float64], counted: NDArray[np.bool_]
+    dataset: Dataset, modality: NDArray[np.float64], seen: NDArray[np.bool_]
 ) -> tuple[NDArray[np.uint16], GreyLevels]:
-    """For each value its level from 0 to 65,535, and what levels mean; only values that count are told apart."""
-    low, high = float(modality[counted].min()), float(modality[counted].max())
-    step = 1.0 if dataset.get("ModalityLUTSequence") else abs(_first(path, dataset, "RescaleSlope") or 1.0)
+    """For each value its level from 0 to 65,535, and what levels mean; only values that are seen are told apart."""
+    low, high = float(modality[seen].min()), float(modality[seen].max())
+    step = 1.0 if dataset.get("ModalityLUTSequence") else abs(_first(dataset, "RescaleSlope") or 1.0)
     step = max(step, (high - low) / 65535)
     levels = np.rint((modality - low) / step).clip(0, 65535).astype(np.uint16)
     # Without a window all values are shown: the linear function takes half a unit off the centre, one off the width.
     unit = min(1.0, step)
-    centre, width, _ = _window(path, dataset) or ((low + high + unit) / 2, high - low + unit, "")
+    centre, width, _ = _window(dataset) or ((low + high + unit) / 2, high - low + unit, "")
     return levels, GreyLevels(low, step, centre, width, str(dataset.PhotometricInterpretation))
 
 
@@ -393,63 +385,44 @@ def _blank(dataset: Dataset, grey: NDArray[np.uint8], counts: NDArray[np.int64],
             yield f"{how} shows {100 * share:.0f} % of the pixels {name} (blank)"
 
 
-def _distinct(stored: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
-    """Values, for each pixel the position of its value, and how many pixels have each."""
-    if stored.dtype.itemsize > 2:
-        values, index, counts = np.unique(stored, return_inverse=True, return_counts=True)
-        return values, index.reshape(stored.shape), counts
-    index = stored.view(f"u{stored.dtype.itemsize}")
-    values = np.arange(2 ** (8 * stored.dtype.itemsize), dtype=index.dtype).view(stored.dtype)
-    return values, index, np.bincount(index.ravel(), minlength=len(values))
+def _through_table(dataset: Dataset, keyword: str, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
+    """Entries of a modality or VOI table for these values, and how many bits they have.
 
-
-def _modality(path: str | Path, dataset: Dataset, values: NDArray[Any]) -> NDArray[np.float64]:
-    """Stored values in the unit of the modality (PS3.3 C.11.1)."""
-    if dataset.get("ModalityLUTSequence"):
-        table, _ = _table(path, dataset, "ModalityLUTSequence")
-        return _look_up(table, dataset.ModalityLUTSequence[0], values.astype(np.float64))
-    slope, intercept = _first(path, dataset, "RescaleSlope"), _first(path, dataset, "RescaleIntercept")
-    return values * (1.0 if slope is None else slope) + (intercept or 0.0)
-
-
-def _table(path: str | Path, dataset: Dataset, keyword: str) -> tuple[NDArray[Any], int]:
-    """The entries of a modality or VOI table, and how many bits they have."""
+    Values below and above the table take its first and its last entry. pydicom's own apply_modality_lut and apply_voi
+    (3.0) count in the table's 8 bits, give other entries or fail for tables of 8 bits, of packed bytes, and of another
+    length or depth than they expect.
+    """
     try:
         item = dataset[keyword].value[0]
-        data, (entries, _, bits) = item.LUTData, (int(each) for each in item.LUTDescriptor)
+        data, (entries, first, bits) = item.LUTData, (int(each) for each in item.LUTDescriptor)
+        entries = entries or 2**16
         if isinstance(data, bytes):
             order = "<" if dataset.original_encoding[1] else ">"
-            data = np.frombuffer(data, np.uint8 if bits == 8 and len(data) <= (entries or 2**16) + 1 else f"{order}u2")
-        table = np.atleast_1d(np.asarray(data))
+            data = np.frombuffer(data, np.uint8 if bits == 8 and len(data) <= entries + 1 else f"{order}u2")
+        table = np.atleast_1d(np.asarray(data))[:entries]
         if not 1 <= bits <= 16 or not len(table):
             raise ValueError("no table")
     except Exception as error:  # whatever a damaged table makes pydicom do
-        raise DataError(f"{path}: its {keyword} holds no table of values; export it again") from error
-    return table, bits
+        raise DataError(f"its {keyword} holds no table of values; export it again") from error
+    position = np.rint(values - first).clip(0, len(table) - 1).astype(np.intp)
+    return table[position].astype(np.float64), bits
 
 
-def _look_up(table: NDArray[Any], item: Dataset, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values below and above the table take its first and its last entry."""
-    entries = min(int(item.LUTDescriptor[0]) or 2**16, len(table))
-    position = np.rint(values - float(item.LUTDescriptor[1])).clip(0, entries - 1).astype(np.intp)
-    return table[position].astype(np.float64)
-
-
-def _window(path: str | Path, dataset: Dataset) -> tuple[float, float, str] | None:
+def _window(dataset: Dataset) -> tuple[float, float, str] | None:
     """Centre, width and function of the first window, if there is one."""
-    centre, width = _first(path, dataset, "WindowCenter"), _first(path, dataset, "WindowWidth")
+    centre, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
     if centre is None or width is None:
         return None
     function = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
     if function not in {"LINEAR", "LINEAR_EXACT", "SIGMOID"}:
-        raise DataError(f"{path}: its VOILUTFunction is none of LINEAR, LINEAR_EXACT, SIGMOID; export it again")
+        raise DataError("its VOILUTFunction is none of LINEAR, LINEAR_EXACT, SIGMOID; export it again")
     least = 1 if function == "LINEAR" else np.finfo(float).tiny
     if not width >= least:
-        raise DataError(f"{path}: its window (centre {centre:g}, width {width:g}) shows nothing; export it again")
+        raise DataError(f"its window (centre {centre:g}, width {width:g}) shows nothing; export it again")
     return centre, width, function
 
 
-def _first(path: str | Path, dataset: Dataset, keyword: str) -> float | None:
+def _first(dataset: Dataset, keyword: str) -> float | None:
     """The first of one or several numbers, or ``None``."""
     value = dataset.get(keyword)
     if isinstance(value, (list, pydicom.multival.MultiValue)):
@@ -463,36 +436,30 @@ def _first(path: str | Path, dataset: Dataset, keyword: str) -> float | None:
         number = math.nan
     if not abs(number) < _LARGEST:
         comma = " (it is written with a comma, which may stand for a point or for thousands)" if "," in text else ""
-        raise DataError(f"{path}: its {keyword} is no number that can be used{comma}; export it again")
+        raise DataError(f"its {keyword} is no number that can be used{comma}; export it again")
     return number
 
 
 def _through_window(values: NDArray[np.float64], centre: float, width: float, function: str) -> NDArray[np.float64]:
-    """Values in [0, 1] (PS3.3 C.11.2.1.2 and C.11.2.1.3)."""
+    """Values from 0 (black) to 1 (white), or beyond (PS3.3 C.11.2.1.2 and C.11.2.1.3)."""
     if function == "SIGMOID":
         return np.asarray(expit(4 * (values - centre) / width))
     if function == "LINEAR":  # of whole numbers: a window of 256 shows 256 of them, and so has 255 steps
         centre, width = centre - 0.5, width - 1
     if width == 0:
         return (values > centre).astype(np.float64)
-    return ((values - centre) / width + 0.5).clip(0, 1)
+    return (values - centre) / width + 0.5
 
 
-def _whole_range(counted: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values in [0, 1] between the smallest and the largest that count."""
-    low, high = counted.min(), counted.max()
-    return ((values - low) / (high - low)).clip(0, 1) if high > low else np.full_like(values, 0.5)
-
-
-def _padding(path: str | Path, dataset: Dataset, raw: NDArray[Any], values: NDArray[Any]) -> NDArray[np.bool_]:
+def _padding(dataset: Dataset, raw: NDArray[Any], values: NDArray[Any]) -> NDArray[np.bool_]:
     """Which values only fill the rectangle around the picture (PS3.3 C.7.5.1.1.2).
 
     They are written in 16 bits, with or without a sign whatever the pixels have, and may need bits that do not count.
     """
-    one = _first(path, dataset, "PixelPaddingValue")
+    one = _first(dataset, "PixelPaddingValue")
     if one is None:
         return np.zeros(len(values), bool)
-    other = _first(path, dataset, "PixelPaddingRangeLimit")
+    other = _first(dataset, "PixelPaddingRangeLimit")
     ends = [one, one if other is None else other]
     if raw.dtype.kind == "i":
         ends = [end - 2**16 if end >= 2**15 else end for end in ends]
@@ -502,31 +469,30 @@ def _padding(path: str | Path, dataset: Dataset, raw: NDArray[Any], values: NDAr
     return np.asarray((counted >= min(ends)) & (counted <= max(ends)))
 
 
-def _shut(path: str | Path, dataset: Dataset, pixels: NDArray[np.uint8]) -> None:
+def _shut(dataset: Dataset, pixels: NDArray[Any]) -> None:
     """Blackens what a shutter hides (PS3.3 C.7.6.11): all outside of a rectangle, circle and polygon. In place."""
+
+    def places(keyword: str, count: int = 0) -> list[int]:
+        """Rows and columns, counted from 1; so many, or any even number where ``count`` is 0."""
+        value = dataset.get(keyword)
+        found = [value] if isinstance(value, int) else list(value or ())
+        if not found or len(found) != (count or len(found) // 2 * 2) or max(map(abs, found)) > 2**15:
+            raise DataError(f"its {keyword} is no place in the picture; export it again")
+        return [int(each) for each in found]
+
     shapes = dataset.get("ShutterShape") or ()
     for shape in [shapes] if isinstance(shapes, str) else shapes:
         kept = np.zeros(pixels.shape, np.uint8)
         if shape == "RECTANGULAR":
-            left, right = (_edge(path, dataset, f"Shutter{side}VerticalEdge", 1)[0] for side in ("Left", "Right"))
-            upper, lower = (_edge(path, dataset, f"Shutter{side}HorizontalEdge", 1)[0] for side in ("Upper", "Lower"))
+            left, right = (places(f"Shutter{side}VerticalEdge", 1)[0] for side in ("Left", "Right"))
+            upper, lower = (places(f"Shutter{side}HorizontalEdge", 1)[0] for side in ("Upper", "Lower"))
             kept[max(upper - 1, 0) : max(lower, 0), max(left - 1, 0) : max(right, 0)] = 1
         elif shape == "CIRCULAR":
-            row, column = _edge(path, dataset, "CenterOfCircularShutter", 2)
-            (radius,) = _edge(path, dataset, "RadiusOfCircularShutter", 1)
+            (row, column), (radius,) = places("CenterOfCircularShutter", 2), places("RadiusOfCircularShutter", 1)
             cv2.circle(kept, (column - 1, row - 1), max(radius, 0), 1, cv2.FILLED)
         elif shape == "POLYGONAL":
-            corners = np.array(_edge(path, dataset, "VerticesOfThePolygonalShutter", 0), np.int32).reshape(-1, 2)
+            corners = np.array(places("VerticesOfThePolygonalShutter"), np.int32).reshape(-1, 2)
             cv2.fillPoly(kept, [corners[:, ::-1] - 1], 1)
         else:  # BITMAP needs an overlay, and overlays are not drawn
             continue
         pixels *= kept
-
-
-def _edge(path: str | Path, dataset: Dataset, keyword: str, count: int) -> list[int]:
-    """Rows and columns of a shutter, counted from 1; so many, or any even number where ``count`` is 0."""
-    value = dataset.get(keyword)
-    found = [value] if isinstance(value, int) else list(value or ())
-    if not found or len(found) != (count or len(found) // 2 * 2) or max(map(abs, found)) > 2**15:
-        raise DataError(f"{path}: its {keyword} is no place in the picture; export it again")
-    return [int(each) for each in found]

@@ -8,50 +8,28 @@ from __future__ import annotations
 import io
 import re
 import struct
-from collections.abc import Callable
 from itertools import islice
 from math import ceil
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydicom import uid as uids
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_fragments, get_frame
 from pydicom.pixels.decoders.base import Decoder, DecodeRunner
 from pydicom.pixels.utils import get_expected_length
-from pydicom.uid import (
-    HTJ2K,
-    JPEG2000,
-    UID,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-    RLELossless,
-)
+from pydicom.uid import UID
 
 from cxrlab.errors import DataError
 from cxrlab.imports import command_to_install, is_installed, need
 
 EXPORT = "export it uncompressed (Explicit VR Little Endian)"
-_NATIVE = frozenset(
-    {ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian}
-)
-_JPEG = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1})
-_JPEG_LS = frozenset({JPEGLSLossless, JPEGLSNearLossless})
-_JPEG_2000 = frozenset({JPEG2000, JPEG2000Lossless, HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL})
+_NATIVE = frozenset(uids.UncompressedTransferSyntaxes)
+_JPEG, _JPEG_LS = frozenset(uids.JPEGTransferSyntaxes), frozenset(uids.JPEGLSTransferSyntaxes)
+_JPEG_2000 = frozenset(uids.JPEG2000TransferSyntaxes) - {uids.JPEG2000MC, uids.JPEG2000MCLossless}
 _NEWER = {  # than the dictionary of pydicom 3.0
     "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
     "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
@@ -84,7 +62,7 @@ def is_available(uid: str) -> bool:
 
 def decode_frame(source: bytes, runner: DecodeRunner) -> bytes:
     """For pydicom: the decoded bytes of a frame, colours by pixel and never converted."""
-    values = _codec(runner.transfer_syntax)(source)
+    values = _decode(runner.transfer_syntax, source)
     runner.set_option("bits_allocated", 8 * values.dtype.itemsize)
     runner.set_option("planar_configuration", 0)
     if runner.photometric_interpretation in ("YBR_ICT", "YBR_RCT"):  # these are undone by the decoder
@@ -92,46 +70,54 @@ def decode_frame(source: bytes, runner: DecodeRunner) -> bytes:
     return bytes(values.astype(values.dtype.newbyteorder("<")).tobytes())
 
 
-def _codec(syntax: str) -> Callable[[bytes], NDArray[Any]]:
+def _decode(syntax: str, data: bytes) -> NDArray[Any]:
+    """By imagecodecs."""
     imagecodecs = need("imagecodecs", "compressed DICOM")
     if syntax in _JPEG:
-        return lambda data: imagecodecs.jpeg8_decode(data, colorspace=None if _is_grey(data) else "RGB")
-    found: Callable[[bytes], NDArray[Any]] = (
-        imagecodecs.jpegls_decode if syntax in _JPEG_LS else imagecodecs.jpeg2k_decode
-    )
-    return found
+        grey = (encoded_layout(data) or (0, 0, 1))[2] == 1
+        found = imagecodecs.jpeg8_decode(data, colorspace=None if grey else "RGB")
+    else:
+        found = (imagecodecs.jpegls_decode if syntax in _JPEG_LS else imagecodecs.jpeg2k_decode)(data)
+    return np.asarray(found)
 
 
-def _is_grey(frame: bytes) -> bool:
-    layout = encoded_layout(frame)
-    return layout is None or layout[2] == 1
-
-
-def stored_values(path: str | Path, dataset: Dataset) -> tuple[NDArray[Any], int]:
+def stored_values(dataset: Dataset) -> tuple[NDArray[Any], int]:
     """Decodes the pixels.
 
     Args:
-        path: Only for messages.
         dataset: With everything that pydicom needs for it; its rows, columns and bits have been looked at.
 
     Returns:
         Shape (rows, columns) or (rows, columns, 3), in which YBR has become RGB; and how many bits of a value count.
 
     Raises:
-        DataError: No such transfer syntax is read, no decoder of it is installed, it asks for too much work, or the
-            pixels are damaged, cut off, or of another size than the header says.
+        DataError: With the reason, and not the file: no such transfer syntax is read, no decoder of it is installed, it
+            asks for too much work, or the pixels are damaged, cut off, or of another size than the header says.
     """
-    syntax = _syntax(dataset)
+    if not str(dataset.file_meta.get("TransferSyntaxUID") or "").strip("\0 "):
+        implicit, little = dataset.original_encoding
+        native = uids.ExplicitVRLittleEndian if little else uids.ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = uids.ImplicitVRLittleEndian if implicit else native
+    syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
     if syntax in _NATIVE:
-        _check_native(path, dataset)
+        if dataset["PixelData"].is_undefined_length or dataset.PixelData[:4] == _ITEM:
+            raise DataError("its header says uncompressed, but its pixels are compressed; export it again")
+        size, there = get_expected_length(dataset), len(dataset.PixelData)
+        if there < size:
+            raise DataError(f"cut off: {there:,} of {size:,} bytes of pixels; copy it again")
+        if there >= 2 * size + 2:
+            raise DataError(f"{there:,} bytes of pixels where its header tells of {size:,}; export it again")
         # The bits that do not count are kept: padding may lie outside of the others.
         as_stored: Any = {"correct_unused_bits": False}
-        values = Decoder(syntax).as_array(dataset, index=0, raw=False, **as_stored)[0]
-        return values, int(dataset.BitsStored)
-    if syntax not in _JPEG | _JPEG_LS | _JPEG_2000 | {RLELossless}:
-        raise DataError(f"{path}: {_unknown(syntax)}; {EXPORT}")
-    frame = _frame(path, dataset, syntax)
-    plugin = _plugin(path, syntax, frame, int(dataset.BitsStored))
+        return Decoder(syntax).as_array(dataset, index=0, raw=False, **as_stored)[0], int(dataset.BitsStored)
+    if syntax not in _JPEG | _JPEG_LS | _JPEG_2000 | {uids.RLELossless}:
+        unknown = syntax.name == syntax
+        name = _NEWER.get(syntax, "something unknown" if unknown else syntax.name)
+        written = syntax if _UID.fullmatch(syntax) else "that is no UID"
+        what = f"transfer syntax {written}" + (", unknown to this version of pydicom" if unknown else "")
+        raise DataError(f"stored as {name}, for which there is no decoder ({what}); {EXPORT}")
+    frame = _frame(dataset, syntax)
+    plugin = _plugin(syntax, frame, int(dataset.BitsStored))
     dataset.PixelData = encapsulate([frame])  # what was looked at, and nothing else
     decoder = Decoder(syntax)
     decoder.add_plugin(*plugin)
@@ -141,59 +127,33 @@ def stored_values(path: str | Path, dataset: Dataset) -> tuple[NDArray[Any], int
         raise
     except Exception as error:
         what = f"damaged, or {syntax.name} of a kind that {plugin[0]} cannot decode"
-        raise DataError(f"{path}: {what}; copy it again, or {EXPORT}") from error
+        raise DataError(f"{what}; copy it again, or {EXPORT}") from error
     if syntax in _JPEG:
-        _check_to_the_end(path, frame, pillow=plugin == _PILLOW)
+        _check_to_the_end(frame, pillow=plugin == _PILLOW)
     return values, 8 * values.dtype.itemsize
 
 
-def _syntax(dataset: Dataset) -> UID:
-    if not str(dataset.file_meta.get("TransferSyntaxUID") or "").strip("\0 "):
-        implicit, little = dataset.original_encoding
-        native = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else native
-    return UID(str(dataset.file_meta.TransferSyntaxUID))
-
-
-def _unknown(syntax: UID) -> str:
-    name = _NEWER.get(syntax, "" if syntax.name == syntax else syntax.name)
-    uid = syntax if _UID.fullmatch(syntax) else "that is no UID"
-    known = "" if syntax.name != syntax else ", unknown to this version of pydicom"
-    what = f"stored as {name or 'something unknown'}, for which there is no decoder"
-    return f"{what} (transfer syntax {uid}{known})"
-
-
-def _check_native(path: str | Path, dataset: Dataset) -> None:
-    if dataset["PixelData"].is_undefined_length or dataset.PixelData[:4] == _ITEM:
-        raise DataError(f"{path}: its header says uncompressed, but its pixels are compressed; export it again")
-    size, there = get_expected_length(dataset), len(dataset.PixelData)
-    if there < size:
-        raise DataError(f"{path}: cut off: {there:,} of {size:,} bytes of pixels; copy it again")
-    if there >= 2 * size + 2:
-        raise DataError(f"{path}: {there:,} bytes of pixels where its header tells of {size:,}; export it again")
-
-
-def _frame(path: str | Path, dataset: Dataset, syntax: UID) -> bytes:
+def _frame(dataset: Dataset, syntax: UID) -> bytes:
     """The one compressed image, after all that its own header tells has been looked at."""
     try:
         if next(islice(generate_fragments(dataset.PixelData), _MOST_FRAGMENTS, None), None) is not None:
-            raise DataError(f"{path}: its pixels are in more than {_MOST_FRAGMENTS:,} fragments; {EXPORT}")
+            raise DataError(f"its pixels are in more than {_MOST_FRAGMENTS:,} fragments; {EXPORT}")
         frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
         frame = frame[_codestream(frame) or 0 :]  # no boxes of a JP2 file (PS3.5 A.4.4): decoders may loop in them
     except (ValueError, struct.error, IndexError, EOFError):
-        raise DataError(f"{path}: damaged: its compressed pixels are no fragments (PS3.5 A.4); copy it again") from None
+        raise DataError("damaged: its compressed pixels are no fragments (PS3.5 A.4); copy it again") from None
     rows, columns, samples = (int(dataset[each].value) for each in ("Rows", "Columns", "SamplesPerPixel"))
-    if syntax == RLELossless:
+    if syntax == uids.RLELossless:
         if rows * columns * samples * int(dataset.BitsAllocated) // 8 > _RLE_GAIN * len(frame):
             lacks = f"{len(frame):,} bytes cannot hold {columns}x{rows} pixels"
-            raise DataError(f"{path}: cut off: {lacks}; export it again")
+            raise DataError(f"cut off: {lacks}; export it again")
     elif (inside := encoded_layout(frame)) is None:
-        raise DataError(f"{path}: damaged: its compressed image has no header; export it again")
+        raise DataError("damaged: its compressed image has no header; export it again")
     elif inside[:3] != (rows, columns, samples) or not 2 <= inside[3] <= dataset.BitsAllocated:
         found = f"{inside[1]}x{inside[0]} pixels, {inside[2]} samples of {inside[3]} bits"
-        raise DataError(f"{path}: damaged: its compressed image ({found}) does not fit its header; export it again")
+        raise DataError(f"damaged: its compressed image ({found}) does not fit its header; export it again")
     elif (work := _too_much(frame, samples)) is not None:
-        raise DataError(f"{path}: {work}; {EXPORT}")
+        raise DataError(f"{work}; {EXPORT}")
     return frame
 
 
@@ -256,23 +216,23 @@ def _packets(frame: bytes, start: int) -> int:
     return packets
 
 
-def _plugin(path: str | Path, syntax: UID, frame: bytes, bits: int) -> _Plugin:
+def _plugin(syntax: UID, frame: bytes, bits: int) -> _Plugin:
     """The decoder: the same whatever else is installed, and never another for what the first one found damaged."""
-    if syntax == RLELossless:
+    if syntax == uids.RLELossless:
         return _PYDICOM
     _, _, samples, inside, marker = encoded_layout(frame) or (0, 0, 0, 0, 0)
-    baseline = inside == 8 and marker != _SOF_LOSSLESS and (syntax == JPEGBaseline8Bit or bits == 8)
-    if baseline and syntax in {JPEGBaseline8Bit, JPEGExtended12Bit}:
+    baseline = inside == 8 and marker != _SOF_LOSSLESS and (syntax == uids.JPEGBaseline8Bit or bits == 8)
+    if baseline and syntax in {uids.JPEGBaseline8Bit, uids.JPEGExtended12Bit}:
         return _PILLOW
     if is_available(syntax):
         return _IMAGECODECS
-    if syntax in {JPEG2000, JPEG2000Lossless} and inside <= (16 if samples == 1 else 8):
+    if syntax in {uids.JPEG2000, uids.JPEG2000Lossless} and inside <= (16 if samples == 1 else 8):
         return _PILLOW
     what = f"compressed as {syntax.name}, and no decoder for that is installed"
-    raise DataError(f"{path}: {what}; {command_to_install('imagecodecs')}, or {EXPORT}")
+    raise DataError(f"{what}; {command_to_install('imagecodecs')}, or {EXPORT}")
 
 
-def _check_to_the_end(path: str | Path, frame: bytes, *, pillow: bool) -> None:
+def _check_to_the_end(frame: bytes, *, pillow: bool) -> None:
     """Refuses a JPEG whose pixels end too early or too late: decoders then fill up with grey, and say nothing.
 
     The last bytes of its pixels are altered: its last pixels must change, and no others.
@@ -281,23 +241,21 @@ def _check_to_the_end(path: str | Path, frame: bytes, *, pillow: bool) -> None:
         cv2.imdecode(np.frombuffer(frame, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8)  # prints what is wrong: is heard
     end = frame.rfind(b"\xff\xd9")
     if end < 0:
-        raise DataError(f"{path}: cut off (a JPEG without its end-of-image marker); copy it again")
+        raise DataError("cut off (a JPEG without its end-of-image marker); copy it again")
     altered = bytearray(frame)
     for place in range(max(end - _TAIL, 1), end):
         if frame[place] not in {0xFF, 0xAA} and frame[place - 1] != 0xFF:  # that no marker comes about
             altered[place] ^= 0x55
-    decode = _pillow_codec if pillow else _codec(JPEGLossless)
     try:
-        decoded = decode(frame)
-        differ = decoded != decode(bytes(altered))
+        decoded, other = (
+            np.asarray(Image.open(io.BytesIO(data), formats=("JPEG",))) if pillow else _decode(uids.JPEGLossless, data)
+            for data in (frame, bytes(altered))
+        )
+        differ = decoded != other
     except Exception:  # noqa: BLE001 - decoders raise anything; and bytes that bring that about were needed
         return
     rows, columns = differ.shape[:2]
     changed = np.flatnonzero(differ.reshape(rows, -1).any(1))
     tail = 8 * (2 + 32 * _TAIL // columns)  # rows of 8x8 blocks of 2 bits, the fewest that a block takes
     if np.ptp(decoded) and (not len(changed) or changed[0] < rows - tail):  # all of one value has one code only
-        raise DataError(f"{path}: damaged: its compressed pixels end too early or too late; copy it again")
-
-
-def _pillow_codec(data: bytes) -> NDArray[np.uint8]:
-    return np.asarray(Image.open(io.BytesIO(data), formats=("JPEG",)))
+        raise DataError("damaged: its compressed pixels end too early or too late; copy it again")

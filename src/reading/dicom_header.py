@@ -38,7 +38,6 @@ _NOT_WANTED = {
     "ImageLaterality": {"R": "one side of a paired part of the body", "L": "one side of a paired part of the body"},
     "ConversionType": {"SD": "a scanned document", "DRW": "a drawing", "SYN": "a synthetic image"},
 }
-_POLARITY = {("MONOCHROME2", "INVERSE"), ("MONOCHROME1", "IDENTITY")}  # PS3.3 C.8.11.3.1.2 has them the other way
 
 
 def doubts_of(dataset: Dataset) -> list[str]:
@@ -50,21 +49,20 @@ def doubts_of(dataset: Dataset) -> list[str]:
     Returns:
         Phrases such as ``Modality CT (no radiograph)``: printable ASCII, each naming an attribute of the standard.
     """
-    return [*_kind(dataset), *_part(dataset), *_wording(dataset), *_orientation(dataset), *_shape(dataset)]
+    return [*_kind_and_part(dataset), *_wording(dataset), *_geometry(dataset)]
 
 
-def _kind(dataset: Dataset) -> Iterator[str]:
+def _kind_and_part(dataset: Dataset) -> Iterator[str]:
     modality, kind = _said(dataset, "Modality"), UID(str(dataset.get("SOPClassUID") or ""))
     if modality and modality not in _RADIOGRAPHS:
         yield f"Modality {modality} {NO_RADIOGRAPH}"
     elif kind.name != kind and kind.type == "SOP Class" and kind not in _CLASSES and "Hardcopy" not in kind.name:
         yield f"SOPClassUID of {kind.name} {NO_RADIOGRAPH}"
-
-
-def _part(dataset: Dataset) -> Iterator[str]:
-    """Parts of the body, and views of it; where a code says it, too, once is enough."""
+    # Parts of the body, and views of it; where a code says it, too, once is enough.
     for keyword, sequence in (("BodyPartExamined", "AnatomicRegionSequence"), ("ViewPosition", "ViewCodeSequence")):
-        for name, said in ((keyword, _said(dataset, keyword)), (sequence, _meaning(dataset, sequence))):
+        items = dataset.get(sequence)
+        meaning = _said(items[0], "CodeMeaning") if isinstance(items, Sequence) and len(items) else ""
+        for name, said in ((keyword, _said(dataset, keyword)), (sequence, meaning)):
             words = re.sub(r"[_.,/+-]", " ", said)
             frontal = bool(_FRONTAL.search(re.sub(r"[_-]", " ", said))) and not _NOT_FRONTAL.search(words)
             if said and not (_CHEST.search(words) if keyword == "BodyPartExamined" else frontal):
@@ -77,33 +75,33 @@ def _wording(dataset: Dataset) -> Iterator[str]:
         said = _said(dataset, keyword)
         if said in meanings:
             yield f"{keyword} {said} ({meanings[said]})"
+    meaning = _said(dataset, "PhotometricInterpretation")
     intent, default = _said(dataset, "PresentationIntentType"), dataset.get("SOPClassUID") == _FOR_PROCESSING
     if intent == "FOR PROCESSING" or (default and not intent):
         yield "PresentationIntentType FOR PROCESSING (raw values, not made to be looked at)"
-        sign, meaning = _said(dataset, "PixelIntensityRelationshipSign"), _said(dataset, "PhotometricInterpretation")
+        sign = _said(dataset, "PixelIntensityRelationshipSign")
         if (sign, meaning) in (("1", "MONOCHROME2"), ("-1", "MONOCHROME1")):  # PS3.3 C.8.11.3.1.2: 1 is dark for bone
             yield f"PixelIntensityRelationshipSign {sign} (bone is dark in {meaning})"
     if _said(dataset, "PatientSpeciesDescription") not in ("", "HUMAN", "HOMO SAPIENS"):
         yield "PatientSpeciesDescription (an animal)"
-    shape, meaning = _said(dataset, "PresentationLUTShape"), _said(dataset, "PhotometricInterpretation")
-    if (meaning, shape) in _POLARITY:
+    shape = _said(dataset, "PresentationLUTShape")
+    if (meaning, shape) in (
+        ("MONOCHROME2", "INVERSE"),
+        ("MONOCHROME1", "IDENTITY"),
+    ):  # PS3.3 C.8.11.3.1.2: the other way
         yield f"PresentationLUTShape {shape} (does not fit {meaning}, which was followed)"
 
 
-def _orientation(dataset: Dataset) -> Iterator[str]:
-    """Rows run to the patient's left and columns to the feet in a frontal film (PS3.3 C.7.6.1.1.1)."""
+def _geometry(dataset: Dataset) -> Iterator[str]:
+    # Rows run to the patient's left and columns to the feet in a frontal film (PS3.3 C.7.6.1.1.1).
     said = _said(dataset, "PatientOrientation")
     row, _, column = said.partition("/")
     if row and column and (row[0] != "L" or column[0] != "F"):
         what = "a side view" if row[0] in "AP" else "mirrored" if (row[0], column[0]) == ("R", "F") else "turned"
         yield f"PatientOrientation {said} ({what})"
-
-
-def _shape(dataset: Dataset) -> Iterator[str]:
     for keyword in ("PixelAspectRatio", "ImagerPixelSpacing", "PixelSpacing"):
-        pair = dataset.get(keyword)
         try:
-            high, wide = (float(each) for each in pair)
+            high, wide = (float(each) for each in dataset.get(keyword))
             ratio = high / wide
         except (TypeError, ValueError, ZeroDivisionError):
             continue
@@ -120,8 +118,3 @@ def _said(dataset: Dataset, keyword: str) -> str:
     several = [value] if isinstance(value, str | int | float) else list(value)
     text = "/".join(str(each).strip() for each in several).upper()
     return text[:_SHOWN].strip() if _PRINTABLE.fullmatch(text) else "(not printable)" if text.strip("/\0 ") else ""
-
-
-def _meaning(dataset: Dataset, keyword: str) -> str:
-    sequence = dataset.get(keyword)
-    return _said(sequence[0], "CodeMeaning") if isinstance(sequence, Sequence) and len(sequence) else ""
