@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig, open_dict
 from tests import programs
+from tests.inference.conftest import random_gate
+from tests.inference.conftest import saved as checkpoint_in
 
 from cxrlab.config import compose
 from cxrlab.datamodules import Preprocessing
@@ -23,17 +25,14 @@ from cxrlab.errors import CheckpointError, ConfigError, DataError, UserError
 from cxrlab.export import export
 from cxrlab.inference import load
 from cxrlab.inference.onnx_file import OnnxScorer
-from cxrlab.models import ClassifierModule, PaperCNN
-from cxrlab.models.gate import KINDS, Gate, Limits
-from cxrlab.models.gate_net import GateNet
+from cxrlab.models import PaperCNN
+from cxrlab.models.gate import Gate
 from cxrlab.runs import LoadedModel, load_checkpoint, load_model
 from cxrlab.runs.auxiliary import choose_gate
-from cxrlab.runs.checkpoint import final_checkpoint
 from cxrlab.steps import export as steps
 from cxrlab.steps.gate import keep
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL: dict[str, Any] = {"image_size": 32, "filters": [2, 3, 4], "dense_units": 5}
 
 
 def configured(*overrides: str) -> DictConfig:
@@ -48,28 +47,8 @@ def run_export(*overrides: str) -> tuple[dict[str, Any], Path]:
     return found, objects["path"]
 
 
-def random_gate(seed: int = 0) -> Gate:
-    torch.manual_seed(seed)
-    return Gate(GateNet(len(KINDS), [4, 8]), 32, Limits(0.3, 0.7))
-
-
 def saved(path: Path, gate: Gate | None = None, **changes: Any) -> Path:
-    """A checkpoint with random weights."""
-    torch.manual_seed(0)
-    metadata = {
-        "format": 1,
-        "model": {"_target_": "cxrlab.models.PaperCNN", **SMALL},
-        "config": {"trainer": {"precision": "32-true"}, "data": {"mask": None, "alter": "none"}},
-        "preprocessing": {"height": 32, "width": 32, "channels": 3},
-        "lungs": None,
-        "labels": {"Negative": 0, "Positive": 1},
-        "threshold": 0.5,
-        "data": {"fingerprint": "0" * 64, "synthetic": False, "sources": ["paper"], "images": 8},
-        **changes,
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(final_checkpoint(ClassifierModule(PaperCNN(**SMALL), metadata=metadata), "best", gate), path)
-    return path
+    return checkpoint_in(path, gate, **{"data": {"synthetic": False}, **changes})
 
 
 @pytest.fixture

@@ -29,14 +29,11 @@ from cxrlab.runs.checkpoint import LoadedModel, read_gate, read_metadata
 from cxrlab.runs.weights import first_line, load_tensors
 from cxrlab.untrusted import parse_json
 
-OPSETS = (18, 23)
-"""Versions of ONNX's operators that can be written: PyTorch's exporter begins with 18."""
+OPSETS = (18, 23)  # versions of ONNX's operators that can be written: PyTorch's exporter begins with 18
+# Of the texts in a file, which every runtime can read without this project.
 METADATA_KEY, GATE_KEY, SEAL_KEY = "cxrlab", "cxrlab.gate", "cxrlab.seal"
-"""Of the texts in a file, which every runtime can read without this project."""
-MAX_TEXT = 64 * 2**20
-"""Characters of one text that are read; a gate has a few million."""
-MAX_SECONDS = 60.0
-"""Of a graph for one image; it is given up on then."""
+MAX_TEXT = 64 * 2**20  # characters of one text that are read; a gate has a few million
+MAX_SECONDS = 60.0  # of a graph for one image; it is given up on then
 _ROOM = 64 * 2**20  # bytes left for the graph and the texts beside the weights
 _OWN = ("fingerprint", "notice", "input", "outputs")  # beside the metadata of a checkpoint
 
@@ -64,7 +61,7 @@ def write_onnx(model: LoadedModel, path: str | Path, gate: Gate | None = None, o
 
     Args:
         model: To be written; weights are stored as float32.
-        path: Where the file is to stand; an older one is replaced when the new one is whole.
+        path: An older file there is replaced when the new one is whole.
         gate: Travels along; ``None`` for none.
         opset: Version of ONNX's operators, 18 to 23; ``None`` leaves it to PyTorch.
 
@@ -121,17 +118,13 @@ def write_onnx(model: LoadedModel, path: str | Path, gate: Gate | None = None, o
 def _texts(model: LoadedModel, gate: Gate | None) -> dict[str, str]:
     """Everything but the weights, by key."""
     preprocessing = Preprocessing.from_dict(model.metadata["preprocessing"])
+    order = "RGB" if preprocessing.channels == 3 else "grey"
+    shape = ["N", *preprocessing.shape]
     said = {
         **model.metadata,
         "fingerprint": model.fingerprint,
         "notice": DISCLAIMER,
-        "input": {
-            "name": INPUT,
-            "shape": ["N", *preprocessing.shape],
-            "dtype": "float32",
-            "range": [0, 1],
-            "order": "RGB" if preprocessing.channels == 3 else "grey",
-        },
+        "input": {"name": INPUT, "shape": shape, "dtype": "float32", "range": [0, 1], "order": order},
         "outputs": {"logit": "float32 (N,)", "score": "float32 (N,), the logit's sigmoid, before calibration"},
     }
     try:
@@ -150,11 +143,7 @@ class OnnxScorer(Scorer):
 
     The file is read once: the bytes that were checked are those that are run, whatever happens to the file.
 
-    Args:
-        path: A file that :func:`write_onnx` wrote.
-
     Attributes:
-        path: The file.
         metadata: As :attr:`cxrlab.runs.LoadedModel.metadata` of the checkpoint that it was made from.
         fingerprint: That checkpoint's, SHA-256.
         gate: What judges an image before it is scored; ``None`` where the file has none.

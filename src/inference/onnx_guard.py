@@ -16,18 +16,12 @@ from numpy.typing import NDArray
 
 from cxrlab.imports import need
 
-INPUT, OUTPUTS = "image", ("logit", "score")
-"""Names of a graph's input and outputs."""
-ONNX = "an ONNX file"
-"""What needs the extra ``export``, for messages."""
-MAX_BYTES = 2**31 - 1
-"""Of a file with its weights inside: protobuf's own limit."""
-MAX_ELEMENTS = 2**30
-"""Of all values together that a graph computes: 4 GB of float32, if nothing of it were freed in between."""
-MAX_WORK = 2 * 10**12
-"""Multiplications that a graph makes of one image; torchvision's largest network makes half as many."""
-MAX_NODES = 50_000
-"""Operators of a graph."""
+INPUT, OUTPUTS = "image", ("logit", "score")  # names
+ONNX = "an ONNX file"  # what needs the extra `export`, for messages
+MAX_BYTES = 2**31 - 1  # of a file with its weights inside: protobuf's own limit
+MAX_ELEMENTS = 2**30  # that a graph computes: 4 GB of float32, if nothing of it were freed in between
+MAX_WORK = 2 * 10**12  # multiplications that a graph makes of one image; torchvision's largest makes half as many
+MAX_NODES = 50_000  # operators of a graph
 _DOMAINS = ("", "ai.onnx")
 _PRODUCTS = ("Attention", "Conv", "Einsum", "Gemm", "MatMul")
 OPERATORS = frozenset(
@@ -56,14 +50,11 @@ class RefusedError(ValueError):
 
 
 def check(model: Any, size: int) -> None:
-    """Refuses everything that a file of this project does not have.
+    """Refuses, with a RefusedError, all in a file of ``size`` bytes that no file of this project has.
 
     Args:
         model: ``onnx.ModelProto``, without anything from other files.
         size: Bytes of the file.
-
-    Raises:
-        RefusedError: Says what was found.
     """
     for domain in (entry.domain for entry in model.opset_import):
         if domain not in _DOMAINS:

@@ -12,46 +12,27 @@ import numpy as np
 from cxrlab.inference.scorer import Images, Scorer, TorchScorer
 from cxrlab.runs.checkpoint import LoadedModel
 
-TOLERANCE = 1e-4
-"""Scores of a file and of PyTorch in float32 may differ by so much."""
-BATCHES = (1, 16)
-"""Batch sizes whose latency is stated."""
+TOLERANCE = 1e-4  # by which scores of a file and of PyTorch in float32 may differ
+BATCHES = (1, 16)  # whose latency is stated
 FLOAT32, BF16 = "PyTorch float32", "PyTorch bf16"
 _TURNS = 5  # at least, of each way that is timed
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far a file is from PyTorch in float32.
-
-    Attributes:
-        images: How many were compared.
-        what: Which, in words.
-        score: Largest difference of two scores; NaN where one is no number.
-        logit: Largest difference of two logits.
-        spread: Largest minus smallest score of PyTorch, to compare the differences with.
-        calls: Images that only one of the two calls Positive.
-        bf16: Largest difference of PyTorch's scores in bf16 (autocast) from those in float32.
-    """
+    """How far a file is from PyTorch in float32."""
 
     images: int
-    what: str
-    score: float
-    logit: float
-    spread: float
-    calls: int
-    bf16: float
+    what: str  # which images, in words
+    score: float  # largest difference of two scores; NaN where one is no number
+    logit: float  # largest difference of two logits
+    spread: float  # largest minus smallest score of PyTorch, to compare the differences with
+    calls: int  # images that only one of the two calls Positive
+    bf16: float  # largest difference of PyTorch's scores in bf16 (autocast) from those in float32
 
 
 def compare(model: LoadedModel, scorer: Scorer, images: Images, what: str) -> Parity:
-    """Scores the same images with PyTorch and with a file, with the file both all at once and one by one.
-
-    Args:
-        model: In PyTorch.
-        scorer: The file.
-        images: Shape (n, H, W, C), n at least 1.
-        what: Which these are, in words.
-    """
+    """Scores images (n, H, W, C), n at least 1, with PyTorch and a file, which gets them at once and one by one."""
     run = scorer.logits_and_scores
     ours = np.stack(TorchScorer(model.network, "cpu", "32-true").logits_and_scores(images))
     bf16 = TorchScorer(model.network, "cpu", "bf16-mixed")(images)
@@ -76,7 +57,7 @@ def time_ways(model: LoadedModel, scorer: Scorer, name: str, images: Images, sec
     Args:
         model: In PyTorch.
         scorer: The file.
-        name: Of what runs the file.
+        name: Of what runs it.
         images: Shape (n, H, W, C); repeated as often as a batch needs.
         seconds: For each batch size, about.
 

@@ -56,38 +56,22 @@ _LUNGS_ONLY = Alteration.parse("lungs_only")
 
 
 class Model(NamedTuple):
-    """What a :class:`Predictor` uses.
+    """What a :class:`Predictor` uses."""
 
-    Attributes:
-        name: For people: the run folder's name, or the file's.
-        metadata: As :class:`cxrlab.runs.LoadedModel` has them.
-        fingerprint: SHA-256 over all that decides what is said of an image.
-        scorer: The network.
-        network: The same, for saliency; ``None`` where the file holds none that PyTorch could differentiate.
-        path: The file.
-    """
-
-    name: str
-    metadata: dict[str, Any]
-    fingerprint: str
+    name: str  # for people: the run folder's name, or the file's
+    metadata: dict[str, Any]  # as cxrlab.runs.LoadedModel has them
+    fingerprint: str  # SHA-256 over all that decides what is said of an image
     scorer: Scorer
-    network: nn.Module | None
+    network: nn.Module | None  # for saliency; None where the file holds none that PyTorch could differentiate
     path: Path
 
 
 class Examined(NamedTuple):
-    """One file, looked at.
-
-    Attributes:
-        prediction: What is said of it.
-        rgb: The image, shape (height, width, 3), uint8; ``None`` where it is unreadable.
-        prepared: What the network saw or would see, shape (height, width, channels), uint8; ``None`` likewise.
-        facts: What the file says about itself; ``None`` likewise.
-    """
+    """One file, looked at; only the prediction is there where it is unreadable."""
 
     prediction: Prediction
-    rgb: Image | None
-    prepared: Image | None
+    rgb: Image | None  # shape (height, width, 3), uint8
+    prepared: Image | None  # what the network saw or would see, shape (height, width, channels), uint8
     facts: ImageFacts | None
 
 
@@ -98,12 +82,6 @@ class Predictor:
         model: What it uses.
         gate: What judges an image before it is scored; ``None``: nothing does.
         segment: Finds lungs; needed by models that saw lungs only.
-
-    Attributes:
-        name, fingerprint, metadata, network: The model's.
-        decided: How scores become probabilities and calls.
-        preprocessing: What happens to an image before the network.
-        synthetic: Whether the model was trained on drawn phantoms.
 
     Raises:
         CheckpointError: The model was trained on altered images, or on lungs only and there is nothing that finds them.
@@ -116,8 +94,8 @@ class Predictor:
         self.metadata = model.metadata
         self.network = model.network
         self.preprocessing = Preprocessing.from_dict(model.metadata["preprocessing"])
-        self.decided: Decided = read_decided(model.metadata, model.path)
-        self.synthetic = bool(model.metadata["data"].get("synthetic"))
+        self.decided: Decided = read_decided(model.metadata, model.path)  # how scores become probabilities and calls
+        self.synthetic = bool(model.metadata["data"].get("synthetic"))  # trained on drawn phantoms
         self.gate = gate
         self.segment = segment
         self._lungs_only = _lungs_only(model)
@@ -178,11 +156,7 @@ class Predictor:
         return table.astype({"score": float, "probability": float, "threshold": float})
 
     def look(self, images: Sequence[str | Image], batch_size: int = 16) -> Iterator[tuple[Prediction, Image | None]]:
-        """Looks at files, reading ahead in threads while the network works.
-
-        Args:
-            images: Files, or arrays as :meth:`predict` takes them.
-            batch_size: Images that are scored together, at least 1.
+        """Looks at files, or arrays as :meth:`predict` takes them, reading ahead in threads while the network works.
 
         Yields:
             In order, what is said of each, and what the network saw of it; ``None`` where it saw nothing.

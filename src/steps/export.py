@@ -31,8 +31,6 @@ KEYS = ("ckpt_path", "format", "output", "gate", "opset", "images", "max_images"
 """The keys of ``conf/export.yaml``."""
 ONNX, CHECKPOINT = "onnx", "checkpoint"
 SUFFIXES = {ONNX: ".onnx", CHECKPOINT: ".ckpt"}
-"""By format."""
-PHANTOMS = 16
 
 
 def check_plan(config: DictConfig) -> None:
@@ -69,11 +67,6 @@ def write_checked(config: DictConfig, model: LoadedModel, gate: Gate | None) -> 
     """Writes the file, in the folder ``export`` of its run or as asked, and a JSON file that says what was found.
 
     The file takes its place, where an older one is replaced, only after it was read back and gave PyTorch's scores.
-
-    Args:
-        config: As composed, checked.
-        model: To be exported.
-        gate: Travels in the file; ``None`` for none.
 
     Returns:
         The path of the file, and what the JSON file beside it says: plain values.
@@ -147,8 +140,8 @@ def _images(config: DictConfig, model: LoadedModel) -> tuple[Images, str]:
     preprocessing = Preprocessing.from_dict(model.metadata["preprocessing"])
     with tempfile.TemporaryDirectory() as folder:
         if config.images is None:
-            half, what = PHANTOMS // 2, "drawn phantoms"
-            source = SyntheticSource(folder, half, half, disease="consolidation")  # more like films than lines are
+            what = "drawn phantoms"
+            source = SyntheticSource(folder, 8, 8, disease="consolidation")  # more like films than lines are
             paths = [str(path) for path in source.manifest()["path"]]
         else:
             given = list(config.images) if isinstance(config.images, ListConfig) else [config.images]
@@ -161,11 +154,7 @@ def _images(config: DictConfig, model: LoadedModel) -> tuple[Images, str]:
 
 
 def read_back(config: DictConfig, model: LoadedModel, gate: Gate | None, path: Path) -> Scorer:
-    """The file as it will be used.
-
-    Raises:
-        CheckpointError: It cannot be used, or is not of this model or this gate.
-    """
+    """The file as it will be used; one that is not of this model or this gate is refused."""
     scorer: Scorer
     if config.format == ONNX:
         onnx = OnnxScorer(path)
@@ -179,14 +168,7 @@ def read_back(config: DictConfig, model: LoadedModel, gate: Gate | None, path: P
 
 
 def lines(found: dict[str, Any], path: Path, model: LoadedModel, gate: Gate | None) -> list[str]:
-    """What is told of a finished export, a line each.
-
-    Args:
-        found: From :func:`write_checked`, as ``path``.
-        path: The file.
-        model: Was exported.
-        gate: As exported.
-    """
+    """What is told of a finished export, a line each; ``found`` and ``path`` are from :func:`write_checked`."""
     decided, parity = model.decided, found["parity"]
     size = Preprocessing.from_dict(model.metadata["preprocessing"])
     warnings = []

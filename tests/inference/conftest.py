@@ -27,28 +27,34 @@ MakeModel = Callable[..., Path]
 Encode = Callable[..., bytes]
 
 
+def saved(path: Path, gate: Gate | None = None, **changes: Any) -> Path:
+    """Writes a checkpoint with random weights; ``changes`` of its metadata."""
+    torch.manual_seed(0)
+    metadata = {
+        "format": FORMAT,
+        "model": {"_target_": "cxrlab.models.PaperCNN", **SMALL},
+        "config": {"trainer": {"precision": "32-true"}, "data": {"mask": None, "alter": "none"}},
+        "preprocessing": {"height": 32, "width": 32, "channels": 3},
+        "lungs": None,
+        "labels": {"Negative": 0, "Positive": 1},
+        "threshold": 0.5,
+        "data": {"fingerprint": "0" * 64, "synthetic": True, "sources": ["synthetic"], "images": 8},
+        **changes,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(final_checkpoint(ClassifierModule(PaperCNN(**SMALL), metadata=metadata), "last", gate), path)
+    return path
+
+
+def random_gate(seed: int = 0, refuse_below: float = 0.3, accept_from: float = 0.7) -> Gate:
+    torch.manual_seed(seed)
+    return Gate(GateNet(len(KINDS), [4, 8]), 32, Limits(refuse_below, accept_from))
+
+
 @pytest.fixture
 def make_model(tmp_path: Path) -> MakeModel:
     """``make_model(name="model.ckpt", gate=None, **metadata)`` writes a checkpoint and returns its path."""
-
-    def make(name: str = "model.ckpt", gate: Gate | None = None, **changes: Any) -> Path:
-        torch.manual_seed(0)
-        metadata = {
-            "format": FORMAT,
-            "model": {"_target_": "cxrlab.models.PaperCNN", **SMALL},
-            "config": {"trainer": {"precision": "32-true"}, "data": {"mask": None, "alter": "none"}},
-            "preprocessing": {"height": 32, "width": 32, "channels": 3},
-            "lungs": None,
-            "labels": {"Negative": 0, "Positive": 1},
-            "threshold": 0.5,
-            "data": {"fingerprint": "0" * 64, "synthetic": True, "sources": ["synthetic"], "images": 8},
-            **changes,
-        }
-        module = ClassifierModule(PaperCNN(**SMALL), metadata=metadata)
-        torch.save(final_checkpoint(module, "last (epoch 1)", gate), tmp_path / name)
-        return tmp_path / name
-
-    return make
+    return lambda name="model.ckpt", gate=None, **changes: saved(tmp_path / name, gate, **changes)
 
 
 @pytest.fixture(scope="session")

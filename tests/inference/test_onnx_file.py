@@ -21,6 +21,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from tests.inference.conftest import random_gate
 from torch import Tensor, nn
 
 from cxrlab.datamodules import Preprocessing
@@ -28,8 +29,6 @@ from cxrlab.errors import CheckpointError, UserError
 from cxrlab.inference import onnx_guard
 from cxrlab.inference.onnx_file import GATE_KEY, METADATA_KEY, SEAL_KEY, OnnxScorer, ScoringNetwork, write_onnx
 from cxrlab.models import PaperCNN
-from cxrlab.models.gate import KINDS, Gate, Limits
-from cxrlab.models.gate_net import GateNet
 from cxrlab.runs import LoadedModel
 
 Change = Callable[[Any], object]
@@ -122,13 +121,8 @@ def test_the_file_says_nothing_of_the_machine_it_was_made_on(good: Path) -> None
         assert trace not in text
 
 
-def random_gate() -> Gate:
-    torch.manual_seed(0)
-    return Gate(GateNet(len(KINDS), [4, 8]), 32, Limits(0.05, 0.1))
-
-
 def test_a_gate_travels_and_judges_as_before(model: LoadedModel, tmp_path: Path) -> None:
-    gate = random_gate()
+    gate = random_gate(0, 0.05, 0.1)
     write_onnx(model, tmp_path / "gated.onnx", gate)
     found = OnnxScorer(tmp_path / "gated.onnx").gate
     assert found is not None
@@ -258,10 +252,6 @@ def external_constant(found: Any) -> None:
     )
 
 
-def huge_weights(found: Any) -> None:
-    found.graph.initializer[0].dims[:] = [2**40, 2**20]
-
-
 def huge_value(found: Any) -> None:
     """A few bytes that ask for a hundred terabytes."""
     shape = numpy_helper.from_array(np.array([100_000, 100_000, 2500], np.int64), "huge_shape")
@@ -269,49 +259,11 @@ def huge_value(found: Any) -> None:
     found.graph.node.insert(0, helper.make_node("ConstantOfShape", ["huge_shape"], ["huge"]))
 
 
-def size_by_pixels(found: Any) -> None:
-    """How many pixels are not zero, only the image says."""
-    found.graph.node.add(op_type="NonZero", input=["image"], output=["where"])
-
-
-def foreign_operator(found: Any) -> None:
-    found.graph.node[0].domain = "com.microsoft"
-
-
-def foreign_domain(found: Any) -> None:
-    found.opset_import.add(domain="evil.ops", version=1)
-
-
 def control_flow(found: Any) -> None:
     body = helper.make_graph([], "body", [], [])
     found.graph.node.add(op_type="Loop", output=["looped"]).attribute.add(
         name="body", type=onnx.AttributeProto.GRAPH, g=body
     )
-
-
-def function(found: Any) -> None:
-    found.functions.add(name="hidden", domain="")
-
-
-def other_input(found: Any) -> None:
-    found.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 8192
-
-
-def fixed_batch(found: Any) -> None:
-    found.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
-
-
-def other_output(found: Any) -> None:
-    found.graph.output.pop()
-
-
-def twice(found: Any) -> None:
-    entry = found.metadata_props[0]
-    found.metadata_props.add(key=entry.key, value=entry.value)
-
-
-def unconnected(found: Any) -> None:
-    found.graph.node[0].op_type = "Gemm"
 
 
 def operator(name: str) -> Change:
@@ -337,10 +289,6 @@ def sums_over_everything(found: Any) -> None:
     found.graph.node.insert(0, helper.make_node("Einsum", inputs, ["total"], equation=f"{','.join(letters)}->"))
 
 
-def operators_without_end(found: Any) -> None:
-    found.graph.node.extend(helper.make_node("Identity", ["image"], [f"more{n}"]) for n in range(50_000))
-
-
 def weights_of(value: float) -> Change:
     def change(found: Any) -> None:
         tensor = next(each for each in found.graph.initializer if np.prod(each.dims) > 4 and each.data_type == 1)
@@ -351,8 +299,8 @@ def weights_of(value: float) -> Change:
     return change
 
 
-def weights_of_text(found: Any) -> None:
-    found.graph.initializer.append(helper.make_tensor("text", TensorProto.STRING, [2], [b"a", b"b"]))  # type: ignore[list-item]
+def side_of_input(side: int, value: int) -> Change:
+    return lambda found: setattr(found.graph.input[0].type.tensor_type.shape.dim[side], "dim_value", value)
 
 
 HOSTILE: dict[str, tuple[Change, str]] = {
@@ -365,10 +313,16 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     },
     "a product that takes hours": (work, "it makes 5,8.* multiplications of one image"),
     "sums over everything": (sums_over_everything, "it makes 10,240,.* multiplications of one image"),
-    "operators without end": (operators_without_end, "it has 50,0.* operators, and 50,000 are the most"),
+    "operators without end": (
+        lambda found: found.graph.node.extend([helper.make_node("Identity", ["image"], ["more"])] * 50_000),
+        "it has 50,0.* operators, and 50,000 are the most",
+    ),
     "weights that are nan": (weights_of(np.nan), "are not all finite numbers"),
     "weights that are infinite": (weights_of(np.inf), "are not all finite numbers"),
-    "weights of text": (weights_of_text, "weights 'text' say to be"),
+    "weights of text": (
+        lambda found: found.graph.initializer.append(numpy_helper.from_array(np.array([b"a", b"b"], object), "text")),
+        "weights 'text' say to be",
+    ),
     "metadata without end": (with_text(METADATA_KEY, "[" * 100_000), "its metadata are no JSON .*nested deeper"),
     "metadata with nan": (with_text(METADATA_KEY, '{"threshold": NaN}'), "NaN is no number of JSON"),
     "metadata with a long number": (with_text(METADATA_KEY, "9" * 5000), "its metadata are no JSON"),
@@ -379,21 +333,36 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "a file above": (external("../../secret"), r"lie in another file \('\.\./\.\./secret'\)"),
     "an absolute path": (external("/etc/passwd"), r"lie in another file \('/etc/passwd'\)"),
     "another file in a node": (external_constant, r"lie in another file \('\.\./\.\./etc/passwd'\)"),
-    "weights too large": (huge_weights, "say to be 1099511627776 x 1048576 numbers, more than the file holds"),
+    "weights too large": (
+        lambda found: found.graph.initializer[0].dims.__setitem__(slice(None), [2**40, 2**20]),
+        "say to be 1099511627776 x 1048576 numbers, more than the file holds",
+    ),
     "a value too large": (
         huge_value,
         r"it computes 25,000,0\d\d,\d{3},\d{3} numbers for one image, 25,000,000,000,000 of them in 'huge'",
     ),
-    "a size that pixels decide": (size_by_pixels, "'NonZero' is an operator that no file of this project has"),
-    "a foreign operator": (foreign_operator, "is an operator of 'com.microsoft'"),
-    "a foreign domain": (foreign_domain, "wants operators of 'evil.ops'"),
+    "a size that pixels decide": (operator("NonZero"), "'NonZero' is an operator that no file of this project has"),
+    "a foreign operator": (
+        lambda found: setattr(found.graph.node[0], "domain", "com.microsoft"),
+        "is an operator of 'com.microsoft'",
+    ),
+    "a foreign domain": (
+        lambda found: found.opset_import.add(domain="evil.ops", version=1),
+        "wants operators of 'evil.ops'",
+    ),
     "control flow": (control_flow, "graphs inside of its graph"),
-    "functions": (function, "it has functions"),
-    "another input": (other_input, r"its one input must be 'image', float32 \(N, 3, 32, 32\)"),
-    "one batch size": (fixed_batch, "its one input must be 'image'"),
-    "one output": (other_output, r"its outputs must be logit and score, float32 \(N,\)"),
-    "a key twice": (twice, "says the same key of its metadata twice"),
-    "operators that do not fit": (unconnected, "operators do not fit together"),
+    "functions": (lambda found: found.functions.add(name="hidden", domain=""), "it has functions"),
+    "another input": (side_of_input(2, 8192), r"its one input must be 'image', float32 \(N, 3, 32, 32\)"),
+    "one batch size": (side_of_input(0, 4), "its one input must be 'image'"),
+    "one output": (lambda found: found.graph.output.pop(), r"its outputs must be logit and score, float32 \(N,\)"),
+    "a key twice": (
+        lambda found: found.metadata_props.append(found.metadata_props[0]),
+        "says the same key of its metadata twice",
+    ),
+    "operators that do not fit": (
+        lambda found: setattr(found.graph.node[0], "op_type", "Gemm"),
+        "operators do not fit together",
+    ),
     "no metadata": (lambda found: found.metadata_props.clear(), "not a file of this project: it has no metadata"),
     "no JSON": (with_text(METADATA_KEY, "{"), "its metadata are no JSON"),
     "a list": (with_text(METADATA_KEY, "[]"), "its metadata are no mapping"),

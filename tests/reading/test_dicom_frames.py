@@ -15,27 +15,9 @@ import pydicom
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from pydicom import uid as uids
 from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import (
-    HTJ2K,
-    JPEG2000,
-    UID,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-    RLELossless,
-)
 from tests.reading.conftest import TESTED_WITH, Read, film, saved
 
 from cxrlab.errors import DataError
@@ -73,26 +55,26 @@ def htj2k(pixels: NDArray[Any], **options: Any) -> bytes:
 PIXELS = drawn()
 # PS3.3 C.11.2.1.2 for centre 2048 and width 4096: (x - 2047.5) / 4095 + 0.5, of 255.
 SHOWN = np.floor(((PIXELS - 2047.5) / 4095 + 0.5) * 255 + 0.5).astype(np.uint8)
-ENCODE: dict[UID, Callable[[NDArray[np.uint16]], bytes]] = {
-    JPEGLossless: lambda x: jpeg(x, lossless=True, predictor=4, bitspersample=12),
-    JPEGLosslessSV1: lambda x: jpeg(x, lossless=True, predictor=1, bitspersample=12),
-    JPEGLSLossless: jpeg_ls,
-    JPEG2000Lossless: lambda x: jpeg_2000_of(x, level=0, codecformat="j2k", bitspersample=12),
-    JPEG2000: lambda x: jpeg_2000_of(x, level=0, codecformat="jp2", bitspersample=12),
-    HTJ2KLossless: lambda x: htj2k(x, reversible=True),
-    HTJ2KLosslessRPCL: lambda x: htj2k(x, reversible=True),
-    HTJ2K: lambda x: htj2k(x, reversible=True),
+ENCODE: dict[uids.UID, Callable[[NDArray[np.uint16]], bytes]] = {
+    uids.JPEGLossless: lambda x: jpeg(x, lossless=True, predictor=4, bitspersample=12),
+    uids.JPEGLosslessSV1: lambda x: jpeg(x, lossless=True, predictor=1, bitspersample=12),
+    uids.JPEGLSLossless: jpeg_ls,
+    uids.JPEG2000Lossless: lambda x: jpeg_2000_of(x, level=0, codecformat="j2k", bitspersample=12),
+    uids.JPEG2000: lambda x: jpeg_2000_of(x, level=0, codecformat="jp2", bitspersample=12),
+    uids.HTJ2KLossless: lambda x: htj2k(x, reversible=True),
+    uids.HTJ2KLosslessRPCL: lambda x: htj2k(x, reversible=True),
+    uids.HTJ2K: lambda x: htj2k(x, reversible=True),
 }
 
 
-def encoded(syntax: UID, pixels: NDArray[np.uint16] = PIXELS, frame: bytes | None = None) -> bytes:
+def encoded(syntax: uids.UID, pixels: NDArray[np.uint16] = PIXELS, frame: bytes | None = None) -> bytes:
     """A file of 12 bits in a transfer syntax; with ``frame`` as its compressed pixels."""
     dataset = film(pixels, bits=12, **WINDOW)
-    if syntax == ExplicitVRBigEndian:
+    if syntax == uids.ExplicitVRBigEndian:
         dataset.PixelData = pixels.byteswap().tobytes()
-    elif syntax == RLELossless and frame is None:
+    elif syntax == uids.RLELossless and frame is None:
         saved(dataset)
-        dataset.compress(RLELossless, generate_instance_uid=False)
+        dataset.compress(uids.RLELossless, generate_instance_uid=False)
     elif syntax in ENCODE or frame is not None:
         dataset.PixelData = encapsulate([ENCODE[syntax](pixels) if frame is None else frame])
     return saved(dataset, syntax)
@@ -101,12 +83,17 @@ def encoded(syntax: UID, pixels: NDArray[np.uint16] = PIXELS, frame: bytes | Non
 @pytest.mark.parametrize(
     "syntax",
     [
-        *(ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian),
-        *(RLELossless, *ENCODE),
+        *(
+            uids.ExplicitVRLittleEndian,
+            uids.ImplicitVRLittleEndian,
+            uids.ExplicitVRBigEndian,
+            uids.DeflatedExplicitVRLittleEndian,
+        ),
+        *(uids.RLELossless, *ENCODE),
     ],
     ids=lambda uid: uid.keyword,
 )
-def test_a_film_is_equal_in_every_lossless_encoding(read: Read, syntax: UID) -> None:
+def test_a_film_is_equal_in_every_lossless_encoding(read: Read, syntax: uids.UID) -> None:
     np.testing.assert_array_equal(read(encoded(syntax)).pixels[..., 0], SHOWN)
 
 
@@ -133,7 +120,7 @@ def test_jpeg_lossless_of_other_depths(read: Read, bits: int) -> None:
     dataset = film(pixels, bits=bits)
     expected = read(dataset).pixels
     dataset.PixelData = encapsulate([jpeg(pixels, lossless=True, bitspersample=bits)])
-    np.testing.assert_array_equal(read(saved(dataset, JPEGLosslessSV1)).pixels, expected)
+    np.testing.assert_array_equal(read(saved(dataset, uids.JPEGLosslessSV1)).pixels, expected)
 
 
 def test_signed_values_are_signed_in_every_encoding(read: Read) -> None:
@@ -143,9 +130,9 @@ def test_signed_values_are_signed_in_every_encoding(read: Read) -> None:
     assert len(np.unique(expected)) > 150
     unsigned = signed.view(np.uint16)  # JPEG knows no sign: the bits are stored as they are
     for syntax, frame in {
-        JPEGLosslessSV1: jpeg(unsigned, lossless=True, bitspersample=16),
-        JPEGLSLossless: jpeg_ls(unsigned),
-        JPEG2000Lossless: jpeg_2000_of(signed, level=0, codecformat="j2k"),
+        uids.JPEGLosslessSV1: jpeg(unsigned, lossless=True, bitspersample=16),
+        uids.JPEGLSLossless: jpeg_ls(unsigned),
+        uids.JPEG2000Lossless: jpeg_2000_of(signed, level=0, codecformat="j2k"),
     }.items():
         dataset.PixelData = encapsulate([frame])
         np.testing.assert_array_equal(read(saved(dataset, syntax)).pixels, expected, syntax.keyword)
@@ -155,7 +142,7 @@ def test_jpeg_of_12_bits(read: Read) -> None:
     """Lossy: near to what was stored, which 8 bits would miss by up to 15 of 4095."""
     frame = jpeg(PIXELS, level=98, bitspersample=12)
     assert (encoded_layout(frame) or ())[3:] == (12, 0xC1)
-    assert np.abs(read(encoded(JPEGExtended12Bit, frame=frame)).pixels[..., 0].astype(int) - SHOWN).max() <= 2
+    assert np.abs(read(encoded(uids.JPEGExtended12Bit, frame=frame)).pixels[..., 0].astype(int) - SHOWN).max() <= 2
     first, second = (read_image(SHIPPED / name).pixels for name in ("JPGExtended.dcm", "JPEG-lossy.dcm"))
     np.testing.assert_array_equal(first, second)
     assert first.max() == 255
@@ -163,7 +150,7 @@ def test_jpeg_of_12_bits(read: Read) -> None:
 
 def test_near_lossless_is_near(read: Read) -> None:
     frame = jpeg_ls(PIXELS, level=4)
-    assert np.abs(read(encoded(JPEGLSNearLossless, frame=frame)).pixels[..., 0].astype(int) - SHOWN).max() <= 1
+    assert np.abs(read(encoded(uids.JPEGLSNearLossless, frame=frame)).pixels[..., 0].astype(int) - SHOWN).max() <= 1
 
 
 @pytest.mark.parametrize("kind", ["RGB", "YBR_FULL"])
@@ -177,7 +164,7 @@ def test_colours_of_jpeg_lossless_are_converted_only_where_the_header_says_so(re
             b"R\0G\0B\0", b"\1\0\2\0\3\0"
         )
     dataset.PixelData = encapsulate([frame])
-    found = read(saved(dataset, JPEGLosslessSV1)).pixels
+    found = read(saved(dataset, uids.JPEGLosslessSV1)).pixels
     assert np.abs(found.astype(int) - rgb).max() <= (0 if kind == "RGB" else 3)
     shipped = read_image(SHIPPED / "SC_rgb_jpeg_gdcm.dcm").pixels
     np.testing.assert_array_equal(shipped, read_image(SHIPPED / "SC_rgb_rle.dcm").pixels)
@@ -197,17 +184,17 @@ def emptied(frame: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("syntax", "encode"),
     [
-        (JPEGLosslessSV1, ENCODE[JPEGLosslessSV1]),
-        (JPEGLossless, ENCODE[JPEGLossless]),
-        (JPEGExtended12Bit, lambda x: jpeg(x, level=95, bitspersample=12)),
-        (JPEGBaseline8Bit, lambda x: jpeg((x >> 4).astype(np.uint8), level=95)),
-        (JPEGLSLossless, jpeg_ls),
+        (uids.JPEGLosslessSV1, ENCODE[uids.JPEGLosslessSV1]),
+        (uids.JPEGLossless, ENCODE[uids.JPEGLossless]),
+        (uids.JPEGExtended12Bit, lambda x: jpeg(x, level=95, bitspersample=12)),
+        (uids.JPEGBaseline8Bit, lambda x: jpeg((x >> 4).astype(np.uint8), level=95)),
+        (uids.JPEGLSLossless, jpeg_ls),
     ],
     ids=["lossless-1", "lossless-4", "12-bit", "8-bit", "jpeg-ls"],
 )
 def test_damaged_pixels_are_refused_and_never_grey(
     refused: Callable[..., str],
-    syntax: UID,
+    syntax: uids.UID,
     encode: Callable[[NDArray[np.uint16]], bytes],
     damage: Callable[[bytes], bytes],
 ) -> None:
@@ -221,8 +208,8 @@ def test_damaged_pixels_are_refused_and_never_grey(
 def test_whole_films_of_any_size_are_not_taken_for_damaged(read: Read, rows: int, columns: int) -> None:
     for pixels in (drawn(rows, columns), np.full((rows, columns), 7, np.uint16)):
         twelve = jpeg(pixels, bitspersample=12)
-        assert read(encoded(JPEGLosslessSV1, pixels)).pixels.shape == (rows, columns, 3)
-        assert read(encoded(JPEGExtended12Bit, pixels, twelve)).pixels.shape == (rows, columns, 3)
+        assert read(encoded(uids.JPEGLosslessSV1, pixels)).pixels.shape == (rows, columns, 3)
+        assert read(encoded(uids.JPEGExtended12Bit, pixels, twelve)).pixels.shape == (rows, columns, 3)
 
 
 # Limits of work --------------------------------------------------------------------------------------------------
@@ -233,14 +220,14 @@ def test_many_scans_are_refused(refused: Callable[..., str]) -> None:
     scan = frame.index(b"\xff\xda")
     many = frame[:scan] + frame[scan:-2] * 2000 + frame[-2:]
     start = time.monotonic()
-    assert refused(encoded(JPEGBaseline8Bit, frame=many)).startswith("a JPEG of 2,000 scans, over 1")
+    assert refused(encoded(uids.JPEGBaseline8Bit, frame=many)).startswith("a JPEG of 2,000 scans, over 1")
     assert time.monotonic() - start < 5
 
 
 def test_a_progressive_jpeg_is_refused(refused: Callable[..., str]) -> None:
     buffer = io.BytesIO()
     Image.fromarray((PIXELS >> 4).astype(np.uint8)).save(buffer, "JPEG", progressive=True)
-    assert refused(encoded(JPEGBaseline8Bit, frame=buffer.getvalue())).startswith("a progressive, hierarchical or")
+    assert refused(encoded(uids.JPEGBaseline8Bit, frame=buffer.getvalue())).startswith("a progressive, hierarchical or")
 
 
 def jpeg_2000(layers: int = 1, tile: tuple[int, int] = (90, 120), precincts: bytes = b"") -> bytes:
@@ -269,7 +256,7 @@ def test_packets_of_jpeg_2000(frame: bytes, packets: int) -> None:
 
 @pytest.mark.parametrize("frame", [jpeg_2000(layers=65535, tile=(9, 12)), jpeg_2000(layers=500, tile=(1, 1))])
 def test_a_jpeg_2000_image_that_asks_for_too_much_is_refused(refused: Callable[..., str], frame: bytes) -> None:
-    message = refused(encoded(JPEG2000, frame=frame))
+    message = refused(encoded(uids.JPEG2000, frame=frame))
     assert message.startswith("a JPEG 2000 image of ")
     assert "packets, over 1,000,000" in message
 
@@ -277,14 +264,14 @@ def test_a_jpeg_2000_image_that_asks_for_too_much_is_refused(refused: Callable[.
 def test_too_many_fragments_are_refused(refused: Callable[..., str]) -> None:
     dataset = film(PIXELS, bits=12)
     dataset.PixelData = b"\xfe\xff\x00\xe0\0\0\0\0" * 100_000
-    assert refused(saved(dataset, JPEGLosslessSV1)).startswith("its pixels are in more than 65,536 fragments")
+    assert refused(saved(dataset, uids.JPEGLosslessSV1)).startswith("its pixels are in more than 65,536 fragments")
 
 
 def test_a_film_in_many_fragments_is_one_film(read: Read) -> None:
-    frame = ENCODE[JPEGLosslessSV1](PIXELS)
+    frame = ENCODE[uids.JPEGLosslessSV1](PIXELS)
     dataset = film(PIXELS, bits=12, **WINDOW)
     dataset.PixelData = encapsulate([frame], fragments_per_frame=40)
-    np.testing.assert_array_equal(read(saved(dataset, JPEGLosslessSV1)).pixels[..., 0], SHOWN)
+    np.testing.assert_array_equal(read(saved(dataset, uids.JPEGLosslessSV1)).pixels[..., 0], SHOWN)
 
 
 # Names -----------------------------------------------------------------------------------------------------------
@@ -324,7 +311,7 @@ def test_what_is_not_read_is_named_with_its_uid(refused: Callable[..., str], uid
 
 
 def test_a_syntax_and_pixels_that_contradict_each_other_are_named(refused: Callable[..., str]) -> None:
-    compressed = encoded(JPEGLosslessSV1)
+    compressed = encoded(uids.JPEGLosslessSV1)
     native = saved(film(PIXELS, bits=12))
     lying = compressed.replace(b"1.2.840.10008.1.2.4.70", b"1.2.840.10008.1.2.1\0\0\0")
     assert refused(lying).startswith("its header says uncompressed, but its pixels are compressed")
@@ -342,10 +329,10 @@ def test_a_decoder_that_is_not_ours_is_never_asked(
     def fail(*_: object) -> None:
         raise AssertionError("asked")
 
-    decoder = get_decoder(JPEGLosslessSV1)
+    decoder = get_decoder(uids.JPEGLosslessSV1)
     monkeypatch.setattr(decoder, "_available", {"gdcm": fail})
     monkeypatch.setattr(dicom_frames, "is_available", lambda uid: False)
-    assert "no decoder for that is installed" in refused(encoded(JPEGLosslessSV1))
+    assert "no decoder for that is installed" in refused(encoded(uids.JPEGLosslessSV1))
 
 
 # Damage by chance ------------------------------------------------------------------------------------------------
@@ -381,17 +368,17 @@ def damaged(data: bytes, generator: np.random.Generator) -> bytes:
     "syntax",
     [
         *ENCODE,
-        RLELossless,
-        DeflatedExplicitVRLittleEndian,
-        ImplicitVRLittleEndian,
-        ExplicitVRLittleEndian,
-        ExplicitVRBigEndian,
-        JPEGExtended12Bit,
+        uids.RLELossless,
+        uids.DeflatedExplicitVRLittleEndian,
+        uids.ImplicitVRLittleEndian,
+        uids.ExplicitVRLittleEndian,
+        uids.ExplicitVRBigEndian,
+        uids.JPEGExtended12Bit,
     ],
     ids=lambda uid: uid.keyword,
 )
-def test_thousands_of_damaged_files_end_in_an_image_or_a_reason(tmp_path: Path, syntax: UID) -> None:
-    frame = jpeg(PIXELS, bitspersample=12) if syntax == JPEGExtended12Bit else None
+def test_thousands_of_damaged_files_end_in_an_image_or_a_reason(tmp_path: Path, syntax: uids.UID) -> None:
+    frame = jpeg(PIXELS, bitspersample=12) if syntax == uids.JPEGExtended12Bit else None
     data, generator, outcomes = encoded(syntax, frame=frame), np.random.default_rng(len(syntax)), [0, 0]
     file = tmp_path / "film"
     for _ in range(150):
