@@ -179,7 +179,7 @@ class OnnxScorer(Scorer):
         self._runtime = runtime
         self.words = {"runtime": f"ONNX Runtime {runtime.__version__}", "device": "cpu", "precision": "32-true"}
 
-    def logits_and_scores(self, images: Images) -> tuple[NDArray[Any], NDArray[Any]]:
+    def run(self, images: Images) -> tuple[NDArray[Any], NDArray[Any]]:
         """See :class:`Scorer`.
 
         Raises:
@@ -191,10 +191,6 @@ class OnnxScorer(Scorer):
             raise ValueError(
                 f"images must be uint8 (n, {height}, {width}, {channels}), got {images.dtype} {images.shape}"
             )
-        return super().logits_and_scores(images)
-
-    def run(self, images: Images) -> tuple[NDArray[Any], NDArray[Any]]:
-        """See :class:`Scorer`."""
         batch = Preprocessing.to_float(torch.from_numpy(np.ascontiguousarray(images))).contiguous().numpy()
         options = self._runtime.RunOptions()
         limit = threading.Timer(MAX_SECONDS * len(images), setattr, (options, "terminate", True))

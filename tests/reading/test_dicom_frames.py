@@ -81,17 +81,7 @@ def encoded(syntax: uids.UID, pixels: NDArray[np.uint16] = PIXELS, frame: bytes 
 
 
 @pytest.mark.parametrize(
-    "syntax",
-    [
-        *(
-            uids.ExplicitVRLittleEndian,
-            uids.ImplicitVRLittleEndian,
-            uids.ExplicitVRBigEndian,
-            uids.DeflatedExplicitVRLittleEndian,
-        ),
-        *(uids.RLELossless, *ENCODE),
-    ],
-    ids=lambda uid: uid.keyword,
+    "syntax", [*uids.UncompressedTransferSyntaxes, uids.RLELossless, *ENCODE], ids=lambda uid: uid.keyword
 )
 def test_a_film_is_equal_in_every_lossless_encoding(read: Read, syntax: uids.UID) -> None:
     np.testing.assert_array_equal(read(encoded(syntax)).pixels[..., 0], SHOWN)
@@ -366,15 +356,7 @@ def damaged(data: bytes, generator: np.random.Generator) -> bytes:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "syntax",
-    [
-        *ENCODE,
-        uids.RLELossless,
-        uids.DeflatedExplicitVRLittleEndian,
-        uids.ImplicitVRLittleEndian,
-        uids.ExplicitVRLittleEndian,
-        uids.ExplicitVRBigEndian,
-        uids.JPEGExtended12Bit,
-    ],
+    [*uids.UncompressedTransferSyntaxes, uids.RLELossless, *ENCODE, uids.JPEGExtended12Bit],
     ids=lambda uid: uid.keyword,
 )
 def test_thousands_of_damaged_files_end_in_an_image_or_a_reason(tmp_path: Path, syntax: uids.UID) -> None:
