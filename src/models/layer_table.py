@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,18 +68,15 @@ def layer_table(network: nn.Module, input_shape: tuple[int, int, int]) -> LayerT
             shape = (None, *sides[2:], sides[1]) if len(sides) == 4 else sides
             kind = next((word for base, word in words.items() if isinstance(module, base)), type(module).__name__)
             # The first call counts: Keras, too, lists a layer that is used again only once.
-            rows.setdefault(name, LayerRow(name, kind, shape, _count(module.parameters())))
+            rows.setdefault(name, LayerRow(name, kind, shape, sum(map(torch.numel, module.parameters()))))
 
         module.register_forward_hook(note)
     dtype = next((weight.dtype for weight in network.parameters() if weight.is_floating_point()), torch.float32)
     with torch.no_grad():
         shadow(torch.zeros(1, *input_shape, device="meta", dtype=dtype))
-    trainable = _count(weight for weight in network.parameters() if weight.requires_grad)
-    return LayerTable(type(network).__name__, tuple(rows.values()), _count(network.parameters()), trainable)
-
-
-def _count(weights: Iterable[nn.Parameter]) -> int:
-    return sum(weight.numel() for weight in weights)
+    total = sum(map(torch.numel, network.parameters()))
+    trainable = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
+    return LayerTable(type(network).__name__, tuple(rows.values()), total, trainable)
 
 
 def _blocks(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
