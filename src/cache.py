@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
-from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig
 
 from cxrlab.config import Problems, check_names
 from cxrlab.console import say
 from cxrlab.entry import command_line
-from cxrlab.errors import check_choice, check_range
+from cxrlab.errors import DataError, check_choice, check_range
 from cxrlab.imports import quick_imports
-
-if TYPE_CHECKING:
-    from cxrlab.datamodules.cache.folder import Entry
 
 KEYS = ("folder", "clear", "unused_for")
 """The keys of ``conf/cache.yaml``."""
@@ -49,16 +47,17 @@ def cache(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
             raise ValueError("unused_for: nothing is removed without clear=pixels, clear=measurements or clear=all")
     problems.raise_if_any()
     with quick_imports():  # not above: they take seconds, and --help or a misspelt option needs none of them
-        from cxrlab.datamodules.cache import folder as cache_folder
+        from cxrlab.datamodules.cache import DAY, held
 
     folder = Path(str(config.folder)).expanduser()
-    before = cache_folder.entries(folder)
+    before = held(folder)
     if clear is not None:
-        latest = datetime.now().astimezone().timestamp() - (config.unused_for or 0) * cache_folder.DAY
-        cache_folder.remove(each for each in before if clear in (each.kind, "all") and each.used <= latest)
-        cache_folder.remove_empty(folder)
-    left = cache_folder.entries(folder)
-    size, removed = (sum(each.size for each in found) for found in (left, before))
+        latest = datetime.now().astimezone().timestamp() - (config.unused_for or 0) * DAY
+        for path, facts in before:
+            if clear in (path.parts[-4], "all") and facts.st_mtime <= latest:
+                _remove(path)
+    left = held(folder)
+    size, removed = (sum(facts.st_size for _, facts in found) for found in (left, before))
     removed -= size
     if clear is not None:
         say(f"removed  {_megabytes(removed)}")
@@ -67,16 +66,36 @@ def cache(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
     return {"bytes": size, "removed": removed}, {"entries": left}
 
 
-def _table(entries: Sequence[Entry]) -> list[str]:
-    """One line per preprocessing and per version of the code."""
+def _remove(path: Path) -> None:
+    """Removes a file of the cache, and the folders that this empties, unless it is gone already or not ours."""
+    with suppress(OSError):
+        path.unlink()
+        if {other.name for other in path.parent.iterdir()} <= {"lock"}:
+            (path.parent / "lock").unlink(missing_ok=True)
+            for folder in path.parents[:3]:
+                folder.rmdir()  # which fails as long as anything is in it
+
+
+def _table(found: Sequence[tuple[Path, os.stat_result]]) -> list[str]:
+    """One line per preprocessing, and per kind of measurement."""
     lines = [f"{'kind':13}{'of':32}{'images':>9}{'size':>14}  last used"]
-    ordered = sorted(entries, key=lambda entry: (entry.kind, entry.name, entry.used))
-    for (kind, name), group in groupby(ordered, key=lambda entry: (entry.kind, entry.name)):
-        found = list(group)
-        images, size = (sum(getattr(each, key) for each in found) for key in ("images", "size"))
-        used = datetime.fromtimestamp(found[-1].used).astimezone()
-        lines.append(f"{kind:13}{name:32}{images:>9,}{_megabytes(size):>14}  {used:%Y-%m-%d %H:%M}")
+    of: dict[tuple[str, str], list[tuple[Path, os.stat_result]]] = {}
+    for path, facts in found:
+        of.setdefault((path.parts[-4], path.parts[-3]), []).append((path, facts))
+    for (kind, what), files in sorted(of.items()):
+        images, size = sum(_images(path) for path, _ in files), sum(facts.st_size for _, facts in files)
+        used = datetime.fromtimestamp(files[0][1].st_mtime).astimezone()
+        lines.append(f"{kind:13}{what:32}{images:>9,}{_megabytes(size):>14}  {used:%Y-%m-%d %H:%M}")
     return lines
+
+
+def _images(path: Path) -> int:
+    """How many a chunk holds; 0 where it is unfinished, damaged or gone."""
+    from cxrlab.datamodules.cache import read_chunk
+
+    with suppress(OSError, DataError):
+        return sum(stop > start for _, start, stop, _ in read_chunk(path)[1].values())
+    return 0
 
 
 def _megabytes(size: int) -> str:

@@ -108,8 +108,7 @@ def test_a_second_audit_reads_no_image(
     root = class_folders({"train/NORMAL": 12, "train/PNEUMONIA": 12, "test/NORMAL": 6, "test/PNEUMONIA": 6})
     typed = ["data=folder", f"data.source.root={root}", "data.source.labels={NORMAL: 0, PNEUMONIA: 1}"]
     first = audited(typed, tmp_path / "1")
-    for module in ("datamodules.measurements", "checks.files"):
-        monkeypatch.setattr(f"cxrlab.{module}.read_image", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr("cxrlab.datamodules.cache.read_image", lambda path: pytest.fail(f"{path} was read"))
     second = audited(typed, tmp_path / "2")
     assert second["verdicts"] == first["verdicts"]
 

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, open_dict
 from cxrlab.cache import KEYS, cache
 from cxrlab.config import compose
 from cxrlab.datamodules import ChestXRayDataModule, FolderSource
-from cxrlab.datamodules.cache.folder import entries
+from cxrlab.datamodules.cache import held
 from cxrlab.errors import ConfigError
 
 
@@ -43,7 +43,7 @@ def test_what_is_kept_is_listed(folder: str, capsys: pytest.CaptureFixture[str])
     assert ["pixels", "24-24-3-squeeze-none-0.0", "16"] in kept
     assert lines[-1] == f"total    {numbers['bytes'] / 1e6:.1f} MB in {folder}"
     assert numbers["removed"] == 0
-    files = [file for file in Path(folder).rglob("*") if file.is_file() and file.name not in ("lock", "files")]
+    files = [file for file in Path(folder).rglob("*") if file.is_file() and file.name != "lock"]
     assert numbers["bytes"] == sum(file.stat().st_size for file in files)
     assert len(objects["entries"]) == 3
 
@@ -52,23 +52,24 @@ def test_what_is_kept_is_listed(folder: str, capsys: pytest.CaptureFixture[str])
     ("clear", "left"), [("pixels", {"measurements"}), ("measurements", {"pixels"}), ("all", set())]
 )
 def test_what_is_named_is_removed(folder: str, clear: str, left: set[str], capsys: pytest.CaptureFixture[str]) -> None:
-    before = sum(entry.size for entry in entries(Path(folder)))
+    before = sum(facts.st_size for _, facts in held(Path(folder)))
     numbers, objects = cache(configured(f"folder={folder}", f"clear={clear}"))
-    assert {entry.kind for entry in objects["entries"]} == left
+    assert {path.parts[-4] for path, _ in objects["entries"]} == left
     assert numbers["removed"] + numbers["bytes"] == before
     assert numbers["removed"] > 0
     said = capsys.readouterr().out
     assert said.startswith("removed ")
     assert ("empty" in said) == (clear == "all")
-    assert len(list(Path(folder).rglob("*.pixels"))) == (2 if clear == "measurements" else 0)
+    assert len(list(Path(folder).glob("pixels/*/*/*.npy"))) == (2 if clear == "measurements" else 0)
+    assert {path.name for path in Path(folder).iterdir()} == left, "no empty folder is left"
 
 
 def test_only_what_was_not_used_for_long_is_removed(folder: str) -> None:
-    small = next(Path(folder).rglob("16-*/*.pixels"))
+    small = next(Path(folder).rglob("16-*/*/*.npy"))
     os.utime(small, (1_000_000, 1_000_000))
     cache(configured(f"folder={folder}", "clear=all", "unused_for=30"))
     assert not small.exists()
-    assert len(entries(Path(folder))) == 2
+    assert len(held(Path(folder))) == 2
 
 
 def test_nothing_kept_is_no_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,22 +7,16 @@ apart.
 
 from __future__ import annotations
 
-import functools
-import io
 import itertools
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from rich import get_console
-from rich.progress import track
 
 from cxrlab.checks.base import Case, Finding, Picture, Section, Table, Verdict, not_checked
 from cxrlab.checks.columns import pass_of
@@ -38,14 +32,13 @@ from cxrlab.checks.counting import (
     uneven_loss,
 )
 from cxrlab.checks.pictures import numbered_sheet
-from cxrlab.datamodules.cache.shelf import Shelf, key_of, version_of
+from cxrlab.datamodules.cache import Entry, Store, version_of
 from cxrlab.datamodules.manifest import people
 from cxrlab.datamodules.pixels import BLANK
-from cxrlab.errors import DataError
 from cxrlab.evaluation import burned_in
 from cxrlab.evaluation.association import holm
 from cxrlab.evaluation.burned_in import text_boxes
-from cxrlab.reading.image import BETWEEN, read_image
+from cxrlab.reading.image import BETWEEN, ReadImage
 from cxrlab.words import file_name, listed, p_value, part, plural, tally
 
 READ = 400
@@ -114,18 +107,6 @@ class _Look(NamedTuple):
     boxes: npt.NDArray[np.int64]
     colour: float
     crop: npt.NDArray[np.uint8]
-
-    def packed(self) -> bytes:
-        """As bytes, for a shelf."""
-        file = io.BytesIO()
-        np.savez(file, boxes=self.boxes, colour=np.float64(self.colour), crop=self.crop)
-        return file.getvalue()
-
-    @classmethod
-    def unpacked(cls, data: bytes) -> _Look:
-        """From what :meth:`packed` gave."""
-        with np.load(io.BytesIO(data), allow_pickle=False) as kept:
-            return cls(kept["boxes"], float(kept["colour"]), kept["crop"])
 
 
 def check(case: Case) -> Section:
@@ -320,44 +301,26 @@ def _look_again(case: Case) -> tuple[dict[int, _Look], int]:
     labels = case.manifest["label"].to_numpy()
     each = (spread_sample(case.manifest, np.flatnonzero(labels == label), [case.seed, label], READ) for label in LABELS)
     rows = sorted(itertools.chain(*each))
-    shelf = None if case.cache is None else Shelf(case.cache, _version())
-
-    def look(row: int) -> _Look | None:
-        try:
-            return _look(str(case.manifest["path"].iloc[row]), shelf)
-        except DataError:
-            return None
-
-    quiet = len(rows) < _SHOW_PROGRESS_FROM or not get_console().is_terminal
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # OpenCV releases the interpreter lock
-        done = track(pool.map(look, rows), "looking for letters", len(rows), disable=quiet, transient=True)
-        looks = {row: found for row, found in zip(rows, done, strict=True) if found is not None}
-    return looks, len(rows) - len(looks)
+    store = Store(case.cache, "measurements/letters", version_of((burned_in, sys.modules[__name__])))
+    _, entries, problems = store.recall(
+        case.manifest["path"].iloc[rows].tolist(), _looked_at, Entry(np.zeros(0, np.uint8), {}), "looking for letters"
+    )
+    looks = {}
+    for place, (row, entry) in enumerate(zip(rows, entries, strict=True)):
+        if place not in problems:
+            boxes = np.array(entry.facts["boxes"], np.int64).reshape(-1, 4)
+            looks[row] = _Look(boxes, entry.facts["colour"], entry.data.reshape(entry.facts["shape"]))
+    return looks, len(problems)
 
 
-def _look(path: str, shelf: Shelf | None) -> _Look:
-    """What an image showed when an audit last read it, or shows now."""
-    key = None if shelf is None else key_of(path)
-    kept = None if shelf is None or key is None else shelf.fetch(key)
-    if kept is not None:
-        return _Look.unpacked(kept)
-    found = _looked_at(read_image(path).pixels)
-    if shelf is not None and key is not None and key == key_of(path):  # it may have been replaced while it was read
-        shelf.keep(key, found.packed())
-    return found
-
-
-@functools.cache
-def _version() -> str:
-    return version_of((burned_in, sys.modules[__name__]), "boxes, colour, crop")
-
-
-def _looked_at(pixels: npt.NDArray[np.uint8]) -> _Look:
-    grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
-    small = _at_most(pixels, _COLOUR_SIDE)
+def _looked_at(image: ReadImage) -> tuple[bytes, dict[str, Any]]:
+    """What :class:`_Look` holds: the crop's bytes, and the rest."""
+    grey = np.asarray(cv2.cvtColor(image.pixels, cv2.COLOR_RGB2GRAY), np.uint8)
+    small = _at_most(image.pixels, _COLOUR_SIDE)
     colour = float(np.mean(np.ptp(small.astype(int), axis=2) > _COLOURED[0]))
     boxes = text_boxes(grey)
-    return _Look(boxes, colour, _crop(grey, boxes[0]) if len(boxes) else grey[:1, :1].copy())
+    crop = _crop(grey, boxes[0]) if len(boxes) else grey[:1, :1]
+    return crop.tobytes(), {"boxes": boxes.tolist(), "colour": colour, "shape": crop.shape}
 
 
 def _crop(grey: npt.NDArray[np.uint8], box: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:

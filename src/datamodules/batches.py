@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
 from cxrlab.datamodules.augment import Augmentation
-from cxrlab.datamodules.image_rows import ImageRows
+from cxrlab.datamodules.pixels import ImageRows
 
 Key = tuple[int, int]  # (epoch, row of the manifest)
 

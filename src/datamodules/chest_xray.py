@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +18,11 @@ from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.alterations import Alteration
 from cxrlab.datamodules.augment import Augmentation
 from cxrlab.datamodules.batches import BatchSampler, CachedImages, RowSampler
-from cxrlab.datamodules.cache.kept_pairs import kept_pairs
-from cxrlab.datamodules.cache.pixel_cache import PixelCache
 from cxrlab.datamodules.films import film_keys, find_pairs, near_duplicates
 from cxrlab.datamodules.flow import Flow
-from cxrlab.datamodules.image_rows import ImageRows
-from cxrlab.datamodules.measurements import measure
+from cxrlab.datamodules.measurements import kept_pairs, measure
 from cxrlab.datamodules.partition import Partition, refuse_leaks
-from cxrlab.datamodules.pixels import SCALED, Pixels, describe_problems, read_all
+from cxrlab.datamodules.pixels import SCALED, ImageRows, Pixels, describe_problems, read_all
 from cxrlab.datamodules.preprocessing import Preprocessing
 from cxrlab.datamodules.selection import Selection
 from cxrlab.datamodules.sources import Source
@@ -200,7 +198,7 @@ class ChestXRayDataModule(pl.LightningDataModule):
             return
         listed = self.list_images()
         self.partition.refuse_one_class(listed, self.source.name)
-        pixels = self._read(list(listed["path"]))
+        pixels = read_all(list(listed["path"]), self.preprocessing, self.cache, self.cache_limit_gb)
         if pixels.problems and self.on_error == "raise":
             raise DataError(describe_problems(pixels.problems, len(listed)))
         pairs, notes = self._films(listed, pixels)
@@ -221,11 +219,6 @@ class ChestXRayDataModule(pl.LightningDataModule):
     def needs_lungs(self) -> bool:
         """Whether :attr:`segment` is used."""
         return self.mask is not None or self.alteration.needs_lungs
-
-    def _read(self, paths: list[str]) -> Pixels:
-        if self.cache is None:
-            return read_all(paths, self.preprocessing)
-        return PixelCache(self.cache, self.cache_limit_gb).read(paths, self.preprocessing)
 
     def _changed(self, images: ImageRows) -> ImageRows:
         """Masks and alters the images, in memory; lungs are found on what the preprocessing gives."""
@@ -400,7 +393,8 @@ class ChestXRayDataModule(pl.LightningDataModule):
                 self._resident = torch.from_numpy(np.array(self._images)).to(device)
             except torch.OutOfMemoryError:
                 raise DataError(
-                    f"data.on_device: {self._images.size / 2**30:.1f} GB of pixels do not fit on {device}; leave it out"
+                    f"data.on_device: {math.prod(self._images.shape) / 2**30:.1f} GB of pixels do not fit on {device}; "
+                    "leave it out"
                 ) from None
         return self._resident
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import json
+import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,11 +15,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cxrlab.datamodules import films
-from cxrlab.datamodules.cache.shelf import Shelf, key_of, version_of
+from cxrlab.datamodules.cache import Entry, Store, version_of
 from cxrlab.datamodules.films import HASH_BYTES, POINTS, Features, perceptual_hash
-from cxrlab.datamodules.parallel import for_each
-from cxrlab.errors import DataError
-from cxrlab.reading.image import ImageFacts, ReadImage, read_image
+from cxrlab.reading.image import ImageFacts, ReadImage
 
 SIDE = 256
 """Height and width in pixels of the grey copy of every image."""
@@ -29,7 +27,6 @@ _NO_FACTS = ImageFacts("", 0, 0, "", 0, 0)
 _RECORD = np.dtype(
     [
         ("grey", np.uint8, (SIDE, SIDE)),
-        ("sha256", "S64"),
         ("hash", np.uint8, (HASH_BYTES,)),
         ("count", np.int32),
         ("points", np.float32, (POINTS, 3)),
@@ -79,59 +76,47 @@ def measure(paths: Sequence[str], cache: Path | None = None) -> Measurements:
 
     Args:
         paths: Image files; what cannot be read is in ``problems`` of the result.
-        cache: Folder in which measurements are kept (some 100 kB an image), for files whose path, size and time of last
-            change are the same when they are asked for again. It may be shared by audits that run at once, and be
-            deleted at any time. Where it cannot be written, ``notes`` of the result say so. ``None`` keeps nothing.
+        cache: Folder in which measurements are kept (some 100 kB an image); ``None`` keeps nothing. Where it cannot be
+            written, ``notes`` of the result say so.
     """
-    n = len(paths)
-    grey, hashes = np.zeros((n, SIDE, SIDE), np.uint8), np.zeros((n, HASH_BYTES), np.uint8)
-    features, sha256, facts = Features.empty(n), [""] * n, [_NO_FACTS] * n
-    problems: dict[int, str] = {}
-    shelf = None if cache is None else Shelf(Path(cache), _version())
-
-    def measure_one(row: int) -> None:
-        try:
-            record, facts[row] = _measured(paths[row], shelf)
-        except DataError as error:
-            problems[row] = str(error)
-            return
-        grey[row], hashes[row], sha256[row] = record["grey"][0], record["hash"][0], record["sha256"][0].decode()
-        features.put(row, _features(record))
-
-    for_each(measure_one, range(n), "measuring images")
-    table = pd.DataFrame(facts, columns=list(ImageFacts._fields))
-    notes = [] if shelf is None else shelf.notes
-    return Measurements(grey, sha256, hashes, features, table, dict(sorted(problems.items())), notes)
+    store = Store(cache, "measurements/films", version_of((films, sys.modules[__name__]), str(_RECORD.descr)))
+    blank = Entry(np.zeros(_RECORD.itemsize, np.uint8), _NO_FACTS._asdict())
+    sha256, entries, problems = store.recall(paths, _measured, blank, "measuring images")
+    records = np.frombuffer(b"".join(entry.data.data for entry in entries), _RECORD)
+    facts = pd.DataFrame([ImageFacts(**entry.facts) for entry in entries], columns=list(ImageFacts._fields))
+    features = Features(records["count"], records["points"], records["descriptors"])
+    return Measurements(records["grey"], sha256, records["hash"], features, facts, problems, store.notes)
 
 
-def _measured(path: str, shelf: Shelf | None) -> tuple[NDArray[np.void], ImageFacts]:
-    """An image's record, shape (1,), and its facts, from the cache or from the file."""
-    key = None if shelf is None else key_of(path)
-    kept = None if shelf is None or key is None else shelf.fetch(key)
-    if kept is not None:
-        return np.frombuffer(kept, _RECORD, 1), ImageFacts(**json.loads(kept[_RECORD.itemsize :]))
-    image = read_image(path)
-    record = _record(image)
-    if shelf is not None and key is not None and key == key_of(path):  # it may have been replaced while it was read
-        shelf.keep(key, record.tobytes() + json.dumps(image.facts._asdict()).encode())
-    return record, image.facts
-
-
-def _record(image: ReadImage) -> NDArray[np.void]:
+def _measured(image: ReadImage) -> tuple[bytes, dict[str, Any]]:
     record = np.zeros(1, _RECORD)
     grey = cv2.cvtColor(image.pixels, cv2.COLOR_RGB2GRAY)
     record["grey"][0] = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    record["sha256"] = image.sha256
     record["hash"][0] = perceptual_hash(image.pixels)
-    _features(record).find(0, image.pixels)
-    return record
+    Features(record["count"], record["points"], record["descriptors"]).find(0, image.pixels)
+    return record.tobytes(), image.facts._asdict()
 
 
-def _features(record: NDArray[np.void]) -> Features:
-    """Of one image, in the memory of its record."""
-    return Features(record["count"], record["points"], record["descriptors"])
+def kept_pairs(
+    cache: Path | None, search: str, find: Callable[[], pd.DataFrame], sha256: Sequence[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """Finds pairs of images that are one film, or remembers what was found among the same files in the same order.
 
+    Args:
+        cache: Folder in which pairs are kept; ``None`` keeps none.
+        search: Names the way in which ``find`` looks for them.
+        find: Returns pairs as :func:`cxrlab.datamodules.films.find_pairs` does.
+        sha256: Of each file; empty where it could not be read.
 
-@functools.cache
-def _version() -> str:
-    return version_of((films, sys.modules[__name__]), str(_RECORD.descr))
+    Returns:
+        The pairs; and what went wrong with the cache.
+    """
+    store = Store(cache, "measurements/pairs", version_of((films, sys.modules[__name__])))
+    key = hashlib.sha256("\n".join([search, *sha256]).encode()).hexdigest()
+    store.find([key])
+    if key not in store.found:
+        store.add(key, find().to_numpy(np.int64).tobytes(), {})
+        store.flush()
+    table = store.found[key].data.view(np.int64).reshape(-1, len(films.COLUMNS))
+    pairs = pd.DataFrame(np.array(table), columns=list(films.COLUMNS))
+    return pairs.astype({"same_file": bool, "mirrored": bool}), store.notes

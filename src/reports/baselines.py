@@ -8,8 +8,7 @@ from typing import Any
 import pandas as pd
 
 from cxrlab.datamodules import manifest as mf
-from cxrlab.datamodules.image_rows import ImageRows
-from cxrlab.datamodules.pixels import read_all
+from cxrlab.datamodules.pixels import ImageRows, read_all
 from cxrlab.evaluation import summarise
 from cxrlab.evaluation.baselines import DESCRIPTIONS, trivial_scores
 from cxrlab.evaluation.lung_free import INPUTS

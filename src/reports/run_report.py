@@ -17,7 +17,7 @@ import numpy as np
 
 from cxrlab import figures
 from cxrlab.console import command
-from cxrlab.datamodules.image_rows import ImageRows
+from cxrlab.datamodules.pixels import ImageRows
 from cxrlab.evaluation import METRICS
 from cxrlab.figures import CLASSES
 from cxrlab.reports import baselines, decision_section, paper, pictures

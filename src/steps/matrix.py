@@ -23,7 +23,7 @@ from cxrlab.config import Problems, compose
 from cxrlab.console import hushed, say
 from cxrlab.datamodules import ChestXRayDataModule
 from cxrlab.datamodules import manifest as mf
-from cxrlab.datamodules.cache.shelf import key_of
+from cxrlab.datamodules.cache import key_of
 from cxrlab.errors import ConfigError, DataError, UserError
 from cxrlab.evaluation import matrix as statistics
 from cxrlab.evaluation.estimate import Estimate

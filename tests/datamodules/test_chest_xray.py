@@ -24,7 +24,6 @@ from cxrlab.datamodules import (
     FolderSource,
     PaperSource,
     SyntheticSource,
-    pixels,
 )
 from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.alterations import Alteration
@@ -287,7 +286,7 @@ def test_every_image_is_read_once(root: Path, monkeypatch: pytest.MonkeyPatch) -
         read.append(path)
         return original(path)
 
-    monkeypatch.setattr(pixels, "read_image", count)
+    monkeypatch.setattr("cxrlab.datamodules.cache.read_image", count)
     datamodule = module(root)
     for stage in ("fit", "validate", "test", None):
         datamodule.setup(stage)
@@ -302,10 +301,8 @@ def test_with_a_cache_the_second_run_reads_and_compares_no_file(
     shutil.copy(root / "train/NORMAL/NORMAL_000.png", root / "train/NORMAL/copy.png")
     expected = ready(root)
     first = ready(root, cache=str(tmp_path / "cache"))
-    for name in ("cxrlab.datamodules.cache.pixel_cache.read_image", "cxrlab.datamodules.cache.known_files.file_sha256"):
-        monkeypatch.setattr(name, None)
-    for name in ("pixels.read_all", "near_duplicates"):
-        monkeypatch.setattr(f"cxrlab.datamodules.chest_xray.{name.removeprefix('pixels.')}", None)
+    for name in ("cache.read_image", "cache.file_sha256", "chest_xray.near_duplicates"):
+        monkeypatch.setattr(f"cxrlab.datamodules.{name}", None)
     second = ready(root, cache=str(tmp_path / "cache"))
     for datamodule in (first, second):
         pd.testing.assert_frame_equal(datamodule.manifest, expected.manifest)

@@ -1,14 +1,11 @@
-"""Measuring images once and keeping what was measured: datamodules/measurements.py."""
+"""Measuring images once and keeping what was measured, and pairs of films: datamodules/measurements.py."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -16,10 +13,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cxrlab.datamodules import measurements
-from cxrlab.datamodules.films import perceptual_hash
-from cxrlab.datamodules.measurements import Measurements, measure
+from cxrlab.datamodules import cache
+from cxrlab.datamodules.cache import held
+from cxrlab.datamodules.films import COLUMNS, perceptual_hash
+from cxrlab.datamodules.measurements import Measurements, kept_pairs, measure
+from cxrlab.datamodules.pixels import read_all
+from cxrlab.datamodules.preprocessing import Preprocessing
 from cxrlab.reading.image import ImageFacts, ReadImage, read_image
+
+PAIRS = pd.DataFrame([(0, 2, True, 0, 0, False), (1, 3, False, 12, 44, True)], columns=list(COLUMNS))
+FILES = ["a", "b", "a", "", "d"]
 
 
 @pytest.fixture
@@ -42,7 +45,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(Path(path).name)
         return read_image(path)
 
-    monkeypatch.setattr(measurements, "read_image", counting)
+    monkeypatch.setattr(cache, "read_image", counting)
     return names
 
 
@@ -85,70 +88,29 @@ def test_a_second_audit_reads_only_what_was_not_measured(paths: list[str], tmp_p
     assert_equal(measure(paths), first)
 
 
-def test_a_changed_file_is_measured_anew(paths: list[str], tmp_path: Path, reads: list[str]) -> None:
-    old = measure(paths[:1], tmp_path / "cache")
-    file = Path(paths[0])
-    state = file.stat()
-    assert cv2.imwrite(paths[0], 255 - read_image(paths[0]).pixels[:, :, ::-1])
-    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns + 1))
-    reads.clear()
-    new = measure(paths[:1], tmp_path / "cache")
-    assert reads == ["a.png"]
-    assert new.sha256 != old.sha256
-    np.testing.assert_array_equal(new.grey, measure(paths[:1]).grey)
-
-
-def cut(data: bytes) -> bytes:
-    return data[: len(data) // 2]
-
-
-def flipped(data: bytes) -> bytes:
-    return data[:5000] + bytes([data[5000] ^ 1]) + data[5001:]
-
-
-def emptied(data: bytes) -> bytes:
-    return data[:0]
-
-
-@pytest.mark.parametrize("damage", [cut, flipped, emptied], ids=lambda damage: damage.__name__)
-def test_a_damaged_cache_file_is_ignored_and_replaced(
-    damage: Callable[[bytes], bytes], paths: list[str], tmp_path: Path, reads: list[str]
-) -> None:
-    cache = tmp_path / "cache"
-    first = measure(paths[:1], cache)
-    (kept,) = (file for file in cache.rglob("*") if file.is_file())
-    kept.write_bytes(damage(kept.read_bytes()))
-    reads.clear()
-    assert_equal(measure(paths[:1], cache), first)
-    assert reads == ["a.png"]
-    assert_equal(measure(paths[:1], cache), first)
-    assert reads == ["a.png"], "it was mended"
-
-
-def test_other_code_or_libraries_do_not_find_the_old_measurements(
+def test_other_code_or_libraries_do_not_find_what_was_kept(
     paths: list[str], tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure(paths[:1], tmp_path / "cache")
-    monkeypatch.setattr(cv2, "__version__", "0.0")
-    measurements._version.cache_clear()
-    reads.clear()
-    measure(paths[:1], tmp_path / "cache")
-    monkeypatch.undo()
-    measurements._version.cache_clear()
-    assert len(list((tmp_path / "cache").iterdir())) == 2
+    for version in ("0.0", "0.0", "0.1"):
+        monkeypatch.setattr(cv2, "__version__", version)
+        measure(paths[:1], tmp_path / "cache")
+        read_all(paths[:1], Preprocessing.create(8), tmp_path / "cache")
+        kept_pairs(tmp_path / "cache", "near", lambda: PAIRS, FILES)
+    assert len(reads) == 4
+    versions = [path.parts[-4:-1] for path, _ in held(tmp_path / "cache")]
+    assert len(set(versions)) == len(versions) == 6
 
 
 def test_a_cache_that_cannot_be_written_is_told_once(paths: list[str], tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     measured = measure([paths[0], paths[2]], tmp_path / "cache")
     (note,) = measured.notes
-    assert note.startswith(f"measurements could not be kept in {tmp_path / 'cache'}")
+    assert note.startswith(f"measurements could not be kept in {tmp_path / 'cache'}: ")
     assert "CXRLAB_CACHE=" in note
-    np.testing.assert_array_equal(measured.grey, measure([paths[0], paths[2]]).grey)
+    assert_equal(dataclasses.replace(measured, notes=[]), measure([paths[0], paths[2]]))
 
 
 def test_audits_at_once_share_a_cache(paths: list[str], tmp_path: Path) -> None:
-    alone = measure(paths)
     results: list[Measurements] = []
     threads = [threading.Thread(target=lambda: results.append(measure(paths, tmp_path / "cache"))) for _ in range(4)]
     for thread in threads:
@@ -157,38 +119,7 @@ def test_audits_at_once_share_a_cache(paths: list[str], tmp_path: Path) -> None:
         thread.join()
     assert len(results) == 4
     for result in results:
-        assert_equal(result, alone)
-    assert_equal(measure(paths, tmp_path / "cache"), alone)
-
-
-def test_a_file_replaced_while_it_is_read_is_not_kept(
-    paths: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def replacing(path: str | Path) -> ReadImage:
-        image = read_image(path)
-        os.utime(path, ns=(1, 1))
-        return image
-
-    monkeypatch.setattr(measurements, "read_image", replacing)
-    measure(paths[:1], tmp_path / "cache")
-    assert [file for file in tmp_path.joinpath("cache").rglob("*") if file.is_file()] == []
-
-
-def test_an_interrupt_ends_the_measuring_and_keeps_what_was_done(
-    class_folders: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: list[str]
-) -> None:
-    paths = [str(path) for path in sorted(class_folders({"NORMAL": 40}).glob("*/*"))]
-
-    def interrupted(path: str | Path) -> ReadImage:
-        if path == paths[5]:
-            raise KeyboardInterrupt
-        return read_image(path)
-
-    monkeypatch.setattr(measurements, "read_image", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        measure(paths, tmp_path / "cache")
-    kept = [file for file in (tmp_path / "cache").rglob("*") if file.is_file()]
-    assert 5 <= len(kept) < 40
+        assert_equal(result, measure(paths, tmp_path / "cache"))
 
 
 def test_take_renumbers_rows_and_problems(paths: list[str]) -> None:
@@ -220,3 +151,38 @@ def test_facts_are_of_every_file_in_order_and_empty_for_the_unreadable(tmp_path:
     assert facts["format"].tolist() == ["PNG", "", "PNG"]
     assert list(zip(facts["width"], facts["height"], strict=True)) == [(30, 20), (0, 0), (30, 20)]
     assert list(measure([]).facts.columns) == list(ImageFacts._fields)
+
+
+# Pairs of films that are remembered
+
+
+def never() -> pd.DataFrame:
+    raise AssertionError("looked for again")
+
+
+@pytest.mark.parametrize("pairs", [PAIRS, PAIRS[:0]], ids=["some", "none"])
+def test_what_was_found_is_remembered(pairs: pd.DataFrame, tmp_path: Path) -> None:
+    for find in (lambda: pairs, never):
+        found, notes = kept_pairs(tmp_path, "near", find, FILES)
+        pd.testing.assert_frame_equal(found, pairs)
+        assert notes == []
+
+
+@pytest.mark.parametrize(("search", "files"), [("thorough", FILES), ("near", FILES[::-1]), ("near", FILES[:4])])
+def test_other_files_and_another_search_are_looked_at_anew(search: str, files: list[str], tmp_path: Path) -> None:
+    kept_pairs(tmp_path, "near", lambda: PAIRS, FILES)
+    found, _ = kept_pairs(tmp_path, search, lambda: PAIRS[:1], files)
+    assert len(found) == 1
+
+
+def test_without_a_cache_nothing_is_kept() -> None:
+    pd.testing.assert_frame_equal(kept_pairs(None, "near", lambda: PAIRS, FILES)[0], PAIRS)
+    with pytest.raises(AssertionError, match="looked for again"):
+        kept_pairs(None, "near", never, FILES)
+
+
+def test_a_folder_that_cannot_be_written_is_noted(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    found, (note,) = kept_pairs(tmp_path / "file", "near", lambda: PAIRS, FILES)
+    assert len(found) == 2
+    assert "could not be kept" in note
