@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import multiprocessing
 import os
 import shutil
@@ -166,34 +167,53 @@ def test_full_chunks_are_written_at_once(good: list[str], tmp_path: Path, monkey
     assert recalled(tmp_path / "cache", good) == expected == recalled(None, good)
 
 
-def damages() -> dict[str, Callable[[bytes], bytes]]:
-    return {
-        "cut by a byte": lambda data: data[:-1],
-        "cut in half": lambda data: data[: len(data) // 2],
-        "empty": lambda data: b"",
-        "zeros": lambda data: bytes(len(data)),
-        "foreign": lambda data: b"foreign",
-        "a zip": lambda data: b"PK\x03\x04" + data[4:],
-        "a pixel": lambda data: data[:5000] + bytes([data[5000] ^ 1]) + data[5001:],
-        "signed numbers": lambda data: data.replace(b"|u1", b"|i1", 1),
-        "its table": lambda data: data[:-50] + b"0" + data[-49:],
-    }
+def pickled(_: bytes) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.array([Unpickled()], object), allow_pickle=True)
+    return file.getvalue()
 
 
-@pytest.mark.parametrize("damage", damages().values(), ids=damages().keys())
+class Unpickled:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pytest.fail, ("it was unpickled",)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:-1],
+        lambda data: data[: len(data) // 2],
+        lambda data: b"",
+        lambda data: bytes(len(data)),
+        lambda data: b"foreign",
+        lambda data: b"PK\x03\x04" + data[4:],
+        lambda data: data[:5000] + bytes([data[5000] ^ 1]) + data[5001:],
+        lambda data: data.replace(b"|u1", b"|i1", 1),
+        lambda data: data[:-50] + b"0" + data[-49:],
+        pickled,
+    ],
+    ids=[
+        "cut by a byte",
+        "cut in half",
+        "empty",
+        "zeros",
+        "foreign",
+        "a zip",
+        "a pixel",
+        "signed",
+        "its table",
+        "pickled",
+    ],
+)
 def test_a_damaged_chunk_is_made_anew(
     good: list[str], tmp_path: Path, damage: Callable[[bytes], bytes], read: dict[str, list[str]]
 ) -> None:
     expected = recalled(tmp_path / "cache", good)
     (chunk,) = stored(tmp_path)
-    whole = chunk.read_bytes()
-    chunk.write_bytes(damage(whole))
-    assert chunk.read_bytes() != whole
-    read["decoded"].clear()
-    assert recalled(tmp_path / "cache", good) == expected
-    assert len(read["decoded"]) == len(good)
-    assert recalled(tmp_path / "cache", good) == expected
-    assert len(read["decoded"]) == len(good), "it was mended"
+    chunk.write_bytes(damage(chunk.read_bytes()))
+    for _ in range(2):  # the second time it is mended
+        assert recalled(tmp_path / "cache", good) == expected
+        assert len(read["decoded"]) == 2 * len(good)
 
 
 def test_no_changed_byte_of_a_chunk_is_ever_believed(tmp_path: Path) -> None:
@@ -292,13 +312,6 @@ def test_what_cannot_be_written_is_noted_once_and_in_memory(
     assert "CXRLAB_CACHE=" in note
     monkeypatch.undo()
     assert list((tmp_path / "cache").rglob("*.part")) == []
-
-
-def test_a_file_where_the_folder_should_be_is_noted(good: list[str], tmp_path: Path) -> None:
-    (tmp_path / "cache").write_text("no folder")
-    *found, (note,) = recalled(tmp_path / "cache", good)
-    assert found == list(recalled(None, good)[:-1])
-    assert note.startswith(f"pixels could not be kept in {tmp_path / 'cache'}: ")
 
 
 def test_a_cache_that_may_only_be_read_is_read(
