@@ -94,7 +94,7 @@ def _images(path: Path) -> int:
     from cxrlab.datamodules.cache import read_chunk
 
     with suppress(OSError, DataError):
-        return sum(stop > start for _, start, stop, _ in read_chunk(path)[1].values())
+        return sum(stop > start for _, _, _, start, stop, _ in read_chunk(path)[1])
     return 0
 
 

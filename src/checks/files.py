@@ -302,9 +302,8 @@ def _look_again(case: Case) -> tuple[dict[int, _Look], int]:
     each = (spread_sample(case.manifest, np.flatnonzero(labels == label), [case.seed, label], READ) for label in LABELS)
     rows = sorted(itertools.chain(*each))
     store = Store(case.cache, "measurements/letters", version_of((burned_in, sys.modules[__name__])))
-    _, entries, problems = store.recall(
-        case.manifest["path"].iloc[rows].tolist(), _looked_at, Entry(np.zeros(0, np.uint8), {}), "looking for letters"
-    )
+    paths, blank = case.manifest["path"].iloc[rows].tolist(), Entry("", np.zeros(0, np.uint8), {})
+    _, entries, problems = store.recall(paths, _looked_at, blank, "looking for letters")
     looks = {}
     for place, (row, entry) in enumerate(zip(rows, entries, strict=True)):
         if place not in problems:
@@ -313,14 +312,14 @@ def _look_again(case: Case) -> tuple[dict[int, _Look], int]:
     return looks, len(problems)
 
 
-def _looked_at(image: ReadImage) -> tuple[bytes, dict[str, Any]]:
+def _looked_at(image: ReadImage) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
     """What :class:`_Look` holds: the crop's bytes, and the rest."""
     grey = np.asarray(cv2.cvtColor(image.pixels, cv2.COLOR_RGB2GRAY), np.uint8)
     small = _at_most(image.pixels, _COLOUR_SIDE)
     colour = float(np.mean(np.ptp(small.astype(int), axis=2) > _COLOURED[0]))
     boxes = text_boxes(grey)
     crop = _crop(grey, boxes[0]) if len(boxes) else grey[:1, :1]
-    return crop.tobytes(), {"boxes": boxes.tolist(), "colour": colour, "shape": crop.shape}
+    return crop.ravel(), {"boxes": boxes.tolist(), "colour": colour, "shape": crop.shape}
 
 
 def _crop(grey: npt.NDArray[np.uint8], box: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:

@@ -37,6 +37,7 @@ from cxrlab.reading.image import ReadImage, read_image
 DAY = 86_400  # seconds
 KINDS = ("pixels", "measurements")
 
+_NOTHING = np.zeros(0, np.uint8)
 _FULL = 2**25  # bytes of a chunk: what a job that is killed loses, and what is read again for a damaged byte
 _NAME = re.compile(r"[0-9a-f]{16}/(?:[0-9a-f]{32}\.npy|\.[0-9a-f]{32}\.npy\.\w{8}\.part)")
 
@@ -44,6 +45,7 @@ _NAME = re.compile(r"[0-9a-f]{16}/(?:[0-9a-f]{32}\.npy|\.[0-9a-f]{32}\.npy\.\w{8
 class Entry(NamedTuple):
     """What was worked out from one file: bytes where they lie, shape (n,), uint8, and facts that JSON can hold."""
 
+    sha256: str
     data: NDArray[np.uint8]
     facts: dict[str, Any]
 
@@ -58,7 +60,7 @@ class Store:
         version: Of the code that works the entries out, see :func:`version_of`.
 
     Attributes:
-        found: Entries by key, as far as they were looked for or added.
+        found: Entries by SHA-256 of the file, and by its state (:func:`key_of`), that were looked for or added.
         notes: Why nothing can be written; what is added is then in memory.
     """
 
@@ -67,13 +69,13 @@ class Store:
         self.notes: list[str] = []
         self._cache, self._name = cache, name
         self._folder = None if cache is None else cache.expanduser() / name / version
-        self._pending: dict[str, Entry] = {}
+        self._pending: list[tuple[list[str], Entry]] = []
         self._size, self._lock = 0, threading.Lock()
 
     def recall(
         self,
         paths: Sequence[str],
-        work: Callable[[ReadImage], tuple[bytes, dict[str, Any]]],
+        work: Callable[[ReadImage], tuple[NDArray[np.uint8], dict[str, Any]]],
         blank: Entry,
         doing: str,
         check: Callable[[int], object] = bool,
@@ -84,7 +86,7 @@ class Store:
 
         Args:
             paths: Image files.
-            work: Makes the entry of an image: bytes and facts.
+            work: Makes of an image what is kept: bytes, shape (n,), and facts.
             blank: Stands in for the entry of a file that could not be read.
             doing: What is being done, for the progress bar.
             check: Called with the number of files to be read; after an ``OSError`` nothing is written.
@@ -102,8 +104,9 @@ class Store:
                 sha256[row], problems[row] = "", str(error)
             else:
                 sha256[row] = image.sha256
-                self._learn(paths[row], states[row], image.sha256)
-                self.add(image.sha256, *work(image))
+                # The file may have been replaced while it was read.
+                state = states[row] if states[row] == key_of(paths[row]) else ""
+                self.add([image.sha256, state], Entry(image.sha256, *work(image)))
 
         if rows := self._missing(paths, states, sha256):
             with ExitStack() as stack:
@@ -129,18 +132,14 @@ class Store:
         if self._chunks():  # otherwise every file is read anyway
             self.find(states)
             for row, entry in enumerate(map(self.found.get, states)):
-                sha256[row] = sha256[row] if entry is None else entry.facts["sha256"]
+                sha256[row] = sha256[row] if entry is None else entry.sha256
             unknown = [row for row, key in enumerate(sha256) if not key]
             for_each(tell, unknown, "looking for changed images")
             self.find(sha256)
             for row in unknown:
-                if sha256[row] in self.found:
-                    self._learn(paths[row], states[row], sha256[row])
+                if sha256[row] in self.found and states[row] == key_of(paths[row]):
+                    self.add([states[row]], Entry(sha256[row], _NOTHING, {}))
         return [row for row, key in enumerate(sha256) if key not in self.found]
-
-    def _learn(self, path: str, state: str, sha256: str) -> None:
-        if state and state == key_of(path):  # it may have been replaced while it was read
-            self.add(state, b"", {"sha256": sha256})
 
     def find(self, keys: Collection[str]) -> None:
         """Looks for entries and compares their checksums; a chunk that is cut off or damaged is removed."""
@@ -157,39 +156,41 @@ class Store:
 
         for_each(look, self._chunks() if wanted else [], "checking what is cached")
 
-    def add(self, key: str, data: bytes, facts: dict[str, Any]) -> None:
-        """Adds an entry; it can be found after :meth:`flush`."""
+    def add(self, keys: Sequence[str], entry: Entry) -> None:
+        """Adds an entry, under those of its keys that are not known; it is on disk after :meth:`flush`."""
         with self._lock:
-            if key in self.found or key in self._pending:
-                return
-            self._pending[key] = Entry(np.frombuffer(data, np.uint8), facts)
-            self._size += len(data)
+            fresh = [key for key in keys if key and key not in self.found]
+            if keys[0] not in fresh:  # a copy of a file: only the state is new
+                entry = Entry(entry.sha256, _NOTHING, {})
+            if fresh:
+                self.found.update(dict.fromkeys(fresh, entry))
+                self._pending.append((fresh, entry))
+                self._size += len(entry.data)
         if self._size >= _FULL:
             self.flush()
 
     def flush(self) -> None:
         """Writes what has been added, as one chunk."""
         with self._lock:
-            pending, self._pending, self._size = self._pending, {}, 0
-        self.found.update(pending)  # in memory, until it is on disk
+            pending, self._pending, self._size = self._pending, [], 0
         if not pending or self._folder is None or self.notes:
             return
-        table, stop = {}, 0
-        for key, (part, facts) in pending.items():
+        table, stop = [], 0
+        for keys, (sha256, part, facts) in pending:
             start, stop = stop, stop + len(part)
-            table[key] = (zlib.crc32(part.data), start, stop, facts)
+            table.append((keys, sha256, zlib.crc32(part.data), start, stop, facts))
         said = json.dumps(table).encode()
         path = self._folder / f"{_digest(said)}.npy"
 
         def save(file: IO[bytes]) -> None:
             # Not the file itself: of a full disk NumPy would only say how many bytes it wanted to write.
             writer: Any = SimpleNamespace(write=file.write)
-            np.save(writer, np.concatenate([entry.data for entry in pending.values()]))
+            np.save(writer, np.concatenate([entry.data for _, entry in pending]))
             np.save(writer, np.frombuffer(said, np.uint8))
 
         try:
             write_atomically(path, save)
-            self.found.update(_entries(path, pending))
+            self.found.update(_entries(path, {key for keys, _ in pending for key in keys}))
         except (OSError, DataError) as error:
             self._fail(error)
 
@@ -205,8 +206,8 @@ class Store:
         self.notes = [note]
 
 
-def read_chunk(path: Path) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-    """The bytes of a chunk, mapped, and its table, ``{key: [checksum, start, stop, facts]}``.
+def read_chunk(path: Path) -> tuple[NDArray[np.uint8], list[Any]]:
+    """The bytes of a chunk, mapped, and of each entry keys, SHA-256 of the file, checksum, start, stop and facts.
 
     Raises:
         DataError: It is cut off or damaged, apart from the bytes.
@@ -226,13 +227,17 @@ def read_chunk(path: Path) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         raise DataError(f"{path}: damaged") from error
 
 
-def _entries(path: Path, wanted: Collection[str]) -> dict[str, Entry]:
+def _entries(path: Path, wanted: set[str]) -> dict[str, Entry]:
     """Those entries of a chunk that are wanted."""
     mapped, table = read_chunk(path)
     data = np.asarray(mapped)  # a plain array is quicker to index
-    found = {key: Entry(data[start:stop], facts) for key, (_, start, stop, facts) in table.items() if key in wanted}
-    if any(zlib.crc32(entry.data.data) != table[key][0] for key, entry in found.items()):
-        raise DataError(f"{path}: damaged")
+    found = {}
+    for keys, sha256, crc, start, stop, facts in table:
+        if not wanted.isdisjoint(keys):
+            entry = Entry(sha256, data[start:stop], facts)
+            if zlib.crc32(entry.data.data) != crc:
+                raise DataError(f"{path}: damaged")
+            found.update(dict.fromkeys(keys, entry))
     return found
 
 

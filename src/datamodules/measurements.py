@@ -80,7 +80,7 @@ def measure(paths: Sequence[str], cache: Path | None = None) -> Measurements:
             written, ``notes`` of the result say so.
     """
     store = Store(cache, "measurements/films", version_of((films, sys.modules[__name__]), str(_RECORD.descr)))
-    blank = Entry(np.zeros(_RECORD.itemsize, np.uint8), _NO_FACTS._asdict())
+    blank = Entry("", np.zeros(_RECORD.itemsize, np.uint8), _NO_FACTS._asdict())
     sha256, entries, problems = store.recall(paths, _measured, blank, "measuring images")
     records = np.frombuffer(b"".join(entry.data.data for entry in entries), _RECORD)
     facts = pd.DataFrame([ImageFacts(**entry.facts) for entry in entries], columns=list(ImageFacts._fields))
@@ -88,13 +88,13 @@ def measure(paths: Sequence[str], cache: Path | None = None) -> Measurements:
     return Measurements(records["grey"], sha256, records["hash"], features, facts, problems, store.notes)
 
 
-def _measured(image: ReadImage) -> tuple[bytes, dict[str, Any]]:
+def _measured(image: ReadImage) -> tuple[NDArray[np.uint8], dict[str, Any]]:
     record = np.zeros(1, _RECORD)
     grey = cv2.cvtColor(image.pixels, cv2.COLOR_RGB2GRAY)
     record["grey"][0] = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     record["hash"][0] = perceptual_hash(image.pixels)
     Features(record["count"], record["points"], record["descriptors"]).find(0, image.pixels)
-    return record.tobytes(), image.facts._asdict()
+    return record.view(np.uint8), image.facts._asdict()
 
 
 def kept_pairs(
@@ -115,7 +115,7 @@ def kept_pairs(
     key = hashlib.sha256("\n".join([search, *sha256]).encode()).hexdigest()
     store.find([key])
     if key not in store.found:
-        store.add(key, find().to_numpy(np.int64).tobytes(), {})
+        store.add([key], Entry(key, find().to_numpy(np.int64).reshape(-1).view(np.uint8), {}))
         store.flush()
     table = store.found[key].data.view(np.int64).reshape(-1, len(films.COLUMNS))
     pairs = pd.DataFrame(np.array(table), columns=list(films.COLUMNS))

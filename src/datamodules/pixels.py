@@ -151,15 +151,15 @@ def read_all(
     name = "-".join(map(str, preprocessing.as_dict().values()))  # 224-224-3-squeeze-none-0.0
     store = Store(cache, f"pixels/{name}", version_of((films, preparing, sys.modules[__name__])))
 
-    def work(image: ReadImage) -> tuple[bytes, dict[str, Any]]:
+    def work(image: ReadImage) -> tuple[Images, dict[str, Any]]:
         pixels = preprocessing.apply(image.pixels)
         if preprocessing.channels == 3 and np.array_equal(pixels, cv2.cvtColor(pixels[..., 0], cv2.COLOR_GRAY2RGB)):
             pixels = pixels[..., 0]
-        return pixels.tobytes(), {"hash": perceptual_hash(image.pixels).tobytes().hex(), "doubts": doubts_of(image)}
+        return pixels.ravel(), {"hash": perceptual_hash(image.pixels).tobytes().hex(), "doubts": doubts_of(image)}
 
     def check(count: int) -> None:
         # A grey picture takes a third of that, but which are grey is seen only when they are read.
-        need = count * prod(shape) + sum(len(entry.data) for entry in store.found.values())
+        need = count * prod(shape) + sum(len(entry.data) for key, entry in store.found.items() if key == entry.sha256)
         if cache is not None and need > limit_gb * GB:
             raise DataError(
                 f"data.cache_limit_gb={limit_gb:g}: {len(paths):,} images of {shape[0]}x{shape[1]} pixels take "
@@ -169,7 +169,7 @@ def read_all(
         if cache is not None and count * prod(shape) > shutil.disk_usage(cache).free:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    blank = Entry(np.zeros(prod(shape), np.uint8), {"hash": "00" * HASH_BYTES, "doubts": ""})
+    blank = Entry("", np.zeros(prod(shape), np.uint8), {"hash": "00" * HASH_BYTES, "doubts": ""})
     sha256, entries, problems = store.recall(paths, work, blank, "reading images", check)
     if cache is not None:
         trim(cache, limit_gb * GB)
