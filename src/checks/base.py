@@ -14,6 +14,7 @@ from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.manifest import COLUMNS
 from cxrlab.datamodules.measurements import Measurements
 from cxrlab.figures import Figure
+from cxrlab.words import file_name
 
 
 class Verdict(StrEnum):
@@ -23,6 +24,9 @@ class Verdict(StrEnum):
     WARN = "WARN"
     NOT_CHECKED = "NOT CHECKED"
     PASS = "PASS"
+
+
+FAIL, WARN, NOT_CHECKED, PASS = Verdict
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,8 @@ class Finding:
 
 
 def not_checked(said: str, *checks: str) -> list[Finding]:
-    """Says of one or several checks why they are NOT CHECKED."""
-    return [Finding(check, Verdict.NOT_CHECKED, said) for check in checks]
+    """Says of several checks why they are NOT CHECKED."""
+    return [Finding(check, NOT_CHECKED, said) for check in checks]
 
 
 @dataclass(frozen=True)
@@ -112,9 +116,8 @@ class Case:
         name: Of the data set.
         synthetic: Whether its images are drawn by a program.
         claim: What Positive is said to mean (``COVID-19``): a text that findings contain; may be empty.
-        manifest: One row per usable image, index 0 to n - 1; the columns of the manifest with ``sha256``, ``film`` (one
-            key per radiograph: near-duplicates share it) and a ``split`` on every row: train, test and, where the
-            source has one of its own, val; perhaps
+        manifest: One row per usable image, index 0 to n - 1; the columns of the manifest with ``sha256``, ``film`` and
+            a ``split`` on every row: train, test and, where the source has one of its own, val; perhaps
             ``collection``, ``age`` (years), ``sex`` (M, F), ``population`` (child, adult), ``device``, ``licence``,
             ``location``, ``date``, each empty where unknown.
         measured: Of every image, in the manifest's order.
@@ -127,10 +130,10 @@ class Case:
         problems: Why images could not be read, by path.
         notes: What the source and the splitting have to say.
         seed: Of every draw.
+        cache: Folder in which what was worked out from image files is kept; ``None`` keeps nothing.
         lost: The listed rows that could not be read, with the columns of the manifest that the source knows.
         judged: What a gate says of every image, in the manifest's order, columns ``verdict`` (accept, warn, refuse) and
             ``kind``; ``None`` without a gate.
-        cache: Folder in which what was worked out from image files is kept; ``None`` keeps nothing.
     """
 
     name: str
@@ -148,3 +151,12 @@ class Case:
     cache: Path | None = None
     lost: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*COLUMNS]))
     judged: pd.DataFrame | None = None
+
+    @property
+    def one_class(self) -> bool:
+        """Whether all images have one label."""
+        return self.manifest["label"].nunique() < 2
+
+    def file_name(self, row: int) -> str:
+        """Of an image, without its folder."""
+        return file_name(self.manifest["path"].iloc[row])

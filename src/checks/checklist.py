@@ -12,20 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import pandas as pd
-
-from cxrlab.checks.base import Case, Section, Table, Verdict
-from cxrlab.checks.counting import LABELS, splits
-from cxrlab.datamodules.manifest import people
+from cxrlab.checks.base import NOT_CHECKED, Case, Section, Table, Verdict
+from cxrlab.checks.counting import as_text, splits
+from cxrlab.datamodules.manifest import NAMES, people
 from cxrlab.words import plural, tally
 
 NOT_ANSWERED = "NOT ANSWERED"
 AUTHORS = "the authors of the data set"
 STUDY = "the authors of the study"
 TRAINING = "a training run and its report"
-
-_FLOW, _REPEAT = "Flow of cases", "How to repeat it"  # headings of the page, beside those of the sections
-_RANK = tuple(Verdict)
 
 
 def check(case: Case, sections: Sequence[Section]) -> Section:
@@ -37,7 +32,7 @@ def check(case: Case, sections: Sequence[Section]) -> Section:
     """
     rows: list[tuple[str, str, str, str]] = []
     for source, question, place, answer, who in _ITEMS:
-        text = answer(case) if callable(answer) else "" if answer is None else _verdicts(sections, place, answer)
+        text = _verdicts(sections, place, answer) if isinstance(answer, str) else answer(case) if answer else ""
         there = "manifest" if place.islower() else place  # where the check of that section was not run
         where = next((section.title for section in sections if place in section.title.lower()), there)
         rows.append((source, question, text or f"{NOT_ANSWERED}: {who}", where if text else ""))
@@ -54,57 +49,67 @@ def check(case: Case, sections: Sequence[Section]) -> Section:
     return Section("Check-list", (), text=[text], tables=[table], facts={"answered": answered, "items": items})
 
 
-# Answers from the data set ------------------------------------------------------------------------------------------
+def _verdicts(sections: Sequence[Section], place: str, words: str) -> str:
+    """The verdicts of one section whose names hold one of the words, which bars separate; all where there is none."""
+    found = [
+        finding
+        for section in sections
+        if place in section.title.lower()
+        for finding in section.findings
+        if finding.verdict is not NOT_CHECKED and any(word in finding.check.lower() for word in words.split("|"))
+    ]
+    order = [*Verdict]
+    found.sort(key=lambda finding: (order.index(finding.verdict), -finding.weight))
+    return "; ".join(f"{finding.check}: {finding.verdict}" for finding in found)
+
+
+# Answers from the data set; empty where it has none -----------------------------------------------------------------
 
 
 def _sources(case: Case) -> str:
     names = case.manifest["source"]
-    if "collection" in case.manifest.columns:
-        collections = case.manifest["collection"].fillna("").astype(str)
+    if "collection" in case.manifest:
+        collections = as_text(case.manifest["collection"])
         names = collections.where(collections != "", names)
-    of_label = ((name, names[case.manifest["label"] == label]) for label, name in LABELS.items())
+    of_label = ((name, names[case.manifest["label"] == label]) for label, name in NAMES.items())
     return "; ".join(f"{name}: {tally(there)}" for name, there in of_label if len(there))
 
 
 def _flow(case: Case) -> str:
-    if not case.flow.steps:
-        return ""
     removed = [step.removed for step in case.flow.steps if step.removed]
     kept = f"{plural(len(case.manifest), 'image')} of {plural(people(case.manifest).nunique(), 'patient')} were kept"
-    return f"{kept}, and {sum(removed)} removed in {plural(len(removed), 'step')}"
+    return f"{kept}, and {sum(removed)} removed in {plural(len(removed), 'step')}" if case.flow.steps else ""
 
 
 def _selection(case: Case) -> str:
-    if not case.flow.steps:
-        return ""
     steps = [f"{step.step} ({step.removed})" for step in case.flow.steps if step.removed]
-    return "removed: " + ", ".join(steps) if steps else "no image was removed"
+    none = "no image was removed" if case.flow.steps else ""
+    return f"removed: {', '.join(steps)}" if steps else none
+
+
+def _known(case: Case, column: str) -> int:
+    """How many images have a value in a column that may be missing."""
+    return int((~as_text(case.manifest[column]).isin(["", "nan"])).sum()) if column in case.manifest else 0
 
 
 def _missing(case: Case) -> str:
-    wanted = [name for name in ("patient_id", "finding", "view", "age", "sex") if name in case.manifest.columns]
-    unknown = [f"{name} {int(_blank(case.manifest[name]).sum())}" for name in wanted]
-    absent = [name for name in ("age", "sex") if name not in case.manifest.columns]
-    said = f"unknown, of {plural(len(case.manifest), 'image')}: {', '.join(unknown)}"
+    images, there = len(case.manifest), case.manifest.columns
+    wanted = [name for name in ("patient_id", "finding", "view", "age", "sex") if name in there]
+    absent = [name for name in ("age", "sex") if name not in there]
+    said = f"unknown, of {plural(images, 'image')}: "
+    said += ", ".join(f"{name} {images - _known(case, name)}" for name in wanted)
     said += f"; not recorded at all: {', '.join(absent)}" if absent else ""
     return f"{said}; unreadable: {len(case.problems)}"
 
 
-def _blank(values: pd.Series[str]) -> pd.Series[bool]:
-    return values.isna() | values.astype(str).str.strip().isin(["", "nan"])
-
-
 def _reference(case: Case) -> str:
-    known = int((~_blank(case.manifest["finding"])).sum())
-    if not known:
-        return ""
+    known = _known(case, "finding")
     means = f"Positive is to mean {case.claim}; " if case.claim else "what Positive is to mean is not said; "
-    return f"{means}{known} of {plural(len(case.manifest), 'image')} with a finding"
+    return f"{means}{known} of {plural(len(case.manifest), 'image')} with a finding" if known else ""
 
 
 def _partition(case: Case) -> str:
-    persons = people(case.manifest)
-    sizes = []
+    persons, sizes = people(case.manifest), []
     for split in splits(case.manifest):
         here = case.manifest["split"] == split
         positive = int((here & (case.manifest["label"] == 1)).sum())
@@ -114,93 +119,57 @@ def _partition(case: Case) -> str:
 
 
 def _demographics(case: Case) -> str:
-    known = [name for name in ("age", "sex", "view", "device", "location") if _any_known(case, name)]
-    if not {"age", "sex"} & set(known):
-        return ""
-    return f"{', '.join(known)} by label, as far as recorded"
-
-
-def _any_known(case: Case, name: str) -> bool:
-    return name in case.manifest.columns and not bool(_blank(case.manifest[name]).all())
+    known = [name for name in ("age", "sex", "view", "device", "location") if _known(case, name)]
+    return f"{', '.join(known)} by label, as far as recorded" if {"age", "sex"} & {*known} else ""
 
 
 def _licences(case: Case) -> str:
-    if not _any_known(case, "licence"):
-        return ""
-    return tally(case.manifest["licence"].fillna("").astype(str))
+    return tally(as_text(case.manifest["licence"])) if _known(case, "licence") else ""
 
 
 def _fingerprint(case: Case) -> str:
-    if _blank(case.manifest["sha256"]).any():
-        return ""
-    return f"fingerprint over the bytes of {plural(len(case.manifest), 'file')}, labels and splits"
+    hashed = _known(case, "sha256") == len(case.manifest)
+    return f"fingerprint over the bytes of {plural(len(case.manifest), 'file')}, labels and splits" if hashed else ""
 
 
-def _verdicts(sections: Sequence[Section], section: str, names: tuple[str, ...]) -> str:
-    """The verdicts of one section whose names hold one of some words (all of them, if there is no word)."""
-    found = [
-        finding
-        for one in sections
-        if section in one.title.lower()
-        for finding in one.findings
-        if finding.verdict is not Verdict.NOT_CHECKED
-        and (not names or any(name in finding.check.lower() for name in names))
-    ]
-    found.sort(key=lambda finding: (_RANK.index(finding.verdict), -finding.weight))
-    return "; ".join(f"{finding.check}: {finding.verdict}" for finding in found)
+_FROM, _SPLIT = "provenance", "split"  # found in the titles of sections
+_FLOW, _REPEAT = "Flow of cases", "How to repeat it"  # headings of the page beside those of the sections
 
-
-_ITEMS: tuple[tuple[str, str, str, Callable[[Case], str] | tuple[str, ...] | None, str], ...] = (
-    ("CLAIM 7; REFORMS 3a", "Where do the images come from?", "provenance", _sources, AUTHORS),
+# Of each item: the lists that ask it; the question; where the answer stands; the answer, or words in the names of the
+# findings that give it, or None; and who has to answer where that gives nothing.
+_ITEMS: tuple[tuple[str, str, str, Callable[[Case], str] | str | None, str], ...] = (
+    ("CLAIM 7; REFORMS 3a", "Where do the images come from?", _FROM, _sources, AUTHORS),
     ("CLAIM 8", "Who was included and who was not?", _FLOW, _flow, AUTHORS),
     ("CLAIM 9", "How are images prepared before training?", "", None, TRAINING),
     ("CLAIM 10", "How was this part of the collection chosen?", _FLOW, _selection, AUTHORS),
-    ("CLAIM 12", "Are the images free of names and marks?", "files", ("burned-in",), AUTHORS),
-    ("CLAIM 13", "What is missing?", "provenance", _missing, AUTHORS),
-    ("CLAIM 14; REFORMS 3d", "What do the labels mean?", "provenance", _reference, AUTHORS),
-    ("PROBAST, outcome", "Is the label what it is to be?", "provenance", ("is ", "finding"), AUTHORS),
+    ("CLAIM 12", "Are the images free of names and marks?", "files", "burned-in", AUTHORS),
+    ("CLAIM 13", "What is missing?", _FROM, _missing, AUTHORS),
+    ("CLAIM 14; REFORMS 3d", "What do the labels mean?", _FROM, _reference, AUTHORS),
+    ("PROBAST, outcome", "Is the label what it is to be?", _FROM, "is |finding", AUTHORS),
     ("CLAIM 15-18", "Who read the films, how, how often agreeing?", "", None, AUTHORS),
-    ("CLAIM 19; PROBAST, analysis", "Are there enough patients?", "size", (), STUDY),
-    ("CLAIM 20", "How were the images divided?", "split", _partition, STUDY),
-    (
-        "CLAIM 21; REFORMS, leakage",
-        "Are the parts apart, down to the patient?",
-        "split",
-        ("several splits", "validation"),
-        STUDY,
-    ),
-    (
-        "REFORMS, leakage",
-        "Are there copies and dependent images?",
-        "split",
-        ("film", "file in", "several images"),
-        STUDY,
-    ),
+    ("CLAIM 19; PROBAST, analysis", "Are there enough patients?", "size", "", STUDY),
+    ("CLAIM 20", "How were the images divided?", _SPLIT, _partition, STUDY),
+    ("CLAIM 21; REFORMS, leakage", "Are the parts apart, down to the patient?", _SPLIT, "splits|validation", STUDY),
+    ("REFORMS, leakage", "Are there copies and dependent images?", _SPLIT, "film|file in|several images", STUDY),
     (
         "PROBAST, participants (Roberts)",
         "Do the classes come from the same collections?",
-        "provenance",
-        ("collection",),
+        _FROM,
+        "collection",
         AUTHORS,
     ),
-    (
-        "PROBAST, participants (Roberts)",
-        "Are patients of both classes of like age?",
-        "provenance",
-        ("children", "age "),
-        AUTHORS,
-    ),
-    ("REFORMS, leakage; PROBAST, predictors", "Can the label be told without the disease?", "lung", (), AUTHORS),
-    ("PROBAST, predictors", "Were all images made and stored alike?", "files", ("of the classes",), AUTHORS),
+    ("PROBAST, participants (Roberts)", "Are patients of both classes of like age?", _FROM, "children|age ", AUTHORS),
+    ("REFORMS, leakage; PROBAST, predictors", "Can the label be told without the disease?", "lung", "", AUTHORS),
+    ("PROBAST, predictors", "Were all images made and stored alike?", "files", "of the classes", AUTHORS),
     ("CLAIM 22-27", "What is the model, how trained, how chosen?", "", None, TRAINING),
     ("CLAIM 28-29, 35-36; REFORMS, metrics", "How well, with which interval?", "", None, TRAINING),
     ("PROBAST, analysis", "Are the scores calibrated?", "", None, TRAINING),
     ("CLAIM 30-31, 37", "How robust, looking where, failing when?", "", None, TRAINING),
     ("CLAIM 32; REFORMS, generalisability", "Does it hold at another hospital?", "", None, STUDY),
     ("CLAIM 33", "Where did every case go?", _FLOW, _flow, AUTHORS),
-    ("CLAIM 34; PROBAST, participants", "Who are the patients?", "provenance", _demographics, AUTHORS),
+    ("CLAIM 34; PROBAST, participants", "Who are the patients?", _FROM, _demographics, AUTHORS),
     ("REFORMS 2a", "Which data exactly, so that it can be repeated?", _REPEAT, _fingerprint, AUTHORS),
     ("CLAIM 5; PROBAST, participants", "Were patients enrolled forward or looked up?", "", None, AUTHORS),
     ("REFORMS 3b", "From which population, and how drawn?", "", None, AUTHORS),
-    ("Licences of single images", "May they be used?", "provenance", _licences, AUTHORS),
+    ("Licences of single images", "May they be used?", _FROM, _licences, AUTHORS),
 )

@@ -11,18 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from cxrlab.checks.base import Verdict
-from cxrlab.checks.counting import LABELS
-from cxrlab.datamodules.manifest import COLUMNS, ages, people
+from cxrlab.checks.base import NOT_CHECKED, PASS, Verdict
+from cxrlab.checks.counting import as_text
+from cxrlab.datamodules.manifest import COLUMNS, NAMES, ages, people
 from cxrlab.evaluation.association import ONE_VALUE, Association, of_categories, of_numbers, smallest_found
 from cxrlab.evaluation.paired import holm
 from cxrlab.words import p_value, tally
-
-ADULT = 18
-"""Age in years from which a patient counts as an adult."""
 
 FEWEST = 5
 """Patients of either group below which nothing is tested."""
@@ -32,9 +28,9 @@ STRONG = 0.5
 
 ALPHA = 0.05
 CATEGORIES = ("collection", "population", "view", "sex", "device", "licence", "location")
-RECORDED = ("view", "sex", "device", "licence", "location", "age")  # as the source has them; the others are derived
-BETWEEN = ("Negative", "Positive")
 
+_ADULT = 18  # years
+_RECORDED = ("view", "sex", "device", "licence", "location", "age")  # as the source has them; the others are derived
 _OURS = {*COLUMNS, *CATEGORIES, "age", "study_id", "sha256", "film", "known", "own_label"}
 _OURS |= {"score", "calibrated", "uncalibrated", "called"}  # a table of predictions may be audited
 _NAMED = 4  # values of a property in a line of evidence
@@ -44,7 +40,7 @@ _DATES = ("%Y-%m-%d", "%Y%m%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y-%m-%d %H
 
 @dataclass(frozen=True)
 class Test:
-    """One test of association; ``p_holm`` is filled in when all are known.
+    """One test of association.
 
     Attributes:
         what: The column.
@@ -53,7 +49,7 @@ class Test:
         found: Effect and p value.
         detail: The values of either group, in words.
         patients: Of either group.
-        p_holm: The p value, corrected for all tests.
+        p_holm: The p value, corrected for all tests once all are known.
     """
 
     what: str
@@ -87,7 +83,6 @@ class Properties:
     def __init__(self, manifest: pd.DataFrame, seed: int, header: pd.DataFrame | None = None) -> None:
         self.manifest, self.seed, self.header = manifest, seed, header
         self.people = people(manifest)
-        self.positive = manifest["label"] == 1
         self.further = {
             str(name): values
             for name in manifest.columns
@@ -100,20 +95,22 @@ class Properties:
 
         A device or view that the manifest lacks is taken from the file's header; a population from the age.
         """
+        manifest = self.manifest
         if column == "age":
-            return ages(self.manifest)
+            return ages(manifest)
         if column in self.further:
             return self.further[column]
-        manifest = self.manifest
         found = as_text(manifest[column]) if column in manifest else pd.Series("", manifest.index, dtype=object)
+        if column == "collection":
+            return found.where(found != "", manifest["source"])
+        if column == "population":
+            years = ages(manifest)
+            by_age = np.where(years.isna(), "", np.where(years < _ADULT, "child", "adult"))
+            return found.where(found != "", pd.Series(by_age, index=manifest.index))
         if column in ("device", "view") and self.header is not None:
             header = pd.Series(self.header[column].to_numpy(), index=manifest.index).fillna("").astype(str)
             return found.where(found != "", header)
-        if column == "population":
-            years = ages(manifest)
-            by_age = np.where(years.isna(), "", np.where(years < ADULT, "child", "adult"))
-            return found.where(found != "", pd.Series(by_age, index=manifest.index))
-        return found.where(found != "", manifest["source"]) if column == "collection" else found
+        return found
 
     def known(self, column: str) -> pd.Series[bool]:
         """Where it is known, shape (rows,)."""
@@ -122,75 +119,68 @@ class Properties:
 
     def label_tests(self) -> Iterator[Test]:
         """Compares every property between the labels."""
+        everybody = pd.Series(True, self.manifest.index)
         for column in (*CATEGORIES, "age", *self.further):
             if column == "collection" and self.values(column).nunique() < 2:
                 continue
-            if (test := self.value_test(column, self.positive | True, self.positive, BETWEEN)) is not None:
-                yield test
+            yield from self._value_test(column, everybody, self.manifest["label"] == 1, ("Negative", "Positive"))
 
     def known_tests(self) -> Iterator[Test]:
         """Compares between the labels whether a property is recorded at all."""
-        for column in RECORDED:
+        for column in _RECORDED:
             known = self.known(column)
             if not known.any() or known.all():
                 continue
-            table = pd.DataFrame({"who": self.people, "positive": self.positive, "known": known})
+            table = pd.DataFrame({"who": self.people, "positive": self.manifest["label"] == 1, "known": known})
             table = table.groupby(["who", "positive"])["known"].any().reset_index()
-            inside = table["positive"].to_numpy(bool)
-            if min(inside.sum(), (~inside).sum()) < FEWEST:
-                continue
-            found = of_categories(inside, np.where(table["known"], "known", "unknown"), self.seed)
-            counts = [
-                f"{int(table['known'][mask].sum())} of {int(mask.sum())} {name}"
-                for name, mask in _sides(BETWEEN, inside)
-            ]
-            detail = " and ".join(counts) + " patients"
-            yield Test(column, "known", "Positive / Negative", found, detail, _sizes(inside))
+            positive = table["positive"].to_numpy(bool)
+            patients = int(positive.sum()), int((~positive).sum())
+            if min(patients) >= FEWEST:
+                found = of_categories(positive, np.where(table["known"], "known", "unknown"), self.seed)
+                counts = [table["known"][of].sum() for of in (positive, ~positive)]
+                detail = f"{counts[0]} of {patients[0]} Positive and {counts[1]} of {patients[1]} Negative patients"
+                yield Test(column, "known", "Positive / Negative", found, detail, patients)
 
     def split_tests(self) -> Iterator[Test]:
         """Compares every property that the project knows between test and training, within either label."""
-        test = self.manifest["split"] == "test"
-        for label, name in LABELS.items():
-            rows = self.manifest["label"] == label
+        for label, name in NAMES.items():
+            rows, test = self.manifest["label"] == label, self.manifest["split"] == "test"
             for column in (*CATEGORIES, "age"):
-                found = self.value_test(column, rows, test, (f"{name} training", f"{name} test"))
-                if found is not None and found.found.method != ONE_VALUE:
-                    yield found
+                found = self._value_test(column, rows, test, (f"{name} training", f"{name} test"))
+                yield from (each for each in found if each.found.method != ONE_VALUE)
 
-    def value_test(
+    def _value_test(
         self, column: str, rows: pd.Series[bool], group: pd.Series[bool], names: tuple[str, str]
-    ) -> Test | None:
-        """Compares a property between two groups of patients; ``None`` where one of them is too small.
+    ) -> Iterator[Test]:
+        """Compares a property of some images between those outside and those in a group, unless either are too few.
 
-        Args:
-            column: The property.
-            rows: Which images take part.
-            group: Whether each is in the group.
-            names: Of those outside and of those inside it.
+        Of a patient the commonest value counts, or the median of numbers.
         """
-        table = self._per_patient(column, group.where(rows))
+        values = self.values(column)
+        table = pd.DataFrame({"who": self.people, "group": group.where(rows), "value": values})[self.known(column)]
+        numbers = values.dtype.kind == "f"
+        if numbers:
+            table = table.groupby(["who", "group"], sort=True)["value"].median().reset_index()
+        else:
+            table = table.groupby(["who", "group", "value"], sort=True).size().reset_index(name="count")
+            table = table.sort_values("count", ascending=False, kind="stable").drop_duplicates(["who", "group"])
+            table = table.sort_index()
         inside = table["group"].astype(bool).to_numpy()
-        if min(inside.sum(), (~inside).sum()) < FEWEST:
-            return None
-        numbers = table["value"].dtype.kind == "f"
+        patients = int(inside.sum()), int((~inside).sum())
+        if min(patients) < FEWEST:
+            return
+        sides = [(names[1], table["value"][inside]), (names[0], table["value"][~inside])]
         if numbers:
             found = of_numbers(inside, table["value"].to_numpy(np.float64))
-            spread = [_quartiles(name, table["value"][mask], column) for name, mask in _sides(names, inside)]
+            form, unit = (".0f", " years") if column == "age" else (".6g", "")
+            spread = []
+            for name, own in sides:
+                low, middle, high = (f"{each:{form}}" for each in own.quantile([0.25, 0.5, 0.75]))
+                spread.append(f"{name}: median {middle}{unit} (quartiles {low} to {high}), {len(own)} patients")
         else:
             found = of_categories(inside, table["value"].to_numpy(str), self.seed)
-            spread = [f"{name}: {tally(table['value'][mask], _NAMED)}" for name, mask in _sides(names, inside)]
-        return Test(column, "value", f"{names[1]} / {names[0]}", found, "; ".join(spread), _sizes(inside))
-
-    def _per_patient(self, column: str, groups: pd.Series[Any]) -> pd.DataFrame:
-        """One row per patient and group, ``group`` and ``value``: the commonest value, the median of numbers."""
-        values = self.values(column)
-        table = pd.DataFrame({"who": self.people, "group": groups, "value": values})[self.known(column)]
-        if values.dtype.kind == "f":
-            return table.groupby(["who", "group"], sort=True)["value"].median().reset_index()
-        counts = table.groupby(["who", "group", "value"], sort=True).size().reset_index(name="count")
-        return (
-            counts.sort_values("count", ascending=False, kind="stable").drop_duplicates(["who", "group"]).sort_index()
-        )
+            spread = [f"{name}: {tally(own, _NAMED)}" for name, own in sides]
+        yield Test(column, "value", f"{names[1]} / {names[0]}", found, "; ".join(spread), patients)
 
 
 def corrected(tests: Sequence[Test]) -> list[Test]:
@@ -210,16 +200,11 @@ def pass_of(patients: Sequence[int], measure: str = "V") -> tuple[Verdict, str]:
         The verdict, and a sentence with the effect that so many patients would show.
     """
     smallest = smallest_found(np.repeat([True, False], patients), measure)
-    effect = (
-        f"an AUROC of {0.5 + smallest / 2:.2f}" if measure == "AUROC" else f"a difference in shares of {smallest:.2f}"
-    )
+    effect = f"a difference in shares of {smallest:.2f}"
+    if measure == "AUROC":
+        effect = f"an AUROC of {0.5 + smallest / 2:.2f}"
     said = f"So many patients would show {effect} four times in five."
-    return Verdict.NOT_CHECKED if smallest > STRONG else Verdict.PASS, said
-
-
-def as_text(values: pd.Series[Any]) -> pd.Series[Any]:
-    """A column as text, empty where unknown."""
-    return values.astype(object).where(values.notna(), "").astype(str).str.strip()
+    return NOT_CHECKED if smallest > STRONG else PASS, said
 
 
 def _comparable(values: pd.Series[Any], who: pd.Series[Any]) -> pd.Series[Any] | None:
@@ -249,18 +234,3 @@ def _dates(values: pd.Series[Any]) -> pd.Series[float] | None:
         if found.notna().all() and found.dt.year.between(1900, 2100).all():
             return (found - pd.Timestamp(1970, 1, 1)) / pd.Timedelta(days=1)
     return None
-
-
-def _sizes(inside: npt.NDArray[np.bool_]) -> tuple[int, int]:
-    return int(inside.sum()), int((~inside).sum())
-
-
-def _sides(names: tuple[str, str], inside: npt.NDArray[np.bool_]) -> list[tuple[str, Any]]:
-    return [(names[1], inside), (names[0], ~inside)]
-
-
-def _quartiles(name: str, numbers: pd.Series[float], column: str) -> str:
-    low, middle, high = numbers.quantile([0.25, 0.5, 0.75])
-    if column == "age":
-        return f"{name}: median {middle:.0f} years (quartiles {low:.0f} to {high:.0f}), {len(numbers)} patients"
-    return f"{name}: median {middle:.6g} (quartiles {low:.6g} to {high:.6g}), {len(numbers)} patients"

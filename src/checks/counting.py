@@ -11,48 +11,49 @@ import pandas as pd
 from scipy.stats import fisher_exact
 
 from cxrlab.checks.base import Table
-from cxrlab.datamodules import manifest as mf
-from cxrlab.datamodules.manifest import people
+from cxrlab.datamodules.manifest import NAMES, SPLITS, people
 from cxrlab.words import file_name, p_value
 
-LABELS = mf.NAMES
 _ROWS = 30  # of a table
+
+
+def as_text(values: pd.Series[Any]) -> pd.Series[Any]:
+    """A column as text, empty where unknown."""
+    return values.astype(object).where(values.notna(), "").astype(str).str.strip()
 
 
 def splits(manifest: pd.DataFrame) -> list[str]:
     """The splits that hold an image, in the order train, val, test."""
-    return [split for split in mf.SPLITS if (manifest["split"] == split).any()]
+    return [split for split in SPLITS if (manifest["split"] == split).any()]
 
 
 def groups(manifest: pd.DataFrame) -> Iterator[tuple[str, int, npt.NDArray[np.intp]]]:
     """Every split that holds an image with either label, Positive first, and the positions of its rows."""
     for split in splits(manifest):
-        for label in LABELS:
+        for label in NAMES:
             yield split, label, np.flatnonzero((manifest["split"] == split) & (manifest["label"] == label))
 
 
 def sizes(manifest: pd.DataFrame) -> list[dict[str, Any]]:
-    """Counts of each split and label, Positive first.
+    """Counts of each split and label, Positive first, as plain values.
 
     Returns:
-        Dicts of plain values: ``split``, ``label`` (its name), ``images``, ``patients`` (an image of an unknown patient
-        counts as one), ``films``, ``most_of_one_patient`` (images) and ``design_effect``: images per independent image
-        if all images of a patient agree, (sum of squared images per patient) / (images), ``None`` without images.
+        Among others ``patients`` (an image of an unknown patient counts as one), ``most_of_one_patient`` (images) and
+        ``design_effect``: images per independent image if all images of a patient agree, (sum of squared images per
+        patient) / (images), ``None`` without images.
     """
-    table = manifest.assign(who=people(manifest))
-    found = []
-    for split, label, rows in groups(table):
-        here = table.iloc[rows]
-        each = here["who"].value_counts()
+    found, persons = [], people(manifest)
+    for split, label, rows in groups(manifest):
+        each = persons.iloc[rows].value_counts()
         found.append(
             {
                 "split": split,
-                "label": LABELS[label],
-                "images": len(here),
+                "label": NAMES[label],
+                "images": len(rows),
                 "patients": len(each),
-                "films": int(here["film"].nunique()),
+                "films": int(manifest["film"].iloc[rows].nunique()),
                 "most_of_one_patient": int(each.max()) if len(each) else 0,
-                "design_effect": float((each**2).sum() / len(here)) if len(here) else None,
+                "design_effect": float((each**2).sum() / len(rows)) if len(rows) else None,
             }
         )
     return found
@@ -61,7 +62,7 @@ def sizes(manifest: pd.DataFrame) -> list[dict[str, Any]]:
 def by_label(labels: Iterable[int]) -> str:
     """How many images have either label: ``3 Positive, 0 Negative``."""
     found = list(labels)
-    return ", ".join(f"{found.count(label)} {name}" for label, name in LABELS.items())
+    return ", ".join(f"{found.count(label)} {name}" for label, name in NAMES.items())
 
 
 def spread_sample(manifest: pd.DataFrame, rows: npt.NDArray[np.intp], seed: Sequence[int], most: int) -> list[int]:
@@ -75,7 +76,7 @@ def spread_sample(manifest: pd.DataFrame, rows: npt.NDArray[np.intp], seed: Sequ
 def placed(manifest: pd.DataFrame, row: int) -> tuple[str, str]:
     """The file name of an image, and its split and label: ``train Positive``."""
     path, split, label = manifest[["path", "split", "label"]].iloc[row]
-    return file_name(path), f"{split} {LABELS[label]}"
+    return file_name(path), f"{split} {NAMES[label]}"
 
 
 class Counts(NamedTuple):
@@ -95,9 +96,9 @@ class Counts(NamedTuple):
 
     def __str__(self) -> str:
         return " and ".join(
-            f"{self.images[label]} of {self.of_images[label]} {LABELS[label]} images "
+            f"{self.images[label]} of {self.of_images[label]} {name} images "
             f"({self.patients[label]} of {self.of_patients[label]} patients)"
-            for label in (1, 0)
+            for label, name in NAMES.items()
         )
 
 
@@ -108,9 +109,8 @@ def counted(has: npt.NDArray[np.bool_], labels: npt.NDArray[Any], persons: pd.Se
     of_patients = (persons[negative].nunique(), persons[positive].nunique())
     table = [[count, whole - count] for count, whole in zip(patients, of_patients, strict=True)]
     images = (int((negative & has).sum()), int((positive & has).sum()))
-    return Counts(
-        patients, of_patients, images, (int(negative.sum()), int(positive.sum())), float(fisher_exact(table).pvalue)
-    )
+    of_images = (int(negative.sum()), int(positive.sum()))
+    return Counts(patients, of_patients, images, of_images, float(fisher_exact(table).pvalue))
 
 
 def uneven_loss(kept: pd.DataFrame, lost: pd.DataFrame) -> tuple[float, str, tuple[int, int]]:
@@ -121,18 +121,16 @@ def uneven_loss(kept: pd.DataFrame, lost: pd.DataFrame) -> tuple[float, str, tup
         lost: Of those that could not be read.
 
     Returns:
-        p of Fisher's exact test, a patient being lost who has no image left; the counts, in
-        words; and the patients of either label.
+        p of Fisher's exact test, a patient being lost who has no image left; the counts, in words; and the patients of
+        Positive and of Negative.
     """
     table = pd.concat([kept, lost], ignore_index=True)
     who = table["patient_id"].where(table["patient_id"] != "", "image:" + table["path"])
-    found = counted(np.arange(len(table)) < len(kept), table["label"].to_numpy(), who)
-    patients, images = (
-        (of[0] - there[0], of[1] - there[1])
-        for of, there in ((found.of_patients, found.patients), (found.of_images, found.images))
-    )
-    said = f"{found._replace(patients=patients, images=images)}; Fisher's exact test by patient, {p_value(found.p)}"
-    return found.p, said, found.of_patients[::-1]
+    left = counted(np.arange(len(table)) < len(kept), table["label"].to_numpy(), who)
+    patients = (left.of_patients[0] - left.patients[0], left.of_patients[1] - left.patients[1])
+    images = (left.of_images[0] - left.images[0], left.of_images[1] - left.images[1])
+    said = f"{left._replace(patients=patients, images=images)}; Fisher's exact test by patient, {p_value(left.p)}"
+    return left.p, said, left.of_patients[::-1]
 
 
 def several(findings: pd.Series[Any]) -> pd.Series[Any]:

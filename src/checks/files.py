@@ -18,22 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cxrlab.checks.base import Case, Finding, Picture, Section, Table, Verdict, not_checked
+from cxrlab.checks.base import FAIL, NOT_CHECKED, PASS, WARN, Case, Finding, Section, Table, Verdict
 from cxrlab.checks.columns import pass_of
-from cxrlab.checks.counting import (
-    LABELS,
-    Counts,
-    by_label,
-    counted,
-    groups,
-    placed,
-    short_table,
-    spread_sample,
-    uneven_loss,
-)
+from cxrlab.checks.counting import Counts, by_label, counted, groups, placed, short_table, spread_sample, uneven_loss
 from cxrlab.checks.pictures import numbered_sheet
 from cxrlab.datamodules.cache import Entry, Store, version_of
-from cxrlab.datamodules.manifest import people
+from cxrlab.datamodules.manifest import NAMES, people
 from cxrlab.datamodules.pixels import BLANK
 from cxrlab.evaluation import burned_in
 from cxrlab.evaluation.association import holm
@@ -95,68 +85,61 @@ class _Value(NamedTuple):
         low, high = sorted(self.counts.shares)
         return high >= _ONLY[0] and low <= _ONLY[1]
 
-    def finding(self, check: str, verdict: Verdict, details: str = "") -> Finding:
+    def finding(self, check: str, verdict: Verdict, details: str) -> Finding:
         """Says how often either class has the value."""
         tested = f"Fisher's exact test by patient: {p_value(self.counts.p)}"
         return Finding(check, verdict, f"{self.value}: found in {self.counts}.", self.apart, f"{tested}{details}")
 
 
 class _Look(NamedTuple):
-    """What reading an image again showed: rows of letters, and the share of its pixels that has a colour."""
+    """What reading an image again showed."""
 
     boxes: npt.NDArray[np.int64]
+    """Rows of letters."""
     colour: float
+    """Share of the pixels that has a colour."""
     crop: npt.NDArray[np.uint8]
+    """The surroundings of the widest row of letters."""
 
 
 def check(case: Case) -> Section:
     """Looks at what the files say about themselves and, in a sample, for letters and colours."""
     looks, unread = _look_again(case)
-    values, odd = _compared(case), _odd(case, looks)
+    properties = _properties(case)
+    values, odd = _compared(case, properties), _odd(case, looks)
     suspects = sorted(row for row, look in looks.items() if len(look.boxes))
-    findings = [*_unreadable(case), _not_films(case), *_headers(case), *_kinds(case, values), *_scaling(case)]
-    findings += [_odd_images(case, odd), _letters(case, looks, suspects)]
     again = "All images were" if len(looks) + unread == len(case.manifest) else f"{plural(len(looks), 'image')} were"
     gone = f", and {plural(unread, 'image')} could not be read a second time" if unread else ""
-    facts = {
-        "unreadable": {file_name(path): reason for path, reason in case.problems.items()},
-        "values": [{"what": each.what, "value": each.value, **each.counts._asdict()} for each in values],
-        "odd": [{"file": _name(case, row), "why": why} for row, why in odd.items()],
-        "read_again": len(looks),
-        "text_suspects": [_name(case, row) for row in suspects],
-    }
+    pictures = []
+    if suspects:
+        mixed = np.random.default_rng(case.seed).permutation(np.array(suspects))
+        shown = sorted(mixed[:_SHOWN_SUSPECTS].tolist())
+        caption = f"Letters in the images: what is around {len(shown)} of {plural(len(suspects), 'suspect')}. A "
+        caption += "network can see from them where an image was made."
+        names = [f"{case.file_name(row)} ({NAMES[case.manifest['label'].iloc[row]]})" for row in shown]
+        pictures = [numbered_sheet("text_suspects", caption, [looks[row].crop for row in shown], names)]
     return Section(
         "Files",
-        findings,
-        text=[f"{_DONE} {again} read again to find them{gone}.", _RULES],
-        tables=[*_tables(case, odd)],
-        pictures=[_suspect_sheet(case, looks, suspects)] if suspects else [],
-        facts=facts,
+        [
+            *_unreadable(case),
+            _not_films(case),
+            *_headers(case),
+            *(finding for what, texts in properties.items() if (finding := _kinds(case, what, texts, values))),
+            *_scaling(case),
+            _odd_images(case, odd),
+            _letters(case, looks, suspects),
+        ],
+        [f"{_DONE} {again} read again to find them{gone}.", _RULES],
+        [*_tables(case, odd)],
+        pictures,
+        {
+            "unreadable": {file_name(path): reason for path, reason in case.problems.items()},
+            "values": [{"what": each.what, "value": each.value, **each.counts._asdict()} for each in values],
+            "odd": [{"file": case.file_name(row), "why": why} for row, why in odd.items()],
+            "read_again": len(looks),
+            "text_suspects": [case.file_name(row) for row in suspects],
+        },
     )
-
-
-def _tables(case: Case, odd: dict[int, str]) -> Iterator[Table]:
-    """The overview, and lists of the files that something is wrong with."""
-    facts = case.measured.facts
-    yield _overview(case)
-    doubts = {row: facts["doubts"].iloc[row] for row in np.flatnonzero(facts["doubts"] != "").tolist()}
-    rows: list[tuple[object, ...]] = [(_name(case, row), why) for row, why in doubts.items()]
-    if rows:
-        yield short_table(f"{plural(len(rows), 'DICOM file')} with doubts", ("file", "why"), rows)
-    rows = [(file_name(path), reason.removeprefix(f"{path}: ")) for path, reason in case.problems.items()]
-    if rows:
-        yield short_table(f"{plural(len(rows), 'file')} left out", ("file", "why"), rows)
-    if case.judged is not None:
-        doubted = case.judged[case.judged["verdict"] != "accept"].sort_values(["verdict", "kind"], kind="stable")
-        rows = [(_name(case, row), *said) for row, *said in doubted[["verdict", "kind"]].itertuples()]
-        if rows:
-            yield short_table("What the gate doubts", ("file", "verdict", "looks like"), rows)
-    rows = [
-        (*placed(case.manifest, row), f"{facts['width'].iloc[row]}x{facts['height'].iloc[row]}", why)
-        for row, why in odd.items()
-    ]
-    if rows:
-        yield short_table(plural(len(rows), "odd image"), ("file", "group", "size", "why"), rows)
 
 
 # Files that cannot be read, and files that are no films -------------------------------------------------------------
@@ -165,14 +148,14 @@ def _tables(case: Case, odd: dict[int, str]) -> Iterator[Table]:
 def _unreadable(case: Case) -> Iterator[Finding]:
     images = len(case.manifest) + len(case.problems)
     if not case.problems:
-        yield Finding("unreadable files", Verdict.PASS, f"All {plural(images, 'image')} could be read.")
+        yield Finding("unreadable files", PASS, f"All {plural(images, 'image')} could be read.")
         return
     names = [file_name(path) for path in case.problems]
     said = f"{part(len(names), images)} images could not be read and are left out: {listed(names, 3)}."
-    yield Finding("unreadable files", Verdict.WARN, said, len(names) / images)
+    yield Finding("unreadable files", WARN, said, len(names) / images)
     if len(case.lost) and pd.concat([case.manifest["label"], case.lost["label"]]).nunique() == 2:
         p, counts, of_patients = uneven_loss(case.manifest, case.lost)
-        verdict, could = (Verdict.WARN, "") if p < ALPHA else pass_of(of_patients)
+        verdict, could = (WARN, "") if p < ALPHA else pass_of(of_patients)
         yield Finding("unreadable files and label", verdict, f"Lost: {counts}.", len(names) / images, could)
 
 
@@ -181,102 +164,91 @@ def _not_films(case: Case) -> Finding:
     name, judged = "pictures that are no frontal chest films", case.judged
     if judged is None:
         said = "No gate (input filter) looked; gate=runs/gate names one, and experiment=gate trains it."
-        return not_checked(said, name)[0]
+        return Finding(name, NOT_CHECKED, said)
     refused = (judged["verdict"] == "refuse").to_numpy()
     doubt = plural(int((judged["verdict"] == "warn").sum()), "further image")
     if not refused.any():
-        said = f"The gate refuses none of {plural(len(judged), 'image')}, and doubts {doubt}."
-        return Finding(name, Verdict.PASS, said)
-    names = [f"{_name(case, row)} ({judged['kind'].iloc[row]})" for row in np.flatnonzero(refused).tolist()]
+        return Finding(name, PASS, f"The gate refuses none of {plural(len(judged), 'image')}, and doubts {doubt}.")
+    names = [f"{case.file_name(row)} ({judged['kind'].iloc[row]})" for row in np.flatnonzero(refused).tolist()]
     said = f"The gate refuses {part(len(names), len(judged))} images ({by_label(case.manifest['label'][refused])}) and "
-    said += f"doubts {doubt}."
-    return Finding(name, Verdict.WARN, said, float(refused.mean()), f"Refused: {listed(names)}.")
+    return Finding(name, WARN, f"{said}doubts {doubt}.", float(refused.mean()), f"Refused: {listed(names)}.")
 
 
 def _headers(case: Case) -> Iterator[Finding]:
     """Whether the header of a DICOM file speaks against a frontal chest film; nothing where there is no such file."""
-    facts = case.measured.facts
-    count, name = int((facts["format"] == "DICOM").sum()), "headers of DICOM files"
-    doubted = (facts["doubts"] != "").to_numpy()
+    facts, name = case.measured.facts, "headers of DICOM files"
+    count, doubted = int((facts["format"] == "DICOM").sum()), (facts["doubts"] != "").to_numpy()
     if doubted.any():
         kinds = tally(doubt for said in facts["doubts"][doubted] for doubt in said.split(BETWEEN))
         said = f"The headers of {part(int(doubted.sum()), count)} files ({by_label(case.manifest['label'][doubted])}) "
         said += "speak against a frontal chest film."
-        yield Finding(name, Verdict.WARN, said, float(doubted.mean()), f"They say: {kinds}.")
+        yield Finding(name, WARN, said, float(doubted.mean()), f"They say: {kinds}.")
     elif count:
-        said = f"None of {plural(count, 'header')} speaks against a frontal chest film."
-        yield Finding(name, Verdict.PASS, said)
+        yield Finding(name, PASS, f"None of {plural(count, 'header')} speaks against a frontal chest film.")
 
 
 # What only one class has --------------------------------------------------------------------------------------------
 
 
 def _properties(case: Case) -> dict[str, pd.Series[Any]]:
-    """The properties of every file, as text."""
+    """The properties of every file as text, empty where it has none."""
     facts = case.measured.facts
-    sizes = facts["width"].astype(int).astype(str) + "x" + facts["height"].astype(int).astype(str)
-    quality = facts["jpeg_quality"].astype(int)
+    width, height, bits, quality = (
+        facts[name].astype(int).astype(str) for name in ("width", "height", "bits", "jpeg_quality")
+    )
     return {
         "file format": facts["format"].astype(str),
         "colour mode": facts["mode"].astype(str),
-        "bit depth": facts["bits"].astype(int).astype(str) + " bit",
-        "pixel size": sizes,
-        "JPEG quality": ("quality " + quality.astype(str)).where(quality > 0, ""),
+        "bit depth": bits + " bit",
+        "pixel size": width + "x" + height,
+        "JPEG quality": ("quality " + quality).where(facts["jpeg_quality"] > 0, ""),
     }
 
 
-def _compared(case: Case) -> list[_Value]:
+def _compared(case: Case, properties: dict[str, pd.Series[Any]]) -> list[_Value]:
     """Every value that enough patients have, with corrected p values; none where there is one class only."""
-    if case.manifest["label"].nunique() < 2:
-        return []
-    found = [value for what, texts in _properties(case).items() for value in _values(case, what, texts)]
+    found = []
+    for what, texts in properties.items():
+        known = texts.to_numpy() != ""  # a JPEG's quality is compared with that of other JPEGs only
+        labels, persons, texts = case.manifest["label"][known], people(case.manifest)[known], texts[known]
+        if texts.nunique() < 2 or labels.nunique() < 2:
+            continue
+        counts = texts.value_counts()
+        for value in sorted(counts.index[counts >= _FEWEST]):
+            has = (texts == value).to_numpy()
+            if persons[has].nunique() >= _FEWEST:
+                found.append(_Value(what, value, counted(has, labels.to_numpy(), persons)))
     corrected = holm([value.counts.p for value in found])
     return [value._replace(counts=value.counts._replace(p=p)) for value, p in zip(found, corrected, strict=True)]
 
 
-def _values(case: Case, what: str, texts: pd.Series[Any]) -> Iterator[_Value]:
-    known = texts.to_numpy() != ""  # a JPEG's quality is compared with that of other JPEGs only
-    labels, persons, texts = case.manifest["label"].to_numpy()[known], people(case.manifest)[known], texts[known]
-    if texts.nunique() < 2 or len(set(labels)) < 2:
-        return
-    counts = texts.value_counts()
-    for value in sorted(counts.index[counts >= _FEWEST]):
-        has = texts.to_numpy() == value
-        if persons[has].nunique() >= _FEWEST:
-            yield _Value(what, value, counted(has, labels, persons))
-
-
-def _kinds(case: Case, values: Sequence[_Value]) -> Iterator[Finding]:
-    """One finding per property: its value that sets the classes furthest apart."""
-    for what, texts in _properties(case).items():
-        name, shown = f"{what} of the classes", texts[texts != ""]
-        if shown.empty:
-            continue
-        if case.manifest["label"][shown.index].nunique() < 2:
-            yield from not_checked(f"The {what} is known for one class only ({plural(len(shown), 'image')}).", name)
-            continue
-        own = [value for value in values if value.what == what]
-        clear = [value for value in own if value.counts.p < ALPHA and value.apart >= _WARN_SHARE]
-        different = plural(shown.nunique(), "different value")
-        if clear:
-            worst = max(clear, key=lambda value: (value.only, value.apart, -sum(value.counts.shares)))
-            verdict = Verdict.FAIL if worst.only and worst.counts.p < _FAIL_ALPHA else Verdict.WARN
-            more = len(clear) - 1 if shown.nunique() > 2 else 0  # of two values, one says what the other says
-            others = f"; {plural(more, 'other value')} likewise" if more else ""
-            yield worst.finding(name, verdict, f" (Holm){others}.")
-        elif shown.nunique() == 1:
-            those = "" if len(shown) == len(texts) else " of known value"
-            value = shown.iloc[0].removeprefix("quality ")
-            said = f"The {what} is {value} for all {plural(len(shown), 'image')}{those}."
-            yield Finding(name, Verdict.PASS, said)
-        elif own:
-            smallest = p_value(min(value.counts.p for value in own))
-            verdict, could = pass_of(own[0].counts.of_patients)
-            said = f"The {what} has {different}, with no clear difference between the classes."
-            details = f"{len(own)} of them were tested by patient; smallest {smallest} (Holm). {could}"
-            yield Finding(name, verdict, said, details=details)
-        else:
-            yield Finding(name, Verdict.PASS, f"The {what} has {different}, none of them shared by {_FEWEST} patients.")
+def _kinds(case: Case, what: str, texts: pd.Series[Any], values: Sequence[_Value]) -> Finding | None:
+    """Of a property the value that sets the classes furthest apart; nothing where no file has the property."""
+    name, shown = f"{what} of the classes", texts[texts != ""]
+    if shown.empty:
+        return None
+    if case.manifest["label"][shown.index].nunique() < 2:
+        said = f"The {what} is known for one class only ({plural(len(shown), 'image')})."
+        return Finding(name, NOT_CHECKED, said)
+    own = [value for value in values if value.what == what]
+    clear = [value for value in own if value.counts.p < ALPHA and value.apart >= _WARN_SHARE]
+    if clear:
+        worst = max(clear, key=lambda value: (value.only, value.apart, -sum(value.counts.shares)))
+        verdict = FAIL if worst.only and worst.counts.p < _FAIL_ALPHA else WARN
+        more = len(clear) - 1 if shown.nunique() > 2 else 0  # of two values, one says what the other says
+        others = f"; {plural(more, 'other value')} likewise" if more else ""
+        return worst.finding(name, verdict, f" (Holm){others}.")
+    if shown.nunique() == 1:
+        those = "" if len(shown) == len(texts) else " of known value"
+        value = shown.iloc[0].removeprefix("quality ")
+        return Finding(name, PASS, f"The {what} is {value} for all {plural(len(shown), 'image')}{those}.")
+    said = f"The {what} has {plural(shown.nunique(), 'different value')}, "
+    if not own:
+        return Finding(name, PASS, f"{said}none of them shared by {_FEWEST} patients.")
+    smallest = p_value(min(value.counts.p for value in own))
+    verdict, could = pass_of(own[0].counts.of_patients)
+    details = f"{len(own)} of them were tested by patient; smallest {smallest} (Holm). {could}"
+    return Finding(name, verdict, f"{said}with no clear difference between the classes.", details=details)
 
 
 def _scaling(case: Case) -> Iterator[Finding]:
@@ -290,7 +262,7 @@ def _scaling(case: Case) -> Iterator[Finding]:
     counts = [f"{int((bits == depth).sum())} as {depth} bits ({by_label(labels[bits == depth])})" for depth in depths]
     said = f"16-bit files that declare no depth were scaled by their largest values: {'; '.join(counts)}."
     fix = "" if alike else "Declare it (PNG: sBIT, TIFF: MaxSampleValue), or save all as 8-bit PNG in one way."
-    yield Finding("scaling of 16-bit files", Verdict.PASS if alike else Verdict.WARN, said, details=fix)
+    yield Finding("scaling of 16-bit files", PASS if alike else WARN, said, details=fix)
 
 
 # Odd images, letters, colours ---------------------------------------------------------------------------------------
@@ -299,7 +271,7 @@ def _scaling(case: Case) -> Iterator[Finding]:
 def _look_again(case: Case) -> tuple[dict[int, _Look], int]:
     """Reads up to 400 images of each class again, of different patients first; also says how many could not be."""
     labels = case.manifest["label"].to_numpy()
-    each = (spread_sample(case.manifest, np.flatnonzero(labels == label), [case.seed, label], READ) for label in LABELS)
+    each = (spread_sample(case.manifest, np.flatnonzero(labels == label), [case.seed, label], READ) for label in NAMES)
     rows = sorted(itertools.chain(*each))
     store = Store(case.cache, "measurements/letters", version_of((burned_in, sys.modules[__name__])))
     paths, blank = case.manifest["path"].iloc[rows].tolist(), Entry("", np.zeros(0, np.uint8), {})
@@ -315,20 +287,15 @@ def _look_again(case: Case) -> tuple[dict[int, _Look], int]:
 def _looked_at(image: ReadImage) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
     """What :class:`_Look` holds: the crop's bytes, and the rest."""
     grey = np.asarray(cv2.cvtColor(image.pixels, cv2.COLOR_RGB2GRAY), np.uint8)
-    small = _at_most(image.pixels, _COLOUR_SIDE)
-    colour = float(np.mean(np.ptp(small.astype(int), axis=2) > _COLOURED[0]))
-    boxes = text_boxes(grey)
-    crop = _crop(grey, boxes[0]) if len(boxes) else grey[:1, :1]
+    colour = float(np.mean(np.ptp(_at_most(image.pixels, _COLOUR_SIDE).astype(int), axis=2) > _COLOURED[0]))
+    boxes, crop = text_boxes(grey), grey[:1, :1]
+    if len(boxes):  # the surroundings of the letters, small enough to keep, so that a person can read them
+        x, y, width, height = boxes[0].tolist()
+        half = max(width, 4 * height) * 3 // 4
+        middle_x, middle_y = x + width // 2, y + height // 2
+        cut = grey[max(0, middle_y - half) : middle_y + half, max(0, middle_x - half) : middle_x + half]
+        crop = _at_most(cut, _CROP)
     return crop.ravel(), {"boxes": boxes.tolist(), "colour": colour, "shape": crop.shape}
-
-
-def _crop(grey: npt.NDArray[np.uint8], box: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-    """The surroundings of a row of letters, small enough to keep, so that a person can read it."""
-    x, y, width, height = (int(value) for value in box)
-    half = max(width, 4 * height) * 3 // 4
-    middle_x, middle_y = x + width // 2, y + height // 2
-    cut = grey[max(0, middle_y - half) : middle_y + half, max(0, middle_x - half) : middle_x + half]
-    return _at_most(cut, _CROP)
 
 
 def _at_most(image: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
@@ -340,9 +307,8 @@ def _at_most(image: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
 
 def _odd(case: Case, looks: dict[int, _Look]) -> dict[int, str]:
     """Why images are odd, by row."""
-    facts = case.measured.facts
-    shorter = facts[["width", "height"]].min(axis=1).to_numpy(dtype=float)
-    longer = facts[["width", "height"]].max(axis=1).to_numpy(dtype=float)
+    sides = case.measured.facts[["width", "height"]].to_numpy(dtype=float)
+    shorter, longer = sides.min(axis=1), sides.max(axis=1)
     # Of the grey copy 4,096 pixels tell as well as all.
     spread = [np.ptp(np.percentile(grey[::4, ::4], (5, 95))) for grey in case.measured.grey]
     kinds = {
@@ -360,53 +326,62 @@ def _odd(case: Case, looks: dict[int, _Look]) -> dict[int, str]:
 
 def _odd_images(case: Case, odd: dict[int, str]) -> Finding:
     if not odd:
-        return Finding("odd images", Verdict.PASS, f"None of {plural(len(case.manifest), 'image')} is odd.")
+        return Finding("odd images", PASS, f"None of {plural(len(case.manifest), 'image')} is odd.")
     labels = by_label(case.manifest["label"].iloc[[*odd]])
     kinds = Counter(reason for why in odd.values() for reason in why.split(", "))
     said = f"{part(len(odd), len(case.manifest))} images are odd ({labels}): "
     said += ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()) + "."
-    return Finding("odd images", Verdict.WARN, said, len(odd) / len(case.manifest))
+    return Finding("odd images", WARN, said, len(odd) / len(case.manifest))
 
 
 def _letters(case: Case, looks: dict[int, _Look], suspects: Sequence[int]) -> Finding:
     name = "burned-in text (suspects)"
     if not looks:
-        return not_checked("No image could be read again.", name)[0]
+        return Finding(name, NOT_CHECKED, "No image could be read again.")
     seen = case.manifest.iloc[sorted(looks)]
     has = seen.index.isin(suspects)
     if seen["label"].nunique() < 2:
         said = f"{part(int(has.sum()), len(seen))} images show rows of letters, but there is one class only."
-        return not_checked(said, name)[0]
+        return Finding(name, NOT_CHECKED, said)
     if not has.any():
-        return Finding(name, Verdict.PASS, f"There are none in {plural(len(seen), 'image')} that were read again.")
+        return Finding(name, PASS, f"There are none in {plural(len(seen), 'image')} that were read again.")
     found = _Value("letters", "Rows of letters", counted(has, seen["label"].to_numpy(), people(seen)))
-    verdict, could = (Verdict.WARN, "") if found.counts.p < ALPHA else pass_of(found.counts.of_patients)
+    verdict, could = (WARN, "") if found.counts.p < ALPHA else pass_of(found.counts.of_patients)
     return found.finding(name, verdict, f". {could}".rstrip())
 
 
-def _suspect_sheet(case: Case, looks: dict[int, _Look], suspects: Sequence[int]) -> Picture:
-    mixed = np.random.default_rng(case.seed).permutation(np.array(suspects))
-    shown = sorted(int(row) for row in mixed[:_SHOWN_SUSPECTS])
-    caption = f"Letters in the images: what is around {len(shown)} of {plural(len(suspects), 'suspect')}. A network "
-    caption += "can see from them where an image was made."
-    names = [f"{_name(case, row)} ({LABELS[case.manifest['label'].iloc[row]]})" for row in shown]
-    return numbered_sheet("text_suspects", caption, [looks[row].crop for row in shown], names)
+# Tables -------------------------------------------------------------------------------------------------------------
 
 
-# The overview -------------------------------------------------------------------------------------------------------
-
-
-def _overview(case: Case) -> Table:
-    there = {f"{split} {LABELS[label]}": rows for split, label, rows in groups(case.manifest) if len(rows)}
-    columns = [_described(case.measured.facts.iloc[rows]) for rows in there.values()]
-    rows_of_table = [(what, *(column[what] for column in columns)) for what in columns[0]]
+def _tables(case: Case, odd: dict[int, str]) -> Iterator[Table]:
+    """The overview, and lists of the files that something is wrong with."""
+    facts = case.measured.facts
+    there = {f"{split} {NAMES[label]}": rows for split, label, rows in groups(case.manifest) if len(rows)}
+    columns = [_described(facts.iloc[rows]) for rows in there.values()]
     caption = "The files of every split and class; numbers are the median and, in brackets, the range"
-    return Table(caption, ("Property", *there), rows_of_table)
+    overview = [(what, *(column[what] for column in columns)) for what in columns[0]]
+    yield Table(caption, ("Property", *there), overview)
+
+    doubts = [(case.file_name(row), why) for row, why in enumerate(facts["doubts"]) if why]
+    if doubts:
+        yield short_table(f"{plural(len(doubts), 'DICOM file')} with doubts", ("file", "why"), doubts)
+    if case.problems:
+        gone = [(file_name(path), reason.removeprefix(f"{path}: ")) for path, reason in case.problems.items()]
+        yield short_table(f"{plural(len(gone), 'file')} left out", ("file", "why"), gone)
+    if case.judged is not None and (case.judged["verdict"] != "accept").any():
+        judged = case.judged[case.judged["verdict"] != "accept"].sort_values(["verdict", "kind"], kind="stable")
+        named = [(case.file_name(row), *said) for row, *said in judged[["verdict", "kind"]].itertuples()]
+        yield short_table("What the gate doubts", ("file", "verdict", "looks like"), named)
+    if odd:
+        rows = [
+            (*placed(case.manifest, row), f"{facts['width'].iloc[row]}x{facts['height'].iloc[row]}", why)
+            for row, why in odd.items()
+        ]
+        yield short_table(plural(len(rows), "odd image"), ("file", "group", "size", "why"), rows)
 
 
 def _described(facts: pd.DataFrame) -> dict[str, str]:
-    sizes = Counter(zip(facts["width"], facts["height"], strict=True))
-    (width, height), count = sizes.most_common(1)[0]
+    (width, height), count = Counter(zip(facts["width"], facts["height"], strict=True)).most_common(1)[0]
     quality = facts["jpeg_quality"][facts["jpeg_quality"] > 0]
     return {
         "images": str(len(facts)),
@@ -425,7 +400,3 @@ def _described(facts: pd.DataFrame) -> dict[str, str]:
 def _spread(values: pd.Series[Any], digits: int = 0) -> str:
     low, middle, high = (f"{value:,.{digits}f}" for value in (values.min(), values.median(), values.max()))
     return middle if low == high else f"{middle} ({low} to {high})"
-
-
-def _name(case: Case, row: int) -> str:
-    return file_name(case.manifest["path"].iloc[row])

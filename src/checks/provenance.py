@@ -6,23 +6,23 @@ disease (L. Maguolo and L. Nanni, Inf Fusion 2021;76:1-7; M. Roberts et al., Nat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import Any
 
 import pandas as pd
 
-from cxrlab.checks.base import Case, Finding, Section, Table, Verdict, not_checked
-from cxrlab.checks.columns import ALPHA, CATEGORIES, FEWEST, STRONG, Properties, Test, as_text, corrected, pass_of
-from cxrlab.checks.counting import LABELS, groups, several, short_table, splits
+from cxrlab.checks.base import FAIL, NOT_CHECKED, PASS, WARN, Case, Finding, Section, Table
+from cxrlab.checks.columns import ALPHA, CATEGORIES, FEWEST, STRONG, Properties, Test, corrected, pass_of
+from cxrlab.checks.counting import as_text, groups, several, short_table, splits
 from cxrlab.datamodules import spellings
-from cxrlab.datamodules.manifest import ages, people
+from cxrlab.datamodules.manifest import NAMES, ages, people
 from cxrlab.evaluation.association import ONE_VALUE
 from cxrlab.words import listed, p_value, part, plural, tally
 
 CLEAR_LABEL = 0.9  # share of Positive images that must show what is claimed: below it FAIL
 UNTRAINED = 0.25  # share of a label's test images with a finding that training never shows: above it FAIL
 
+_LABELS = "Positive / Negative"  # between which a test was
 _ORIGIN = ("licence", "location")  # no pixel shows them, but they mark where an image is from: WARN at most
 _DONE = (
     "This section compares what stands behind each label, and what else differs between Positive and Negative. A "
@@ -54,22 +54,38 @@ def check(case: Case) -> Section:
     """Looks at the findings behind each label and at what else goes with the label or with the split."""
     known = Properties(case.manifest, case.seed, case.measured.facts)
     tests = corrected([*known.label_tests(), *known.known_tests(), *known.split_tests()])
-    findings = [
-        *_claim(case),
-        *_both_labels(case.manifest),
-        *_test_only(case.manifest, drawn=case.drawn),
-        *_associations(case, known, tests),
-        *_recorded(known, tests),
-        *_people(case.manifest),
-        _shifts(tests),
-        _licences(case.manifest),
-    ]
+    of_labels = {test.what: test for test in tests if (test.between, test.asked) == (_LABELS, "value")}
+    licence = as_text(case.manifest.get("licence", pd.Series("", case.manifest.index)))
+    findings: dict[str, dict[str, dict[str, int]]] = {name: {} for name in NAMES.values()}
+    for split, label, rows in groups(case.manifest):
+        counts = several(case.manifest["finding"].iloc[rows]).replace("", "unknown").value_counts()
+        findings[NAMES[label]][split] = {str(finding): int(count) for finding, count in counts.items()}
+    collections = pd.crosstab(known.values("collection"), case.manifest["label"])
     return Section(
-        title="Provenance",
-        findings=findings,
-        text=[_DONE, *([_CLAIM] if case.claim else []), _RULES],
-        tables=_tables(case, tests),
-        facts=_facts(case, known, tests),
+        "Provenance",
+        [
+            *_claim(case),
+            _both_labels(case.manifest),
+            _test_only(case.manifest, drawn=case.drawn),
+            _collections(case, known, of_labels.get("collection")),
+            *_associations(known, of_labels),
+            *_recorded(known, of_labels, tests),
+            *_people(case.manifest),
+            _shifts(tests),
+            _licences(licence),
+        ],
+        [_DONE, *([_CLAIM] if case.claim else []), _RULES],
+        [*_tables(case.manifest, licence, tests)],
+        facts={
+            "claim": case.claim,
+            "findings": findings,
+            "collections": {
+                NAMES[label]: {str(name): int(count) for name, count in collections[label].items() if count}
+                for label in sorted(NAMES)
+                if label in collections
+            },
+            "tests": [asdict(test) for test in tests],
+        },
     )
 
 
@@ -86,7 +102,7 @@ def _claim(case: Case) -> Iterator[Finding]:
     known = case.manifest["finding"] != ""
     if not case.claim or not known.any():
         silent = "The source names no finding." if case.claim else "The source does not say what Positive means."
-        yield from not_checked(silent, name)
+        yield Finding(name, NOT_CHECKED, silent)
         return
     named = has_claim(case.manifest, case.claim)
     yield _claim_of_positives(case, name, known, named)
@@ -94,11 +110,11 @@ def _claim(case: Case) -> Iterator[Finding]:
     name = f"Negative is not {case.claim}"
     count, whole = int((negative & named).sum()), int((negative & known).sum())
     if not whole:
-        yield from not_checked("No Negative image has a known finding.", name)
+        yield Finding(name, NOT_CHECKED, "No Negative image has a known finding.")
         return
     shown = f": {tally(case.manifest.loc[negative & named, 'finding'])}" if count else ""
     said = f"{part(count, whole)} Negative images with a known finding name {case.claim}{shown}."
-    yield Finding(name, Verdict.FAIL if count else Verdict.PASS, said, count / whole)
+    yield Finding(name, FAIL if count else PASS, said, count / whole)
 
 
 def _claim_of_positives(case: Case, name: str, known: pd.Series[bool], named: pd.Series[bool]) -> Finding:
@@ -115,42 +131,37 @@ def _claim_of_positives(case: Case, name: str, known: pd.Series[bool], named: pd
         found.append((float(hits.sum() / whole.sum()) if whole.any() else 2.0, said))  # unknown shares come last
     found.sort(key=lambda each: each[0])
     if not found or found[0][0] > 1:
-        return not_checked("No Positive image has a known finding.", name)[0]
-    lowest, unknown = found[0][0], float((positive & ~known).sum() / positive.sum())
-    verdict = Verdict.FAIL if lowest < CLEAR_LABEL else Verdict.WARN if lowest < 1 else Verdict.PASS
-    if verdict == Verdict.PASS and unknown > 1 - CLEAR_LABEL:
-        verdict = Verdict.NOT_CHECKED
-    (_, said), *rest = found
-    said = f"Only {said}" if verdict is Verdict.FAIL else said
+        return Finding(name, NOT_CHECKED, "No Positive image has a known finding.")
+    (lowest, said), *rest = found
+    verdict = FAIL if lowest < CLEAR_LABEL else WARN if lowest < 1 else PASS
+    if verdict is PASS and (positive & ~known).sum() / positive.sum() > 1 - CLEAR_LABEL:
+        verdict = NOT_CHECKED
+    said = f"Only {said}" if verdict is FAIL else said
     return Finding(name, verdict, said, 1 - lowest, " ".join(text for _, text in rest))
 
 
-def _both_labels(manifest: pd.DataFrame) -> Iterator[Finding]:
+def _both_labels(manifest: pd.DataFrame) -> Finding:
     name, known = "findings under both labels", manifest[manifest["finding"] != ""]
     if known["label"].nunique() < 2:
-        yield from not_checked("Findings are not known for both labels.", name)
-        return
+        return Finding(name, NOT_CHECKED, "Findings are not known for both labels.")
     single = several(known["finding"])
     labels = known["label"].loc[single.index]  # the index repeats, which crosstab would multiply
-    counts = pd.crosstab(single.to_numpy(), labels.to_numpy()).reindex(columns=[0, 1], fill_value=0)
-    shared = counts[(counts[0] > 0) & (counts[1] > 0)]
+    counts = pd.crosstab(single.to_numpy(), labels.to_numpy())
+    shared = counts[(counts > 0).all(axis=1)]
     if shared.empty:
-        said = f"None of {plural(len(counts), 'different finding')} occurs under both labels."
-        yield Finding(name, Verdict.PASS, said)
-        return
+        return Finding(name, PASS, f"None of {plural(len(counts), 'different finding')} occurs under both labels.")
     named = [f"{finding} (Positive {row[1]}, Negative {row[0]})" for finding, row in shared.iterrows()]
     concerned = float(shared.to_numpy().sum() / len(known))
-    yield Finding(name, Verdict.WARN, f"Some findings occur under both labels: {listed(named)}.", concerned)
+    return Finding(name, WARN, f"Some findings occur under both labels: {listed(named)}.", concerned)
 
 
-def _test_only(manifest: pd.DataFrame, *, drawn: bool) -> Iterator[Finding]:
+def _test_only(manifest: pd.DataFrame, *, drawn: bool) -> Finding:
     name = "findings that only the test shows"
     test, known = manifest["split"] == "test", manifest["finding"] != ""
     if not (test & known).any() or not (~test & known).any():
-        yield from not_checked("Findings are not known for both test and training images.", name)
-        return
+        return Finding(name, NOT_CHECKED, "Findings are not known for both test and training images.")
     found = []
-    for label, title in LABELS.items():
+    for label, title in NAMES.items():
         here = manifest["label"] == label
         tested = several(manifest.loc[here & test, "finding"])
         trained = several(manifest.loc[here & ~test & known, "finding"])
@@ -160,36 +171,51 @@ def _test_only(manifest: pd.DataFrame, *, drawn: bool) -> Iterator[Finding]:
             said = f"{part(count, whole)} {title} test images show what no {title} training image shows: {tally(new)}."
             found.append((count / whole, said))
     if not found:
-        said = "Every finding of a test image also occurs in training, under the same label."
-        yield Finding(name, Verdict.PASS, said)
-        return
+        return Finding(name, PASS, "Every finding of a test image also occurs in training, under the same label.")
     (worst, said), *rest = sorted(found, reverse=True)
     chosen = worst > UNTRAINED and not drawn  # a draw puts a rare finding on one side by chance
-    verdict = Verdict.FAIL if chosen else Verdict.WARN
-    yield Finding(name, verdict, said, worst, " ".join(text for _, text in rest))
+    return Finding(name, FAIL if chosen else WARN, said, worst, " ".join(text for _, text in rest))
 
 
 # What goes with the label or the split -----------------------------------------------------------------------------
 
 
-def _of_labels(tests: list[Test], asked: str) -> dict[str, Test]:
-    return {test.what: test for test in tests if test.between == "Positive / Negative" and test.asked == asked}
+def _collections(case: Case, known: Properties, test: Test | None) -> Finding:
+    name, manifest = "collections of the labels", case.manifest
+    collections = known.values("collection")
+    counts = pd.crosstab(collections, manifest["label"])
+    if len(counts) == 1:
+        one = counts.index[0]
+        if case.synthetic:
+            return Finding(name, PASS, "One program drew all images.")
+        if "collection" in manifest and (manifest["collection"].fillna("") != "").all():
+            return Finding(name, PASS, f"All {len(manifest)} images are of one collection, {one}.")
+        said = f"The source ({one}) does not say from which collections its images were taken."
+        return Finding(name, NOT_CHECKED, said)
+    if case.one_class:
+        return Finding(name, NOT_CHECKED, "All images have one label.")
+    per_label = "; ".join(f"{each}: {tally(collections[manifest['label'] == label])}" for label, each in NAMES.items())
+    pure = counts[(counts == 0).any(axis=1)].to_numpy().sum() / len(manifest)
+    if pure == 1:
+        return Finding(name, FAIL, f"No collection holds images of both labels ({per_label}).", 1.0)
+    said = f"{100 * pure:.0f} % of the images are in collections of one label."
+    if test is None:
+        details = f"Images: {per_label}. There are too few patients for a test."
+        return Finding(name, NOT_CHECKED, said, pure, details)
+    return _judged(name, test, said, f"Images: {per_label}; {test.numbers()}.")
 
 
-def _associations(case: Case, known: Properties, tests: list[Test]) -> Iterator[Finding]:
-    yield _collections(case, known, _of_labels(tests, "value").get("collection"))
+def _associations(known: Properties, of_labels: Mapping[str, Test]) -> Iterator[Finding]:
     alike = []
-    for column, test in _of_labels(tests, "value").items():
+    for column, test in of_labels.items():
         if column in known.further and not test.clear:
             alike.append(test)
         elif column != "collection":
-            name, what = f"{column} and label", column
-            if column == "population":
-                name, what = "children and adults", "age group"
+            of_age = column == "population"
+            name, what = ("children and adults", "age group") if of_age else (f"{column} and label", column)
+            said, details = f"No clear difference in {what} was found.", f"{test.detail}; {test.numbers()}."
             if test.clear:
                 said, details = f"The labels differ in {what} ({test.detail}).", f"{test.numbers()}."
-            else:
-                said, details = f"No clear difference in {what} was found.", f"{test.detail}; {test.numbers()}."
             yield _judged(name, test, said, details, may_fail=column not in (*_ORIGIN, *known.further))
     if alike:
         weakest = min(alike, key=lambda test: min(test.patients))
@@ -204,12 +230,36 @@ def _judged(
     """A finding about a test; where nothing was found, it says how large a difference would have been found."""
     weight = test.found.strength if weight is None else weight
     if test.clear:
-        verdict = Verdict.FAIL if may_fail and test.found.strength >= STRONG else Verdict.WARN
+        verdict = FAIL if may_fail and test.found.strength >= STRONG else WARN
         return Finding(name, verdict, said, weight, details)
     if test.found.method == ONE_VALUE:
-        return Finding(name, Verdict.PASS, said, weight, details)
+        return Finding(name, PASS, said, weight, details)
     verdict, could = pass_of(test.patients, test.found.measure)
     return Finding(name, verdict, said, weight, f"{details} {could}".lstrip())
+
+
+def _recorded(known: Properties, of_labels: Mapping[str, Test], tests: list[Test]) -> Iterator[Finding]:
+    """What is known of one label rather than of the other, and what could not be tested at all."""
+    uneven = [test for test in tests if test.asked == "known" and test.clear]
+    if uneven:
+        said = f"Recorded more for one label than for the other: {', '.join(test.what for test in uneven)}."
+        details = [f"The {test.what} is known of {test.detail} ({p_value(test.p_holm)}, Holm)." for test in uneven]
+        strongest = max(test.found.strength for test in uneven)
+        yield Finding("recorded for one label rather than the other", WARN, said, strongest, " ".join(details))
+    missing = [column for column in (*CATEGORIES[1:], "age") if column not in of_labels]
+    if not missing:
+        return
+    said, details, silent = f"The labels could not be compared in {', '.join(missing)}.", [], []
+    for column in missing:
+        there = known.known(column)
+        if not there.any():
+            silent.append(column)
+            continue
+        labels = ((name, there & (known.manifest["label"] == label)) for label, name in NAMES.items())
+        counts = " and ".join(f"{known.people[here].nunique()} {name}" for name, here in labels)
+        details.append(f"The {column} is known for {counts} patients.")
+    details += [f"Not known for any image: {', '.join(silent)}."] if silent else []
+    yield Finding("properties that cannot be compared", NOT_CHECKED, said, details=" ".join(details))
 
 
 def _people(manifest: pd.DataFrame) -> Iterator[Finding]:
@@ -220,135 +270,68 @@ def _people(manifest: pd.DataFrame) -> Iterator[Finding]:
         names = [str(name) for name in both.index[both]]
         if names:
             said = f"{part(len(names), len(both))} patients are listed with two sexes: {listed(names)}."
-            yield Finding("patients of two sexes", Verdict.WARN, said, len(names) / len(both))
+            yield Finding("patients of two sexes", WARN, said, len(names) / len(both))
         elif len(both):
             said = f"None of {plural(len(both), 'patient')} is listed with two sexes."
-            yield Finding("patients of two sexes", Verdict.PASS, said)
+            yield Finding("patients of two sexes", PASS, said)
     if "age" in manifest:
         years, wrong = ages(manifest), spellings.no_ages(manifest["age"])
         given = int(years.notna().sum()) + len(wrong)
         if len(wrong):
             said = f"{part(len(wrong), given)} ages are impossible for a person: {tally(wrong)}."
-            yield Finding("impossible ages", Verdict.WARN, said, len(wrong) / given)
+            yield Finding("impossible ages", WARN, said, len(wrong) / given)
         elif given:
             said = f"All {plural(given, 'age')} are possible, from {years.min():g} to {years.max():g} years."
-            yield Finding("impossible ages", Verdict.PASS, said)
-
-
-def _collections(case: Case, properties: Properties, test: Test | None) -> Finding:
-    name, manifest = "collections of the labels", case.manifest
-    collections = properties.values("collection")
-    counts = pd.crosstab(collections, manifest["label"]).reindex(columns=[0, 1], fill_value=0)
-    if len(counts) == 1:
-        one = counts.index[0]
-        if case.synthetic:
-            return Finding(name, Verdict.PASS, "One program drew all images.")
-        if "collection" in manifest.columns and (manifest["collection"].fillna("") != "").all():
-            return Finding(name, Verdict.PASS, f"All {len(manifest)} images are of one collection, {one}.")
-        return not_checked(f"The source ({one}) does not say from which collections its images were taken.", name)[0]
-    if manifest["label"].nunique() < 2:
-        return not_checked("All images have one label.", name)[0]
-    per_label = "; ".join(f"{LABELS[label]}: {tally(collections[manifest['label'] == label])}" for label in (1, 0))
-    pure = counts[(counts[0] == 0) | (counts[1] == 0)].to_numpy().sum() / len(manifest)
-    if pure == 1:
-        return Finding(name, Verdict.FAIL, f"No collection holds images of both labels ({per_label}).", 1.0)
-    said = f"{100 * pure:.0f} % of the images are in collections of one label."
-    if test is None:
-        details = f"Images: {per_label}. There are too few patients for a test."
-        return Finding(name, Verdict.NOT_CHECKED, said, pure, details)
-    return _judged(name, test, said, f"Images: {per_label}; {test.numbers()}.")
-
-
-def _recorded(known: Properties, tests: list[Test]) -> Iterator[Finding]:
-    """What is known of one label rather than of the other, and what could not be tested at all."""
-    uneven = [test for test in _of_labels(tests, "known").values() if test.clear]
-    if uneven:
-        said = f"Recorded more for one label than for the other: {', '.join(test.what for test in uneven)}."
-        details = [f"The {test.what} is known of {test.detail} ({p_value(test.p_holm)}, Holm)." for test in uneven]
-        strongest = max(test.found.strength for test in uneven)
-        yield Finding("recorded for one label rather than the other", Verdict.WARN, said, strongest, " ".join(details))
-    tested = _of_labels(tests, "value")
-    missing = [column for column in (*CATEGORIES[1:], "age") if column not in tested]
-    if missing:
-        said = f"The labels could not be compared in {', '.join(missing)}."
-        by_label = {column: _patients_known(known, column) for column in missing}
-        details = [f"The {column} is known for {counts}." for column, counts in by_label.items() if counts]
-        if silent := [column for column, counts in by_label.items() if not counts]:
-            details.append(f"Not known for any image: {', '.join(silent)}.")
-        yield Finding("properties that cannot be compared", Verdict.NOT_CHECKED, said, details=" ".join(details))
-
-
-def _patients_known(properties: Properties, column: str) -> str:
-    """For how many patients of either label a property is known; empty where it is for none."""
-    known = properties.known(column)
-    labels = ((name, properties.manifest["label"] == label) for label, name in LABELS.items())
-    counts = [f"{properties.people[known & here].nunique()} {name}" for name, here in labels]
-    return f"{' and '.join(counts)} patients" if known.any() else ""
+            yield Finding("impossible ages", PASS, said)
 
 
 def _shifts(tests: list[Test]) -> Finding:
     name = "test and training alike"
-    between = [test for test in tests if test.between != "Positive / Negative"]
+    between = [test for test in tests if test.between != _LABELS]
     if not between:
         said = f"No property with several values is known for {FEWEST} patients of test and of training."
-        return not_checked(said, name)[0]
+        return Finding(name, NOT_CHECKED, said)
     shifted = sorted((test for test in between if test.clear), key=lambda test: -test.found.strength)
     if not shifted:
         smallest = f"{p_value(min(test.p_holm for test in between))} (Holm)"
         said = f"{plural(len(between), 'test')} within the labels found no clear difference; smallest {smallest}."
-        return Finding(name, Verdict.PASS, said)
+        return Finding(name, PASS, said)
     said = f"Test and training images of one label differ in {listed([*dict.fromkeys(test.what for test in shifted)])}."
     details = " ".join(f"{test.what}, {test.detail}; {test.numbers()}." for test in shifted)
-    return Finding(name, Verdict.WARN, said, shifted[0].found.strength, details)
+    return Finding(name, WARN, said, shifted[0].found.strength, details)
 
 
-def _licences(manifest: pd.DataFrame) -> Finding:
-    licences = _licence(manifest)
-    if (licences == "").all():
-        return not_checked("The source records no licence of single images.", "licences")[0]
+def _licences(licences: pd.Series[str]) -> Finding:
     unknown = int((licences == "").sum())
-    no_derivatives = int(licences.str.contains(r"\bND\b", case=False, regex=True).sum())
+    if unknown == len(licences):
+        return Finding("licences", NOT_CHECKED, "The source records no licence of single images.")
     details = f"Licences: {tally(licences)}."
-    if no_derivatives:
+    if no_derivatives := int(licences.str.contains(r"\bND\b", case=False, regex=True).sum()):
         details += f" {plural(no_derivatives, 'image')} may not be changed and passed on (ND, no derivatives)."
     said = f"The licence of {part(unknown, len(licences))} images is unknown."
-    return Finding("licences", Verdict.WARN if unknown else Verdict.PASS, said, unknown / len(licences), details)
+    return Finding("licences", WARN if unknown else PASS, said, unknown / len(licences), details)
 
 
-def _licence(manifest: pd.DataFrame) -> pd.Series[str]:
-    return manifest.get("licence", pd.Series("", manifest.index)).fillna("").astype(str)
+# Tables ------------------------------------------------------------------------------------------------------------
 
 
-# Tables and facts --------------------------------------------------------------------------------------------------
-
-
-def _tables(case: Case, tests: list[Test]) -> list[Table]:
-    tables, licence = [_finding_table(case.manifest)], _licence(case.manifest)
-    if (licence != "").any():
-        counts = pd.crosstab(licence, case.manifest["label"]).reindex(columns=[1, 0], fill_value=0)
-        counts = counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
-        rows = [[name or "unknown", *map(int, row), int(row.sum())] for name, row in counts.iterrows()]
-        tables.append(short_table("Licences as recorded, images", ["licence", "Positive", "Negative", "all"], rows))
-    if any(test.found.method != ONE_VALUE for test in tests):
-        tables.append(_test_table(tests))
-    return tables
-
-
-def _finding_table(manifest: pd.DataFrame) -> Table:
+def _tables(manifest: pd.DataFrame, licence: pd.Series[str], tests: list[Test]) -> Iterator[Table]:
     table = manifest[["label", "split"]].assign(who=people(manifest)).join(several(manifest["finding"]))
     present, grouped = splits(manifest), table.groupby(["label", "finding"])
     images = table.groupby(["label", "finding", "split"]).size().unstack(fill_value=0).reindex(columns=present)
     order = grouped.size().reset_index(name="n").sort_values(["label", "n"], ascending=False, kind="stable")
-    patients = grouped["who"].nunique()
-    rows: list[list[object]] = []
-    for key in zip(order["label"], order["finding"], strict=True):
-        counts = [int(images.loc[key, split]) for split in present]
-        rows.append([LABELS[key[0]], key[1] or "unknown", *counts, sum(counts), int(patients[key])])
+    patients, rows = grouped["who"].nunique(), []
+    for label, finding in zip(order["label"], order["finding"], strict=True):
+        counts = images.loc[(label, finding)].tolist()
+        rows.append([NAMES[label], finding or "unknown", *counts, sum(counts), int(patients[label, finding])])
     caption = "Findings behind the labels (an image may show several): images of each split, and patients"
-    return short_table(caption, ["label", "finding", *present, "all", "patients"], rows)
-
-
-def _test_table(tests: list[Test]) -> Table:
+    yield short_table(caption, ["label", "finding", *present, "all", "patients"], rows)
+    if (licence != "").any():
+        counts = pd.crosstab(licence, manifest["label"]).reindex(columns=[1, 0], fill_value=0).assign(all=0)
+        counts["all"] = counts.sum(axis=1)
+        counts = counts.sort_values("all", ascending=False, kind="stable")
+        rows = [[name or "unknown", *row.tolist()] for name, row in counts.iterrows()]
+        yield short_table("Licences as recorded, images", ["licence", "Positive", "Negative", "all"], rows)
     rows = [
         [
             test.what if test.asked == "value" else f"{test.what} known",
@@ -362,22 +345,6 @@ def _test_table(tests: list[Test]) -> Table:
         for test in sorted(tests, key=lambda test: (test.p_holm, -test.found.strength))
         if test.found.method != ONE_VALUE
     ]
-    header = ["property", "between", "patients", "effect", "p", "p (Holm)", "test"]
-    return short_table(f"All {len(rows)} tests of association", header, rows)
-
-
-def _facts(case: Case, known: Properties, tests: list[Test]) -> dict[str, Any]:
-    findings: dict[str, dict[str, dict[str, int]]] = {name: {} for name in LABELS.values()}
-    for split, label, rows in groups(case.manifest):
-        counts = several(case.manifest["finding"].iloc[rows]).replace("", "unknown").value_counts()
-        findings[LABELS[label]][split] = {str(finding): int(count) for finding, count in counts.items()}
-    collections = pd.crosstab(known.values("collection"), case.manifest["label"])
-    return {
-        "claim": case.claim,
-        "findings": findings,
-        "collections": {
-            LABELS[int(label)]: {str(name): int(count) for name, count in collections[label].items() if count}
-            for label in collections.columns
-        },
-        "tests": [asdict(test) for test in tests],
-    }
+    if rows:
+        header = ["property", "between", "patients", "effect", "p", "p (Holm)", "test"]
+        yield short_table(f"All {len(rows)} tests of association", header, rows)

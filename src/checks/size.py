@@ -12,24 +12,22 @@ Sources:
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 from scipy.stats import binom
 
-from cxrlab.checks.base import Case, Finding, Section, Table, Verdict, not_checked
-from cxrlab.checks.counting import LABELS, sizes
+from cxrlab.checks.base import FAIL, NOT_CHECKED, PASS, WARN, Case, Finding, Section, Table, Verdict, not_checked
+from cxrlab.checks.counting import sizes
 from cxrlab.checks.provenance import has_claim
-from cxrlab.datamodules.manifest import people
+from cxrlab.datamodules.manifest import NAMES, people
 from cxrlab.errors import check_range
 from cxrlab.evaluation.estimate import FEW_PATIENTS, wilson
 from cxrlab.evaluation.statistics import newcombe_auroc
 from cxrlab.words import bounds, plural
-
-_Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 
 SURE = 0.9
 """Lower bound that a perfect sensitivity or specificity must reach, by patient, for a PASS."""
@@ -48,8 +46,7 @@ WIDE = 0.1  # interval of an AUROC: wider is a WARN
 
 _AUROCS = (0.75, 0.9)
 _RATES = 65  # of discordant images, tried before the rate is narrowed down
-_COUNTED = ("split", "label", "images", "patients", "films", "most_of_one_patient")
-_Counts: TypeAlias = dict[int, tuple[int, int]]  # images and patients of either label
+_DIFFERENCES, _AUROC = "differences that can be found", "interval of an AUROC"  # names of findings
 _DONE = (
     "This section says what a perfect score on the test images would be worth, and how large a difference must be to "
     "be found. A small test set leaves room for doubt even where every answer is right."
@@ -79,27 +76,47 @@ lies between 1 and that."""
 def check(case: Case) -> Section:
     """Says what a perfect score would be worth here, and what differences could be found."""
     test = case.manifest[case.manifest["split"] == "test"]
-    counts = {label: _units(test[test["label"] == label]) for label in LABELS}
-    images, patients = (sum(count[side] for count in counts.values()) for side in (0, 1))
-    perfect = {"accuracy": (images, patients), "sensitivity": counts[1], "specificity": counts[0]}
-    claim = f"sensitivity for {case.claim}"
-    if case.claim and (test.loc[test["label"] == 1, "finding"] != "").any():
-        perfect[claim] = _units(test[(test["label"] == 1) & has_claim(test, case.claim)])
+    positive, negative = (test[test["label"] == label] for label in NAMES)
+    of_positive, of_negative = _units(positive), _units(negative)
+    images, patients = (of_positive[side] + of_negative[side] for side in (0, 1))
+    perfect = {"accuracy": (images, patients), "sensitivity": of_positive, "specificity": of_negative}
+    claimed = None
+    if case.claim and (positive["finding"] != "").any():
+        claimed = perfect[f"sensitivity for {case.claim}"] = _units(positive[has_claim(positive, case.claim)])
+    facts: dict[str, Any] = {
+        "counts": sizes(case.manifest),
+        "perfect": [
+            {
+                "score": name,
+                "images": images,
+                "by_image": list(wilson(images, images)),
+                "patients": patients,
+                "by_patient": list(wilson(patients, patients)),
+            }
+            for name, (images, patients) in perfect.items()
+            if images
+        ],
+    }
     answer = "There is no test image."
     if images:
         answer = (
             f"The {plural(images, 'test image')} are of {plural(patients, 'patient')}, so that even a perfect accuracy "
-            f"would have a 95 % interval of {bounds(*wilson(patients, patients))}."
+            f"would have a 95 % interval of {_interval(patients)}."
         )
-    there = {name: units for name, units in perfect.items() if units[0]}
-    return Section(
-        title="Size",
-        findings=list(_findings(case, counts, perfect, claim)),
-        text=[_DONE, _RULES],
-        tables=_tables(case.manifest, there),
-        facts=_facts(case.manifest, counts, there),
-        answer=answer,
-    )
+    empty = [name for name, rows in (("Positive", positive), ("Negative", negative)) if rows.empty]
+    if empty:
+        said = f"There is no {' and no '.join(empty)} test image."
+        findings = [Finding("test patients", NOT_CHECKED if case.one_class else FAIL, said, 1.0)]
+        findings += not_checked(said, "what a perfect score is worth", _DIFFERENCES, _AUROC)
+    else:
+        best, worse = smallest_difference(patients, 0.0), smallest_difference(patients, AGAINST)
+        aurocs = {auroc: newcombe_auroc(auroc, of_positive[1], of_negative[1]) for auroc in _AUROCS}
+        findings = [*_of_perfect(case, of_positive, of_negative, claimed), _of_differences(patients, best, worse)]
+        findings += [_of_auroc(aurocs, of_positive[1], of_negative[1]), _of_repeats(case.manifest)]
+        assumed = {"patients": patients, "power": POWER, "alpha": ALPHA, "best_case": best, "against": AGAINST}
+        facts["smallest_difference"] = assumed | {"less_favourable": worse}
+        facts["auroc"] = [{"auroc": auroc, "interval": list(interval)} for auroc, interval in aurocs.items()]
+    return Section("Size", findings, [_DONE, _RULES], _tables(case.manifest, facts), facts=facts, answer=answer)
 
 
 def _units(rows: pd.DataFrame) -> tuple[int, int]:
@@ -107,7 +124,9 @@ def _units(rows: pd.DataFrame) -> tuple[int, int]:
     return len(rows), int(people(rows).nunique())
 
 
-# Power -------------------------------------------------------------------------------------------------------------
+def _interval(n: int) -> str:
+    """Of n right of n."""
+    return bounds(*wilson(n, n))
 
 
 @functools.cache
@@ -128,10 +147,14 @@ def smallest_difference(n: int, against: float) -> float | None:
     check_range("n", n, 1, integer=True)
     check_range("against", against, 0.0, 0.5, high_open=True)
     discordant = np.arange(n + 1)
-    found = _power_given(discordant, against)
+    # The largest minority that is significant: P(X <= k) <= 2.5 % for X binomial with 1/2; -1 where there is none.
+    critical = binom.ppf(ALPHA / 2, discordant, 0.5)
+    critical = np.where(binom.cdf(critical, discordant, 0.5) <= ALPHA / 2, critical, critical - 1)
+    power = binom.cdf(critical, discordant, against) + binom.cdf(critical, discordant, 1 - against)
+    power = np.where(discordant > 0, power, 0.0)
 
     def lack(rate: float) -> float:
-        return float(binom.pmf(discordant, n, rate) @ found) - POWER
+        return float(binom.pmf(discordant, n, rate) @ power) - POWER
 
     # The power given an exact number of discordant images is a saw-tooth, so that the first rise is looked for.
     rates = np.linspace(0, 1, _RATES)
@@ -142,164 +165,102 @@ def smallest_difference(n: int, against: float) -> float | None:
     return float(first) * (1 - 2 * against)
 
 
-def _power_given(discordant: np.ndarray[Any, np.dtype[np.int64]], against: float) -> _Floats:
-    """Power of the exact McNemar test for each number of discordant pairs."""
-    # The largest minority that is significant: P(X <= k) <= 2.5 % for X binomial with 1/2; -1 where there is none.
-    critical = binom.ppf(ALPHA / 2, discordant, 0.5)
-    critical = np.where(binom.cdf(critical, discordant, 0.5) <= ALPHA / 2, critical, critical - 1)
-    for_better = binom.cdf(critical, discordant, against)
-    for_worse = binom.cdf(critical, discordant, 1 - against)
-    return np.asarray(np.where(discordant > 0, for_better + for_worse, 0.0), np.float64)
-
-
-# Findings ----------------------------------------------------------------------------------------------------------
-
-
-def _findings(case: Case, counts: _Counts, perfect: dict[str, tuple[int, int]], claim: str) -> Iterator[Finding]:
-    names = ("test patients", "what a perfect score is worth", "differences that can be found", "interval of an AUROC")
-    if not all(images for images, _ in counts.values()):
-        empty = [LABELS[label] for label, (images, _) in counts.items() if not images]
-        said = f"There is no {' and no '.join(empty)} test image."
-        one_class = case.manifest["label"].nunique() < 2
-        yield Finding(names[0], Verdict.NOT_CHECKED if one_class else Verdict.FAIL, said, 1.0)
-        yield from not_checked(said, *names[1:])
-        return
-    yield _patients(case.manifest, names[0], counts)
-    worth = [f"{name} {_worth(*units)}" for name, units in perfect.items() if name != claim]
-    low = min(wilson(count, count)[0] for _, count in counts.values())
-    patients = perfect["accuracy"][1]
-    said = f"Even if all were right, the accuracy would be in {bounds(*wilson(patients, patients))} (95 %, by patient)."
-    yield Finding(names[1], _verdict(low), said, 1 - low, f"In full: {'; '.join(worth)}.")
-    if claim in perfect:
-        yield _perfect_on_claim(case.claim, perfect[claim], counts[1][0])
-    yield _difference(names[2], patients)
-    yield _auroc_width(names[3], counts[1][1], counts[0][1])
-    yield _design(case.manifest)
-
-
-def _patients(manifest: pd.DataFrame, name: str, counts: _Counts) -> Finding:
-    every = {label: _units(manifest[manifest["label"] == label]) for label in counts}
+def _of_perfect(
+    case: Case, positive: tuple[int, int], negative: tuple[int, int], claimed: tuple[int, int] | None
+) -> Iterator[Finding]:
+    """How many test patients there are, and what it is worth if all are right; of either label images and patients."""
+    every = [_units(case.manifest[case.manifest["label"] == label]) for label in NAMES]
     test, whole = (
         " and ".join(
-            f"{plural(images, f'{LABELS[label]} image')} of {plural(patients, 'patient')}"
-            for label, (images, patients) in each.items()
+            f"{plural(images, f'{name} image')} of {plural(patients, 'patient')}"
+            for name, (images, patients) in zip(NAMES.values(), units, strict=True)
         )
-        for each in (counts, every)
+        for units in ([positive, negative], every)
     )
     details = f"In all splits there are {whole}."
-    unknown = int(((manifest["split"] == "test") & (manifest["patient_id"] == "")).sum())
+    unknown = int(((case.manifest["split"] == "test") & (case.manifest["patient_id"] == "")).sum())
     if unknown:
         details += f" These are upper limits: {plural(unknown, 'image')} of unknown patients count as one patient each."
-    fewest = min(patients for _, patients in counts.values())
+    fewest = min(positive[1], negative[1])
     low = wilson(fewest, fewest)[0]
-    verdict = Verdict.FAIL if low < CHANCE else Verdict.WARN if fewest < FEW_PATIENTS else Verdict.PASS
-    return Finding(name, verdict, f"The test split holds {test}.", 1 - low, details)
+    verdict = FAIL if low < CHANCE else WARN if fewest < FEW_PATIENTS else PASS
+    yield Finding("test patients", verdict, f"The test split holds {test}.", 1 - low, details)
+
+    images, patients = positive[0] + negative[0], positive[1] + negative[1]
+    said = f"Even if all were right, the accuracy would be in {_interval(patients)} (95 %, by patient)."
+    worth = f"accuracy {_worth(images, patients)}; sensitivity {_worth(*positive)}; specificity {_worth(*negative)}"
+    yield Finding("what a perfect score is worth", _verdict(low), said, 1 - low, f"In full: {worth}.")
+
+    if claimed is None:
+        return
+    name, (images, patients) = f"test patients with {case.claim}", claimed
+    if not images:
+        yield Finding(name, FAIL, f"None of {positive[0]} Positive test images names {case.claim}.", 1.0)
+        return
+    low = wilson(patients, patients)[0]
+    said = f"The test split holds {plural(images, 'image')} of {plural(patients, 'patient')} with {case.claim}."
+    yield Finding(name, _verdict(low), said, 1 - low, f"A perfect sensitivity for it: {_worth(images, patients)}.")
 
 
 def _verdict(low: float) -> Verdict:
     """Of the lower bound of a perfect score."""
-    return Verdict.FAIL if low < CHANCE else Verdict.WARN if low < SURE else Verdict.PASS
+    return FAIL if low < CHANCE else WARN if low < SURE else PASS
 
 
 def _worth(images: int, patients: int) -> str:
     """``40/40 [0.912, 1] by image, 29/29 [0.883, 1] by patient``."""
-    by_image = f"{images}/{images} {bounds(*wilson(images, images))}"
-    return f"{by_image} by image, {patients}/{patients} {bounds(*wilson(patients, patients))} by patient"
+    return f"{images}/{images} {_interval(images)} by image, {patients}/{patients} {_interval(patients)} by patient"
 
 
-def _perfect_on_claim(claim: str, claimed: tuple[int, int], positives: int) -> Finding:
-    name, (images, patients) = f"test patients with {claim}", claimed
-    if not images:
-        return Finding(name, Verdict.FAIL, f"None of {positives} Positive test images names {claim}.", 1.0)
-    low = wilson(patients, patients)[0]
-    said = f"The test split holds {plural(images, 'image')} of {plural(patients, 'patient')} with {claim}."
-    return Finding(name, _verdict(low), said, 1 - low, f"A perfect sensitivity for it: {_worth(images, patients)}.")
-
-
-def _difference(name: str, patients: int) -> Finding:
-    best, worse = smallest_difference(patients, 0.0), smallest_difference(patients, AGAINST)
+def _of_differences(patients: int, best: float | None, worse: float | None) -> Finding:
     if best is None:
         said = f"With {plural(patients, 'patient')} no test finds a difference, not even if one model is always wrong."
-        return Finding(name, Verdict.FAIL, said, 1.0)
+        return Finding(_DIFFERENCES, FAIL, said, 1.0)
     said = f"Two models must differ by at least {best:.3f} in accuracy for a test to find the difference."
     found = "no difference is large enough" if worse is None else f"{worse:.3f} is needed"
     details = f"If {100 * AGAINST:.0f} % of the discordant images speak for the worse model, {found} (exact "
     details += f"McNemar test, {100 * POWER:.0f} % power, n = {patients} patients)."
-    return Finding(name, Verdict.WARN if best > LARGE else Verdict.PASS, said, best, details)
+    return Finding(_DIFFERENCES, WARN if best > LARGE else PASS, said, best, details)
 
 
-def _auroc_width(name: str, positives: int, negatives: int) -> Finding:
-    intervals = {auroc: newcombe_auroc(auroc, positives, negatives) for auroc in _AUROCS}
+def _of_auroc(intervals: Mapping[float, tuple[float, float]], positives: int, negatives: int) -> Finding:
     said = ", and one ".join(
         f"of {auroc:g} would have the interval {bounds(*each)}" for auroc, each in intervals.items()
     )
     low, high = intervals[_AUROCS[0]]
-    lost = intervals[_AUROCS[1]][0] < CHANCE
-    verdict = Verdict.FAIL if lost else Verdict.WARN if high - low > WIDE else Verdict.PASS
+    verdict = FAIL if intervals[_AUROCS[1]][0] < CHANCE else WARN if high - low > WIDE else PASS
     details = f"There are {positives} Positive and {negatives} Negative test patients."
-    return Finding(name, verdict, f"An AUROC {said}.", high - low, details)
+    return Finding(_AUROC, verdict, f"An AUROC {said}.", high - low, details)
 
 
-def _design(manifest: pd.DataFrame) -> Finding:
+def _of_repeats(manifest: pd.DataFrame) -> Finding:
     name, known = "images per patient", manifest[manifest["patient_id"] != ""]
     if known.empty:
-        return not_checked(f"The patients of all {len(manifest)} images are unknown.", name)[0]
+        return Finding(name, NOT_CHECKED, f"The patients of all {len(manifest)} images are unknown.")
     groups = known.groupby(["split", "label", "patient_id"]).size().groupby(level=["split", "label"])
     effects = groups.apply(lambda counts: float((counts**2).sum() / counts.sum()))
     split, label = effects.index[int(effects.to_numpy().argmax())]
     said = f"On average there are {len(known) / known['patient_id'].nunique():.2f} images of a patient."
-    details = f"The design effect is at most {effects.max():.2f} ({split}, {LABELS[label]})."
-    return Finding(name, Verdict.PASS, said, 1 - 1 / float(effects.max()), details)
+    details = f"The design effect is at most {effects.max():.2f} ({split}, {NAMES[label]})."
+    return Finding(name, PASS, said, 1 - 1 / float(effects.max()), details)
 
 
-# Tables and facts --------------------------------------------------------------------------------------------------
-
-
-def _tables(manifest: pd.DataFrame, perfect: dict[str, tuple[int, int]]) -> list[Table]:
+def _tables(manifest: pd.DataFrame, facts: Mapping[str, Any]) -> list[Table]:
+    columns = ("split", "label", "images", "patients", "films", "most_of_one_patient")
     rows = []
-    for count in sizes(manifest):
+    for count in facts["counts"]:
         ratio = f"{count['images'] / count['patients']:.2f}" if count["images"] else ""
         effect = f"{count['design_effect']:.2f}" if count["images"] else ""
-        rows.append([*(count[key] for key in _COUNTED), ratio, effect])
-    header = [*(key.replace("_", " ") for key in _COUNTED), "images per patient", "design effect, at most"]
+        rows.append([*(count[key] for key in columns), ratio, effect])
+    header = [*(key.replace("_", " ") for key in columns), "images per patient", "design effect, at most"]
     unknown = int((manifest["patient_id"] == "").sum())
     single = f" ({plural(unknown, 'image')} of unknown patients, each counted as a patient)" if unknown else ""
     counts = Table(f"Images, patients and films{single}; a patient in two rows counts in both", header, rows)
-    if not perfect:
+    scores = [
+        [each["score"], each["images"], bounds(*each["by_image"]), each["patients"], bounds(*each["by_patient"])]
+        for each in facts["perfect"]
+    ]
+    if not scores:
         return [counts]
     header = ["if all were right", "images", "95 % by image", "patients", "95 % by patient"]
-    scores = [
-        [name, images, bounds(*wilson(images, images)), patients, bounds(*wilson(patients, patients))]
-        for name, (images, patients) in perfect.items()
-    ]
     return [Table("What a perfect score on the test images would be worth (Wilson)", header, scores), counts]
-
-
-def _facts(manifest: pd.DataFrame, counts: _Counts, perfect: dict[str, tuple[int, int]]) -> dict[str, Any]:
-    facts: dict[str, Any] = {
-        "counts": sizes(manifest),
-        "perfect": [
-            {
-                "score": name,
-                "images": images,
-                "by_image": list(wilson(images, images)),
-                "patients": patients,
-                "by_patient": list(wilson(patients, patients)),
-            }
-            for name, (images, patients) in perfect.items()
-        ],
-    }
-    if all(images for images, _ in counts.values()):
-        patients = perfect["accuracy"][1]
-        facts["smallest_difference"] = {
-            "patients": patients,
-            "power": POWER,
-            "alpha": ALPHA,
-            "best_case": smallest_difference(patients, 0.0),
-            "against": AGAINST,
-            "less_favourable": smallest_difference(patients, AGAINST),
-        }
-        facts["auroc"] = [
-            {"auroc": auroc, "interval": list(newcombe_auroc(auroc, counts[1][1], counts[0][1]))} for auroc in _AUROCS
-        ]
-    return facts
