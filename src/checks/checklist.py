@@ -10,7 +10,7 @@ The lists, whose questions are told here in other words:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from cxrlab.checks.base import NOT_CHECKED, Case, Section, Table, Verdict
 from cxrlab.checks.counting import as_text, splits
@@ -21,6 +21,40 @@ NOT_ANSWERED = "NOT ANSWERED"
 AUTHORS = "the authors of the data set"
 STUDY = "the authors of the study"
 TRAINING = "a training run and its report"
+_PARTICIPANTS = "PROBAST, participants (Roberts)"
+
+# Of each item: the lists that ask it; the question; the section or heading where the answer stands; words in the names
+# of the findings that give it, where the data set does not; and who has to answer where nothing does.
+_ITEMS = (
+    ("CLAIM 7; REFORMS 3a", "Where do the images come from?", "provenance", "", AUTHORS),
+    ("CLAIM 8", "Who was included and who was not?", "Flow of cases", "", AUTHORS),
+    ("CLAIM 9", "How are images prepared before training?", "", "", TRAINING),
+    ("CLAIM 10", "How was this part of the collection chosen?", "Flow of cases", "", AUTHORS),
+    ("CLAIM 12", "Are the images free of names and marks?", "files", "burned-in", AUTHORS),
+    ("CLAIM 13", "What is missing?", "provenance", "", AUTHORS),
+    ("CLAIM 14; REFORMS 3d", "What do the labels mean?", "provenance", "", AUTHORS),
+    ("PROBAST, outcome", "Is the label what it is to be?", "provenance", "is |finding", AUTHORS),
+    ("CLAIM 15-18", "Who read the films, how, how often agreeing?", "", "", AUTHORS),
+    ("CLAIM 19; PROBAST, analysis", "Are there enough patients?", "size", "", STUDY),
+    ("CLAIM 20", "How were the images divided?", "split", "", STUDY),
+    ("CLAIM 21; REFORMS, leakage", "Are the parts apart, down to the patient?", "split", "splits|validation", STUDY),
+    ("REFORMS, leakage", "Are there copies and dependent images?", "split", "film|file in|several images", STUDY),
+    (_PARTICIPANTS, "Do the classes come from the same collections?", "provenance", "collection", AUTHORS),
+    (_PARTICIPANTS, "Are patients of both classes of like age?", "provenance", "children|age ", AUTHORS),
+    ("REFORMS, leakage; PROBAST, predictors", "Can the label be told without the disease?", "lung", "", AUTHORS),
+    ("PROBAST, predictors", "Were all images made and stored alike?", "files", "of the classes", AUTHORS),
+    ("CLAIM 22-27", "What is the model, how trained, how chosen?", "", "", TRAINING),
+    ("CLAIM 28-29, 35-36; REFORMS, metrics", "How well, with which interval?", "", "", TRAINING),
+    ("PROBAST, analysis", "Are the scores calibrated?", "", "", TRAINING),
+    ("CLAIM 30-31, 37", "How robust, looking where, failing when?", "", "", TRAINING),
+    ("CLAIM 32; REFORMS, generalisability", "Does it hold at another hospital?", "", "", STUDY),
+    ("CLAIM 33", "Where did every case go?", "Flow of cases", "", AUTHORS),
+    ("CLAIM 34; PROBAST, participants", "Who are the patients?", "provenance", "", AUTHORS),
+    ("REFORMS 2a", "Which data exactly, so that it can be repeated?", "How to repeat it", "", AUTHORS),
+    ("CLAIM 5; PROBAST, participants", "Were patients enrolled forward or looked up?", "", "", AUTHORS),
+    ("REFORMS 3b", "From which population, and how drawn?", "", "", AUTHORS),
+    ("Licences of single images", "May they be used?", "provenance", "", AUTHORS),
+)
 
 
 def check(case: Case, sections: Sequence[Section]) -> Section:
@@ -30,12 +64,18 @@ def check(case: Case, sections: Sequence[Section]) -> Section:
         case: The data set under audit.
         sections: What the other checks found; the answers name them by title.
     """
-    rows: list[tuple[str, str, str, str]] = []
-    for source, question, place, answer, who in _ITEMS:
-        text = _verdicts(sections, place, answer) if isinstance(answer, str) else answer(case) if answer else ""
-        there = "manifest" if place.islower() else place  # where the check of that section was not run
-        where = next((section.title for section in sections if place in section.title.lower()), there)
-        rows.append((source, question, text or f"{NOT_ANSWERED}: {who}", where if text else ""))
+    answers, order, rows = _answers(case), [*Verdict], []
+    for source, question, place, words, who in _ITEMS:
+        there = [section for section in sections if place and place in section.title.lower()]
+        if question not in answers:  # the verdicts on it, the most serious first
+            found = [each for section in there for each in section.findings if each.verdict is not NOT_CHECKED]
+            found = [each for each in found if any(word in each.check.lower() for word in words.split("|"))]
+            found.sort(key=lambda each: (order.index(each.verdict), -each.weight))
+            answers[question] = "; ".join(f"{each.check}: {each.verdict}" for each in found)
+        # Where the check of that section was not run, the manifest is what was read.
+        where = there[0].title if there else "manifest" if place.islower() else place
+        answer = answers[question]
+        rows.append((source, question, answer or f"{NOT_ANSWERED}: {who}", where if answer else ""))
     answered = sum(bool(row[3]) for row in rows)
     text = (
         "This section answers what the check-lists CLAIM, REFORMS and PROBAST ask, as far as a data set can. "
@@ -49,127 +89,47 @@ def check(case: Case, sections: Sequence[Section]) -> Section:
     return Section("Check-list", (), text=[text], tables=[table], facts={"answered": answered, "items": items})
 
 
-def _verdicts(sections: Sequence[Section], place: str, words: str) -> str:
-    """The verdicts of one section whose names hold one of the words, which bars separate; all where there is none."""
-    found = [
-        finding
-        for section in sections
-        if place in section.title.lower()
-        for finding in section.findings
-        if finding.verdict is not NOT_CHECKED and any(word in finding.check.lower() for word in words.split("|"))
-    ]
-    order = [*Verdict]
-    found.sort(key=lambda finding: (order.index(finding.verdict), -finding.weight))
-    return "; ".join(f"{finding.check}: {finding.verdict}" for finding in found)
+def _answers(case: Case) -> dict[str, str]:
+    """What the data set itself answers, by question; empty where it could but does not."""
+    manifest, steps = case.manifest, case.flow.steps
+    labels, persons = manifest["label"], people(manifest)
+    images = plural(len(manifest), "image")
+    blank = {name: as_text(values).isin(["", "nan"]) for name, values in manifest.items()}
+    known = {name for name, where in blank.items() if not where.all()}
 
-
-# Answers from the data set; empty where it has none -----------------------------------------------------------------
-
-
-def _sources(case: Case) -> str:
-    names = case.manifest["source"]
-    if "collection" in case.manifest:
-        collections = as_text(case.manifest["collection"])
-        names = collections.where(collections != "", names)
-    of_label = ((name, names[case.manifest["label"] == label]) for label, name in NAMES.items())
-    return "; ".join(f"{name}: {tally(there)}" for name, there in of_label if len(there))
-
-
-def _flow(case: Case) -> str:
-    removed = [step.removed for step in case.flow.steps if step.removed]
-    kept = f"{plural(len(case.manifest), 'image')} of {plural(people(case.manifest).nunique(), 'patient')} were kept"
-    return f"{kept}, and {sum(removed)} removed in {plural(len(removed), 'step')}" if case.flow.steps else ""
-
-
-def _selection(case: Case) -> str:
-    steps = [f"{step.step} ({step.removed})" for step in case.flow.steps if step.removed]
-    none = "no image was removed" if case.flow.steps else ""
-    return f"removed: {', '.join(steps)}" if steps else none
-
-
-def _known(case: Case, column: str) -> int:
-    """How many images have a value in a column that may be missing."""
-    return int((~as_text(case.manifest[column]).isin(["", "nan"])).sum()) if column in case.manifest else 0
-
-
-def _missing(case: Case) -> str:
-    images, there = len(case.manifest), case.manifest.columns
-    wanted = [name for name in ("patient_id", "finding", "view", "age", "sex") if name in there]
-    absent = [name for name in ("age", "sex") if name not in there]
-    said = f"unknown, of {plural(images, 'image')}: "
-    said += ", ".join(f"{name} {images - _known(case, name)}" for name in wanted)
-    said += f"; not recorded at all: {', '.join(absent)}" if absent else ""
-    return f"{said}; unreadable: {len(case.problems)}"
-
-
-def _reference(case: Case) -> str:
-    known = _known(case, "finding")
-    means = f"Positive is to mean {case.claim}; " if case.claim else "what Positive is to mean is not said; "
-    return f"{means}{known} of {plural(len(case.manifest), 'image')} with a finding" if known else ""
-
-
-def _partition(case: Case) -> str:
-    persons, sizes = people(case.manifest), []
-    for split in splits(case.manifest):
-        here = case.manifest["split"] == split
-        positive = int((here & (case.manifest["label"] == 1)).sum())
-        sizes.append(f"{split} {int(here.sum())} ({positive} Positive, {persons[here].nunique()} patients)")
+    collections = as_text(manifest.get("collection", manifest["source"]))
+    collections = collections.where(collections != "", manifest["source"])
+    of_label = ((name, collections[labels == label]) for label, name in NAMES.items())
+    removed = [step for step in steps if step.removed]
+    flow = f"{images} of {plural(persons.nunique(), 'patient')} were kept, and {sum(step.removed for step in removed)} "
+    flow += f"removed in {plural(len(removed), 'step')}"
+    left_out = ", ".join(f"{step.step} ({step.removed})" for step in removed)
+    selection = f"removed: {left_out}" if removed else "no image was removed"
+    wanted = [name for name in ("patient_id", "finding", "view", "age", "sex") if name in blank]
+    missing = f"unknown, of {images}: {', '.join(f'{name} {blank[name].sum()}' for name in wanted)}"
+    absent = [name for name in ("age", "sex") if name not in blank]
+    missing += f"; not recorded at all: {', '.join(absent)}" if absent else ""
+    meaning = f"Positive is to mean {case.claim}; " if case.claim else "what Positive is to mean is not said; "
+    meaning += f"{(~blank['finding']).sum()} of {images} with a finding"
+    parts = []
+    for split in splits(manifest):
+        here = manifest["split"] == split
+        positive = (here & (labels == 1)).sum()
+        parts.append(f"{split} {here.sum()} ({positive} Positive, {persons[here].nunique()} patients)")
     how = "drawn by this program, by patient" if case.drawn else "as the source gives it"
-    return f"{'; '.join(sizes)}; {how}"
-
-
-def _demographics(case: Case) -> str:
-    known = [name for name in ("age", "sex", "view", "device", "location") if _known(case, name)]
-    return f"{', '.join(known)} by label, as far as recorded" if {"age", "sex"} & {*known} else ""
-
-
-def _licences(case: Case) -> str:
-    return tally(as_text(case.manifest["licence"])) if _known(case, "licence") else ""
-
-
-def _fingerprint(case: Case) -> str:
-    hashed = _known(case, "sha256") == len(case.manifest)
-    return f"fingerprint over the bytes of {plural(len(case.manifest), 'file')}, labels and splits" if hashed else ""
-
-
-_FROM, _SPLIT = "provenance", "split"  # found in the titles of sections
-_FLOW, _REPEAT = "Flow of cases", "How to repeat it"  # headings of the page beside those of the sections
-
-# Of each item: the lists that ask it; the question; where the answer stands; the answer, or words in the names of the
-# findings that give it, or None; and who has to answer where that gives nothing.
-_ITEMS: tuple[tuple[str, str, str, Callable[[Case], str] | str | None, str], ...] = (
-    ("CLAIM 7; REFORMS 3a", "Where do the images come from?", _FROM, _sources, AUTHORS),
-    ("CLAIM 8", "Who was included and who was not?", _FLOW, _flow, AUTHORS),
-    ("CLAIM 9", "How are images prepared before training?", "", None, TRAINING),
-    ("CLAIM 10", "How was this part of the collection chosen?", _FLOW, _selection, AUTHORS),
-    ("CLAIM 12", "Are the images free of names and marks?", "files", "burned-in", AUTHORS),
-    ("CLAIM 13", "What is missing?", _FROM, _missing, AUTHORS),
-    ("CLAIM 14; REFORMS 3d", "What do the labels mean?", _FROM, _reference, AUTHORS),
-    ("PROBAST, outcome", "Is the label what it is to be?", _FROM, "is |finding", AUTHORS),
-    ("CLAIM 15-18", "Who read the films, how, how often agreeing?", "", None, AUTHORS),
-    ("CLAIM 19; PROBAST, analysis", "Are there enough patients?", "size", "", STUDY),
-    ("CLAIM 20", "How were the images divided?", _SPLIT, _partition, STUDY),
-    ("CLAIM 21; REFORMS, leakage", "Are the parts apart, down to the patient?", _SPLIT, "splits|validation", STUDY),
-    ("REFORMS, leakage", "Are there copies and dependent images?", _SPLIT, "film|file in|several images", STUDY),
-    (
-        "PROBAST, participants (Roberts)",
-        "Do the classes come from the same collections?",
-        _FROM,
-        "collection",
-        AUTHORS,
-    ),
-    ("PROBAST, participants (Roberts)", "Are patients of both classes of like age?", _FROM, "children|age ", AUTHORS),
-    ("REFORMS, leakage; PROBAST, predictors", "Can the label be told without the disease?", "lung", "", AUTHORS),
-    ("PROBAST, predictors", "Were all images made and stored alike?", "files", "of the classes", AUTHORS),
-    ("CLAIM 22-27", "What is the model, how trained, how chosen?", "", None, TRAINING),
-    ("CLAIM 28-29, 35-36; REFORMS, metrics", "How well, with which interval?", "", None, TRAINING),
-    ("PROBAST, analysis", "Are the scores calibrated?", "", None, TRAINING),
-    ("CLAIM 30-31, 37", "How robust, looking where, failing when?", "", None, TRAINING),
-    ("CLAIM 32; REFORMS, generalisability", "Does it hold at another hospital?", "", None, STUDY),
-    ("CLAIM 33", "Where did every case go?", _FLOW, _flow, AUTHORS),
-    ("CLAIM 34; PROBAST, participants", "Who are the patients?", _FROM, _demographics, AUTHORS),
-    ("REFORMS 2a", "Which data exactly, so that it can be repeated?", _REPEAT, _fingerprint, AUTHORS),
-    ("CLAIM 5; PROBAST, participants", "Were patients enrolled forward or looked up?", "", None, AUTHORS),
-    ("REFORMS 3b", "From which population, and how drawn?", "", None, AUTHORS),
-    ("Licences of single images", "May they be used?", _FROM, _licences, AUTHORS),
-)
+    traits = [name for name in ("age", "sex", "view", "device", "location") if name in known]
+    fingerprint = f"fingerprint over the bytes of {plural(len(manifest), 'file')}, labels and splits"
+    return {
+        "Where do the images come from?": "; ".join(
+            f"{name}: {tally(there)}" for name, there in of_label if len(there)
+        ),
+        "Who was included and who was not?": flow if steps else "",
+        "How was this part of the collection chosen?": selection if steps else "",
+        "What is missing?": f"{missing}; unreadable: {len(case.problems)}",
+        "What do the labels mean?": meaning if "finding" in known else "",
+        "How were the images divided?": f"{'; '.join(parts)}; {how}",
+        "Where did every case go?": flow if steps else "",
+        "Who are the patients?": f"{', '.join(traits)} by label, as far as recorded" if {"age", "sex"} & known else "",
+        "Which data exactly, so that it can be repeated?": "" if blank["sha256"].any() else fingerprint,
+        "May they be used?": tally(as_text(manifest["licence"])) if "licence" in known else "",
+    }

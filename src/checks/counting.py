@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy.stats import fisher_exact
 
-from cxrlab.checks.base import Table
+from cxrlab.checks.base import Finding, Table, Verdict
 from cxrlab.datamodules.manifest import NAMES, SPLITS, people
+from cxrlab.evaluation.estimate import Bools
 from cxrlab.words import file_name, p_value
 
 _ROWS = 30  # of a table
@@ -82,6 +83,9 @@ def placed(manifest: pd.DataFrame, row: int) -> tuple[str, str]:
 class Counts(NamedTuple):
     """How many patients (by at least one image) and images of (Negative, Positive) have something."""
 
+    what: str
+    """The property."""
+    value: str
     patients: tuple[int, int]
     of_patients: tuple[int, int]
     images: tuple[int, int]
@@ -89,10 +93,31 @@ class Counts(NamedTuple):
     p: float
     """Of Fisher's exact test by patient."""
 
+    @classmethod
+    def of(cls, what: str, value: str, has: Bools, labels: pd.Series[int], persons: pd.Series[Any]) -> Self:
+        """Counts the images that have the value; ``has``, their labels and their patients have shape (images,)."""
+        negative, positive = ((labels == label).to_numpy() for label in (0, 1))
+        patients = (persons[negative & has].nunique(), persons[positive & has].nunique())
+        of_patients = (persons[negative].nunique(), persons[positive].nunique())
+        table = [[count, whole - count] for count, whole in zip(patients, of_patients, strict=True)]
+        images = (int((negative & has).sum()), int((positive & has).sum()))
+        of_images = (int(negative.sum()), int(positive.sum()))
+        return cls(what, value, patients, of_patients, images, of_images, float(fisher_exact(table).pvalue))
+
     @property
     def shares(self) -> tuple[float, float]:
         """Of the patients of either class."""
         return self.patients[0] / self.of_patients[0], self.patients[1] / self.of_patients[1]
+
+    @property
+    def apart(self) -> float:
+        """Difference of the shares."""
+        return round(abs(self.shares[1] - self.shares[0]), 9)  # a value and its opposite are equally far apart
+
+    def finding(self, check: str, verdict: Verdict, details: str) -> Finding:
+        """Says how often either class has the value."""
+        tested = f"Fisher's exact test by patient: {p_value(self.p)}"
+        return Finding(check, verdict, f"{self.value}: found in {self}.", self.apart, f"{tested}{details}")
 
     def __str__(self) -> str:
         return " and ".join(
@@ -100,17 +125,6 @@ class Counts(NamedTuple):
             f"({self.patients[label]} of {self.of_patients[label]} patients)"
             for label, name in NAMES.items()
         )
-
-
-def counted(has: npt.NDArray[np.bool_], labels: npt.NDArray[Any], persons: pd.Series[Any]) -> Counts:
-    """Compares between the labels how many have something; all arguments have shape (images,)."""
-    negative, positive = ((labels == label) for label in (0, 1))
-    patients = (persons[negative & has].nunique(), persons[positive & has].nunique())
-    of_patients = (persons[negative].nunique(), persons[positive].nunique())
-    table = [[count, whole - count] for count, whole in zip(patients, of_patients, strict=True)]
-    images = (int((negative & has).sum()), int((positive & has).sum()))
-    of_images = (int(negative.sum()), int(positive.sum()))
-    return Counts(patients, of_patients, images, of_images, float(fisher_exact(table).pvalue))
 
 
 def uneven_loss(kept: pd.DataFrame, lost: pd.DataFrame) -> tuple[float, str, tuple[int, int]]:
@@ -126,7 +140,7 @@ def uneven_loss(kept: pd.DataFrame, lost: pd.DataFrame) -> tuple[float, str, tup
     """
     table = pd.concat([kept, lost], ignore_index=True)
     who = table["patient_id"].where(table["patient_id"] != "", "image:" + table["path"])
-    left = counted(np.arange(len(table)) < len(kept), table["label"].to_numpy(), who)
+    left = Counts.of("image", "readable", np.arange(len(table)) < len(kept), table["label"], who)
     patients = (left.of_patients[0] - left.patients[0], left.of_patients[1] - left.patients[1])
     images = (left.of_images[0] - left.images[0], left.of_images[1] - left.images[1])
     said = f"{left._replace(patients=patients, images=images)}; Fisher's exact test by patient, {p_value(left.p)}"

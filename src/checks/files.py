@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from cxrlab.checks.base import FAIL, NOT_CHECKED, PASS, WARN, Case, Finding, Section, Table, Verdict
+from cxrlab.checks.base import FAIL, NOT_CHECKED, PASS, WARN, Case, Finding, Section, Table
 from cxrlab.checks.columns import pass_of
-from cxrlab.checks.counting import Counts, by_label, counted, groups, placed, short_table, spread_sample, uneven_loss
+from cxrlab.checks.counting import Counts, by_label, groups, placed, short_table, spread_sample, uneven_loss
 from cxrlab.checks.pictures import numbered_sheet
 from cxrlab.datamodules.cache import Entry, Store, version_of
 from cxrlab.datamodules.manifest import NAMES, people
@@ -67,30 +67,6 @@ Single side letters (R, L) are not looked for. WARN: the share of patients with 
 (Fisher's exact test, p below {ALPHA:g})."""
 
 
-class _Value(NamedTuple):
-    """How often the classes have one value."""
-
-    what: str
-    value: str
-    counts: Counts  # whose p is corrected once all values are known
-
-    @property
-    def apart(self) -> float:
-        negative, positive = self.counts.shares
-        return round(abs(positive - negative), 9)  # a value and its opposite are equally far apart
-
-    @property
-    def only(self) -> bool:
-        """Whether one class nearly always has it and the other nearly never."""
-        low, high = sorted(self.counts.shares)
-        return high >= _ONLY[0] and low <= _ONLY[1]
-
-    def finding(self, check: str, verdict: Verdict, details: str) -> Finding:
-        """Says how often either class has the value."""
-        tested = f"Fisher's exact test by patient: {p_value(self.counts.p)}"
-        return Finding(check, verdict, f"{self.value}: found in {self.counts}.", self.apart, f"{tested}{details}")
-
-
 class _Look(NamedTuple):
     """What reading an image again showed."""
 
@@ -121,10 +97,8 @@ def check(case: Case) -> Section:
     return Section(
         "Files",
         [
-            *_unreadable(case),
-            _not_films(case),
-            *_headers(case),
-            *(finding for what, texts in properties.items() if (finding := _kinds(case, what, texts, values))),
+            *_unfit(case),
+            *_kinds(case, properties, values),
             *_scaling(case),
             _odd_images(case, odd),
             _letters(case, looks, suspects),
@@ -134,7 +108,7 @@ def check(case: Case) -> Section:
         pictures,
         {
             "unreadable": {file_name(path): reason for path, reason in case.problems.items()},
-            "values": [{"what": each.what, "value": each.value, **each.counts._asdict()} for each in values],
+            "values": [each._asdict() for each in values],
             "odd": [{"file": case.file_name(row), "why": why} for row, why in odd.items()],
             "read_again": len(looks),
             "text_suspects": [case.file_name(row) for row in suspects],
@@ -142,52 +116,46 @@ def check(case: Case) -> Section:
     )
 
 
-# Files that cannot be read, and files that are no films -------------------------------------------------------------
+def _unfit(case: Case) -> Iterator[Finding]:
+    """Files that cannot be read, and files that are no films by what a gate or their header says."""
+    manifest, judged, facts = case.manifest, case.judged, case.measured.facts
+    if case.problems:
+        images, names = len(manifest) + len(case.problems), [file_name(path) for path in case.problems]
+        said = f"{part(len(names), images)} images could not be read and are left out: {listed(names, 3)}."
+        yield Finding("unreadable files", WARN, said, len(names) / images)
+        if len(case.lost) and pd.concat([manifest["label"], case.lost["label"]]).nunique() == 2:
+            p, counts, of_patients = uneven_loss(manifest, case.lost)
+            verdict, could = (WARN, "") if p < ALPHA else pass_of(of_patients)
+            yield Finding("unreadable files and label", verdict, f"Lost: {counts}.", len(names) / images, could)
+    else:
+        yield Finding("unreadable files", PASS, f"All {plural(len(manifest), 'image')} could be read.")
 
-
-def _unreadable(case: Case) -> Iterator[Finding]:
-    images = len(case.manifest) + len(case.problems)
-    if not case.problems:
-        yield Finding("unreadable files", PASS, f"All {plural(images, 'image')} could be read.")
-        return
-    names = [file_name(path) for path in case.problems]
-    said = f"{part(len(names), images)} images could not be read and are left out: {listed(names, 3)}."
-    yield Finding("unreadable files", WARN, said, len(names) / images)
-    if len(case.lost) and pd.concat([case.manifest["label"], case.lost["label"]]).nunique() == 2:
-        p, counts, of_patients = uneven_loss(case.manifest, case.lost)
-        verdict, could = (WARN, "") if p < ALPHA else pass_of(of_patients)
-        yield Finding("unreadable files and label", verdict, f"Lost: {counts}.", len(names) / images, could)
-
-
-def _not_films(case: Case) -> Finding:
-    """Pictures that a gate takes for something else than a frontal chest film."""
-    name, judged = "pictures that are no frontal chest films", case.judged
+    name = "pictures that are no frontal chest films"
     if judged is None:
         said = "No gate (input filter) looked; gate=runs/gate names one, and experiment=gate trains it."
-        return Finding(name, NOT_CHECKED, said)
-    refused = (judged["verdict"] == "refuse").to_numpy()
-    doubt = plural(int((judged["verdict"] == "warn").sum()), "further image")
-    if not refused.any():
-        return Finding(name, PASS, f"The gate refuses none of {plural(len(judged), 'image')}, and doubts {doubt}.")
-    names = [f"{case.file_name(row)} ({judged['kind'].iloc[row]})" for row in np.flatnonzero(refused).tolist()]
-    said = f"The gate refuses {part(len(names), len(judged))} images ({by_label(case.manifest['label'][refused])}) and "
-    return Finding(name, WARN, f"{said}doubts {doubt}.", float(refused.mean()), f"Refused: {listed(names)}.")
+        yield Finding(name, NOT_CHECKED, said)
+    else:
+        refused = np.flatnonzero(judged["verdict"] == "refuse").tolist()
+        doubt = plural(int((judged["verdict"] == "warn").sum()), "further image")
+        said = f"The gate refuses none of {plural(len(judged), 'image')}, and doubts {doubt}."
+        if len(refused):
+            names = [f"{case.file_name(row)} ({judged['kind'].iloc[row]})" for row in refused]
+            said = f"The gate refuses {part(len(names), len(judged))} images ({by_label(manifest['label'][refused])}) "
+            yield Finding(
+                name, WARN, f"{said}and doubts {doubt}.", len(names) / len(judged), f"Refused: {listed(names)}."
+            )
+        else:
+            yield Finding(name, PASS, said)
 
-
-def _headers(case: Case) -> Iterator[Finding]:
-    """Whether the header of a DICOM file speaks against a frontal chest film; nothing where there is no such file."""
-    facts, name = case.measured.facts, "headers of DICOM files"
-    count, doubted = int((facts["format"] == "DICOM").sum()), (facts["doubts"] != "").to_numpy()
-    if doubted.any():
-        kinds = tally(doubt for said in facts["doubts"][doubted] for doubt in said.split(BETWEEN))
-        said = f"The headers of {part(int(doubted.sum()), count)} files ({by_label(case.manifest['label'][doubted])}) "
-        said += "speak against a frontal chest film."
-        yield Finding(name, WARN, said, float(doubted.mean()), f"They say: {kinds}.")
+    name, count = "headers of DICOM files", int((facts["format"] == "DICOM").sum())
+    doubted = facts["doubts"][facts["doubts"] != ""]
+    if len(doubted):
+        kinds = tally(doubt for said in doubted for doubt in said.split(BETWEEN))
+        said = f"The headers of {part(len(doubted), count)} files ({by_label(manifest['label'][doubted.index])}) speak "
+        said += "against a frontal chest film."
+        yield Finding(name, WARN, said, len(doubted) / len(facts), f"They say: {kinds}.")
     elif count:
         yield Finding(name, PASS, f"None of {plural(count, 'header')} speaks against a frontal chest film.")
-
-
-# What only one class has --------------------------------------------------------------------------------------------
 
 
 def _properties(case: Case) -> dict[str, pd.Series[Any]]:
@@ -205,7 +173,7 @@ def _properties(case: Case) -> dict[str, pd.Series[Any]]:
     }
 
 
-def _compared(case: Case, properties: dict[str, pd.Series[Any]]) -> list[_Value]:
+def _compared(case: Case, properties: dict[str, pd.Series[Any]]) -> list[Counts]:
     """Every value that enough patients have, with corrected p values; none where there is one class only."""
     found = []
     for what, texts in properties.items():
@@ -217,38 +185,50 @@ def _compared(case: Case, properties: dict[str, pd.Series[Any]]) -> list[_Value]
         for value in sorted(counts.index[counts >= _FEWEST]):
             has = (texts == value).to_numpy()
             if persons[has].nunique() >= _FEWEST:
-                found.append(_Value(what, value, counted(has, labels.to_numpy(), persons)))
-    corrected = holm([value.counts.p for value in found])
-    return [value._replace(counts=value.counts._replace(p=p)) for value, p in zip(found, corrected, strict=True)]
+                found.append(Counts.of(what, value, has, labels, persons))
+    corrected = holm([value.p for value in found])
+    return [value._replace(p=p) for value, p in zip(found, corrected, strict=True)]
 
 
-def _kinds(case: Case, what: str, texts: pd.Series[Any], values: Sequence[_Value]) -> Finding | None:
-    """Of a property the value that sets the classes furthest apart; nothing where no file has the property."""
-    name, shown = f"{what} of the classes", texts[texts != ""]
-    if shown.empty:
-        return None
-    if case.manifest["label"][shown.index].nunique() < 2:
-        said = f"The {what} is known for one class only ({plural(len(shown), 'image')})."
-        return Finding(name, NOT_CHECKED, said)
-    own = [value for value in values if value.what == what]
-    clear = [value for value in own if value.counts.p < ALPHA and value.apart >= _WARN_SHARE]
-    if clear:
-        worst = max(clear, key=lambda value: (value.only, value.apart, -sum(value.counts.shares)))
-        verdict = FAIL if worst.only and worst.counts.p < _FAIL_ALPHA else WARN
-        more = len(clear) - 1 if shown.nunique() > 2 else 0  # of two values, one says what the other says
-        others = f"; {plural(more, 'other value')} likewise" if more else ""
-        return worst.finding(name, verdict, f" (Holm){others}.")
-    if shown.nunique() == 1:
-        those = "" if len(shown) == len(texts) else " of known value"
-        value = shown.iloc[0].removeprefix("quality ")
-        return Finding(name, PASS, f"The {what} is {value} for all {plural(len(shown), 'image')}{those}.")
-    said = f"The {what} has {plural(shown.nunique(), 'different value')}, "
-    if not own:
-        return Finding(name, PASS, f"{said}none of them shared by {_FEWEST} patients.")
-    smallest = p_value(min(value.counts.p for value in own))
-    verdict, could = pass_of(own[0].counts.of_patients)
-    details = f"{len(own)} of them were tested by patient; smallest {smallest} (Holm). {could}"
-    return Finding(name, verdict, f"{said}with no clear difference between the classes.", details=details)
+def _only(value: Counts) -> bool:
+    """Whether one class nearly always has it and the other nearly never."""
+    low, high = sorted(value.shares)
+    return high >= _ONLY[0] and low <= _ONLY[1]
+
+
+def _kinds(case: Case, properties: dict[str, pd.Series[Any]], values: Sequence[Counts]) -> Iterator[Finding]:
+    """Of every property that some file has, the value that sets the classes furthest apart."""
+    for what, texts in properties.items():
+        name, shown = f"{what} of the classes", texts[texts != ""]
+        different = shown.nunique()
+        own = [value for value in values if value.what == what]
+        clear = [value for value in own if value.p < ALPHA and value.apart >= _WARN_SHARE]
+        if shown.empty:
+            continue
+        if case.manifest["label"][shown.index].nunique() < 2:
+            said = f"The {what} is known for one class only ({plural(len(shown), 'image')})."
+            yield Finding(name, NOT_CHECKED, said)
+        elif clear:
+            worst = max(clear, key=lambda value: (_only(value), value.apart, -sum(value.shares)))
+            verdict = FAIL if _only(worst) and worst.p < _FAIL_ALPHA else WARN
+            more = len(clear) - 1 if different > 2 else 0  # of two values, one says what the other says
+            others = f"; {plural(more, 'other value')} likewise" if more else ""
+            yield worst.finding(name, verdict, f" (Holm){others}.")
+        elif different == 1:
+            those = "" if len(shown) == len(texts) else " of known value"
+            value = shown.iloc[0].removeprefix("quality ")
+            yield Finding(name, PASS, f"The {what} is {value} for all {plural(len(shown), 'image')}{those}.")
+        elif own:
+            verdict, could = pass_of(own[0].of_patients)
+            said = (
+                f"The {what} has {plural(different, 'different value')}, with no clear difference between the classes."
+            )
+            smallest = p_value(min(value.p for value in own))
+            details = f"{len(own)} of them were tested by patient; smallest {smallest} (Holm). {could}"
+            yield Finding(name, verdict, said, details=details)
+        else:
+            said = f"The {what} has {plural(different, 'different value')}, none of them shared by {_FEWEST} patients."
+            yield Finding(name, PASS, said)
 
 
 def _scaling(case: Case) -> Iterator[Finding]:
@@ -263,9 +243,6 @@ def _scaling(case: Case) -> Iterator[Finding]:
     said = f"16-bit files that declare no depth were scaled by their largest values: {'; '.join(counts)}."
     fix = "" if alike else "Declare it (PNG: sBIT, TIFF: MaxSampleValue), or save all as 8-bit PNG in one way."
     yield Finding("scaling of 16-bit files", PASS if alike else WARN, said, details=fix)
-
-
-# Odd images, letters, colours ---------------------------------------------------------------------------------------
 
 
 def _look_again(case: Case) -> tuple[dict[int, _Look], int]:
@@ -345,12 +322,9 @@ def _letters(case: Case, looks: dict[int, _Look], suspects: Sequence[int]) -> Fi
         return Finding(name, NOT_CHECKED, said)
     if not has.any():
         return Finding(name, PASS, f"There are none in {plural(len(seen), 'image')} that were read again.")
-    found = _Value("letters", "Rows of letters", counted(has, seen["label"].to_numpy(), people(seen)))
-    verdict, could = (WARN, "") if found.counts.p < ALPHA else pass_of(found.counts.of_patients)
+    found = Counts.of("letters", "Rows of letters", has, seen["label"], people(seen))
+    verdict, could = (WARN, "") if found.p < ALPHA else pass_of(found.of_patients)
     return found.finding(name, verdict, f". {could}".rstrip())
-
-
-# Tables -------------------------------------------------------------------------------------------------------------
 
 
 def _tables(case: Case, odd: dict[int, str]) -> Iterator[Table]:
