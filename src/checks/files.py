@@ -28,6 +28,7 @@ from cxrlab.datamodules.pixels import BLANK
 from cxrlab.evaluation import burned_in
 from cxrlab.evaluation.association import holm
 from cxrlab.evaluation.burned_in import text_boxes
+from cxrlab.figures import canvas
 from cxrlab.reading.image import BETWEEN, ReadImage
 from cxrlab.words import file_name, listed, p_value, part, plural, tally
 
@@ -43,7 +44,6 @@ _LONG = 2.0  # longer side to shorter side
 _COLOURED = (24, 0.01)  # grey levels between the channels of a coloured pixel; share of such pixels
 _COLOUR_SIDE, _CROP = 256, 360  # pixels of the longer side at which colours and letters are kept
 _SHOWN_SUSPECTS = 24
-_SHOW_PROGRESS_FROM = 64  # images, as when a data set is read
 
 _DONE = (
     "This section compares what the files say about themselves between the classes, and looks for odd images and for "
@@ -68,14 +68,11 @@ Single side letters (R, L) are not looked for. WARN: the share of patients with 
 
 
 class _Look(NamedTuple):
-    """What reading an image again showed."""
+    """What reading an image again showed: rows of letters, the share of coloured pixels, what is around the letters."""
 
     boxes: npt.NDArray[np.int64]
-    """Rows of letters."""
     colour: float
-    """Share of the pixels that has a colour."""
     crop: npt.NDArray[np.uint8]
-    """The surroundings of the widest row of letters."""
 
 
 def check(case: Case) -> Section:
@@ -84,6 +81,7 @@ def check(case: Case) -> Section:
     properties = _properties(case)
     values, odd = _compared(case, properties), _odd(case, looks)
     suspects = sorted(row for row, look in looks.items() if len(look.boxes))
+    findings = [*_unfit(case), *_kinds(case, properties, values)]
     again = "All images were" if len(looks) + unread == len(case.manifest) else f"{plural(len(looks), 'image')} were"
     gone = f", and {plural(unread, 'image')} could not be read a second time" if unread else ""
     pictures = []
@@ -96,13 +94,7 @@ def check(case: Case) -> Section:
         pictures = [numbered_sheet("text_suspects", caption, [looks[row].crop for row in shown], names)]
     return Section(
         "Files",
-        [
-            *_unfit(case),
-            *_kinds(case, properties, values),
-            *_scaling(case),
-            _odd_images(case, odd),
-            _letters(case, looks, suspects),
-        ],
+        [*findings, *_scaling(case), _odd_images(case, odd), _letters(case, looks, suspects)],
         [f"{_DONE} {again} read again to find them{gone}.", _RULES],
         [*_tables(case, odd)],
         pictures,
@@ -137,15 +129,14 @@ def _unfit(case: Case) -> Iterator[Finding]:
     else:
         refused = np.flatnonzero(judged["verdict"] == "refuse").tolist()
         doubt = plural(int((judged["verdict"] == "warn").sum()), "further image")
-        said = f"The gate refuses none of {plural(len(judged), 'image')}, and doubts {doubt}."
-        if len(refused):
+        if refused:
             names = [f"{case.file_name(row)} ({judged['kind'].iloc[row]})" for row in refused]
             said = f"The gate refuses {part(len(names), len(judged))} images ({by_label(manifest['label'][refused])}) "
             yield Finding(
                 name, WARN, f"{said}and doubts {doubt}.", len(names) / len(judged), f"Refused: {listed(names)}."
             )
         else:
-            yield Finding(name, PASS, said)
+            yield Finding(name, PASS, f"The gate refuses none of {plural(len(judged), 'image')}, and doubts {doubt}.")
 
     name, count = "headers of DICOM files", int((facts["format"] == "DICOM").sum())
     doubted = facts["doubts"][facts["doubts"] != ""]
@@ -221,11 +212,11 @@ def _kinds(case: Case, properties: dict[str, pd.Series[Any]], values: Sequence[C
         elif own:
             verdict, could = pass_of(own[0].of_patients)
             said = (
-                f"The {what} has {plural(different, 'different value')}, with no clear difference between the classes."
+                f"The {what} has {plural(different, 'different value')}, with no clear difference between the classes"
             )
             smallest = p_value(min(value.p for value in own))
             details = f"{len(own)} of them were tested by patient; smallest {smallest} (Holm). {could}"
-            yield Finding(name, verdict, said, details=details)
+            yield Finding(name, verdict, f"{said}.", details=details)
         else:
             said = f"The {what} has {plural(different, 'different value')}, none of them shared by {_FEWEST} patients."
             yield Finding(name, PASS, said)
@@ -250,7 +241,7 @@ def _look_again(case: Case) -> tuple[dict[int, _Look], int]:
     labels = case.manifest["label"].to_numpy()
     each = (spread_sample(case.manifest, np.flatnonzero(labels == label), [case.seed, label], READ) for label in NAMES)
     rows = sorted(itertools.chain(*each))
-    store = Store(case.cache, "measurements/letters", version_of((burned_in, sys.modules[__name__])))
+    store = Store(case.cache, "measurements/letters", version_of((burned_in, canvas, sys.modules[__name__])))
     paths, blank = case.manifest["path"].iloc[rows].tolist(), Entry("", np.zeros(0, np.uint8), {})
     _, entries, problems = store.recall(paths, _looked_at, blank, "looking for letters")
     looks = {}
@@ -264,22 +255,16 @@ def _look_again(case: Case) -> tuple[dict[int, _Look], int]:
 def _looked_at(image: ReadImage) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
     """What :class:`_Look` holds: the crop's bytes, and the rest."""
     grey = np.asarray(cv2.cvtColor(image.pixels, cv2.COLOR_RGB2GRAY), np.uint8)
-    colour = float(np.mean(np.ptp(_at_most(image.pixels, _COLOUR_SIDE).astype(int), axis=2) > _COLOURED[0]))
+    small = canvas.resized(image.pixels, _COLOUR_SIDE, enlarge=False).astype(int)
+    colour = float(np.mean(np.ptp(small, axis=2) > _COLOURED[0]))
     boxes, crop = text_boxes(grey), grey[:1, :1]
     if len(boxes):  # the surroundings of the letters, small enough to keep, so that a person can read them
         x, y, width, height = boxes[0].tolist()
         half = max(width, 4 * height) * 3 // 4
         middle_x, middle_y = x + width // 2, y + height // 2
         cut = grey[max(0, middle_y - half) : middle_y + half, max(0, middle_x - half) : middle_x + half]
-        crop = _at_most(cut, _CROP)
+        crop = canvas.resized(cut, _CROP, enlarge=False)
     return crop.ravel(), {"boxes": boxes.tolist(), "colour": colour, "shape": crop.shape}
-
-
-def _at_most(image: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
-    """A copy whose longer side has at most so many pixels; a view would keep the whole image in memory."""
-    scale = min(1.0, side / max(image.shape[:2]))
-    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
-    return np.array(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _odd(case: Case, looks: dict[int, _Look]) -> dict[int, str]:

@@ -89,9 +89,6 @@ def check(case: Case) -> Section:
     )
 
 
-# What the labels mean ----------------------------------------------------------------------------------------------
-
-
 def has_claim(manifest: pd.DataFrame, claim: str) -> pd.Series[bool]:
     """Whether each image's finding names what Positive is said to mean, in upper or lower case."""
     return manifest["finding"].str.contains(claim, case=False, regex=False).astype(bool)
@@ -175,9 +172,6 @@ def _test_only(manifest: pd.DataFrame, *, drawn: bool) -> Finding:
     (worst, said), *rest = sorted(found, reverse=True)
     chosen = worst > UNTRAINED and not drawn  # a draw puts a rare finding on one side by chance
     return Finding(name, FAIL if chosen else WARN, said, worst, " ".join(text for _, text in rest))
-
-
-# What goes with the label or the split -----------------------------------------------------------------------------
 
 
 def _collections(case: Case, known: Properties, test: Test | None) -> Finding:
@@ -310,9 +304,6 @@ def _licences(licences: pd.Series[str]) -> Finding:
         details += f" {plural(no_derivatives, 'image')} may not be changed and passed on (ND, no derivatives)."
     said = f"The licence of {part(unknown, len(licences))} images is unknown."
     return Finding("licences", WARN if unknown else PASS, said, unknown / len(licences), details)
-
-
-# Tables ------------------------------------------------------------------------------------------------------------
 
 
 def _tables(manifest: pd.DataFrame, licence: pd.Series[str], tests: list[Test]) -> Iterator[Table]:

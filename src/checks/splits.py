@@ -68,13 +68,8 @@ def check(case: Case) -> Section:
     """Looks for patients, files and films on both sides of the split, and at how the test images were chosen."""
     manifest, paths = case.manifest, case.manifest["path"]
     orders = [] if case.drawn else _orders(manifest, by_name=True)
-    findings = [
-        _validation(case),
-        *_on_both_sides(manifest),
-        _inside(case),
-        _repeats(manifest),
-        *_drawing(case, orders),
-    ]
+    findings = [_validation(case), *_on_both_sides(manifest), _inside(case), _repeats(manifest)]
+    findings += _drawing(case, orders)
     columns = ["first", "second", "same_file", "distance", "inliers", "mirrored"]
     pairs = [{str(name): value for name, value in row.items()} for row in case.pairs[columns].to_dict("records")]
     tables, shared = [], _shared_films(manifest)
@@ -117,9 +112,6 @@ def _answer(findings: list[Finding]) -> str:
         said = [f"Nothing is in several splits: {', '.join(sound)}."]
     unknown = [what for what, each in of.items() if each.verdict is NOT_CHECKED]
     return " ".join([*said, *(f"Whether a {what} is in several is not known." for what in unknown)])
-
-
-# What stands on both sides -----------------------------------------------------------------------------------------
 
 
 def _validation(case: Case) -> Finding:
@@ -227,9 +219,6 @@ def _shared_films(manifest: pd.DataFrame) -> Table:
         cells = pd.Series(named).groupby(images["source"].to_numpy()).agg("; ".join)
         rows.append([cells.get(source) for source in sources])
     return Table(f"Films in several sources: all {len(rows)}", sources, rows)
-
-
-# How the test images were chosen -----------------------------------------------------------------------------------
 
 
 def _drawing(case: Case, orders: list[_Order]) -> Iterator[Finding]:

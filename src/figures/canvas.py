@@ -1,4 +1,4 @@
-"""What all figures share: colours, resolution, bare axes, and how they become files.
+"""What all figures share: colours, resolution, bare axes, sizes of images, and how they become files.
 
 Colours are those of M. Okabe and K. Ito (2008), which colour-blind readers can tell apart.
 """
@@ -6,8 +6,11 @@ Colours are those of M. Okabe and K. Ito (2008), which colour-blind readers can 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import cv2
+import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -21,13 +24,21 @@ WIDTH = 4.0
 """Inches: two figures of this width stand side by side on a page, and type of 8 points is read on a phone."""
 
 
-def tidy(axes: Axes, *, grid: Literal["both", "x"] | None = "both") -> None:
-    """Leaves of a frame what is read, and draws a pale grid below the data.
+def blank(width: float, height: float) -> Figure:
+    """A figure of so many inches, laid out so that no text is cut off."""
+    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
 
-    Args:
-        axes: Of a figure that is otherwise done.
-        grid: Along both axes; along ``x``, whose rows are names; or none.
-    """
+
+def framed(title: str, width: float, height: float) -> tuple[Figure, Axes]:
+    """Such a figure with one frame."""
+    figure = blank(width, height)
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=11, parse_math=False)
+    return figure, axes
+
+
+def tidy(axes: Axes, *, grid: Literal["both", "x"] | None = "both") -> None:
+    """Leaves of a frame what is read, and draws a pale grid below the data: along ``x`` alone where rows are names."""
     if grid is not None:
         axes.grid(axis=grid, color="#e5e5e5", linewidth=0.8)
         axes.set_axisbelow(True)
@@ -35,6 +46,22 @@ def tidy(axes: Axes, *, grid: Literal["both", "x"] | None = "both") -> None:
     if grid == "x":
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
+
+
+def rgb(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """An image of shape (height, width), or with 1 or 3 channels as a third axis, with three of them."""
+    return image if image.shape[2:] == (3,) else np.dstack([image] * 3)
+
+
+def resized(image: npt.NDArray[Any], side: int, *, enlarge: bool = True) -> npt.NDArray[Any]:
+    """The image with its longer side at so many pixels; without ``enlarge`` a smaller one stays as it is."""
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    if scale >= 1 and not enlarge:
+        return image
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    found = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR))
+    return found.reshape(*size[::-1], *image.shape[2:])  # OpenCV drops a single channel
 
 
 def save(figure: Figure, path: Path) -> Path:

@@ -1,4 +1,8 @@
-"""Figures of a classifier's answers and of its training."""
+"""Figures of a classifier's answers and of its training.
+
+Where a function takes them, ``labels`` have shape (n,), 0 or 1, ``scores`` shape (n,) with the probability of Positive
+in [0, 1], and ``title`` is the first line of the title, to which n is added.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +22,11 @@ from sklearn.metrics import brier_score_loss, precision_recall_curve, roc_curve
 
 from cxrlab.evaluation.calibration import expected_calibration_error, reliability
 from cxrlab.evaluation.estimate import Estimate
-from cxrlab.figures.canvas import BLUE, CLASSES, DPI, GREY, ORANGE, WIDTH, tidy
+from cxrlab.figures.canvas import BLUE, CLASSES, GREY, ORANGE, WIDTH, blank, framed, tidy
 
 
 def confusion_matrix(matrix: Sequence[Sequence[int]] | npt.NDArray[Any], title: str) -> Figure:
-    """Draws a confusion matrix with counts and the share of each true class.
-
-    Args:
-        matrix: ``[[tn, fp], [fn, tp]]``, counts of images.
-        title: First line of the title; n is added.
+    """Draws a confusion matrix, ``[[tn, fp], [fn, tp]]``, with counts and the share of each true class.
 
     Raises:
         ValueError: If the matrix is not 2x2 or holds a negative count.
@@ -36,7 +36,7 @@ def confusion_matrix(matrix: Sequence[Sequence[int]] | npt.NDArray[Any], title: 
         raise ValueError(f"matrix must be [[tn, fp], [fn, tp]] with counts from 0, got {matrix!r}")
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
-    figure, axes = _figure(_titled(title, int(counts.sum())), 4.6, 4.2)
+    figure, axes = framed(f"{textwrap.fill(title, 48)}\n(n = {int(counts.sum())})", 4.6, 4.2)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(2, 2):
         share = f"{shares[row, column]:.0%}" if totals[row, 0] else "no images"
@@ -53,13 +53,8 @@ def confusion_matrix(matrix: Sequence[Sequence[int]] | npt.NDArray[Any], title: 
 
 
 def intervals(estimates: Mapping[str, Estimate], title: str) -> Figure:
-    """Draws a few metrics of one set of images below each other, as wide as the other figures of a classifier.
-
-    Args:
-        estimates: By name, from top to bottom; one without value is said to be undefined.
-        title: Of the figure.
-    """
-    figure, axes = _figure(f"{title}: 95 % intervals", 4.6, 4.2)
+    """Draws a few metrics of one set of images, by name from top to bottom; one without value is called undefined."""
+    figure, axes = framed(f"{title}: 95 % intervals", 4.6, 4.2)
     for place, estimate in enumerate(estimates.values()):
         if estimate.value is None:
             axes.text(0.5, place, "undefined", ha="center", va="center", color=GREY)
@@ -70,61 +65,41 @@ def intervals(estimates: Mapping[str, Estimate], title: str) -> Figure:
         axes.text(0.0, place - 0.22, str(estimate), va="bottom", fontsize=9)
     axes.axvline(0.5, color=GREY, linestyle=":", linewidth=1.2, zorder=1)  # guessing, where classes are equally large
     axes.set_yticks(range(len(estimates)), [*estimates])
-    axes.set_ylim(len(estimates) - 0.4, -0.7)
-    axes.set_xlim(-0.02, 1.02)
+    axes.set(ylim=(len(estimates) - 0.4, -0.7), xlim=(-0.02, 1.02))
     tidy(axes, grid="x")
     return figure
 
 
 def roc(labels: npt.ArrayLike, scores: npt.ArrayLike, estimate: Estimate, title: str) -> Figure:
-    """Draws the receiver operating characteristic.
-
-    Args:
-        labels: Shape (n,), 0 or 1.
-        scores: Shape (n,), probability of Positive in [0, 1].
-        estimate: Of the AUROC.
-        title: First line of the title; n is added.
-    """
-    y, s = np.asarray(labels), np.asarray(scores)
-    figure, axes = _figure(_titled(title, y.size, int(y.sum())), 4.6, 4.4)
-    if _both_classes(axes, y):
+    """Draws the receiver operating characteristic with its AUROC; says so where only one class is present."""
+    figure, axes, both = _unit_square(labels, title)
+    if both:
         axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1.2, label="chance")
-        rate, sensitivity, _ = roc_curve(y, s, drop_intermediate=False)
+        rate, sensitivity, _ = roc_curve(labels, scores, drop_intermediate=False)
         axes.plot(rate, sensitivity, color=BLUE, linewidth=2, label=f"AUROC {estimate}", clip_on=False)
         axes.legend(loc="lower right", frameon=False, fontsize=9)
-    axes.set_xlabel("1 - specificity")
-    axes.set_ylabel("sensitivity")
-    return _unit_square(figure, axes)
+    axes.set(xlabel="1 - specificity", ylabel="sensitivity")
+    return figure
 
 
 def precision_recall(labels: npt.ArrayLike, scores: npt.ArrayLike, estimate: Estimate, title: str) -> Figure:
-    """Draws precision (PPV) against recall (sensitivity), with the prevalence as the line of chance.
-
-    Args:
-        labels: Shape (n,), 0 or 1.
-        scores: Shape (n,), probability of Positive in [0, 1].
-        estimate: Of the AP.
-        title: First line of the title; n is added.
-    """
-    y, s = np.asarray(labels), np.asarray(scores)
-    figure, axes = _figure(_titled(title, y.size, int(y.sum())), 4.6, 4.4)
-    if _both_classes(axes, y):
-        prevalence = float(y.mean())
+    """Draws precision (PPV) against recall (sensitivity) with the AP; the line of chance is the prevalence."""
+    figure, axes, both = _unit_square(labels, title)
+    if both:
+        prevalence = float(np.mean(np.asarray(labels)))
         label = f"chance (prevalence {prevalence:.2f})"
         axes.axhline(prevalence, color=GREY, linestyle=":", linewidth=1.2, label=label)
-        precision, recall, _ = precision_recall_curve(y, s)
+        precision, recall, _ = precision_recall_curve(labels, scores)
         start = int(np.flatnonzero(recall == 1)[-1])  # thresholds below the last positive add no recall
-        precision, recall = precision[start:], recall[start:]
-        legend = f"AP {estimate}"
-        axes.step(recall, precision, where="post", color=BLUE, linewidth=2, label=legend, clip_on=False)
+        drawn = (recall[start:], precision[start:])
+        axes.step(*drawn, where="post", color=BLUE, linewidth=2, label=f"AP {estimate}", clip_on=False)
         axes.legend(loc="lower left", frameon=False, fontsize=9)
-    axes.set_xlabel("recall (sensitivity)")
-    axes.set_ylabel("precision (PPV)")
-    return _unit_square(figure, axes)
+    axes.set(xlabel="recall (sensitivity)", ylabel="precision (PPV)")
+    return figure
 
 
 def learning_curves(history: pd.DataFrame, *, title: str = "Learning curves", validation: str = "validation") -> Figure:
-    """Draws loss and accuracy per epoch, training and validation.
+    """Draws loss and accuracy per epoch, training and validation, or says that none was recorded.
 
     Args:
         history: One row per epoch with ``epoch`` and any of ``train/loss``, ``val/loss``, ``train/accuracy``,
@@ -137,24 +112,33 @@ def learning_curves(history: pd.DataFrame, *, title: str = "Learning curves", va
     """
     if "epoch" not in history:
         raise ValueError(f"history must have a column 'epoch', got {', '.join(map(str, history.columns)) or 'none'}")
-    figure = Figure(figsize=(8.2, 3.6), dpi=DPI, layout="constrained")
-    count = history["epoch"].nunique()
+    figure, count = blank(8.2, 3.6), history["epoch"].nunique()
     figure.suptitle(f"{title} ({count} epoch{'s' * (count != 1)})", fontsize=11)
-    for position, metric in enumerate(("loss", "accuracy"), start=1):
-        axes = figure.add_subplot(1, 2, position)
-        _curves(axes, history, metric, validation)
+    stages = (("train", "training", BLUE, "o-"), ("val", validation, ORANGE, "s--"))
+    for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for stage, label, colour, style in stages:
+            column = f"{stage}/{metric}"
+            if column in history and history[column].notna().any():
+                known = history[["epoch", column]].dropna()
+                axes.plot(known["epoch"], known[column], style, color=colour, markersize=3.5, label=label)
+        axes.set(xlabel="epoch", ylabel=metric)
+        tidy(axes)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        if not axes.lines:
+            axes.text(0.5, 0.5, "not recorded", ha="center", va="center", color=GREY, transform=axes.transAxes)
+            continue
+        axes.legend(frameon=False, fontsize=9)
+        axes.set_ylim(**({"top": 1.02} if metric == "accuracy" else {"bottom": 0}))
     return figure
 
 
 def fold_curves(histories: Mapping[str, pd.DataFrame], panels: Mapping[str, str]) -> Figure:
-    """Draws the trainings of a cross-validation and the one on all images, one panel below the other.
+    """Draws the trainings of a cross-validation and the one on all images, which is called ``final``.
 
-    Args:
-        histories: One row per epoch with ``epoch``, ``train/<name>`` and, of folds, perhaps ``val/<name>``; by the name
-            of the training, ``final`` being the one on all images.
-        panels: What to write above the panel of each ``<name>``.
+    Histories have one row per epoch with ``epoch``, ``train/<name>`` and, of folds, perhaps ``val/<name>``; panels lie
+    below each other and say what to write above that of each ``<name>``.
     """
-    figure = Figure(figsize=(WIDTH, 1.6 * len(panels)), dpi=DPI, layout="constrained")
+    figure = blank(WIDTH, 1.6 * len(panels))
     for position, (name, words) in enumerate(panels.items(), start=1):
         axes = figure.add_subplot(len(panels), 1, position)
         for training, history in histories.items():
@@ -189,40 +173,29 @@ def stacked_histogram(
         lines: Values to be marked, by what they are.
         logarithmic: Whether large counts are squeezed, from 10 on.
     """
-    figure, axes = _figure("", WIDTH, 3.2)
+    figure, axes = framed("", WIDTH, 3.2)
     colours = list(itertools.islice(itertools.cycle(mpl.color_sequences["petroff10"]), len(parts)))
     axes.hist([*parts.values()], np.asarray(bins).tolist(), color=colours, label=[*parts], stacked=True)
     for (name, value), style in zip((lines or {}).items(), (":", "--"), strict=False):
         axes.axvline(value, color="black", linewidth=1, linestyle=style, label=name)
     if logarithmic:
         axes.set_yscale("symlog", linthresh=10)
-    axes.set_xlabel(words[0])
-    axes.set_ylabel(words[1])
+    axes.set(xlabel=words[0], ylabel=words[1])
     tidy(axes, grid=None)
     figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=3)
     return figure
 
 
 def score_distribution(labels: npt.ArrayLike, scores: npt.ArrayLike, threshold: float, title: str) -> Figure:
-    """Draws how the scores of each class are spread over [0, 1], in bins of 0.05, with the decision threshold.
-
-    Args:
-        labels: Shape (n,), 0 or 1.
-        scores: Shape (n,), probability of Positive in [0, 1].
-        threshold: Score from which an image is called Positive.
-        title: First line of the title; n is added.
-    """
+    """Draws how the scores of each class are spread over [0, 1], in bins of 0.05, with the decision threshold."""
     y, s = np.asarray(labels), np.asarray(scores, dtype=float)
-    figure, axes = _figure(_titled(title, y.size, int(y.sum())), 5.2, 3.8)
-    styles = ((0, BLUE, "///"), (1, ORANGE, "..."))
-    for label, colour, hatch in styles:
+    figure, axes = framed(_titled(title, y), 5.2, 3.8)
+    for label, colour, hatch in ((0, BLUE, "///"), (1, ORANGE, "...")):
         name = f"{CLASSES[label]} (n = {int((y == label).sum())})"
         bins = np.linspace(0, 1, 21).tolist()
         axes.hist(s[y == label], bins, color=colour, alpha=0.35, hatch=hatch, edgecolor=colour, label=name)
     axes.axvline(threshold, color="black", linestyle="--", linewidth=1.2, label=f"threshold {threshold:g}")
-    axes.set_xlim(-0.02, 1.02)
-    axes.set_xlabel("score (probability of Positive)")
-    axes.set_ylabel("images")
+    axes.set(xlim=(-0.02, 1.02), xlabel="score (probability of Positive)", ylabel="images")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     tidy(axes, grid=None)
     figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=3)
@@ -234,19 +207,12 @@ def calibration(labels: npt.ArrayLike, scores: npt.ArrayLike, title: str) -> Fig
 
     Bars are 95 % Wilson intervals with the images taken as independent.
 
-    Args:
-        labels: Shape (n,), 0 or 1.
-        scores: Shape (n,), probability of Positive in [0, 1].
-        title: First line of the title; n is added.
-
     Raises:
         ValueError: If the arrays are empty, not equally long, or hold anything else.
     """
-    bins = reliability(labels, scores)
-    y = np.asarray(labels)
-    figure = Figure(figsize=(4.8, 6), dpi=DPI, layout="constrained")
+    bins, figure = reliability(labels, scores), blank(4.8, 6)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
-    upper.set_title(_titled(title, y.size, int(y.sum())), fontsize=11, parse_math=False)
+    upper.set_title(_titled(title, np.asarray(labels)), fontsize=11, parse_math=False)
     upper.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1.2, label="perfectly calibrated")
     share = np.array([row.share_positive for row in bins])
     reach = np.abs(np.array([(row.wilson_low, row.wilson_high) for row in bins]).T - share)
@@ -254,97 +220,49 @@ def calibration(labels: npt.ArrayLike, scores: npt.ArrayLike, title: str) -> Fig
     label = f"ten bins, 95 % Wilson (Brier {brier:.3f}, ECE {ece:.3f})"
     means = [row.mean_score for row in bins]
     upper.errorbar(means, share, reach, fmt="o", color=BLUE, capsize=3, label=label, clip_on=False)
-    upper.set_ylabel("share that is Positive")
-    upper.set_ylim(-0.02, 1.02)
+    upper.set(ylabel="share that is Positive", ylim=(-0.02, 1.02))
     figure.legend(frameon=False, fontsize=9, loc="outside lower center")
     bars = lower.bar([row.low for row in bins], [row.n for row in bins], 0.1, align="edge", color=BLUE, edgecolor="w")
     lower.bar_label(bars, fontsize=8, padding=1)
     lower.margins(y=0.25)
-    lower.set_xlim(-0.02, 1.02)
-    lower.set_xlabel("score (probability of Positive)")
-    lower.set_ylabel("images")
+    lower.set(xlim=(-0.02, 1.02), xlabel="score (probability of Positive)", ylabel="images")
     lower.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
-    for axes in (upper, lower):
-        tidy(axes)
+    tidy(upper)
+    tidy(lower)
     return figure
 
 
 def decision_curve(curve: Mapping[str, Any], threshold: float, title: str) -> Figure:
-    """Draws a decision curve.
-
-    Args:
-        curve: As :func:`cxrlab.evaluation.decision_curve.decision_curve` gives it.
-        threshold: The one at which the model calls images Positive.
-        title: First line of the title; the prevalence is added.
-    """
-    drawn = Figure(figsize=(5.4, 4.2), dpi=DPI, layout="constrained")
-    axes = drawn.add_subplot()
-    axes.set_title(f"{title}\n(at these images' {curve['prevalence']:.0%} Positive)", fontsize=11, parse_math=False)
+    """Draws what :func:`cxrlab.evaluation.decision_curve.decision_curve` gives, and the model's threshold."""
+    figure, axes = framed(f"{title}\n(at these images' {curve['prevalence']:.0%} Positive)", 5.4, 4.2)
     at = curve["thresholds"]
     axes.axhline(0, color="black", linewidth=1.2, label="treat nobody")
     axes.plot(at, curve["treat_all"], color=GREY, linestyle=":", linewidth=1.6, label="treat everybody")
-    axes.fill_between(
-        at, curve["low"], curve["high"], color=BLUE, alpha=0.2, linewidth=0, label="95 % at each, by patient"
-    )
+    label = "95 % at each, by patient"
+    axes.fill_between(at, curve["low"], curve["high"], color=BLUE, alpha=0.2, linewidth=0, label=label)
     axes.plot(at, curve["model"], color=BLUE, linewidth=2, label="act on the score")
     axes.axvline(threshold, color=ORANGE, linestyle="--", linewidth=1.2, label=f"threshold {threshold:.3g}")
     top = max(curve["prevalence"], *curve["high"])
     axes.set_ylim(-0.15 * top - 0.01, 1.08 * top + 0.01)  # below, it only says that acting does harm
-    axes.set_xlim(0, 1)
-    axes.set_xlabel("probability from which on one would act")
-    axes.set_ylabel("net benefit per image")
+    axes.set(xlim=(0, 1), xlabel="probability from which on one would act", ylabel="net benefit per image")
     tidy(axes)
-    drawn.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=3)
-    return drawn
-
-
-def _figure(title: str, width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title(title, fontsize=11, parse_math=False)
-    return figure, axes
-
-
-def _titled(title: str, n: int, positive: int | None = None) -> str:
-    parts = f"n = {n}" if positive is None else f"n = {n}: {positive} Positive, {n - positive} Negative"
-    return f"{textwrap.fill(title, 48)}\n({parts})"
-
-
-def _both_classes(axes: Axes, labels: npt.NDArray[Any]) -> bool:
-    """Returns whether both classes occur; writes into the axes that the curve is undefined if not."""
-    if np.unique(labels).size == 2:
-        return True
-    axes.text(0.5, 0.5, "undefined: only one class present", ha="center", va="center", color=GREY, backgroundcolor="w")
-    return False
-
-
-def _unit_square(figure: Figure, axes: Axes) -> Figure:
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1)
-    axes.set_aspect("equal")
-    tidy(axes)
+    figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=3)
     return figure
 
 
-def _curves(axes: Axes, history: pd.DataFrame, metric: str, validation: str) -> None:
-    """Draws one metric's training and validation curves, or says that none was recorded."""
-    drawn = 0
-    for stage, colour, marker, style in (("train", BLUE, "o", "-"), ("val", ORANGE, "s", "--")):
-        column = f"{stage}/{metric}"
-        if column in history and history[column].notna().any():
-            known = history[["epoch", column]].dropna()
-            label = "training" if stage == "train" else validation
-            axes.plot(known["epoch"], known[column], style, color=colour, marker=marker, markersize=3.5, label=label)
-            drawn += 1
-    axes.set_xlabel("epoch")
-    axes.set_ylabel(metric)
+def _titled(title: str, labels: npt.NDArray[Any]) -> str:
+    positive = int(labels.sum())
+    return f"{textwrap.fill(title, 48)}\n(n = {labels.size}: {positive} Positive, {labels.size - positive} Negative)"
+
+
+def _unit_square(labels: npt.ArrayLike, title: str) -> tuple[Figure, Axes, bool]:
+    """A square frame, and whether both classes occur; where they do not, it says that a curve is undefined."""
+    y = np.asarray(labels)
+    figure, axes = framed(_titled(title, y), 4.6, 4.4)
+    both = np.unique(y).size == 2
+    if not both:
+        said = "undefined: only one class present"
+        axes.text(0.5, 0.5, said, ha="center", va="center", color=GREY, backgroundcolor="w")
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     tidy(axes)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    if not drawn:
-        axes.text(0.5, 0.5, "not recorded", ha="center", va="center", color=GREY, transform=axes.transAxes)
-        return
-    axes.legend(frameon=False, fontsize=9)
-    if metric == "accuracy":
-        axes.set_ylim(top=1.02)
-    else:
-        axes.set_ylim(bottom=0)
+    return figure, axes, both

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cxrlab.evaluation.estimate import Estimate
-from cxrlab.figures.canvas import BLUE, DPI, GREY, ORANGE, WIDTH, tidy
+from cxrlab.figures.canvas import BLUE, GREY, ORANGE, WIDTH, blank, tidy
 
 _KINDS = ((BLUE, "s"), (ORANGE, "o"))
 _SHADE, _CONTROL = "#f1e6da", "#d9d9d9"
@@ -70,12 +70,12 @@ def forest(
     chance: float | None = 0.5,
     kinds: Sequence[str] = (),
 ) -> Figure:
-    """Draws rows below each other.
+    """Draws rows, at least one, from top to bottom.
 
     Args:
-        rows: From top to bottom, at least one.
-        title: Of the figure.
-        note: What squares, lines and dots are, for the line below.
+        rows: What is drawn.
+        title: Above all.
+        note: What squares, lines and dots are, below all.
         metric: What the axis shows.
         chance: The value that guessing would give, a dotted line; 0 stands for differences, which may be negative.
         kinds: What squares and circles are, for a legend.
@@ -85,16 +85,11 @@ def forest(
     """
     if not rows:
         raise ValueError("rows must hold at least one, got none")
-    figure = Figure(dpi=DPI, layout="constrained")
+    figure = blank(WIDTH, 1.0)  # until the rows are placed
     axes = figure.add_subplot()
     axes.set_title(textwrap.fill(title, 46), fontsize=10, parse_math=False)
-    beside: dict[str, Any] = {
-        "transform": axes.get_yaxis_transform(),
-        "fontsize": 9,
-        "va": "top",
-        "parse_math": False,
-        "zorder": 2,
-    }
+    beside: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "fontsize": 9, "va": "top", "parse_math": False}
+    beside["zorder"] = 2
     at, group = 0.0, ""  # at: inches below the top of the axes
     for row in rows:
         if row.group and row.group != group:

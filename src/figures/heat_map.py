@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from cxrlab.evaluation.estimate import Estimate
-from cxrlab.figures.canvas import DPI, WIDTH
+from cxrlab.figures.canvas import WIDTH, blank
 
 _CELL = 0.72  # inches: below this width the interval does not fit into a cell
-
 _LETTERS = 36  # of a row's name
 
 
@@ -39,15 +39,10 @@ class Square:
 def heat_map(
     rows: Sequence[str], columns: Sequence[str], squares: Mapping[tuple[str, str], Square], title: str
 ) -> Figure:
-    """Draws every row on every column: AUROC with interval, images, and what sees no lung in the same cell.
+    """Draws what was trained, a row each, on the places it was tested on, a column each.
 
-    White is chance, blue better, red worse; internal cells have a thick frame, undefined ones are grey and hatched.
-
-    Args:
-        rows: What was trained, from top to bottom, at least one.
-        columns: Places it was tested on, from left to right, at least one.
-        squares: By row and column; a cell that is not there is drawn as undefined.
-        title: Title of the figure.
+    White is chance, blue better, red worse; internal cells have a thick frame, undefined ones and those that are not
+    there are grey and hatched.
 
     Raises:
         ValueError: If there is no row or no column.
@@ -56,7 +51,7 @@ def heat_map(
         raise ValueError(f"rows and columns must hold a name or more, got {len(rows)} and {len(columns)}")
     width = max(WIDTH, _CELL * len(columns) + 0.3)
     letters = int(11.5 * width / len(columns))  # of a column's name on one line
-    figure = Figure(figsize=(width, 0.9 + 1.15 * len(rows)), dpi=DPI, layout="constrained")
+    figure = blank(width, 0.9 + 1.15 * len(rows))
     figure.suptitle(textwrap.fill(title, 46), fontsize=10, parse_math=False)
     axes = figure.add_subplot(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.72, -0.7))
     for i, row in enumerate(rows):
@@ -65,10 +60,16 @@ def heat_map(
         axes.text(-0.48, i - 0.52, f"trained on {name}", fontsize=9, va="bottom", parse_math=False)
         for j, column in enumerate(columns):
             square = squares.get((row, column), Square(Estimate(None, None, None, "not there"), 0, False))
-            colour, first, lines = _looks(square)
-            hatch = "//" if square.auroc.value is None else None
+            value, dark, colour = square.auroc.value, False, to_rgba("#dddddd")
+            if value is None:
+                hatch, first, lines = "//", "", [textwrap.fill(square.auroc.method, 13)]
+            else:
+                dark, hatch, first = abs(value - 0.5) > 0.42, None, f"{value:.2f}"
+                lines = [f"{square.auroc:.2f}".partition(" ")[2], f"n = {square.n}"]
+                lines += [] if square.lung_free is None else [f"no lung {square.lung_free:.2f}"]
+                # The palette's ends are too dark to print on: chance to perfect takes four fifths of it.
+                colour = mpl.colormaps["RdBu"](0.1 + 0.8 * value)
             axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 0.76, facecolor=colour, edgecolor="white", hatch=hatch))
-            dark = square.auroc.value is not None and abs(square.auroc.value - 0.5) > 0.42
             style: dict[str, Any] = {"ha": "center", "color": "white" if dark else "black", "parse_math": False}
             axes.text(j, i - 0.34, first, va="center", fontsize=13, **style)
             axes.text(j, i + (0.02 if first else -0.12), "\n".join(lines), va="center", fontsize=8, **style)
@@ -82,14 +83,3 @@ def heat_map(
     axes.xaxis.tick_top()
     axes.spines[:].set_visible(False)
     return figure
-
-
-def _looks(square: Square) -> tuple[Any, str, list[str]]:
-    """Colour, large and small text of a cell."""
-    value = square.auroc.value
-    if value is None:
-        return "#dddddd", "", [textwrap.fill(square.auroc.method, 13)]
-    lines = [f"{square.auroc:.2f}".partition(" ")[2], f"n = {square.n}"]
-    lines += [] if square.lung_free is None else [f"no lung {square.lung_free:.2f}"]
-    # The palette's ends are too dark to print on: chance to perfect takes four fifths of it.
-    return mpl.colormaps["RdBu"](0.1 + 0.8 * value), f"{value:.2f}", lines

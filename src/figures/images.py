@@ -5,13 +5,12 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cxrlab.figures.canvas import CLASSES, DPI
+from cxrlab.figures.canvas import CLASSES, DPI, blank, resized, rgb
 
 _SHOWN = 512  # pixels; larger originals are made smaller before they are drawn, which matplotlib does slowly
 _GROUND = 60  # grey level around films: neither the black of a border nor the white of a bone
@@ -28,16 +27,14 @@ def image_grid(images: npt.NDArray[np.uint8], captions: Sequence[str]) -> Figure
     Raises:
         ValueError: If shape, dtype or the number of captions is wrong.
     """
-    _check_images("images", images)
-    _check_captions(captions, len(images))
+    _check("images", images, captions)
     wrapped = [_wrapped(caption) for caption in captions]
     columns = min(4, len(images))
     rows = -(-len(images) // columns)
     height = _image_height(images) + _caption_height(wrapped)
-    figure = Figure(figsize=(1.9 * columns, height * rows), dpi=DPI, layout="constrained")
+    figure = blank(1.9 * columns, height * rows)
     for position, (image, caption) in enumerate(zip(images, wrapped, strict=True), start=1):
-        axes = figure.add_subplot(rows, columns, position)
-        _show(axes, image, caption)
+        _show(figure.add_subplot(rows, columns, position), image, caption)
     return figure
 
 
@@ -55,12 +52,11 @@ def before_after(
     Raises:
         ValueError: If a shape, a dtype or the number of originals or captions is wrong.
     """
-    _check_images("processed", processed)
-    _check_captions(captions, len(processed))
+    _check("processed", processed, captions)
     if len(originals) != len(processed):
         raise ValueError(f"originals must be as many as processed, got {len(originals)} for {len(processed)}")
     for original in originals:
-        _check_images("originals", original[None])
+        _check("originals", original[None])
     wrapped = [
         _wrapped(f"{caption}\n{original.shape[1]} x {original.shape[0]}")
         for caption, original in zip(captions, originals, strict=True)
@@ -73,14 +69,14 @@ def before_after(
         heights += [_image_height(processed) + _caption_height([""])]
     heading = textwrap.fill(title, 22 * columns)
     height = sum(heights) + 0.2 + 0.2 * (heading.count("\n") + 1)
-    figure = Figure(figsize=(1.9 * columns + 0.3, height), dpi=DPI, layout="constrained")
+    figure = blank(1.9 * columns + 0.3, height)
     figure.suptitle(heading, fontsize=11, parse_math=False)
     grid = figure.add_gridspec(2 * len(lines), columns, height_ratios=heights)
     size = f"{processed.shape[2]} x {processed.shape[1]}"
     for number, (original, image, caption) in enumerate(zip(originals, processed, wrapped, strict=True)):
         pair, column = divmod(number, columns)
         above, below = (figure.add_subplot(grid[2 * pair + row, column]) for row in (0, 1))
-        _show(above, _shrunk(original), caption)
+        _show(above, resized(original, _SHOWN, enlarge=False), caption)
         _show(below, image, size)
         if not column:
             for axes, name in ((above, "in the file"), (below, "what the network sees")):
@@ -111,7 +107,10 @@ def contact_sheet(
     rows = -(-len(images) // columns)
     sheet = np.full((rows * tile, columns * tile, 3), _GROUND, np.uint8)
     for number, image in enumerate(images):
-        fitted = _fitted(image, tile - 2 * _MARGIN)
+        if image.dtype != np.uint8 or image.shape[2:] not in ((), (1,), (3,)):
+            shape = "(height, width) or (height, width, 1 or 3)"
+            raise ValueError(f"images must be uint8 of shape {shape}, got {image.dtype} of shape {image.shape}")
+        fitted = rgb(resized(image, tile - 2 * _MARGIN))
         height, width = fitted.shape[:2]
         top, left = number // columns * tile + _MARGIN, number % columns * tile + _MARGIN
         top, left = top + (tile - 2 * _MARGIN - height) // 2, left + (tile - 2 * _MARGIN - width) // 2
@@ -135,14 +134,14 @@ def class_means(
     Args:
         negative: Shape (height, width), grey levels in [0, 255].
         positive: Likewise.
-        counts: Images behind the mean of Negative and of Positive.
+        counts: Images behind either mean.
 
     Raises:
         ValueError: If the shapes are not equal or not two-dimensional.
     """
     if negative.ndim != 2 or negative.shape != positive.shape:
         raise ValueError(f"negative and positive must have one shape, got {negative.shape} and {positive.shape}")
-    figure = Figure(figsize=(5.2, 2.3), dpi=DPI, layout="constrained")
+    figure = blank(5.2, 2.3)
     first, second, third = figure.subplots(1, 3)
     for axes, image, name, count in zip((first, second), (negative, positive), CLASSES, counts, strict=True):
         axes.imshow(image, cmap="gray", vmin=0, vmax=255)
@@ -159,17 +158,12 @@ def class_means(
     return figure
 
 
-def _check_images(name: str, images: npt.NDArray[np.uint8]) -> None:
+def _check(name: str, images: npt.NDArray[np.uint8], captions: Sequence[str] | None = None) -> None:
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3) or not images.size:
-        raise ValueError(
-            f"{name} must be uint8 of shape (n, height, width, 1 or 3) with n at least 1, "
-            f"got {images.dtype} of shape {images.shape}"
-        )
-
-
-def _check_captions(captions: Sequence[str], n: int) -> None:
-    if len(captions) != n:
-        raise ValueError(f"captions must hold one text per image, got {len(captions)} for {n} images")
+        shape = "(n, height, width, 1 or 3) with n at least 1"
+        raise ValueError(f"{name} must be uint8 of shape {shape}, got {images.dtype} of shape {images.shape}")
+    if captions is not None and len(captions) != len(images):
+        raise ValueError(f"captions must hold one text per image, got {len(captions)} for {len(images)} images")
 
 
 def _wrapped(caption: str) -> str:
@@ -192,27 +186,3 @@ def _show(axes: Axes, image: npt.NDArray[np.uint8], caption: str) -> None:
     axes.set_title(caption, fontsize=8, parse_math=False)
     axes.set_anchor("N")  # images of different shape hang from one line, and the layout knows where captions are
     axes.set_axis_off()
-
-
-def _shrunk(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    height, width, channels = image.shape
-    scale = _SHOWN / max(height, width)
-    if scale >= 1:
-        return image
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8).reshape(*size[::-1], channels)
-
-
-def _fitted(image: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
-    """The image as RGB with its longer side at so many pixels."""
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
-        raise ValueError(
-            f"images must be uint8 of shape (height, width) or (height, width, 1 or 3), got {image.dtype} of shape "
-            f"{image.shape}"
-        )
-    scale = side / max(image.shape[:2])
-    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
-    resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    if resized.ndim == 2:
-        resized = np.stack([resized] * 3, axis=2)
-    return np.asarray(resized, np.uint8)

@@ -30,12 +30,8 @@ _LETTERS = 26  # of a type or a name; longer ones lose their end
 def network_diagram(rows: Sequence[Layer], title: str) -> Figure:
     """Draws a network as boxes joined by arrows, each with its type, name, output shape and parameters.
 
-    The colour tells the kind of a layer, by the name of its type.
-
-    Args:
-        rows: One layer or block after the other, at least one. Shapes are written without the batch; an empty one is a
-            layer that gives no tensor.
-        title: Title; long ones are wrapped.
+    The colour tells the kind of a layer, by the name of its type. Shapes are written without the batch; a layer whose
+    shape is empty gives no tensor.
 
     Raises:
         ValueError: If there is no row.
@@ -54,26 +50,21 @@ def network_diagram(rows: Sequence[Layer], title: str) -> Figure:
         kind = next(kind for kind, (pattern, _) in _KINDS.items() if pattern.search(layer_type))
         colour = used[kind] = _KINDS[kind][1]
         y = top + number * (_BOX + _ARROW)
-        style: dict[str, Any] = {
-            "boxstyle": "round,pad=0,rounding_size=0.06",
-            "facecolor": _tint(colour),
-            "edgecolor": colour,
-        }
-        axes.add_patch(FancyBboxPatch((_MARGIN, y), WIDTH - 2 * _MARGIN, _BOX, **style))
+        style: dict[str, Any] = {"facecolor": _tint(colour), "edgecolor": colour}
+        box = FancyBboxPatch((_MARGIN, y), WIDTH - 2 * _MARGIN, _BOX, "round,pad=0,rounding_size=0.06", **style)
+        axes.add_patch(box)
         size = " x ".join("?" if side is None else str(side) for side in shape[1:]) or "no tensor"
         lines = ((0.11, layer_type, size, 9, "bold"), (0.28, name, f"{parameters:,} params", 8, "normal"))
         for down, left, right, font_size, weight in lines:
             how: dict[str, Any] = {"va": "center", "fontsize": font_size, "parse_math": False}
-            axes.text(2 * _MARGIN, y + down, _shortened(left), weight=weight, **how)
+            left = left if len(left) <= _LETTERS else f"{left[: _LETTERS - 1]}…"
+            axes.text(2 * _MARGIN, y + down, left, weight=weight, **how)
             axes.text(WIDTH - 2 * _MARGIN, y + down, right, ha="right", **how)
         if number:
             arrow = {"arrowstyle": "-|>", "color": "black", "shrinkA": 0, "shrinkB": 0, "linewidth": 1}
             axes.annotate("", (WIDTH / 2, y), (WIDTH / 2, y - _ARROW), arrowprops=arrow)
-    handles = [
-        Patch(facecolor=_tint(colour), edgecolor=colour, label=kind)
-        for kind, (_, colour) in _KINDS.items()
-        if kind in used
-    ]
+    kinds = {kind: colour for kind, (_, colour) in _KINDS.items() if kind in used}
+    handles = [Patch(facecolor=_tint(colour), edgecolor=colour, label=kind) for kind, colour in kinds.items()]
     axes.legend(handles=handles, loc="lower center", ncols=3, frameon=False, fontsize=8, borderaxespad=0.1)
     return figure
 
@@ -82,7 +73,3 @@ def _tint(colour: str) -> tuple[float, float, float]:
     """Returns the colour mixed with white, light enough for black text."""
     red, green, blue = (1 - 0.2 * (1 - int(colour[i : i + 2], 16) / 255) for i in (1, 3, 5))
     return red, green, blue
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _LETTERS else f"{text[: _LETTERS - 1]}…"

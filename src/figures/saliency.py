@@ -9,13 +9,12 @@ import cv2
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cxrlab.errors import check_range
 from cxrlab.evaluation.estimate import Bools, Floats
 from cxrlab.evaluation.saliency import Curves, Images, Maps
-from cxrlab.figures.canvas import BLUE, DPI, GREY, ORANGE, tidy
+from cxrlab.figures.canvas import BLUE, GREY, ORANGE, blank, framed, resized, rgb, tidy
 
 _TILE = 240  # pixels along the longer side of an image in a figure
 _INCHES = 1.75  # the same on the page
@@ -46,22 +45,20 @@ def overlay(image: Images, heat: Maps, lungs: Bools | None = None) -> Images:
     Returns:
         Shape (h, w, 3), uint8, the longer side ``240`` pixels.
     """
-    base = _enlarged(_rgb(image)).astype(np.float32)
+    base = resized(rgb(image), _TILE).astype(np.float32)
     share = heat / heat.max() if heat.max() > 0 else heat
-    share = np.clip(_enlarged(share.astype(np.float32)), 0, 1)[..., None]
+    share = np.clip(resized(share.astype(np.float32), _TILE), 0, 1)[..., None]
     colours = mpl.colormaps["inferno"](share[..., 0])[..., :3] * 255
     mixed = np.ascontiguousarray((base * (1 - _OPACITY * share) + colours * _OPACITY * share).round().astype(np.uint8))
     if lungs is not None:
-        mask = (_enlarged(lungs.astype(np.float32)) > 0.5).astype(np.uint8)
+        mask = (resized(lungs.astype(np.float32), _TILE) > 0.5).astype(np.uint8)
         outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(mixed, outlines, -1, _CONTOUR, 1, cv2.LINE_AA)
     return mixed
 
 
-def overlays(
-    images: Images, maps: Maps, lungs: Bools | None, captions: Sequence[str], title: str, columns: int = 4
-) -> Figure:
-    """Draws images and, below each, the same with its map on it.
+def overlays(images: Images, maps: Maps, lungs: Bools | None, captions: Sequence[str], title: str) -> Figure:
+    """Draws images, at most four side by side, and below each the same with its map on it.
 
     Args:
         images: Shape (n, H, W, 1 or 3), uint8, n at least 1.
@@ -69,7 +66,6 @@ def overlays(
         lungs: Shape (n, H, W), outlined; or ``None``.
         captions: n short texts; their line breaks are kept.
         title: Above all.
-        columns: Images side by side, at most.
 
     Raises:
         ValueError: The numbers of images, maps and captions differ, or there is none.
@@ -77,17 +73,17 @@ def overlays(
     check_range("number of images", len(images), 1, integer=True)
     if not len(images) == len(maps) == len(captions):
         raise ValueError(f"{len(images)} images want as many maps and captions, got {len(maps)} and {len(captions)}")
-    columns = min(columns, len(images))
+    columns = min(4, len(images))
     rows = -(-len(images) // columns)
     height = _INCHES * images.shape[1] / max(images.shape[1:3])
     text = 0.2 + 0.15 * max(caption.count("\n") + 1 for caption in captions)
-    figure = Figure(figsize=(1.85 * columns, rows * (2 * height + text + 0.1) + 0.5), dpi=DPI, layout="constrained")
+    figure = blank(1.85 * columns, rows * (2 * height + text + 0.1) + 0.5)
     figure.suptitle(title, fontsize=10, parse_math=False, wrap=True)
     grid = figure.add_gridspec(2 * rows, columns, height_ratios=[height + text, height] * rows)
     for number, (image, heat, caption) in enumerate(zip(images, maps, captions, strict=True)):
         row, column = divmod(number, columns)
         above, below = (figure.add_subplot(grid[2 * row + offset, column]) for offset in (0, 1))
-        above.imshow(_enlarged(_rgb(image)))
+        above.imshow(resized(rgb(image), _TILE))
         below.imshow(overlay(image, heat, None if lungs is None else lungs[number]))
         above.set_title(caption, fontsize=7.5, parse_math=False)
         for axes in (above, below):
@@ -99,75 +95,42 @@ def overlays(
 def inside_against_area(inside: Floats, area: Floats, positive: Bools, title: str) -> Figure:
     """Draws each image's share of saliency inside the lungs against the lungs' share of its area.
 
-    Args:
-        inside: Shape (n,), in [0, 1]; NaN is left out.
-        area: Shape (n,), in [0, 1].
-        positive: Shape (n,): whether the image was called Positive.
-        title: Title; n is added.
+    All have shape (n,), the shares in [0, 1]; where the share inside is NaN the image is left out. ``positive`` says
+    whether an image was called Positive.
     """
-    figure = Figure(figsize=(4.6, 4.4), dpi=DPI, layout="constrained")
-    axes = figure.add_subplot()
     known = ~np.isnan(inside)
-    axes.set_title(f"{title} (n = {int(known.sum())})", fontsize=11, parse_math=False)
+    figure, axes = framed(f"{title} (n = {int(known.sum())})", 4.6, 4.4)
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1.2, label="chance: an even map")
-    for of, name, colour, marker in (
-        (positive, "called Positive", ORANGE, "o"),
-        (~positive, "called Negative", BLUE, "^"),
-    ):
+    groups = ((positive, "called Positive", ORANGE, "o"), (~positive, "called Negative", BLUE, "^"))
+    for of, name, colour, marker in groups:
         rows = known & of
         label = f"{name} ({int(rows.sum())})"
         axes.plot(area[rows], inside[rows], marker, color=colour, alpha=0.75, mew=0, ms=6, label=label, clip_on=False)
-    axes.set_xlabel("lungs' share of the image")
-    axes.set_ylabel("share of saliency inside the lungs")
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1)
-    axes.set_aspect("equal")
+    axes.set(xlabel="lungs' share of the image", ylabel="share of saliency inside the lungs")
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axes.legend(loc="best", frameon=False, fontsize=8)
     tidy(axes, grid=None)
     return figure
 
 
 def deletion_and_insertion(deleted: Curves, inserted: Curves, title: str) -> Figure:
-    """Draws the mean score while pixels go and come, in the maps' order and in a random one.
-
-    Args:
-        deleted: Of deletion.
-        inserted: Of insertion.
-        title: Title; n is added.
-    """
-    figure = Figure(figsize=(7.4, 3.4), dpi=DPI, layout="constrained")
+    """Draws the mean score while pixels go and come, by the maps and at random; n is added to the title."""
+    figure = blank(7.4, 3.4)
     figure.suptitle(f"{title} (n = {len(deleted.by_map)})", fontsize=11, parse_math=False)
     left, right = figure.subplots(1, 2, sharey=True)
-    _curve(left, deleted, "deletion (blackened)", "lower is better")
-    _curve(right, inserted, "insertion (into a blur)", "higher is better")
+    for axes, found, name in (
+        (left, deleted, "deletion (blackened): lower is better"),
+        (right, inserted, "insertion (into a blur): higher is better"),
+    ):
+        for scores, area, label, colour, style in (
+            (found.by_map, found.area_by_map, "most salient first", ORANGE, "-"),
+            (found.by_chance, found.area_by_chance, "random tiles", GREY, "--"),
+        ):
+            how: dict[str, Any] = {"color": colour, "linestyle": style, "linewidth": 2, "clip_on": False}
+            axes.plot(found.fraction, scores.mean(axis=0), label=f"{label}: area {area.mean():.3f}", **how)
+        axes.set_title(name, fontsize=9)
+        axes.set(xlabel="share of pixels", xlim=(0, 1), ylim=(0, 1))
+        axes.legend(loc="best", frameon=False, fontsize=8)
+        tidy(axes, grid=None)
     left.set_ylabel("mean score of Positive")
     return figure
-
-
-def _curve(axes: Axes, found: Curves, name: str, wanted: str) -> None:
-    for scores, area, label, colour, style in (
-        (found.by_map, found.area_by_map, "most salient first", ORANGE, "-"),
-        (found.by_chance, found.area_by_chance, "random tiles", GREY, "--"),
-    ):
-        text = f"{label}: area {area.mean():.3f}"
-        axes.plot(
-            found.fraction, scores.mean(axis=0), color=colour, linestyle=style, linewidth=2, label=text, clip_on=False
-        )
-    axes.set_title(f"{name}: {wanted}", fontsize=9)
-    axes.set_xlabel("share of pixels")
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1)
-    axes.legend(loc="best", frameon=False, fontsize=8)
-    tidy(axes, grid=None)
-
-
-def _rgb(image: Images) -> Images:
-    return image if image.shape[2] == 3 else np.repeat(image, 3, axis=2)
-
-
-def _enlarged(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """At the size in which figures show images."""
-    height, width = image.shape[:2]
-    scale = _TILE / max(height, width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR))
