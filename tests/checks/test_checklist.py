@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+
+from tests.checks.conftest import make_case
 
 from cxrlab.checks import checklist
 from cxrlab.checks.base import Finding, Section, Verdict
@@ -32,7 +33,7 @@ def answers(section: Section) -> dict[str, tuple[object, object]]:
     return {str(row[1]): (row[2], row[3]) for row in table.rows}
 
 
-def test_answers_come_from_the_case_and_from_the_findings(make_case: Any) -> None:
+def test_answers_come_from_the_case_and_from_the_findings() -> None:
     columns = {
         "label": [0, 1, 0, 1],
         "split": ["train", "train", "test", "test"],
@@ -65,7 +66,7 @@ def test_answers_come_from_the_case_and_from_the_findings(make_case: Any) -> Non
     assert found["Who was included and who was not?"][1] == "Flow of cases"
 
 
-def test_what_nothing_answers_says_who_has_to(make_case: Any) -> None:
+def test_what_nothing_answers_says_who_has_to() -> None:
     section = checklist.check(make_case({"label": [0, 1]}), SECTIONS)
     found = answers(section)
     assert found["Are patients of both classes of like age?"] == ("NOT ANSWERED: the authors of the data set", "")
@@ -80,6 +81,6 @@ def test_what_nothing_answers_says_who_has_to(make_case: Any) -> None:
     json.dumps(section.facts, allow_nan=False)
 
 
-def test_no_other_check_was_run(make_case: Any) -> None:
+def test_no_other_check_was_run() -> None:
     found = answers(checklist.check(make_case({"label": [0, 1]}), ()))
     assert found["Where do the images come from?"] == ("Positive: made up 1; Negative: made up 1", "manifest")

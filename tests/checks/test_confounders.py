@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from tests.checks.conftest import MakeCase
+from tests.checks.conftest import make_case
 
 from cxrlab.checks import confounders
 from cxrlab.checks.base import Case, Finding, Section, Verdict
@@ -31,7 +31,7 @@ def phantoms() -> np.ndarray:
     return drawn("lines")
 
 
-def phantom_case(make_case: MakeCase, grey: np.ndarray) -> Case:
+def phantom_case(grey: np.ndarray) -> Case:
     n = len(grey)
     split = ["train"] * (n - n // 4) + ["test"] * (n // 4)
     return make_case({"label": [row % 2 for row in range(n)], "split": split}, grey=grey, synthetic=True)
@@ -51,8 +51,8 @@ def by_name(section: Section) -> dict[str, Finding]:
     return {finding.check.removeprefix("label told by the "): finding for finding in section.findings}
 
 
-def test_phantoms_without_a_shortcut(make_case: MakeCase, phantoms: np.ndarray) -> None:
-    section = confounders.check(phantom_case(make_case, phantoms))
+def test_phantoms_without_a_shortcut(phantoms: np.ndarray) -> None:
+    section = confounders.check(phantom_case(phantoms))
     found = by_name(section)
     assert list(found) == ["file header", "edges of the images", "inputs that may hold some lung"]
     assert found["file header"].verdict is Verdict.PASS
@@ -64,8 +64,8 @@ def test_phantoms_without_a_shortcut(make_case: MakeCase, phantoms: np.ndarray) 
     assert [picture.name for picture in section.pictures] == ["lung_free", "lung_free_surest"]
 
 
-def test_disease_that_a_thumbnail_shows_is_told_where_lung_may_be_seen(make_case: MakeCase) -> None:
-    found = by_name(confounders.check(phantom_case(make_case, drawn("consolidation"))))
+def test_disease_that_a_thumbnail_shows_is_told_where_lung_may_be_seen() -> None:
+    found = by_name(confounders.check(phantom_case(drawn("consolidation"))))
     assert found["edges of the images"].verdict is Verdict.PASS
     assert found["inputs that may hold some lung"].verdict is Verdict.WARN
 
@@ -78,10 +78,8 @@ def test_disease_that_a_thumbnail_shows_is_told_where_lung_may_be_seen(make_case
         ("brightness", "overall brightness (lighter images)"),
     ],
 )
-def test_a_planted_shortcut_is_found_named_and_first(
-    make_case: MakeCase, phantoms: np.ndarray, kind: str, words: str
-) -> None:
-    section = confounders.check(phantom_case(make_case, planted(phantoms, kind, 0.8)))
+def test_a_planted_shortcut_is_found_named_and_first(phantoms: np.ndarray, kind: str, words: str) -> None:
+    section = confounders.check(phantom_case(planted(phantoms, kind, 0.8)))
     edges = by_name(section)["edges of the images"]
     assert edges.verdict is Verdict.FAIL
     assert words in edges.said
@@ -95,7 +93,7 @@ def test_a_planted_shortcut_is_found_named_and_first(
     json.dumps(section.facts, allow_nan=False, default=asdict)
 
 
-def test_labels_without_anything(make_case: MakeCase) -> None:
+def test_labels_without_anything() -> None:
     section = confounders.check(make_case({"label": [0, 1] * 20}))
     assert Verdict.FAIL not in {finding.verdict for finding in section.findings}
     rows = {row[0]: row for row in section.tables[0].rows}
@@ -108,7 +106,7 @@ def test_labels_without_anything(make_case: MakeCase) -> None:
     ]
 
 
-def test_one_size_for_one_class(make_case: MakeCase) -> None:
+def test_one_size_for_one_class() -> None:
     widths = [512 if row % 2 else 490 + row + 25 * (row > 20) for row in range(40)]
     section = confounders.check(make_case({"label": [(row + 1) % 2 for row in range(40)]}, facts={"width": widths}))
     header = by_name(section)["file header"]
@@ -119,7 +117,7 @@ def test_one_size_for_one_class(make_case: MakeCase) -> None:
     assert "AUROC of 1.00" in header.details
 
 
-def test_too_few_patients(make_case: MakeCase) -> None:
+def test_too_few_patients() -> None:
     columns: dict[str, Sequence[object]] = {
         "label": [1, 1, 1, *[0] * 12],
         "patient_id": ["a", "a", "b", *map(str, range(12))],
@@ -135,12 +133,12 @@ def test_too_few_patients(make_case: MakeCase) -> None:
 
 
 @pytest.mark.parametrize("labels", [[1], [1, 0], [1, 1, 1, 1]])
-def test_tiny_sets(make_case: MakeCase, labels: list[int]) -> None:
+def test_tiny_sets(labels: list[int]) -> None:
     (finding,) = confounders.check(make_case({"label": labels})).findings
     assert finding.verdict is Verdict.NOT_CHECKED
 
 
-def test_a_test_set_of_one_class(make_case: MakeCase) -> None:
+def test_a_test_set_of_one_class() -> None:
     split = ["test" if row in (1, 3) else "train" for row in range(20)]
     section = confounders.check(make_case({"label": [row % 2 for row in range(20)], "split": split}))
     rows = {row[0]: row for row in section.tables[0].rows}
@@ -149,7 +147,7 @@ def test_a_test_set_of_one_class(make_case: MakeCase) -> None:
     json.dumps(section.facts, allow_nan=False, default=asdict)
 
 
-def test_people_who_share_a_film_count_as_one(make_case: MakeCase) -> None:
+def test_people_who_share_a_film_count_as_one() -> None:
     columns: dict[str, Sequence[object]] = {
         "label": [0, 1] * 6,
         "patient_id": ["a", "b", "c", "d", "e", "f", "a", "b", "c", "d", "e", "f"],

@@ -11,19 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
-from tests.checks.conftest import numbers
+from tests.checks.conftest import found, make_case, numbers
 
 from cxrlab.checks import files
-from cxrlab.checks.base import Finding, Section, Verdict
+from cxrlab.checks.base import Verdict
 from cxrlab.evaluation.burned_in import text_boxes
 from cxrlab.reading.image import read_image
 
 HALF = [1] * 30 + [0] * 30
-
-
-def found(section: Section, check: str) -> Finding:
-    (finding,) = [finding for finding in section.findings if finding.check == check]
-    return finding
 
 
 def smooth(count: int, level: int = 120) -> NDArray[np.uint8]:
@@ -33,7 +28,7 @@ def smooth(count: int, level: int = 120) -> NDArray[np.uint8]:
     return np.asarray((level + slope + noise).clip(0, 255), np.uint8)
 
 
-def test_files_that_are_alike_pass(make_case: Any, tmp_path: Path) -> None:
+def test_files_that_are_alike_pass(tmp_path: Path) -> None:
     section = files.check(make_case({"label": HALF}, grey=smooth(60), folder=tmp_path))
     not_passed = {finding.check for finding in section.findings if finding.verdict != Verdict.PASS}
     assert not_passed == {"pictures that are no frontal chest films"}  # which only a gate tells
@@ -46,7 +41,7 @@ def test_files_that_are_alike_pass(make_case: Any, tmp_path: Path) -> None:
     assert not section.pictures
 
 
-def test_what_headers_say_is_counted_by_class_and_listed(make_case: Any) -> None:
+def test_what_headers_say_is_counted_by_class_and_listed() -> None:
     doubts = ["Modality CT (no radiograph); BodyPartExamined HEAD"] + ["ViewPosition LL"] * 2 + [""] * 57
     facts = {"format": ["DICOM"] * 40 + ["PNG"] * 20, "doubts": doubts}
     section = files.check(make_case({"label": HALF}, facts=facts))
@@ -62,7 +57,7 @@ def test_what_headers_say_is_counted_by_class_and_listed(make_case: Any) -> None
     assert not [finding for finding in none.findings if "DICOM" in finding.check]
 
 
-def test_a_size_that_one_class_always_and_the_other_never_has(make_case: Any) -> None:
+def test_a_size_that_one_class_always_and_the_other_never_has() -> None:
     # As in a set whose negatives were all made the same size, and whose positives were cut by hand.
     sides = [500 + number for number in range(30)] + [512] * 30
     section = files.check(make_case({"label": HALF}, facts={"width": sides, "height": sides}))
@@ -75,7 +70,7 @@ def test_a_size_that_one_class_always_and_the_other_never_has(make_case: Any) ->
     assert found(section, "burned-in text (suspects)").verdict == Verdict.NOT_CHECKED  # made-up paths hold no file
 
 
-def test_a_format_that_some_of_one_class_have(make_case: Any) -> None:
+def test_a_format_that_some_of_one_class_have() -> None:
     formats = ["PNG"] * 10 + ["JPEG"] * 50
     quality = [0] * 10 + [90] * 50
     section = files.check(make_case({"label": HALF}, facts={"format": formats, "jpeg_quality": quality}))
@@ -88,7 +83,7 @@ def test_a_format_that_some_of_one_class_have(make_case: Any) -> None:
     assert "quality is 90 for all 50 images of known value" in found(section, "JPEG quality of the classes").said
 
 
-def test_patients_are_counted_rather_than_images(make_case: Any) -> None:
+def test_patients_are_counted_rather_than_images() -> None:
     # The same ten PNG files are of one patient: no evidence that the classes differ.
     formats = ["PNG"] * 10 + ["JPEG"] * 50
     patients = ["one"] * 10 + [f"patient-{number}" for number in range(50)]
@@ -96,12 +91,12 @@ def test_patients_are_counted_rather_than_images(make_case: Any) -> None:
     assert found(section, "file format of the classes").verdict == Verdict.PASS
 
 
-def test_one_class_only(make_case: Any) -> None:
+def test_one_class_only() -> None:
     section = files.check(make_case({"label": [1] * 5}))
     assert found(section, "file format of the classes").verdict == Verdict.NOT_CHECKED
 
 
-def test_unreadable_files_are_listed_with_the_reason(make_case: Any) -> None:
+def test_unreadable_files_are_listed_with_the_reason() -> None:
     problems = {f"/films/bad_{number}.png": f"/films/bad_{number}.png: the file is empty" for number in range(10)}
     section = files.check(make_case({"label": HALF}, problems=problems))
     finding = found(section, "unreadable files")
@@ -121,16 +116,14 @@ def test_unreadable_files_are_listed_with_the_reason(make_case: Any) -> None:
         ([12] * 6, Verdict.PASS, "6 as 12 bits (3 Positive, 3 Negative)"),
     ],
 )
-def test_16_bit_files_that_were_scaled_differently(
-    make_case: Any, bits: list[int], verdict: Verdict, evidence: str
-) -> None:
+def test_16_bit_files_that_were_scaled_differently(bits: list[int], verdict: Verdict, evidence: str) -> None:
     section = files.check(make_case({"label": [1, 1, 1, 0, 0, 0]}, facts={"bits": bits, "guessed": [True] * 6}))
     finding = found(section, "scaling of 16-bit files")
     assert finding.verdict == verdict
     assert evidence in finding.evidence
 
 
-def test_odd_images(make_case: Any, tmp_path: Path) -> None:
+def test_odd_images(tmp_path: Path) -> None:
     grey = smooth(6)
     grey[2] = 7
     case = make_case(
@@ -153,7 +146,7 @@ def test_odd_images(make_case: Any, tmp_path: Path) -> None:
     assert "(3 Positive, 1 Negative): 2 long, " in finding.said
 
 
-def test_letters_in_one_class(make_case: Any, tmp_path: Path) -> None:
+def test_letters_in_one_class(tmp_path: Path) -> None:
     grey, label = smooth(24), [1] * 12 + [0] * 12
     for number in range(7):
         cv2.putText(grey[number], "SUPINE", (20, 40), cv2.FONT_HERSHEY_SIMPLEX, 0.6, 255, 1, cv2.LINE_AA)
@@ -174,9 +167,7 @@ def test_letters_in_one_class(make_case: Any, tmp_path: Path) -> None:
     assert len(section.facts["text_suspects"]) == 14
 
 
-def test_only_some_images_of_a_large_set_are_read_again(
-    make_case: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_some_images_of_a_large_set_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "READ", 5)
     patients = ["one"] * 26 + [f"patient-{number}" for number in range(34)]
     section = files.check(make_case({"label": HALF, "patient_id": patients}, grey=smooth(60), folder=tmp_path))
@@ -219,7 +210,7 @@ def test_unreadable_files_are_compared_between_the_labels(
     )
 
 
-def test_a_patient_is_lost_with_all_images_only(make_case: Any) -> None:
+def test_a_patient_is_lost_with_all_images_only() -> None:
     problems, gone = unreadable({1: 10})
     gone["patient_id"] = "patient-0"
     case = make_case({"label": HALF}, problems=problems, lost=gone)
@@ -230,7 +221,7 @@ def test_a_patient_is_lost_with_all_images_only(make_case: Any) -> None:
     )
 
 
-def test_what_a_gate_refuses_is_listed(make_case: Any) -> None:
+def test_what_a_gate_refuses_is_listed() -> None:
     name = "pictures that are no frontal chest films"
     assert found(files.check(make_case({"label": [1, 0] * 3})), name).verdict == Verdict.NOT_CHECKED
     judged = pd.DataFrame({"verdict": ["accept"] * 6, "kind": ["frontal"] * 6})

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.checks.conftest import make_case
 
 from cxrlab.checks import checklist
 from cxrlab.checks.base import Verdict
@@ -27,7 +27,7 @@ TWO_CLASSES = {
 
 @pytest.mark.parametrize("label", [0, 1])
 @pytest.mark.parametrize("test", [0, 6])
-def test_every_check_takes_one_class(label: int, test: int, make_case: Any, tmp_path: Path) -> None:
+def test_every_check_takes_one_class(label: int, test: int, tmp_path: Path) -> None:
     table = {
         "label": [label] * 24,
         "split": ["test"] * test + ["train"] * (24 - test),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
+from tests.checks.conftest import make_case
 
 from cxrlab.checks import pictures
 from cxrlab.checks.base import Picture, Section
@@ -16,7 +15,7 @@ def named(section: Section, name: str) -> Picture:
     return picture
 
 
-def test_a_sheet_for_every_class_of_every_split(make_case: Any) -> None:
+def test_a_sheet_for_every_class_of_every_split() -> None:
     case = make_case({"label": [0, 1] * 30, "split": ["train"] * 54 + ["test"] * 6})
     section = pictures.check(case)
     assert section.findings == ()
@@ -35,7 +34,7 @@ def test_a_sheet_for_every_class_of_every_split(make_case: Any) -> None:
     assert "No two images" in section.text[0]
 
 
-def test_nobody_is_shown_twice_while_somebody_else_is_not(make_case: Any) -> None:
+def test_nobody_is_shown_twice_while_somebody_else_is_not() -> None:
     # One patient has forty images, twenty others have one each: all of these are on the sheet.
     patients = ["many"] * 40 + [f"one-{number}" for number in range(20)]
     case = make_case({"label": [1] * 60, "patient_id": patients})
@@ -49,7 +48,7 @@ def test_nobody_is_shown_twice_while_somebody_else_is_not(make_case: Any) -> Non
     assert pictures.check(case).facts == section.facts
 
 
-def test_pairs_that_matter_most_come_first(make_case: Any) -> None:
+def test_pairs_that_matter_most_come_first() -> None:
     columns = {
         "label": [1, 1, 1, 0, 1, 1],
         "split": ["train"] * 5 + ["test"],
@@ -74,20 +73,20 @@ def test_pairs_that_matter_most_come_first(make_case: Any) -> None:
     assert "the same file" in named(copies, "pair_01").caption
 
 
-def test_at_most_a_dozen_pairs(make_case: Any) -> None:
+def test_at_most_a_dozen_pairs() -> None:
     case = make_case({"label": [1] * 40}, pairs=[(number, number + 20) for number in range(20)])
     section = pictures.check(case)
     assert sum(picture.name.startswith("pair_") for picture in section.pictures) == pictures.PAIRS
     assert "20 pairs. They are shown side by side, 12 of them" in section.text[0]
 
 
-def test_images_have_their_own_aspect(make_case: Any) -> None:
+def test_images_have_their_own_aspect() -> None:
     case = make_case({"label": [1, 0]}, facts={"width": [1000, 300], "height": [500, 3000]})
     assert pictures.upright(case, 0).shape == (128, 256)
     assert pictures.upright(case, 1).shape == (256, 26)
 
 
-def test_every_patient_weighs_the_same_in_a_mean(make_case: Any) -> None:
+def test_every_patient_weighs_the_same_in_a_mean() -> None:
     grey = np.zeros((5, 256, 256), np.uint8)
     grey[:3] = 200  # three images of one patient, one of another
     case = make_case({"label": [1, 1, 1, 1, 0], "patient_id": ["a", "a", "a", "b", "c"]}, grey=grey)

@@ -7,16 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.stats import binomtest
-from tests.checks.conftest import numbers
+from tests.checks.conftest import found, make_case, numbers, paper_case
 
 from cxrlab.checks import size
-from cxrlab.checks.base import Finding, Section, Verdict
-from cxrlab.datamodules.sources import PaperSource
-
-
-def found(section: Section, check: str) -> Finding:
-    (finding,) = [finding for finding in section.findings if finding.check == check]
-    return finding
+from cxrlab.checks.base import Verdict
 
 
 def both(positives: int, negatives: int, **more: Any) -> dict[str, Any]:
@@ -24,7 +18,7 @@ def both(positives: int, negatives: int, **more: Any) -> dict[str, Any]:
     return {"label": [1] * positives + [0] * negatives, "split": ["test"] * count, **more}
 
 
-def test_a_large_test_set_passes(make_case: Any) -> None:
+def test_a_large_test_set_passes() -> None:
     patients = [f"p{row}" for row in range(3000)]
     grey = np.zeros((3000, 1, 1), np.uint8)
     section = size.check(make_case(both(1500, 1500, patient_id=patients), grey=grey))
@@ -32,7 +26,7 @@ def test_a_large_test_set_passes(make_case: Any) -> None:
     json.dumps(section.facts, allow_nan=False)
 
 
-def test_a_perfect_score_is_shown_with_its_intervals_by_image_and_by_patient(make_case: Any) -> None:
+def test_a_perfect_score_is_shown_with_its_intervals_by_image_and_by_patient() -> None:
     patients = [f"p{row % 9}" for row in range(20)] + [f"n{row}" for row in range(20)]
     section = size.check(make_case(both(20, 20, patient_id=patients)))
     perfect = found(section, "what a perfect score is worth")
@@ -49,13 +43,11 @@ def test_a_perfect_score_is_shown_with_its_intervals_by_image_and_by_patient(mak
 @pytest.mark.parametrize(
     ("patients", "verdict"), [(3, Verdict.FAIL), (4, Verdict.WARN), (9, Verdict.WARN), (10, Verdict.PASS)]
 )
-def test_so_few_patients_that_nothing_is_told_from_guessing_fail(
-    make_case: Any, patients: int, verdict: Verdict
-) -> None:
+def test_so_few_patients_that_nothing_is_told_from_guessing_fail(patients: int, verdict: Verdict) -> None:
     assert found(size.check(make_case(both(patients, 50))), "test patients").verdict == verdict
 
 
-def test_images_that_show_what_is_claimed_are_counted_apart(make_case: Any) -> None:
+def test_images_that_show_what_is_claimed_are_counted_apart() -> None:
     patients = ["a", "a", "b", "b"] + [f"p{row}" for row in range(16)] + [f"n{row}" for row in range(20)]
     finding = ["COVID-19"] * 4 + ["SARS"] * 16 + ["Normal"] * 20
     section = size.check(make_case(both(20, 20, patient_id=patients, finding=finding), claim="COVID-19"))
@@ -69,14 +61,14 @@ def test_images_that_show_what_is_claimed_are_counted_apart(make_case: Any) -> N
     assert "test patients with COVID-19" not in {finding.check for finding in unknown.findings}
 
 
-def test_a_label_without_test_images_fails(make_case: Any) -> None:
+def test_a_label_without_test_images_fails() -> None:
     section = size.check(make_case({"label": [1, 0], "split": ["test", "train"]}))
     assert found(section, "test patients").verdict == Verdict.FAIL
     assert "no Negative test image" in found(section, "test patients").said
     assert found(section, "interval of an AUROC").verdict == Verdict.NOT_CHECKED
 
 
-def test_unknown_patients_make_the_counts_upper_bounds(make_case: Any) -> None:
+def test_unknown_patients_make_the_counts_upper_bounds() -> None:
     section = size.check(make_case(both(20, 20, patient_id=[""] * 40), pairs=[(0, 1)]))
     counted = found(section, "test patients")
     assert numbers(counted.said) == ["20", "19", "20", "20"]  # two images of one film are one patient
@@ -84,7 +76,7 @@ def test_unknown_patients_make_the_counts_upper_bounds(make_case: Any) -> None:
     assert found(section, "images per patient").verdict == Verdict.NOT_CHECKED
 
 
-def test_the_design_effect_is_that_of_images_that_agree(make_case: Any) -> None:
+def test_the_design_effect_is_that_of_images_that_agree() -> None:
     patients = ["a"] * 4 + ["b"] + [f"n{row}" for row in range(5)]
     section = size.check(make_case(both(5, 5, patient_id=patients)))
     assert section.facts["counts"][0]["design_effect"] == pytest.approx(17 / 5)
@@ -127,9 +119,7 @@ def test_impossible_arguments_are_refused() -> None:
 def test_the_papers_test_set_holds_nine_positive_patients_two_of_them_with_covid(
     paper_root: Path, make_case: Any
 ) -> None:
-    source = PaperSource(str(paper_root))
-    manifest = source.manifest()
-    case = make_case({name: manifest[name].tolist() for name in manifest.columns}, claim=source.claim)
+    case = paper_case(paper_root)
     section = size.check(case)
     counted = found(section, "test patients")
     assert numbers(counted.said) == ["20", "9", "20", "20"]
