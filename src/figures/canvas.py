@@ -30,7 +30,7 @@ def blank(width: float, height: float) -> Figure:
 
 
 def framed(title: str, width: float, height: float) -> tuple[Figure, Axes]:
-    """Such a figure with one frame."""
+    """Such a figure with one frame below a title."""
     figure = blank(width, height)
     axes = figure.add_subplot()
     axes.set_title(title, fontsize=11, parse_math=False)

@@ -44,8 +44,7 @@ def confusion_matrix(matrix: Sequence[Sequence[int]] | npt.NDArray[Any], title: 
         axes.text(column, row - 0.06, f"{counts[row, column]:.0f}", ha="center", va="center", fontsize=20, color=colour)
         axes.text(column, row + 0.2, share, ha="center", va="center", fontsize=9, color=colour)
     axes.set_xticks([0, 1], [f"called\n{name}" for name in CLASSES])
-    names = [f"{name}\n(n = {total:.0f})" for name, total in zip(CLASSES, totals[:, 0], strict=True)]
-    axes.set_yticks([0, 1], names)
+    axes.set_yticks([0, 1], [f"{name}\n(n = {total:.0f})" for name, total in zip(CLASSES, totals[:, 0], strict=True)])
     axes.set_ylabel("true label")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -87,8 +86,8 @@ def precision_recall(labels: npt.ArrayLike, scores: npt.ArrayLike, estimate: Est
     figure, axes, both = _unit_square(labels, title)
     if both:
         prevalence = float(np.mean(np.asarray(labels)))
-        label = f"chance (prevalence {prevalence:.2f})"
-        axes.axhline(prevalence, color=GREY, linestyle=":", linewidth=1.2, label=label)
+        chance = f"chance (prevalence {prevalence:.2f})"
+        axes.axhline(prevalence, color=GREY, linestyle=":", linewidth=1.2, label=chance)
         precision, recall, _ = precision_recall_curve(labels, scores)
         start = int(np.flatnonzero(recall == 1)[-1])  # thresholds below the last positive add no recall
         drawn = (recall[start:], precision[start:])
@@ -217,8 +216,7 @@ def calibration(labels: npt.ArrayLike, scores: npt.ArrayLike, title: str) -> Fig
     share = np.array([row.share_positive for row in bins])
     reach = np.abs(np.array([(row.wilson_low, row.wilson_high) for row in bins]).T - share)
     brier, ece = brier_score_loss(labels, scores, labels=[0, 1]), expected_calibration_error(labels, scores)
-    label = f"ten bins, 95 % Wilson (Brier {brier:.3f}, ECE {ece:.3f})"
-    means = [row.mean_score for row in bins]
+    label, means = f"ten bins, 95 % Wilson (Brier {brier:.3f}, ECE {ece:.3f})", [row.mean_score for row in bins]
     upper.errorbar(means, share, reach, fmt="o", color=BLUE, capsize=3, label=label, clip_on=False)
     upper.set(ylabel="share that is Positive", ylim=(-0.02, 1.02))
     figure.legend(frameon=False, fontsize=9, loc="outside lower center")

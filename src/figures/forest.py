@@ -134,27 +134,25 @@ def forest(
 def _draw(axes: Axes, place: float, point: Point) -> None:
     value, low, high = point.estimate.value, point.estimate.low, point.estimate.high
     if value is None:
-        middle = axes.get_yaxis_transform()
-        axes.text(0.5, place, "undefined", ha="center", va="center", color=GREY, fontsize=9, transform=middle)
+        how: dict[str, Any] = {"ha": "center", "va": "center", "color": GREY, "fontsize": 9}
+        axes.text(0.5, place, "undefined", transform=axes.get_yaxis_transform(), **how)
         return
     colour, marker = _KINDS[point.second]
     if low is not None and high is not None:
         axes.plot([low, high], [place, place], color=colour, linewidth=2, solid_capstyle="butt", zorder=2)
-    fill = "white" if point.hollow else colour
-    axes.plot([value], [place], marker, color=colour, mfc=fill, markersize=6.5, zorder=4)
+    axes.plot([value], [place], marker, color=colour, mfc="white" if point.hollow else colour, ms=6.5, zorder=4)
     # Seeds lie below the line, so that neither a dot nor the value hides the other.
     equal = Counter(round(seed, 6) for seed in point.seeds)
-    sizes = [_DOT * times for times in equal.values()]
-    below = [place + 0.45 * _LINE] * len(equal)
+    below, sizes = [place + 0.45 * _LINE] * len(equal), [_DOT * times for times in equal.values()]
     axes.scatter([*equal], below, s=sizes, color="black", alpha=0.7, linewidths=0, zorder=3)
 
 
 def _ends(rows: Sequence[Row], chance: float | None) -> tuple[float, float]:
     """Where the axis begins and ends: around all that is drawn, and not at 0 where everything is near 1."""
-    points = [point for row in rows for point in row.points]
-    drawn = [each for point in points for each in (point.estimate.low, point.estimate.value, point.estimate.high)]
-    numbers = [each for each in drawn if each is not None] + [seed for point in points for seed in point.seeds]
-    numbers += [row.control[0] for row in rows if row.control is not None]
+    numbers = [row.control[0] for row in rows if row.control is not None]
+    for point in (point for row in rows for point in row.points):
+        drawn = (point.estimate.low, point.estimate.value, point.estimate.high, *point.seeds)
+        numbers += [each for each in drawn if each is not None]
     if chance == 0:
         return min([-0.05, *numbers]) - 0.03, max([0.05, *numbers]) + 0.03
     least = min([0.9 if chance is None else chance - 0.05, *numbers])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +19,9 @@ _MARGIN = 3  # pixels around every tile
 
 
 def image_grid(images: npt.NDArray[np.uint8], captions: Sequence[str]) -> Figure:
-    """Draws images in rows of at most four, each under its caption.
+    """Draws images in rows of at most four, each under its caption, which is wrapped; its own line breaks are kept.
 
-    Args:
-        images: Shape (n, height, width, channels), uint8, channels 1 (grey) or 3 (RGB), n at least 1.
-        captions: n short texts; long ones are wrapped, and their own line breaks are kept.
+    Images have shape (n, height, width, channels), uint8, channels 1 (grey) or 3 (RGB), n at least 1.
 
     Raises:
         ValueError: If shape, dtype or the number of captions is wrong.
@@ -62,11 +61,10 @@ def before_after(
         for caption, original in zip(captions, originals, strict=True)
     ]
     columns = min(4, len(originals))
-    lines = [range(start, min(start + columns, len(originals))) for start in range(0, len(originals), columns)]
+    lines = [originals[start : start + columns] for start in range(0, len(originals), columns)]
     heights = []
     for line in lines:
-        heights += [_image_height([originals[number] for number in line]) + _caption_height(wrapped)]
-        heights += [_image_height(processed) + _caption_height([""])]
+        heights += [_image_height(line) + _caption_height(wrapped), _image_height(processed) + _caption_height([""])]
     heading = textwrap.fill(title, 22 * columns)
     height = sum(heights) + 0.2 + 0.2 * (heading.count("\n") + 1)
     figure = blank(1.9 * columns + 0.3, height)
@@ -104,25 +102,23 @@ def contact_sheet(
     if len(marks) != len(images):
         raise ValueError(f"marks must hold one text per image, got {len(marks)} for {len(images)} images")
     columns = min(columns, len(images))
-    rows = -(-len(images) // columns)
-    sheet = np.full((rows * tile, columns * tile, 3), _GROUND, np.uint8)
-    for number, image in enumerate(images):
+    sheet = np.full((-(-len(images) // columns) * tile, columns * tile, 3), _GROUND, np.uint8)
+    figure = Figure(figsize=(sheet.shape[1] / DPI, sheet.shape[0] / DPI), dpi=DPI)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    style: dict[str, Any] = {"color": "white", "fontsize": 12, "va": "top", "ha": "left", "parse_math": False}
+    style["bbox"] = {"facecolor": "black", "edgecolor": "none", "pad": 2.5}
+    for number, (image, mark) in enumerate(zip(images, marks, strict=True)):
         if image.dtype != np.uint8 or image.shape[2:] not in ((), (1,), (3,)):
             shape = "(height, width) or (height, width, 1 or 3)"
             raise ValueError(f"images must be uint8 of shape {shape}, got {image.dtype} of shape {image.shape}")
         fitted = rgb(resized(image, tile - 2 * _MARGIN))
         height, width = fitted.shape[:2]
-        top, left = number // columns * tile + _MARGIN, number % columns * tile + _MARGIN
-        top, left = top + (tile - 2 * _MARGIN - height) // 2, left + (tile - 2 * _MARGIN - width) // 2
+        row, column = divmod(number, columns)
+        top, left = row * tile + (tile - height) // 2, column * tile + (tile - width) // 2
         sheet[top : top + height, left : left + width] = fitted
-    figure = Figure(figsize=(sheet.shape[1] / DPI, sheet.shape[0] / DPI), dpi=DPI)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
+        axes.text(column * tile + 2 * _MARGIN, row * tile + 2 * _MARGIN, mark, **style)
     axes.imshow(sheet, interpolation="none", extent=(0, sheet.shape[1], sheet.shape[0], 0))
-    box = {"facecolor": "black", "edgecolor": "none", "pad": 2.5}
-    for number, mark in enumerate(marks):
-        x, y = number % columns * tile + 2 * _MARGIN, number // columns * tile + 2 * _MARGIN
-        axes.text(x, y, mark, color="white", fontsize=12, va="top", ha="left", bbox=box, parse_math=False)
     return figure
 
 
@@ -131,10 +127,7 @@ def class_means(
 ) -> Figure:
     """Draws the mean image of each class and the difference Positive minus Negative.
 
-    Args:
-        negative: Shape (height, width), grey levels in [0, 255].
-        positive: Likewise.
-        counts: Images behind either mean.
+    Both have shape (height, width), grey levels in [0, 255]; ``counts`` are the images behind either.
 
     Raises:
         ValueError: If the shapes are not equal or not two-dimensional.
@@ -171,14 +164,13 @@ def _wrapped(caption: str) -> str:
 
 
 def _caption_height(captions: Sequence[str]) -> float:
-    """Returns the inches that the longest of wrapped captions takes, with the space around it."""
+    """Inches that the longest of wrapped captions takes, with the space around it."""
     return 0.15 + 0.145 * max(caption.count("\n") + 1 for caption in captions)
 
 
 def _image_height(images: Iterable[npt.NDArray[np.uint8]]) -> float:
-    """Returns the inches for a row of images 1.83 wide; very high ones are drawn smaller instead."""
-    tallest = max(float(image.shape[0] / image.shape[1]) for image in images)
-    return 1.83 * min(1.4, tallest)
+    """Inches for a row of images 1.83 wide; very high ones are drawn smaller instead."""
+    return float(1.83 * min(1.4, max(image.shape[0] / image.shape[1] for image in images)))
 
 
 def _show(axes: Axes, image: npt.NDArray[np.uint8], caption: str) -> None:

@@ -63,8 +63,8 @@ def network_diagram(rows: Sequence[Layer], title: str) -> Figure:
         if number:
             arrow = {"arrowstyle": "-|>", "color": "black", "shrinkA": 0, "shrinkB": 0, "linewidth": 1}
             axes.annotate("", (WIDTH / 2, y), (WIDTH / 2, y - _ARROW), arrowprops=arrow)
-    kinds = {kind: colour for kind, (_, colour) in _KINDS.items() if kind in used}
-    handles = [Patch(facecolor=_tint(colour), edgecolor=colour, label=kind) for kind, colour in kinds.items()]
+    kinds = [(kind, colour) for kind, (_, colour) in _KINDS.items() if kind in used]
+    handles = [Patch(facecolor=_tint(colour), edgecolor=colour, label=kind) for kind, colour in kinds]
     axes.legend(handles=handles, loc="lower center", ncols=3, frameon=False, fontsize=8, borderaxespad=0.1)
     return figure
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import matplotlib as mpl
@@ -23,10 +22,9 @@ _OPACITY = 0.65  # of the map where it is largest
 
 
 def coloured(heat: Maps) -> npt.NDArray[np.float64]:
-    """A map in colour: shape (H, W, 4), RGBA in [0, 1]; clear where there is nothing.
+    """A map in colour, shape (H, W, 4), RGBA in [0, 1]: clear where there is nothing.
 
-    Args:
-        heat: Shape (H, W), at least 0; shown relative to its largest value.
+    The map has shape (H, W), at least 0, and is shown relative to its largest value.
     """
     share = heat / heat.max() if heat.max() > 0 else heat
     layer = mpl.colormaps["inferno"](share)
@@ -37,13 +35,11 @@ def coloured(heat: Maps) -> npt.NDArray[np.float64]:
 def overlay(image: Images, heat: Maps, lungs: Bools | None = None) -> Images:
     """One image with its map in colour on it, and the lungs' outline.
 
-    Args:
-        image: Shape (H, W, 1 or 3), uint8.
-        heat: Shape (H, W), at least 0; shown relative to its largest value.
-        lungs: Shape (H, W), or ``None`` for no outline.
+    The image has shape (H, W, 1 or 3), uint8, the map shape (H, W), at least 0; it is shown relative to its largest
+    value. The lungs have shape (H, W), or are ``None`` for no outline.
 
     Returns:
-        Shape (h, w, 3), uint8, the longer side ``240`` pixels.
+        Shape (h, w, 3), uint8, the longer side 240 pixels.
     """
     base = resized(rgb(image), _TILE).astype(np.float32)
     share = heat / heat.max() if heat.max() > 0 else heat
@@ -60,12 +56,7 @@ def overlay(image: Images, heat: Maps, lungs: Bools | None = None) -> Images:
 def overlays(images: Images, maps: Maps, lungs: Bools | None, captions: Sequence[str], title: str) -> Figure:
     """Draws images, at most four side by side, and below each the same with its map on it.
 
-    Args:
-        images: Shape (n, H, W, 1 or 3), uint8, n at least 1.
-        maps: Shape (n, H, W), at least 0; each is shown relative to its own largest value.
-        lungs: Shape (n, H, W), outlined; or ``None``.
-        captions: n short texts; their line breaks are kept.
-        title: Above all.
+    They are as of :func:`overlay` with a first axis of length n, at least 1; line breaks of the n captions are kept.
 
     Raises:
         ValueError: The numbers of images, maps and captions differ, or there is none.
@@ -126,8 +117,8 @@ def deletion_and_insertion(deleted: Curves, inserted: Curves, title: str) -> Fig
             (found.by_map, found.area_by_map, "most salient first", ORANGE, "-"),
             (found.by_chance, found.area_by_chance, "random tiles", GREY, "--"),
         ):
-            how: dict[str, Any] = {"color": colour, "linestyle": style, "linewidth": 2, "clip_on": False}
-            axes.plot(found.fraction, scores.mean(axis=0), label=f"{label}: area {area.mean():.3f}", **how)
+            text, mean = f"{label}: area {area.mean():.3f}", scores.mean(axis=0)
+            axes.plot(found.fraction, mean, color=colour, linestyle=style, linewidth=2, label=text, clip_on=False)
         axes.set_title(name, fontsize=9)
         axes.set(xlabel="share of pixels", xlim=(0, 1), ylim=(0, 1))
         axes.legend(loc="best", frameon=False, fontsize=8)

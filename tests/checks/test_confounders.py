@@ -11,7 +11,7 @@ import pytest
 from tests.checks.conftest import make_case
 
 from cxrlab.checks import confounders
-from cxrlab.checks.base import Case, Finding, Section, Verdict
+from cxrlab.checks.base import Finding, Section, Verdict
 from cxrlab.datamodules.sources.phantom import Anatomy, draw, plant_shortcut
 
 N = 80  # phantoms, each of another patient, the last 20 of them for testing
@@ -31,16 +31,15 @@ def phantoms() -> np.ndarray:
     return drawn("lines")
 
 
-def phantom_case(grey: np.ndarray) -> Case:
-    n = len(grey)
-    split = ["train"] * (n - n // 4) + ["test"] * (n // 4)
-    return make_case({"label": [row % 2 for row in range(n)], "split": split}, grey=grey, synthetic=True)
+def checked(grey: np.ndarray) -> Section:
+    columns = {"label": [row % 2 for row in range(N)], "split": ["train"] * (N - N // 4) + ["test"] * (N // 4)}
+    return confounders.check(make_case(columns, grey=grey, synthetic=True))
 
 
-def planted(phantoms: np.ndarray, kind: str, strength: float) -> np.ndarray:
-    """The cue on (1 + s) / 2 of the Positive and (1 - s) / 2 of the Negative phantoms."""
+def planted(phantoms: np.ndarray, kind: str) -> np.ndarray:
+    """The cue on nine in ten of the Positive and one in ten of the Negative phantoms."""
     grey = phantoms.copy()
-    for label, share in ((0, (1 - strength) / 2), (1, (1 + strength) / 2)):
+    for label, share in ((0, 0.1), (1, 0.9)):
         rows = np.random.default_rng(label).permutation(np.arange(label, N, 2))
         for row in rows[: round(share * len(rows))]:
             grey[row] = plant_shortcut(grey[row], kind)
@@ -52,7 +51,7 @@ def by_name(section: Section) -> dict[str, Finding]:
 
 
 def test_phantoms_without_a_shortcut(phantoms: np.ndarray) -> None:
-    section = confounders.check(phantom_case(phantoms))
+    section = checked(phantoms)
     found = by_name(section)
     assert list(found) == ["file header", "edges of the images", "inputs that may hold some lung"]
     assert found["file header"].verdict is Verdict.PASS
@@ -65,7 +64,7 @@ def test_phantoms_without_a_shortcut(phantoms: np.ndarray) -> None:
 
 
 def test_disease_that_a_thumbnail_shows_is_told_where_lung_may_be_seen() -> None:
-    found = by_name(confounders.check(phantom_case(drawn("consolidation"))))
+    found = by_name(checked(drawn("consolidation")))
     assert found["edges of the images"].verdict is Verdict.PASS
     assert found["inputs that may hold some lung"].verdict is Verdict.WARN
 
@@ -79,7 +78,7 @@ def test_disease_that_a_thumbnail_shows_is_told_where_lung_may_be_seen() -> None
     ],
 )
 def test_a_planted_shortcut_is_found_named_and_first(phantoms: np.ndarray, kind: str, words: str) -> None:
-    section = confounders.check(phantom_case(planted(phantoms, kind, 0.8)))
+    section = checked(planted(phantoms, kind))
     edges = by_name(section)["edges of the images"]
     assert edges.verdict is Verdict.FAIL
     assert words in edges.said

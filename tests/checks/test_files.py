@@ -14,11 +14,18 @@ from numpy.typing import NDArray
 from tests.checks.conftest import found, make_case, numbers
 
 from cxrlab.checks import files
-from cxrlab.checks.base import Verdict
+from cxrlab.checks.base import Section, Verdict
 from cxrlab.evaluation.burned_in import text_boxes
 from cxrlab.reading.image import read_image
 
 HALF = [1] * 30 + [0] * 30
+FORMAT, LETTERS = "file format of the classes", "burned-in text (suspects)"
+HEADERS, GATE = "headers of DICOM files", "pictures that are no frontal chest films"
+
+
+def of_facts(**facts: Any) -> Section:
+    """Of thirty images of either class, whose facts are given."""
+    return files.check(make_case({"label": HALF}, facts=facts))
 
 
 def smooth(count: int, level: int = 120) -> NDArray[np.uint8]:
@@ -30,11 +37,10 @@ def smooth(count: int, level: int = 120) -> NDArray[np.uint8]:
 
 def test_files_that_are_alike_pass(tmp_path: Path) -> None:
     section = files.check(make_case({"label": HALF}, grey=smooth(60), folder=tmp_path))
-    not_passed = {finding.check for finding in section.findings if finding.verdict != Verdict.PASS}
-    assert not_passed == {"pictures that are no frontal chest films"}  # which only a gate tells
-    assert found(section, "file format of the classes").said == "The file format is PNG for all 60 images."
-    assert numbers(found(section, "unreadable files").said) == ["60"]
-    assert numbers(found(section, "burned-in text (suspects)").said) == ["60"]
+    assert {finding.check for finding in section.findings if finding.verdict != Verdict.PASS} == {GATE}  # nobody looked
+    assert found(section, FORMAT).said == "The file format is PNG for all 60 images."
+    for check in ("unreadable files", LETTERS):
+        assert numbers(found(section, check).said) == ["60"]
     assert not [finding for finding in section.findings if finding.check.startswith("JPEG")]  # there is none
     assert section.facts["read_again"] == 60
     assert json.loads(json.dumps(section.facts, allow_nan=False))
@@ -43,38 +49,33 @@ def test_files_that_are_alike_pass(tmp_path: Path) -> None:
 
 def test_what_headers_say_is_counted_by_class_and_listed() -> None:
     doubts = ["Modality CT (no radiograph); BodyPartExamined HEAD"] + ["ViewPosition LL"] * 2 + [""] * 57
-    facts = {"format": ["DICOM"] * 40 + ["PNG"] * 20, "doubts": doubts}
-    section = files.check(make_case({"label": HALF}, facts=facts))
-    finding = found(section, "headers of DICOM files")
+    section = of_facts(format=["DICOM"] * 40 + ["PNG"] * 20, doubts=doubts)
+    finding = found(section, HEADERS)
     assert finding.verdict == Verdict.WARN
     assert "3 of 40 (8 %) files (3 Positive, 0 Negative)" in finding.said
     assert "ViewPosition LL 2, BodyPartExamined HEAD 1, Modality CT (no radiograph) 1" in finding.details
     (table,) = [table for table in section.tables if table.caption == "3 DICOM files with doubts"]
     assert [row[1] for row in table.rows] == doubts[:3]
-    clean = files.check(make_case({"label": HALF}, facts={"format": ["DICOM"] * 60}))
-    assert found(clean, "headers of DICOM files").verdict is Verdict.PASS
-    none = files.check(make_case({"label": HALF}))
-    assert not [finding for finding in none.findings if "DICOM" in finding.check]
+    assert found(of_facts(format=["DICOM"] * 60), HEADERS).verdict is Verdict.PASS
+    assert not [finding for finding in of_facts().findings if "DICOM" in finding.check]
 
 
 def test_a_size_that_one_class_always_and_the_other_never_has() -> None:
     # As in a set whose negatives were all made the same size, and whose positives were cut by hand.
     sides = [500 + number for number in range(30)] + [512] * 30
-    section = files.check(make_case({"label": HALF}, facts={"width": sides, "height": sides}))
+    section = of_facts(width=sides, height=sides)
     finding = found(section, "pixel size of the classes")
     assert finding.verdict == Verdict.FAIL
     # One positive happens to be 512 wide, too.
     assert finding.said.startswith("512x512: ")
     assert numbers(finding.said) == ["1", "30", "1", "30", "30", "30", "30", "30"]
     assert finding.weight == pytest.approx(29 / 30)
-    assert found(section, "burned-in text (suspects)").verdict == Verdict.NOT_CHECKED  # made-up paths hold no file
+    assert found(section, LETTERS).verdict == Verdict.NOT_CHECKED  # made-up paths hold no file
 
 
 def test_a_format_that_some_of_one_class_have() -> None:
-    formats = ["PNG"] * 10 + ["JPEG"] * 50
-    quality = [0] * 10 + [90] * 50
-    section = files.check(make_case({"label": HALF}, facts={"format": formats, "jpeg_quality": quality}))
-    finding = found(section, "file format of the classes")
+    section = of_facts(format=["PNG"] * 10 + ["JPEG"] * 50, jpeg_quality=[0] * 10 + [90] * 50)
+    finding = found(section, FORMAT)
     assert finding.verdict == Verdict.WARN
     assert finding.said.startswith("PNG: ")
     assert numbers(finding.said)[:6] == ["10", "30", "10", "30", "0", "30"]
@@ -85,15 +86,10 @@ def test_a_format_that_some_of_one_class_have() -> None:
 
 def test_patients_are_counted_rather_than_images() -> None:
     # The same ten PNG files are of one patient: no evidence that the classes differ.
-    formats = ["PNG"] * 10 + ["JPEG"] * 50
     patients = ["one"] * 10 + [f"patient-{number}" for number in range(50)]
-    section = files.check(make_case({"label": HALF, "patient_id": patients}, facts={"format": formats}))
-    assert found(section, "file format of the classes").verdict == Verdict.PASS
-
-
-def test_one_class_only() -> None:
-    section = files.check(make_case({"label": [1] * 5}))
-    assert found(section, "file format of the classes").verdict == Verdict.NOT_CHECKED
+    facts = {"format": ["PNG"] * 10 + ["JPEG"] * 50}
+    section = files.check(make_case({"label": HALF, "patient_id": patients}, facts=facts))
+    assert found(section, FORMAT).verdict == Verdict.PASS
 
 
 def test_unreadable_files_are_listed_with_the_reason() -> None:
@@ -112,13 +108,12 @@ def test_unreadable_files_are_listed_with_the_reason() -> None:
 @pytest.mark.parametrize(
     ("bits", "verdict", "evidence"),
     [
-        ([12, 12, 12, 14, 14, 14], Verdict.WARN, "3 as 12 bits (3 Positive, 0 Negative); 3 as 14 bits (0 Positive, 3"),
-        ([12] * 6, Verdict.PASS, "6 as 12 bits (3 Positive, 3 Negative)"),
+        ([12, 14], Verdict.WARN, "30 as 12 bits (30 Positive, 0 Negative); 30 as 14 bits (0 Positive, 30"),
+        ([12, 12], Verdict.PASS, "60 as 12 bits (30 Positive, 30 Negative)"),
     ],
 )
 def test_16_bit_files_that_were_scaled_differently(bits: list[int], verdict: Verdict, evidence: str) -> None:
-    section = files.check(make_case({"label": [1, 1, 1, 0, 0, 0]}, facts={"bits": bits, "guessed": [True] * 6}))
-    finding = found(section, "scaling of 16-bit files")
+    finding = found(of_facts(bits=np.repeat(bits, 30), guessed=[True] * 60), "scaling of 16-bit files")
     assert finding.verdict == verdict
     assert evidence in finding.evidence
 
@@ -126,20 +121,12 @@ def test_16_bit_files_that_were_scaled_differently(bits: list[int], verdict: Ver
 def test_odd_images(tmp_path: Path) -> None:
     grey = smooth(6)
     grey[2] = 7
-    case = make_case(
-        {"label": [1, 1, 1, 0, 0, 0]},
-        grey=grey,
-        facts={"width": [100, 2000, 512, 512, 512, 512], "height": [300, 900, 512, 512, 512, 512]},
-        folder=tmp_path,
-    )
+    facts = {"width": [100, 2000, 512, 512, 512, 512], "height": [300, 900, 512, 512, 512, 512]}
+    case = make_case({"label": [1, 1, 1, 0, 0, 0]}, grey=grey, facts=facts, folder=tmp_path)
     assert cv2.imwrite(str(tmp_path / "image_004.png"), cv2.applyColorMap(grey[4], cv2.COLORMAP_JET))
     section = files.check(case)
-    assert section.facts["odd"] == [
-        {"file": "image_000.png", "why": "small, long"},
-        {"file": "image_001.png", "why": "long"},
-        {"file": "image_002.png", "why": "nearly blank"},
-        {"file": "image_004.png", "why": "coloured"},
-    ]
+    why = {0: "small, long", 1: "long", 2: "nearly blank", 4: "coloured"}
+    assert section.facts["odd"] == [{"file": f"image_00{row}.png", "why": text} for row, text in why.items()]
     finding = found(section, "odd images")
     assert finding.verdict == Verdict.WARN
     assert finding.said.startswith("4 of 6 (67 %) images")
@@ -151,19 +138,16 @@ def test_letters_in_one_class(tmp_path: Path) -> None:
     for number in range(7):
         cv2.putText(grey[number], "SUPINE", (20, 40), cv2.FONT_HERSHEY_SIMPLEX, 0.6, 255, 1, cv2.LINE_AA)
     section = files.check(make_case({"label": label}, grey=grey, folder=tmp_path))
-    finding = found(section, "burned-in text (suspects)")
-    assert finding.verdict == Verdict.WARN
-    assert numbers(finding.said) == ["7", "12", "7", "12", "0", "12", "0", "12"]
+    assert found(section, LETTERS).verdict == Verdict.WARN
+    assert numbers(found(section, LETTERS).said) == ["7", "12", "7", "12", "0", "12", "0", "12"]
     (sheet,) = section.pictures
     assert numbers(sheet.caption) == ["7", "7"]
     assert sheet.files.startswith("1: image_000.png (Positive), 2:")
     grey[12:19] = grey[:7]
     section = files.check(make_case({"label": label}, grey=grey, folder=tmp_path))
-    finding = found(section, "burned-in text (suspects)")
-    assert (
-        finding.verdict == Verdict.NOT_CHECKED
-    )  # as many in either class, but of 12 patients a strong one can be missed
-    assert "7 of 12 Negative" in finding.evidence
+    # As many in either class, but of 12 patients a strong association can be missed.
+    assert found(section, LETTERS).verdict == Verdict.NOT_CHECKED
+    assert "7 of 12 Negative" in found(section, LETTERS).evidence
     assert len(section.facts["text_suspects"]) == 14
 
 
@@ -182,55 +166,44 @@ def test_the_papers_test_images(folder: str, suspects: int, paper_root: Path) ->
     assert (sum(len(text_boxes(grey)) > 0 for grey in greys), len(greys)) == (suspects, 20)
 
 
-def unreadable(counts: dict[int, int]) -> tuple[dict[str, str], pd.DataFrame]:
-    """So many lost images of each label, each of a patient of its own."""
-    rows = [(f"/films/gone_{label}_{n}.png", label, "") for label, count in counts.items() for n in range(count)]
-    table = pd.DataFrame(rows, columns=["path", "label", "patient_id"])
-    return dict.fromkeys(table["path"], "no such file"), table
-
-
 @pytest.mark.parametrize(
-    ("kept", "lost", "verdict"),
+    ("kept", "lost", "who", "verdict", "counts"),
     [
-        ({1: 18, 0: 26}, {1: 109, 0: 32}, Verdict.WARN),
-        ({1: 20, 0: 20}, {1: 10, 0: 10}, Verdict.PASS),
-        ({1: 40, 0: 40}, {1: 12, 0: 0}, Verdict.WARN),
-        ({1: 40, 0: 40}, {1: 2, 0: 0}, Verdict.PASS),
+        ((18, 26), (109, 32), "", Verdict.WARN, "109 of 127 Positive images (109 of 127 patients)"),
+        ((20, 20), (10, 10), "", Verdict.PASS, "10 of 30 Positive images (10 of 30 patients)"),
+        ((40, 40), (12, 0), "", Verdict.WARN, "12 of 52 Positive images (12 of 52 patients)"),
+        ((40, 40), (2, 0), "", Verdict.PASS, "2 of 42 Positive images (2 of 42 patients)"),
+        # A patient is lost with all images only.
+        (
+            (30, 30),
+            (10, 0),
+            "patient-0",
+            Verdict.PASS,
+            "10 of 40 Positive images (0 of 30 patients) and 0 of 30 Negative",
+        ),
     ],
 )
 def test_unreadable_files_are_compared_between_the_labels(
-    kept: dict[int, int], lost: dict[int, int], verdict: Verdict, make_case: Any
+    kept: tuple[int, int], lost: tuple[int, int], who: str, verdict: Verdict, counts: str
 ) -> None:
-    problems, gone = unreadable(lost)
-    case = make_case({"label": [1] * kept[1] + [0] * kept[0]}, problems=problems, lost=gone)
+    gone = pd.DataFrame({"label": [1] * lost[0] + [0] * lost[1], "patient_id": who})
+    gone["path"] = [f"/films/gone_{row}.png" for row in gone.index]
+    problems = dict.fromkeys(gone["path"], "no such file")
+    case = make_case({"label": [1] * kept[0] + [0] * kept[1]}, problems=problems, lost=gone)
     finding = found(files.check(case), "unreadable files and label")
     assert finding.verdict == verdict
-    assert f"{lost[1]} of {lost[1] + kept[1]} Positive images ({lost[1]} of {lost[1] + kept[1]} patients)" in (
-        finding.evidence
-    )
-
-
-def test_a_patient_is_lost_with_all_images_only() -> None:
-    problems, gone = unreadable({1: 10})
-    gone["patient_id"] = "patient-0"
-    case = make_case({"label": HALF}, problems=problems, lost=gone)
-    finding = found(files.check(case), "unreadable files and label")
-    assert finding.verdict == Verdict.PASS
-    assert "10 of 40 Positive images (0 of 30 patients) and 0 of 30 Negative images (0 of 30 patients)" in (
-        finding.evidence
-    )
+    assert counts in finding.evidence
 
 
 def test_what_a_gate_refuses_is_listed() -> None:
-    name = "pictures that are no frontal chest films"
-    assert found(files.check(make_case({"label": [1, 0] * 3})), name).verdict == Verdict.NOT_CHECKED
-    judged = pd.DataFrame({"verdict": ["accept"] * 6, "kind": ["frontal"] * 6})
-    sound = found(files.check(make_case({"label": [1, 0] * 3}, judged=judged)), name)
+    label, judged = {"label": [1, 0] * 3}, pd.DataFrame({"verdict": ["accept"] * 6, "kind": ["frontal"] * 6})
+    assert found(files.check(make_case(label)), GATE).verdict == Verdict.NOT_CHECKED
+    sound = found(files.check(make_case(label, judged=judged)), GATE)
     assert (sound.verdict, numbers(sound.said)) == (Verdict.PASS, ["6", "0"])
     judged.loc[0], judged.loc[2], judged.loc[3] = ("refuse", "lateral"), ("refuse", "ct"), ("warn", "frontal")
-    section = files.check(make_case({"label": [1, 0] * 3}, judged=judged))
-    assert found(section, name).verdict == Verdict.WARN
-    assert "2 of 6 (33 %) images (2 Positive, 0 Negative)" in found(section, name).said
-    assert "image_000.png (lateral), image_002.png (ct)" in found(section, name).details
+    section = files.check(make_case(label, judged=judged))
+    assert found(section, GATE).verdict == Verdict.WARN
+    assert "2 of 6 (33 %) images (2 Positive, 0 Negative)" in found(section, GATE).said
+    assert "image_000.png (lateral), image_002.png (ct)" in found(section, GATE).details
     (table,) = [table for table in section.tables if table.caption.startswith("What the gate doubts")]
     assert [row[0] for row in table.rows] == ["image_002.png", "image_000.png", "image_003.png"]

@@ -20,6 +20,7 @@ TWO_CLASSES = {
     "the same film under both labels",
     "patients under both labels",
     "burned-in text (suspects)",
+    "file format of the classes",
     "what a perfect score is worth",
     "interval of an AUROC",
 }

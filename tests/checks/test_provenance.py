@@ -162,7 +162,8 @@ def test_where_nothing_differs_the_tests_stay_silent_at_their_stated_rate() -> N
 def test_further_columns_that_say_nothing_warn_no_more_often_than_stated() -> None:
     rng, warned = np.random.default_rng(0), 0
     for _ in range(20):
-        section = checked(**{f"c{number}": rng.choice(["a", "b", "c"], 40) for number in range(10)})
+        table: dict[str, Any] = {f"c{number}": rng.choice(["a", "b", "c"], 40) for number in range(10)}
+        section = checked(**table)
         verdicts = [finding.verdict for finding in section.findings if finding.check.endswith("and label")]
         warned += Verdict.WARN in verdicts or Verdict.FAIL in verdicts
     assert warned <= 3  # 5 % of 20 sets, of ten columns each: 1 expected

@@ -10,33 +10,32 @@ from scipy.stats import binomtest
 from tests.checks.conftest import found, make_case, numbers, paper_case
 
 from cxrlab.checks import size
-from cxrlab.checks.base import Verdict
+from cxrlab.checks.base import Section, Verdict
 
 
-def both(positives: int, negatives: int, **more: Any) -> dict[str, Any]:
-    count = positives + negatives
-    return {"label": [1] * positives + [0] * negatives, "split": ["test"] * count, **more}
+def checked(positives: int, negatives: int, claim: str = "", pairs: Any = (), **more: Any) -> Section:
+    """Of so many test images of either label, each of a patient of its own unless ``patient_id`` is given."""
+    columns = {"label": [1] * positives + [0] * negatives, "split": ["test"] * (positives + negatives), **more}
+    return size.check(
+        make_case(columns, claim=claim, pairs=pairs, grey=np.zeros((positives + negatives, 1, 1), np.uint8))
+    )
 
 
 def test_a_large_test_set_passes() -> None:
-    patients = [f"p{row}" for row in range(3000)]
-    grey = np.zeros((3000, 1, 1), np.uint8)
-    section = size.check(make_case(both(1500, 1500, patient_id=patients), grey=grey))
+    section = checked(1500, 1500)
     assert {finding.verdict for finding in section.findings} == {Verdict.PASS}
     json.dumps(section.facts, allow_nan=False)
 
 
 def test_a_perfect_score_is_shown_with_its_intervals_by_image_and_by_patient() -> None:
-    patients = [f"p{row % 9}" for row in range(20)] + [f"n{row}" for row in range(20)]
-    section = size.check(make_case(both(20, 20, patient_id=patients)))
+    section = checked(20, 20, patient_id=[f"p{row % 9}" for row in range(20)] + [f"n{row}" for row in range(20)])
     perfect = found(section, "what a perfect score is worth")
-    assert perfect.verdict == Verdict.WARN
+    assert perfect.verdict == found(section, "test patients").verdict == Verdict.WARN
     assert "[0.883, 1]" in perfect.said
     assert "accuracy 40/40 [0.912, 1] by image, 29/29 [0.883, 1] by patient" in perfect.details
+    assert "sensitivity 20/20 [0.839, 1] by image, 9/9 [0.701, 1] by patient" in perfect.details
     assert "29 patients" in section.answer
     assert "[0.883, 1]" in section.answer
-    assert "sensitivity 20/20 [0.839, 1] by image, 9/9 [0.701, 1] by patient" in perfect.evidence
-    assert found(section, "test patients").verdict == Verdict.WARN
     assert section.facts["perfect"][1]["patients"] == 9
 
 
@@ -44,21 +43,17 @@ def test_a_perfect_score_is_shown_with_its_intervals_by_image_and_by_patient() -
     ("patients", "verdict"), [(3, Verdict.FAIL), (4, Verdict.WARN), (9, Verdict.WARN), (10, Verdict.PASS)]
 )
 def test_so_few_patients_that_nothing_is_told_from_guessing_fail(patients: int, verdict: Verdict) -> None:
-    assert found(size.check(make_case(both(patients, 50))), "test patients").verdict == verdict
+    assert found(checked(patients, 50), "test patients").verdict == verdict
 
 
 def test_images_that_show_what_is_claimed_are_counted_apart() -> None:
-    patients = ["a", "a", "b", "b"] + [f"p{row}" for row in range(16)] + [f"n{row}" for row in range(20)]
-    finding = ["COVID-19"] * 4 + ["SARS"] * 16 + ["Normal"] * 20
-    section = size.check(make_case(both(20, 20, patient_id=patients, finding=finding), claim="COVID-19"))
-    claimed = found(section, "test patients with COVID-19")
-    assert claimed.verdict == Verdict.FAIL
-    assert "4 images of 2 patients" in claimed.said
-    assert "4/4 [0.510, 1] by image, 2/2 [0.342, 1] by patient" in claimed.details
-    none = size.check(make_case(both(20, 20, finding=["SARS"] * 20 + ["Normal"] * 20), claim="COVID-19"))
-    assert found(none, "test patients with COVID-19").verdict == Verdict.FAIL
-    unknown = size.check(make_case(both(20, 20), claim="COVID-19"))
-    assert "test patients with COVID-19" not in {finding.check for finding in unknown.findings}
+    check, patients = "test patients with COVID-19", ["a", "a", "b", "b", *map(str, range(36))]
+    some = checked(20, 20, "COVID-19", patient_id=patients, finding=["COVID-19"] * 4 + ["SARS"] * 16 + ["Normal"] * 20)
+    assert "4 images of 2 patients" in found(some, check).said
+    assert "4/4 [0.510, 1] by image, 2/2 [0.342, 1] by patient" in found(some, check).details
+    none = checked(20, 20, "COVID-19", finding=["SARS"] * 20 + ["Normal"] * 20)
+    assert found(some, check).verdict == found(none, check).verdict == Verdict.FAIL
+    assert check not in {finding.check for finding in checked(20, 20, "COVID-19").findings}
 
 
 def test_a_label_without_test_images_fails() -> None:
@@ -69,7 +64,7 @@ def test_a_label_without_test_images_fails() -> None:
 
 
 def test_unknown_patients_make_the_counts_upper_bounds() -> None:
-    section = size.check(make_case(both(20, 20, patient_id=[""] * 40), pairs=[(0, 1)]))
+    section = checked(20, 20, pairs=[(0, 1)], patient_id=[""] * 40)
     counted = found(section, "test patients")
     assert numbers(counted.said) == ["20", "19", "20", "20"]  # two images of one film are one patient
     assert "40 images of unknown patients" in counted.details
@@ -77,8 +72,7 @@ def test_unknown_patients_make_the_counts_upper_bounds() -> None:
 
 
 def test_the_design_effect_is_that_of_images_that_agree() -> None:
-    patients = ["a"] * 4 + ["b"] + [f"n{row}" for row in range(5)]
-    section = size.check(make_case(both(5, 5, patient_id=patients)))
+    section = checked(5, 5, patient_id=["a"] * 4 + ["b"] + [f"n{row}" for row in range(5)])
     assert section.facts["counts"][0]["design_effect"] == pytest.approx(17 / 5)
     assert "at most 3.40 (test, Positive)" in found(section, "images per patient").evidence
 
@@ -116,15 +110,11 @@ def test_impossible_arguments_are_refused() -> None:
         size.smallest_difference(10, 0.5)
 
 
-def test_the_papers_test_set_holds_nine_positive_patients_two_of_them_with_covid(
-    paper_root: Path, make_case: Any
-) -> None:
-    case = paper_case(paper_root)
-    section = size.check(case)
-    counted = found(section, "test patients")
+def test_the_papers_test_set_holds_nine_positive_patients_two_of_them_with_covid(paper_root: Path) -> None:
+    section = size.check(paper_case(paper_root))
+    counted, claimed = found(section, "test patients"), found(section, "test patients with COVID-19")
     assert numbers(counted.said) == ["20", "9", "20", "20"]
     assert numbers(counted.details)[:2] == ["94", "64"]
     assert "accuracy 40/40 [0.912, 1] by image" in found(section, "what a perfect score is worth").evidence
-    claimed = found(section, "test patients with COVID-19")
     assert claimed.verdict == Verdict.FAIL
     assert "4/4 [0.510, 1] by image, 2/2 [0.342, 1] by patient" in claimed.evidence

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
+
+from cxrlab.evaluation.estimate import Estimate
+
+ESTIMATE = Estimate(0.91, 0.8, 0.97, "patient bootstrap")
+LABELS = np.repeat([0, 1], [12, 8])
+SCORES = np.clip(0.3 + 0.4 * LABELS + np.random.default_rng(0).normal(0, 0.2, 20), 0, 1)
 
 
 def texts(axes: Axes) -> str:
@@ -28,12 +37,12 @@ def check_texts(figure: Figure) -> None:
     places = drawn_texts(figure)
     width, height = figure.get_size_inches() * figure.dpi
     for item, place in places.items():
-        assert place.x0 >= 0, item
-        assert place.y0 >= 0, item
-        assert place.x1 <= width, item
-        assert place.y1 <= height, item
-    items = list(places)
-    for number, item in enumerate(items):
-        for other in items[:number]:
-            overlap = Bbox.intersection(places[item], places[other])
-            assert overlap is None or min(overlap.width, overlap.height) < 2, (item, other)
+        assert min(place.x0, place.y0, width - place.x1, height - place.y1) >= 0, item
+    for one, other in combinations(places, 2):
+        check_apart(places[one], places[other], 2)
+
+
+def check_apart(one: Bbox, other: Bbox, pixels: float) -> None:
+    """Two boxes share less than so many pixels in one direction."""
+    overlap = Bbox.intersection(one, other)
+    assert overlap is None or min(overlap.width, overlap.height) < pixels, (one, other)

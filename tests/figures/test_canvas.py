@@ -7,16 +7,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image
+from tests.figures.drawn import ESTIMATE, LABELS, SCORES
 
 from cxrlab import figures
-from cxrlab.evaluation.estimate import Estimate
-
-ESTIMATE = Estimate(0.91, 0.8, 0.97, "patient bootstrap")
-LABELS = np.repeat([0, 1], [12, 8])
-SCORES = np.clip(0.3 + 0.4 * LABELS + np.random.default_rng(0).normal(0, 0.2, 20), 0, 1)
 
 
 def test_save_writes_whole_png_files(tmp_path: Path) -> None:
@@ -31,7 +25,7 @@ def test_save_writes_whole_png_files(tmp_path: Path) -> None:
 
 def test_threads_draw_what_one_thread_draws(tmp_path: Path) -> None:
     def draw(number: int) -> bytes:
-        figure: Figure = figures.confusion_matrix([[number, 1], [2, 3]], f"Test {number}")
+        figure = figures.confusion_matrix([[number, 1], [2, 3]], f"Test {number}")
         return figures.save(figure, tmp_path / f"{number}.png").read_bytes()
 
     with ThreadPoolExecutor(4) as pool:

@@ -7,14 +7,10 @@ import pandas as pd
 import pytest
 from matplotlib.container import ErrorbarContainer
 from matplotlib.patches import Rectangle
-from tests.figures.drawn import check_texts, texts
+from tests.figures.drawn import ESTIMATE, LABELS, SCORES, check_texts, texts
 
 from cxrlab import figures
 from cxrlab.evaluation.estimate import Estimate
-
-ESTIMATE = Estimate(0.91, 0.8, 0.97, "patient bootstrap")
-LABELS = np.repeat([0, 1], [12, 8])
-SCORES = np.clip(0.3 + 0.4 * LABELS + np.random.default_rng(0).normal(0, 0.2, 20), 0, 1)
 
 
 def history(epochs: int) -> pd.DataFrame:
@@ -26,11 +22,8 @@ def test_confusion_matrix() -> None:
     (axes,) = figures.confusion_matrix([[19, 1], [0, 20]], "Test").axes
     assert axes.get_title() == "Test\n(n = 40)"
     assert [item.get_text() for item in axes.texts] == ["19", "95%", "1", "5%", "0", "0%", "20", "100%"]
-
-
-def test_confusion_matrix_without_one_class() -> None:
-    (axes,) = figures.confusion_matrix([[0, 0], [1, 3]], "Test").axes
-    assert "no images" in texts(axes)
+    (without_negatives,) = figures.confusion_matrix([[0, 0], [1, 3]], "Test").axes
+    assert "no images" in texts(without_negatives)
     for wrong in ([[1, 2, 3]], [[1, -1], [0, 0]]):
         with pytest.raises(ValueError, match="matrix must be"):
             figures.confusion_matrix(wrong, "Test")
@@ -40,12 +33,13 @@ def test_roc_and_precision_recall() -> None:
     (axes,) = figures.roc(LABELS, SCORES, ESTIMATE, "Test").axes
     assert "n = 20: 8 Positive, 12 Negative" in axes.get_title()
     assert "AUROC 0.910 [0.800, 0.970]" in texts(axes)
-    x, y = axes.lines[-1].get_xdata(), axes.lines[-1].get_ydata()
-    assert (np.diff(x) >= 0).all()
-    assert (np.diff(y) >= 0).all()
+    assert (np.diff(axes.lines[-1].get_xydata(), axis=0) >= 0).all()
     (axes,) = figures.precision_recall(LABELS, SCORES, ESTIMATE, "Test").axes
     assert "AP 0.910" in texts(axes)
     assert "prevalence 0.40" in texts(axes)
+    for draw in (figures.roc, figures.precision_recall):
+        (axes,) = draw(np.ones(5, dtype=int), np.linspace(0, 1, 5), Estimate.undefined("no negatives"), "Test").axes
+        assert "undefined" in texts(axes)
 
 
 def test_intervals_are_drawn_and_told() -> None:
@@ -60,13 +54,6 @@ def test_intervals_are_drawn_and_told() -> None:
     check_texts(figure)
 
 
-def test_curves_of_one_class_say_that_they_are_undefined() -> None:
-    nothing = Estimate.undefined("no negative images")
-    for draw in (figures.roc, figures.precision_recall):
-        (axes,) = draw(np.ones(5, dtype=int), np.linspace(0, 1, 5), nothing, "Test").axes
-        assert "undefined" in texts(axes)
-
-
 def test_learning_curves() -> None:
     figure = figures.learning_curves(history(20), title="SYNTHETIC", validation="test images")
     assert figure.get_suptitle() == "SYNTHETIC (20 epochs)"
@@ -76,9 +63,6 @@ def test_learning_curves() -> None:
     assert len(loss.lines) == len(accuracy.lines) == 2
     figure.draw_without_rendering()
     assert all(float(tick).is_integer() for tick in loss.get_xticks())
-
-
-def test_learning_curves_with_gaps() -> None:
     table = history(3).drop(columns=["train/accuracy", "val/accuracy"])
     table["val/loss"] = [np.nan, 0.4, np.nan]
     loss, accuracy = figures.learning_curves(table).axes
@@ -124,10 +108,9 @@ def test_fold_curves_draw_every_training_and_name_each_kind_once() -> None:
 
 
 def test_a_stacked_histogram_counts_every_value_and_marks_lines() -> None:
-    parts = {"film": [0.9, 0.95, 0.2], "drawing": [0.1, 0.15]}
-    words = ("probability", "pictures")
-    figure = figures.stacked_histogram(parts, [0, 0.5, 1], words, {"refused below": 0.3, "accepted from": 0.8})
+    parts, lines = {"film": [0.9, 0.95, 0.2], "drawing": [0.1, 0.15]}, {"refused below": 0.3, "accepted from": 0.8}
+    figure = figures.stacked_histogram(parts, [0, 0.5, 1], ("probability", "pictures"), lines)
     (axes,) = figure.axes
     assert sum(patch.get_height() for patch in axes.patches if isinstance(patch, Rectangle)) == 5
-    assert {str(line.get_label()) for line in axes.lines} == {"refused below", "accepted from"}
+    assert {str(line.get_label()) for line in axes.lines} == {*lines}
     assert {"film", "drawing"} <= {text.get_text() for text in figure.legends[0].get_texts()}
