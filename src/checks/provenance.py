@@ -200,11 +200,9 @@ def _collections(case: Case, known: Properties, test: Test | None) -> Finding:
 
 
 def _associations(known: Properties, of_labels: Mapping[str, Test]) -> Iterator[Finding]:
-    alike = []
+    alike = [test for column, test in of_labels.items() if column in known.further and not test.clear]
     for column, test in of_labels.items():
-        if column in known.further and not test.clear:
-            alike.append(test)
-        elif column != "collection":
+        if column != "collection" and (test.clear or column not in known.further):
             of_age = column == "population"
             name, what = ("children and adults", "age group") if of_age else (f"{column} and label", column)
             said, details = f"No clear difference in {what} was found.", f"{test.detail}; {test.numbers()}."
@@ -262,21 +260,19 @@ def _people(manifest: pd.DataFrame) -> Iterator[Finding]:
         known = manifest.assign(sex=as_text(manifest["sex"])).query("sex != '' and patient_id != ''")
         both = known.groupby("patient_id")["sex"].nunique() > 1
         names = [str(name) for name in both.index[both]]
+        said = f"None of {plural(len(both), 'patient')} is listed with two sexes."
         if names:
             said = f"{part(len(names), len(both))} patients are listed with two sexes: {listed(names)}."
-            yield Finding("patients of two sexes", WARN, said, len(names) / len(both))
-        elif len(both):
-            said = f"None of {plural(len(both), 'patient')} is listed with two sexes."
-            yield Finding("patients of two sexes", PASS, said)
+        if len(both):
+            yield Finding("patients of two sexes", WARN if names else PASS, said, len(names) / len(both))
     if "age" in manifest:
         years, wrong = ages(manifest), spellings.no_ages(manifest["age"])
         given = int(years.notna().sum()) + len(wrong)
+        said = f"All {plural(given, 'age')} are possible, from {years.min():g} to {years.max():g} years."
         if len(wrong):
             said = f"{part(len(wrong), given)} ages are impossible for a person: {tally(wrong)}."
-            yield Finding("impossible ages", WARN, said, len(wrong) / given)
-        elif given:
-            said = f"All {plural(given, 'age')} are possible, from {years.min():g} to {years.max():g} years."
-            yield Finding("impossible ages", PASS, said)
+        if given:
+            yield Finding("impossible ages", WARN if len(wrong) else PASS, said, len(wrong) / given)
 
 
 def _shifts(tests: list[Test]) -> Finding:

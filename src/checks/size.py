@@ -46,7 +46,6 @@ WIDE = 0.1  # interval of an AUROC: wider is a WARN
 
 _AUROCS = (0.75, 0.9)
 _RATES = 65  # of discordant images, tried before the rate is narrowed down
-_DIFFERENCES, _AUROC = "differences that can be found", "interval of an AUROC"  # names of findings
 _DONE = (
     "This section says what a perfect score on the test images would be worth, and how large a difference must be to "
     "be found. A small test set leaves room for doubt even where every answer is right."
@@ -107,15 +106,15 @@ def check(case: Case) -> Section:
     if empty:
         said = f"There is no {' and no '.join(empty)} test image."
         findings = [Finding("test patients", NOT_CHECKED if case.one_class else FAIL, said, 1.0)]
-        findings += not_checked(said, "what a perfect score is worth", _DIFFERENCES, _AUROC)
+        others = ("what a perfect score is worth", "differences that can be found", "interval of an AUROC")
+        findings += not_checked(said, *others)
     else:
         best, worse = smallest_difference(patients, 0.0), smallest_difference(patients, AGAINST)
-        aurocs = {auroc: newcombe_auroc(auroc, of_positive[1], of_negative[1]) for auroc in _AUROCS}
-        findings = [*_of_perfect(case, of_positive, of_negative, claimed), _of_differences(patients, best, worse)]
-        findings += [_of_auroc(aurocs, of_positive[1], of_negative[1]), _of_repeats(case.manifest)]
         assumed = {"patients": patients, "power": POWER, "alpha": ALPHA, "best_case": best, "against": AGAINST}
         facts["smallest_difference"] = assumed | {"less_favourable": worse}
-        facts["auroc"] = [{"auroc": auroc, "interval": list(interval)} for auroc, interval in aurocs.items()]
+        sides = of_positive[1], of_negative[1]
+        facts["auroc"] = [{"auroc": auroc, "interval": list(newcombe_auroc(auroc, *sides))} for auroc in _AUROCS]
+        findings = [*_of_perfect(case, of_positive, of_negative, claimed), *_of_power(case.manifest, facts, sides)]
     return Section("Size", findings, [_DONE, _RULES], _tables(case.manifest, facts), facts=facts, answer=answer)
 
 
@@ -212,37 +211,36 @@ def _worth(images: int, patients: int) -> str:
     return f"{images}/{images} {_interval(images)} by image, {patients}/{patients} {_interval(patients)} by patient"
 
 
-def _of_differences(patients: int, best: float | None, worse: float | None) -> Finding:
+def _of_power(manifest: pd.DataFrame, facts: Mapping[str, Any], sides: tuple[int, int]) -> Iterator[Finding]:
+    """Which differences can be found, how wide the interval of an AUROC is, and how many images a patient has."""
+    name, patients = "differences that can be found", sum(sides)
+    best, worse = facts["smallest_difference"]["best_case"], facts["smallest_difference"]["less_favourable"]
     if best is None:
         said = f"With {plural(patients, 'patient')} no test finds a difference, not even if one model is always wrong."
-        return Finding(_DIFFERENCES, FAIL, said, 1.0)
-    said = f"Two models must differ by at least {best:.3f} in accuracy for a test to find the difference."
-    found = "no difference is large enough" if worse is None else f"{worse:.3f} is needed"
-    details = f"If {100 * AGAINST:.0f} % of the discordant images speak for the worse model, {found} (exact "
-    details += f"McNemar test, {100 * POWER:.0f} % power, n = {patients} patients)."
-    return Finding(_DIFFERENCES, WARN if best > LARGE else PASS, said, best, details)
+        yield Finding(name, FAIL, said, 1.0)
+    else:
+        said = f"Two models must differ by at least {best:.3f} in accuracy for a test to find the difference."
+        found = "no difference is large enough" if worse is None else f"{worse:.3f} is needed"
+        details = f"If {100 * AGAINST:.0f} % of the discordant images speak for the worse model, {found} (exact "
+        details += f"McNemar test, {100 * POWER:.0f} % power, n = {patients} patients)."
+        yield Finding(name, WARN if best > LARGE else PASS, said, best, details)
 
+    widths = [f"of {each['auroc']:g} would have the interval {bounds(*each['interval'])}" for each in facts["auroc"]]
+    (low, high), (lost, _) = (each["interval"] for each in facts["auroc"])
+    verdict = FAIL if lost < CHANCE else WARN if high - low > WIDE else PASS
+    details = f"There are {sides[0]} Positive and {sides[1]} Negative test patients."
+    yield Finding("interval of an AUROC", verdict, f"An AUROC {', and one '.join(widths)}.", high - low, details)
 
-def _of_auroc(intervals: Mapping[float, tuple[float, float]], positives: int, negatives: int) -> Finding:
-    said = ", and one ".join(
-        f"of {auroc:g} would have the interval {bounds(*each)}" for auroc, each in intervals.items()
-    )
-    low, high = intervals[_AUROCS[0]]
-    verdict = FAIL if intervals[_AUROCS[1]][0] < CHANCE else WARN if high - low > WIDE else PASS
-    details = f"There are {positives} Positive and {negatives} Negative test patients."
-    return Finding(_AUROC, verdict, f"An AUROC {said}.", high - low, details)
-
-
-def _of_repeats(manifest: pd.DataFrame) -> Finding:
     name, known = "images per patient", manifest[manifest["patient_id"] != ""]
     if known.empty:
-        return Finding(name, NOT_CHECKED, f"The patients of all {len(manifest)} images are unknown.")
+        yield Finding(name, NOT_CHECKED, f"The patients of all {len(manifest)} images are unknown.")
+        return
     groups = known.groupby(["split", "label", "patient_id"]).size().groupby(level=["split", "label"])
     effects = groups.apply(lambda counts: float((counts**2).sum() / counts.sum()))
     split, label = effects.index[int(effects.to_numpy().argmax())]
     said = f"On average there are {len(known) / known['patient_id'].nunique():.2f} images of a patient."
     details = f"The design effect is at most {effects.max():.2f} ({split}, {NAMES[label]})."
-    return Finding(name, PASS, said, 1 - 1 / float(effects.max()), details)
+    yield Finding(name, PASS, said, 1 - 1 / float(effects.max()), details)
 
 
 def _tables(manifest: pd.DataFrame, facts: Mapping[str, Any]) -> list[Table]:

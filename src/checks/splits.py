@@ -68,8 +68,7 @@ def check(case: Case) -> Section:
     """Looks for patients, files and films on both sides of the split, and at how the test images were chosen."""
     manifest, paths = case.manifest, case.manifest["path"]
     orders = [] if case.drawn else _orders(manifest, by_name=True)
-    findings = [_validation(case), *_on_both_sides(manifest), _inside(case), _repeats(manifest)]
-    findings += _drawing(case, orders)
+    findings = [*_on_both_sides(case), _inside(case), _repeats(manifest), *_drawing(case, orders)]
     columns = ["first", "second", "same_file", "distance", "inliers", "mirrored"]
     pairs = [{str(name): value for name, value in row.items()} for row in case.pairs[columns].to_dict("records")]
     tables, shared = [], _shared_films(manifest)
@@ -114,19 +113,17 @@ def _answer(findings: list[Finding]) -> str:
     return " ".join([*said, *(f"Whether a {what} is in several is not known." for what in unknown)])
 
 
-def _validation(case: Case) -> Finding:
-    name, counts = "validation images apart from test", case.manifest["split"].value_counts()
-    if case.val_is_test:
-        said = f"The {plural(int(counts.get('test', 0)), 'test image')} are also the validation images, so whatever is "
-        return Finding(name, FAIL, said + "chosen with them fits them.", 1.0)
+def _on_both_sides(case: Case) -> Iterator[Finding]:
+    """Whether validation is apart; patients, files and films in several splits, under both labels, in several sources."""
+    manifest, name = case.manifest, "validation images apart from test"
+    given, tested = (int((manifest["split"] == split).sum()) for split in ("val", "test"))
     said = "No validation images are given; a training run draws them from the training patients."
-    if "val" in counts:
-        said = f"There are {plural(int(counts['val']), 'validation image')}, none of them in the test split."
-    return Finding(name, PASS, said)
-
-
-def _on_both_sides(manifest: pd.DataFrame) -> Iterator[Finding]:
-    """Patients, files and films in several splits, under both labels, or in several sources."""
+    if given:
+        said = f"There are {plural(given, 'validation image')}, none of them in the test split."
+    if case.val_is_test:
+        also = "are also the validation images, so whatever is chosen with them fits them."
+        said = f"The {plural(tested, 'test image')} {also}"
+    yield Finding(name, FAIL if case.val_is_test else PASS, said, float(case.val_is_test))
     known = manifest[manifest["patient_id"] != ""]
     unknown = len(manifest) - len(known)
     if known.empty:

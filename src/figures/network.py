@@ -51,8 +51,8 @@ def network_diagram(rows: Sequence[Layer], title: str) -> Figure:
         colour = used[kind] = _KINDS[kind][1]
         y = top + number * (_BOX + _ARROW)
         style: dict[str, Any] = {"facecolor": _tint(colour), "edgecolor": colour}
-        box = FancyBboxPatch((_MARGIN, y), WIDTH - 2 * _MARGIN, _BOX, "round,pad=0,rounding_size=0.06", **style)
-        axes.add_patch(box)
+        style["boxstyle"] = "round,pad=0,rounding_size=0.06"
+        axes.add_patch(FancyBboxPatch((_MARGIN, y), WIDTH - 2 * _MARGIN, _BOX, **style))
         size = " x ".join("?" if side is None else str(side) for side in shape[1:]) or "no tensor"
         lines = ((0.11, layer_type, size, 9, "bold"), (0.28, name, f"{parameters:,} params", 8, "normal"))
         for down, left, right, font_size, weight in lines:
@@ -63,8 +63,8 @@ def network_diagram(rows: Sequence[Layer], title: str) -> Figure:
         if number:
             arrow = {"arrowstyle": "-|>", "color": "black", "shrinkA": 0, "shrinkB": 0, "linewidth": 1}
             axes.annotate("", (WIDTH / 2, y), (WIDTH / 2, y - _ARROW), arrowprops=arrow)
-    kinds = [(kind, colour) for kind, (_, colour) in _KINDS.items() if kind in used]
-    handles = [Patch(facecolor=_tint(colour), edgecolor=colour, label=kind) for kind, colour in kinds]
+    kinds = {kind: used[kind] for kind in _KINDS if kind in used}
+    handles = [Patch(facecolor=_tint(colour), edgecolor=colour, label=kind) for kind, colour in kinds.items()]
     axes.legend(handles=handles, loc="lower center", ncols=3, frameon=False, fontsize=8, borderaxespad=0.1)
     return figure
 

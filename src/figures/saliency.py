@@ -22,10 +22,7 @@ _OPACITY = 0.65  # of the map where it is largest
 
 
 def coloured(heat: Maps) -> npt.NDArray[np.float64]:
-    """A map in colour, shape (H, W, 4), RGBA in [0, 1]: clear where there is nothing.
-
-    The map has shape (H, W), at least 0, and is shown relative to its largest value.
-    """
+    """A map, shape (H, W), at least 0, relative to its largest value as RGBA, shape (H, W, 4), in [0, 1]; clear at 0."""
     share = heat / heat.max() if heat.max() > 0 else heat
     layer = mpl.colormaps["inferno"](share)
     layer[..., 3] = share
