@@ -114,7 +114,7 @@ def _answer(findings: list[Finding]) -> str:
 
 
 def _on_both_sides(case: Case) -> Iterator[Finding]:
-    """Whether validation is apart; patients, files and films in several splits, under both labels, in several sources."""
+    """Whether validation is apart; patients, files and films in several splits, sources, or under both labels."""
     manifest, name = case.manifest, "validation images apart from test"
     given, tested = (int((manifest["split"] == split).sum()) for split in ("val", "test"))
     said = "No validation images are given; a training run draws them from the training patients."

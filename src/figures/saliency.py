@@ -22,7 +22,7 @@ _OPACITY = 0.65  # of the map where it is largest
 
 
 def coloured(heat: Maps) -> npt.NDArray[np.float64]:
-    """A map, shape (H, W), at least 0, relative to its largest value as RGBA, shape (H, W, 4), in [0, 1]; clear at 0."""
+    """A map (H, W), at least 0, in colour, relative to its largest value: RGBA in [0, 1], (H, W, 4), clear at 0."""
     share = heat / heat.max() if heat.max() > 0 else heat
     layer = mpl.colormaps["inferno"](share)
     layer[..., 3] = share
