@@ -13,8 +13,8 @@ SECTIONS = (
     Section(
         "Provenance",
         [
-            Finding("collections of the labels", Verdict.FAIL, "no collection holds both", 1.0),
-            Finding("age and label", Verdict.NOT_CHECKED, "no age"),
+            Finding("collections of the labels", Verdict.FAIL, "", 1.0),
+            Finding("age and label", Verdict.NOT_CHECKED, ""),
         ],
     ),
     Section(
@@ -29,8 +29,7 @@ SECTIONS = (
 
 def answers(section: Section) -> dict[str, tuple[object, object]]:
     """Answer and place by question."""
-    (table,) = section.tables
-    return {str(row[1]): (row[2], row[3]) for row in table.rows}
+    return {str(row[1]): (row[2], row[3]) for row in section.tables[0].rows}
 
 
 def test_answers_come_from_the_case_and_from_the_findings() -> None:
@@ -42,37 +41,34 @@ def test_answers_come_from_the_case_and_from_the_findings() -> None:
         "age": [44, "", "", ""],
         "licence": ["", "CC BY 4.0", "", ""],
     }
+    parts = "train 2 (1 Positive, 2 patients); test 2 (1 Positive, 2 patients)"
+    missing = "patient_id 0, finding 2, view 4, age 3; not recorded at all: sex; unreadable: 0"
+    worst_first = "patients in several splits: FAIL; the same file in several splits: PASS"
+    expected = {
+        "Where do the images come from?": ("Positive: b 2; Negative: a 2", "Provenance"),
+        "How were the images divided?": (f"{parts}; as the source gives it", "Split"),
+        "What do the labels mean?": ("Positive is to mean COVID-19; 2 of 4 images with a finding", "Provenance"),
+        "What is missing?": (f"unknown, of 4 images: {missing}", "Provenance"),
+        "Are the parts apart, down to the patient?": (worst_first, "Split"),
+        "Do the classes come from the same collections?": ("collections of the labels: FAIL", "Provenance"),
+        "Who are the patients?": ("age by label, as far as recorded", "Provenance"),
+        "May they be used?": ("unknown 3, CC BY 4.0 1", "Provenance"),
+    }
     found = answers(checklist.check(make_case(columns, claim="COVID-19"), SECTIONS))
-    assert found["Where do the images come from?"] == ("Positive: b 2; Negative: a 2", "Provenance")
-    assert found["How were the images divided?"] == (
-        "train 2 (1 Positive, 2 patients); test 2 (1 Positive, 2 patients); as the source gives it",
-        "Split",
-    )
-    assert found["What do the labels mean?"] == (
-        "Positive is to mean COVID-19; 2 of 4 images with a finding",
-        "Provenance",
-    )
-    assert found["What is missing?"] == (
-        "unknown, of 4 images: patient_id 0, finding 2, view 4, age 3; not recorded at all: sex; unreadable: 0",
-        "Provenance",
-    )
-    # The worst first.
-    assert found["Are the parts apart, down to the patient?"] == (
-        "patients in several splits: FAIL; the same file in several splits: PASS",
-        "Split",
-    )
-    assert found["Do the classes come from the same collections?"] == ("collections of the labels: FAIL", "Provenance")
-    assert found["May they be used?"] == ("unknown 3, CC BY 4.0 1", "Provenance")
+    assert {question: found[question] for question in expected} == expected
     assert found["Who was included and who was not?"][1] == "Flow of cases"
 
 
 def test_what_nothing_answers_says_who_has_to() -> None:
     section = checklist.check(make_case({"label": [0, 1]}), SECTIONS)
     found = answers(section)
-    assert found["Are patients of both classes of like age?"] == ("NOT ANSWERED: the authors of the data set", "")
-    assert found["Are there enough patients?"] == ("NOT ANSWERED: the authors of the study", "")  # no such section
-    assert found["Are the scores calibrated?"] == ("NOT ANSWERED: a training run and its report", "")
-    assert found["What do the labels mean?"] == ("NOT ANSWERED: the authors of the data set", "")
+    for question, who in (
+        ("Are patients of both classes of like age?", "the authors of the data set"),
+        ("Are there enough patients?", "the authors of the study"),  # there is no such section
+        ("Are the scores calibrated?", "a training run and its report"),
+        ("What do the labels mean?", "the authors of the data set"),
+    ):
+        assert found[question] == (f"NOT ANSWERED: {who}", "")
     answered = [row for row in section.tables[0].rows if row[3]]
     assert section.facts["answered"] == len(answered)
     assert f"{len(answered)} of {len(found)} items" in section.text[0]

@@ -19,16 +19,10 @@ def test_a_sheet_for_every_class_of_every_split() -> None:
     case = make_case({"label": [0, 1] * 30, "split": ["train"] * 54 + ["test"] * 6})
     section = pictures.check(case)
     assert section.findings == ()
-    assert [picture.name for picture in section.pictures] == [
-        "class_means",
-        "sheet_train_positive",
-        "sheet_train_negative",
-        "sheet_test_positive",
-        "sheet_test_negative",
-    ]
-    assert named(section, "sheet_train_positive").caption.startswith(
-        "train Positive: 24 of 27 images, 24 of 27 patients"
-    )
+    sheets = [f"sheet_{split}_{label}" for split in ("train", "test") for label in ("positive", "negative")]
+    assert [picture.name for picture in section.pictures] == ["class_means", *sheets]
+    caption = named(section, "sheet_train_positive").caption
+    assert caption.startswith("train Positive: 24 of 27 images, 24 of 27 patients")
     assert section.facts["sheets"]["test Negative"] == ["image_054.png", "image_056.png", "image_058.png"]
     assert "3: image_058.png" in named(section, "sheet_test_negative").files
     assert "No two images" in section.text[0]
@@ -49,11 +43,7 @@ def test_nobody_is_shown_twice_while_somebody_else_is_not() -> None:
 
 
 def test_pairs_that_matter_most_come_first() -> None:
-    columns = {
-        "label": [1, 1, 1, 0, 1, 1],
-        "split": ["train"] * 5 + ["test"],
-        "patient_id": ["a", "b", "", "d", "e", "f"],
-    }
+    columns = {"label": [1, 1, 1, 0, 1, 1], "split": ["train"] * 5 + ["test"], "patient_id": ["a", "b", "", *"def"]}
     case = make_case(columns, pairs=[(0, 1), (2, 3), (4, 5)])
     section = pictures.check(case)
     assert section.facts["pairs"] == [
