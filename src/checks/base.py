@@ -75,7 +75,6 @@ class Picture:
     Attributes:
         name: Of the file, and unique on the page.
         caption: What to see.
-        figure: The figure.
         files: Which image is which, for a contact sheet; may be long.
     """
 
@@ -90,8 +89,6 @@ class Section:
     """What one check found.
 
     Attributes:
-        title: Heading on the page.
-        findings: Lines for the verdict table.
         text: Paragraphs in Markdown: first what was done, in a sentence or two; then the method and the rules.
         tables: Shown after the pictures.
         pictures: The one that shows most comes first; it may stand at the top of the page.
@@ -113,7 +110,6 @@ class Case:
     """The data set under audit.
 
     Attributes:
-        name: Of the data set.
         synthetic: Whether its images are drawn by a program.
         claim: What Positive is said to mean (``COVID-19``): a text that findings contain; may be empty.
         manifest: One row per usable image, index 0 to n - 1; the columns of the manifest with ``sha256``, ``film`` and
@@ -126,7 +122,6 @@ class Case:
             ``mirrored``.
         drawn: Whether the split was drawn by this program (by patient), rather than given by the source.
         val_is_test: Whether validation uses the test images.
-        flow: What was listed and what was left out.
         problems: Why images could not be read, by path.
         notes: What the source and the splitting have to say.
         seed: Of every draw.
