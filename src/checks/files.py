@@ -253,7 +253,7 @@ def _look_again(case: Case) -> tuple[dict[int, _Look], int]:
 
 
 def _looked_at(image: ReadImage) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
-    """What :class:`_Look` holds: the crop's bytes, and the rest."""
+    """What :class:`_Look` holds: the crop as a copy (a view would keep the whole image in memory), and the rest."""
     grey = np.asarray(cv2.cvtColor(image.pixels, cv2.COLOR_RGB2GRAY), np.uint8)
     small = canvas.resized(image.pixels, _COLOUR_SIDE, enlarge=False).astype(int)
     colour = float(np.mean(np.ptp(small, axis=2) > _COLOURED[0]))
@@ -264,7 +264,7 @@ def _looked_at(image: ReadImage) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]
         middle_x, middle_y = x + width // 2, y + height // 2
         cut = grey[max(0, middle_y - half) : middle_y + half, max(0, middle_x - half) : middle_x + half]
         crop = canvas.resized(cut, _CROP, enlarge=False)
-    return crop.ravel(), {"boxes": boxes.tolist(), "colour": colour, "shape": crop.shape}
+    return crop.flatten(), {"boxes": boxes.tolist(), "colour": colour, "shape": crop.shape}
 
 
 def _odd(case: Case, looks: dict[int, _Look]) -> dict[int, str]:
