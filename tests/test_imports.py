@@ -26,7 +26,7 @@ from cxrlab.steps.predict import tags_of
 
 ROOT = Path(__file__).resolve().parents[1]
 WHOLLY_OPTIONAL = {
-    *("page/api.py", "page/connections.py", "page/guard.py"),
+    *("page/api.py", "page/guard.py", "page/server.py"),
     *("reading/dicom.py", "reading/dicom_frames.py", "reading/dicom_header.py"),
 }
 """Modules that import an optional library by a statement, since nobody imports them without having checked for it."""

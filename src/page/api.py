@@ -1,4 +1,4 @@
-"""The addresses of the page.
+"""The page as a program, and its addresses.
 
 Two of them take the bytes of a file:
 
@@ -24,28 +24,27 @@ import functools
 import json
 import logging
 import re
+import socket
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 from urllib.parse import unquote
 
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from cxrlab.errors import check_range
-from cxrlab.page.case import answer, card, report
 from cxrlab.page.desk import Desk
-from cxrlab.page.documents import asset, render
-from cxrlab.page.guard import CLOSE, DOCUMENT_POLICY, Json
-from cxrlab.page.limits import Limits, is_this_machine
-from cxrlab.page.worth import Worth
+from cxrlab.page.documents import answer, asset, card_and_report, render
+from cxrlab.page.guard import CLOSE, DOCUMENT_POLICY, Guard, Json, is_this_machine
+from cxrlab.page.server import Limits, Server
+from cxrlab.page.worth import worth
 from cxrlab.reading.image import UnreadableError
 from cxrlab.reading.worker import POOL
 
@@ -54,20 +53,28 @@ _DECODING = 4  # files at a time; each may take as much memory as the largest im
 _LONGEST_HEADER = 4096
 _LONGEST_LENGTH = 19  # digits: more than any file has, and few enough for Python to read
 _PIECE = 2**18  # bytes of a film that are sent at a time
-_TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
+_FILES = {
+    "/favicon.ico": ("icon.svg", "image/svg+xml"),
+    "/page/script.js": ("script.js", "text/javascript"),
+    "/page/viewer.js": ("viewer.js", "text/javascript"),
+    "/page/style.css": ("style.css", "text/css"),
+}
 _log = logging.getLogger("cxrlab")
 
 
-class Api:
-    """Answers what is asked (ASGI).
+class Page:
+    """What a browser is shown.
 
     Args:
-        desk: Examines files.
-        known: What its models are worth, in their order.
+        host: The address that is listened on, for the guard.
         max_upload_mb: Largest file, in MB of a million bytes, in (0, 1000].
         max_waiting: Files that may be examined or wait for it at a time, 1 to 1000; further ones are sent away. One
             address may have half of them, but for this machine's own: all its programs, and a proxy, are one address.
-        limits: What a client may do.
+        limits: Of time, and of connections.
+
+    Attributes:
+        known: What each model is worth.
+        app: The whole as an ASGI application.
 
     Raises:
         ValueError: A limit is out of its range.
@@ -76,16 +83,16 @@ class Api:
     def __init__(
         self,
         desk: Desk,
-        known: Sequence[Worth],
         *,
+        host: str = "127.0.0.1",
         max_upload_mb: float = 64,
         max_waiting: int = 16,
         limits: Limits | None = None,
     ) -> None:
         check_range("max_upload_mb", max_upload_mb, 0, 1000, low_open=True)
         check_range("max_waiting", max_waiting, 1, 1000, integer=True)
+        self.known = [worth(predictor) for predictor in desk.predictors]
         self._desk = desk
-        self._known = tuple(known)
         self._max_bytes = int(max_upload_mb * 1e6)
         self._max_waiting = max_waiting
         self._limits = limits or Limits()
@@ -93,32 +100,45 @@ class Api:
         self._line: list[tuple[str, Future[Any]]] = []  # address, and work that may be done by now
         # Models take one file at a time. More threads decode, so that a file that takes long holds up few others.
         self._pool = ThreadPoolExecutor(max(_DECODING, len(desk.predictors)), "examine")
-        self._app = Starlette(routes=self._routes(), exception_handlers={HTTPException: _told, 404: _not_there})
-        self._app.add_exception_handler(405, _not_there)
-        self._app.router.redirect_slashes = False
+        self._server: Server | None = None
+        app = Starlette(routes=self._routes(), exception_handlers={HTTPException: _told})
+        app.router.redirect_slashes = False
+        self.app = Guard(app, host)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request."""
-        await self._app(scope, receive, send)
+    def serve(self, listening: socket.socket, ready: Callable[[], object] = lambda: None) -> None:
+        """Answers until Ctrl-C, SIGTERM, or until :meth:`stop` is called in another thread.
 
-    def close(self) -> None:
-        """Gives up what waits and what is decoded; a network that is at work ends by itself."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        POOL.give_up()
+        A file that is being examined at that moment is not waited for: nothing interrupts its thread.
+
+        Args:
+            listening: As :func:`cxrlab.page.open_socket` gives it; closed at the end.
+            ready: Called when the first request can be answered.
+        """
+        self._server = Server(self.app, self._limits, ready)
+        try:
+            self._server.run(sockets=[listening])
+        finally:
+            listening.close()
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            POOL.give_up()  # what is decoded; a network that is at work ends by itself
+
+    def stop(self) -> None:
+        """Ends :meth:`serve`."""
+        if self._server is not None:
+            self._server.should_exit = True
 
     def _routes(self) -> list[Route]:
         """Texts that never change are made once; everything else takes a file or counts."""
-        index = render("index", known=self._known, max_upload_mb=self._max_bytes / 1e6)
-        fixed = {"/": Response(index, media_type="text/html"), "/favicon.ico": _file("icon.svg")}
-        fixed |= {f"/page/{name}": _file(name) for name in ("script.js", "viewer.js", "style.css")}
-        fixed["/page/report"] = Response(render("tab"), media_type="text/html")
+        fixed = {path: Response(asset(name), media_type=kind) for path, (name, kind) in _FILES.items()}
+        index = render("index", known=self.known, max_upload_mb=self._max_bytes / 1e6)
+        fixed |= {"/": HTMLResponse(index), "/page/report": HTMLResponse(render("tab"))}
         policy = {"content-security-policy": DOCUMENT_POLICY}
-        for number, worth in enumerate(self._known):
-            if worth.card:
-                fixed[f"/page/card/{number}"] = Response(worth.card, headers=policy, media_type="text/html")
+        for number, each in enumerate(self.known):
+            if each.card:
+                fixed[f"/page/card/{number}"] = HTMLResponse(each.card, headers=policy)
         return [
             Route("/api/examine", self._examine, methods=["POST"]),
-            Route("/api/film", self._film, methods=["POST"]),
+            Route("/api/film", functools.partial(self._in_line, work=self._show), methods=["POST"]),
             Route("/api/state", self._state, methods=["GET"]),
             *(Route(path, response, methods=["GET"]) for path, response in fixed.items()),
         ]
@@ -130,15 +150,9 @@ class Api:
         closely = request.query_params.get("card") == "true"
         return await self._in_line(request, functools.partial(self._say, closely))
 
-    async def _film(self, request: Request) -> Response:
-        response = await self._in_line(request, self._show)
-        if isinstance(response, _Film):
-            self._line.append((_address(request), response.taken))  # so many bytes hold a place until they are taken
-        return response
-
     async def _in_line(self, request: Request, work: _Work) -> Response:
         """Takes a file, and answers when a thread has worked on it."""
-        address = _address(request)
+        address = request.client.host if request.client else ""
         self._check_room(address)  # before the upload, so that it need not be sent twice
         try:
             data = await self._read(request)
@@ -148,21 +162,29 @@ class Api:
             sentence = f"The upload stood still, or took more than {self._limits.upload:g} s; send it again."
             raise HTTPException(408, sentence, CLOSE) from None
         self._check_room(address)  # an upload holds no place: only a file that is there does
-        done = self._pool.submit(self._work, work, _file_name(request.headers), data)
+        sent = request.headers.get("x-file-name", "")[:_LONGEST_HEADER]
+        name = unquote(re.sub(r"%[0-9a-fA-F]?$", "", sent), errors="replace")
+        done = self._pool.submit(self._work, work, name, data)
         self._line.append((address, done))
         del data  # a visitor who waits has the only copy
-        return await self._answer(done, request.receive)
+        # Where the visitor leaves before the answer is begun, his place is free.
+        answered, left = asyncio.wrap_future(done), asyncio.ensure_future(request.receive())
+        try:
+            await asyncio.wait((answered, left), return_when=asyncio.FIRST_COMPLETED)
+            response = await answered if done.done() else Response(status_code=499)
+        finally:
+            done.cancel()
+            left.cancel()
+        if isinstance(response, _Film):
+            self._line.append((address, response.taken))  # so many bytes hold a place until they are taken
+        return response
 
     def _waiting(self) -> list[tuple[str, Future[Any]]]:
         self._line = [each for each in self._line if not each[1].done()]
         return self._line
 
     def _check_room(self, address: str) -> None:
-        """Sends a file away where too many wait already.
-
-        Raises:
-            HTTPException: Says how many, with status 503.
-        """
+        """Sends a file away, with status 503, where too many wait already."""
         waiting = self._waiting()
         own = sum(each == address for each, _ in waiting)
         again = "send it again in a few seconds"
@@ -172,24 +194,8 @@ class Api:
             sentence = f"{own} files of {address} wait already, half of what may wait; {again}"
             raise HTTPException(503, sentence, {"retry-after": "2"})
 
-    async def _answer(self, done: Future[Response], receive: Receive) -> Response:
-        """Waits for the answer; where the visitor leaves before it is begun, his place is free."""
-        answered, left = asyncio.wrap_future(done), asyncio.ensure_future(receive())
-        try:
-            await asyncio.wait((answered, left), return_when=asyncio.FIRST_COMPLETED)
-            return await answered if done.done() else Response(status_code=499)
-        finally:
-            done.cancel()
-            left.cancel()
-
     async def _read(self, request: Request) -> bytes:
-        """The body of a request.
-
-        Raises:
-            ClientDisconnect: The client has gone.
-            HTTPException: It is too large.
-            TimeoutError: It takes too long.
-        """
+        """The body of a request; ClientDisconnect, TimeoutError or HTTPException tell why there is none."""
         sentence = f"The file is larger than {self._max_bytes / 1e6:g} MB, the limit of this page (max_upload_mb)."
         # Nobody reads what else is sent, so the connection is of no further use.
         too_large = HTTPException(413, sentence, CLOSE)
@@ -210,15 +216,12 @@ class Api:
                         raise too_large
                     if not message.get("more_body"):
                         return b"".join(parts)
-                    self._make_room()
+                    # Where all together take too much memory, the oldest goes, which most have overtaken.
+                    under_way = [each for each in self._uploads if not each.expired()]
+                    if sum(self._uploads[each] for each in under_way) > self._max_bytes * self._max_waiting:
+                        under_way[0].reschedule(0)
             finally:
                 del self._uploads[clock]
-
-    def _make_room(self) -> None:
-        """Gives up the oldest upload, which most have overtaken, where all together take too much memory."""
-        under_way = [each for each in self._uploads if not each.expired()]
-        if sum(self._uploads[each] for each in under_way) > self._max_bytes * self._max_waiting:
-            under_way[0].reschedule(0)
 
     def _work(self, work: _Work, name: str, data: bytes) -> Response:
         """Does it in a thread; no file may end the page."""
@@ -232,10 +235,9 @@ class Api:
 
     def _say(self, closely: bool, name: str, data: bytes) -> Response:
         case = self._desk.examine(name, data, closely=closely)
-        said = answer(case, self._known)
+        said = answer(case, self.known)
         if closely:
-            now = datetime.now(UTC).astimezone()
-            said |= {"card": card(case, self._known), "report": report(case, self._known, now)}
+            said |= card_and_report(case, self.known, datetime.now(UTC).astimezone())
         return Json(said)
 
     def _show(self, _: str, data: bytes) -> Response:
@@ -248,11 +250,7 @@ class Api:
 
 
 class _Film(Response):
-    """Is sent piece by piece, as the client takes it.
-
-    Attributes:
-        taken: Done when the last piece is on its way, or the client has gone.
-    """
+    """Is sent piece by piece; ``taken`` is done when the last one is on its way, or the client has gone."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -269,24 +267,9 @@ class _Film(Response):
             self.taken.set_result(None)
 
 
-async def _told(_: Request, error: Exception) -> Response:
+async def _told(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return Json({"error": error.detail}, error.status_code, error.headers)
-
-
-async def _not_there(request: Request, _: Exception) -> Response:
+    if error.status_code not in (404, 405):
+        return Json({"error": error.detail}, error.status_code, error.headers)
     asked = f"{request.method} {request.scope['path'][:80]}"
     return Json({"error": f"{asked}: there is nothing here; the page is at /, and POST /api/examine takes a file"}, 404)
-
-
-def _address(request: Request) -> str:
-    return request.client.host if request.client else ""
-
-
-def _file(name: str) -> Response:
-    return Response(asset(name), media_type=_TYPES[name.rpartition(".")[2]])
-
-
-def _file_name(headers: Headers) -> str:
-    text = headers.get("x-file-name", "")[:_LONGEST_HEADER]
-    return unquote(re.sub(r"%[0-9a-fA-F]?$", "", text), errors="replace")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -35,8 +35,6 @@ class Opinion:
     """What one model says of a file.
 
     Attributes:
-        predictor: The model.
-        prediction: What it says.
         heat: Its map, shape (height, width) as the network's image, float32, at least 0; ``None`` where there is none.
         no_heat: Why there is none, a sentence; empty where there is one, or none was wanted.
     """
@@ -52,7 +50,7 @@ class Case:
     """One file, examined by every model.
 
     Attributes:
-        name: What the file is called, made harmless by :func:`shown_name`.
+        name: What the file is called, sanitised for display by :func:`shown_name`.
         opinions: One per model, at least one.
         rgb: The image, shape (height, width, 3), uint8; ``None`` where it is unreadable or was not wanted.
         facts: What the file says about itself; ``None`` where it is unreadable.
@@ -105,8 +103,7 @@ class Desk:
         self.predictors = tuple(predictors)
         self.segment = segment
         self._saliency = saliency
-        self._max_pixels = int(max_megapixels * 1e6)
-        self._seconds = seconds
+        self._limits = int(max_megapixels * 1e6), seconds
         self._turns = [threading.Lock() for _ in predictors]
         for predictor in predictors:
             if saliency is not None and predictor.network is not None:
@@ -121,24 +118,28 @@ class Desk:
             closely: Whether pixels, maps and lungs are wanted, too.
         """
         name = shown_name(name)
-        read = self._read(name, data)
-        opinions, first = [], None
+        decoded: Future[ReadImage] = Future()  # once for all models, and in nobody's turn
+        try:
+            decoded.set_result(read_image_bytes(name, data, *self._limits))
+        except UnreadableError as error:
+            decoded.set_exception(error)
+        opinions = []
         for predictor, turn in zip(self.predictors, self._turns, strict=True):
             with turn:
-                examined = predictor.examine(name, read)
+                examined = predictor.examine(name, decoded.result)
                 opinions.append(self._opinion(predictor, examined, closely))
-            first = first or examined
-        assert first is not None
-        if not closely or first.rgb is None:
-            return Case(name, tuple(opinions), None, first.facts)
+        image = None if decoded.exception() else decoded.result()
+        if image is None or not closely:
+            return Case(name, tuple(opinions), facts=image and image.facts)
+        lungs = None
+        # Nothing is outlined on what no model took for a chest X-ray.
+        if self.segment is not None and any(opinion.prediction.score is not None for opinion in opinions):
+            lungs = np.asarray(self.segment(shrunk(image.pixels, _LUNG_SIDE)[None])[0], dtype=np.bool_)
         method = self._saliency.name if self._saliency else ""
-        return Case(name, tuple(opinions), first.rgb, first.facts, self._lungs(first.rgb, opinions), method)
+        return Case(name, tuple(opinions), image.pixels, image.facts, lungs, method)
 
     def film(self, data: bytes) -> tuple[bytes, GreyLevels | None]:
         """Decodes one file for a viewer, which changes brightness and contrast by itself.
-
-        Args:
-            data: All of the file.
 
         Returns:
             All its pixels as PNG, without loss, and what its grey levels mean. With levels: red and green are the upper
@@ -149,50 +150,28 @@ class Desk:
             UnreadableError: As :func:`cxrlab.reading.image.read_image_bytes` does, without the name.
         """
         try:
-            pixels, levels = read_levels_bytes("", data, self._max_pixels, self._seconds)
+            pixels, levels = read_levels_bytes("", data, *self._limits)
         except UnreadableError as error:
             raise UnreadableError(str(error).removeprefix(": "), error.sha256) from None
         return lossless(pixels), levels
 
-    def _read(self, name: str, data: bytes) -> Callable[[], ReadImage]:
-        """Decodes a file, once for all models and in nobody's turn; gives the image, or raises why there is none."""
-        decoded: Future[ReadImage] = Future()
-        try:
-            decoded.set_result(read_image_bytes(name, data, self._max_pixels, self._seconds))
-        except UnreadableError as error:
-            decoded.set_exception(error)
-        return decoded.result
-
     def _opinion(self, predictor: Predictor, examined: Examined, closely: bool) -> Opinion:
-        wanted = closely and self._saliency is not None and examined.prediction.score is not None
-        if not wanted or self._saliency is None or examined.prepared is None:
-            return Opinion(predictor, examined.prediction)
-        try:
-            return Opinion(predictor, examined.prediction, predictor.explain(examined.prepared, self._saliency))
-        except (ConfigError, CheckpointError) as error:  # of an ONNX file, say, which has no gradients
-            reason = str(error).removeprefix(f"{predictor.model.path}: ")
-            return Opinion(predictor, examined.prediction, None, f"No map: {reason}.")
-
-    def _lungs(self, rgb: NDArray[np.uint8], opinions: Sequence[Opinion]) -> NDArray[np.bool_] | None:
-        """Nothing is outlined on what no model took for a chest X-ray."""
-        if self.segment is None or all(opinion.prediction.score is None for opinion in opinions):
-            return None
-        return np.asarray(self.segment(shrunk(rgb, _LUNG_SIDE)[None])[0], dtype=np.bool_)
+        said, heat, no_heat = examined.prediction, None, ""
+        if closely and self._saliency is not None and said.score is not None and examined.prepared is not None:
+            try:
+                heat = predictor.explain(examined.prepared, self._saliency)
+            except (ConfigError, CheckpointError) as error:  # of an ONNX file, say, which has no gradients
+                no_heat = f"No map: {str(error).removeprefix(f'{predictor.model.path}: ')}."
+        return Opinion(predictor, said, heat, no_heat)
 
 
 def shown_name(name: str) -> str:
-    """A client's file name as it may be shown: one line, no control or direction marks, not too long.
-
-    Args:
-        name: Whatever the client sent.
-    """
+    """A client's file name, whatever it sent, as it may be shown: one line, no control or direction marks, not long."""
     # Category C is control, format (right-to-left marks among them), surrogate, private and unassigned; Z separators.
     seen = "".join(
         " " if each == " " else "\N{REPLACEMENT CHARACTER}" if unicodedata.category(each)[0] in "CZ" else each
         for each in name
     )
     seen = seen.strip() or "file without a name"
-    if len(seen) > _LONGEST_NAME:
-        half = _LONGEST_NAME // 2
-        seen = f"{seen[:half]}…{seen[-half:]}"
-    return seen
+    half = _LONGEST_NAME // 2
+    return f"{seen[:half]}…{seen[-half:]}" if len(seen) > _LONGEST_NAME else seen

@@ -12,8 +12,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cxrlab.page.limits import LOCAL
-
+LOCAL = ("localhost", "127.0.0.1", "::1")
+"""Names and addresses under which a machine reaches itself."""
+ANY = ("0.0.0.0", "::", "")
+"""Addresses that stand for every one of a machine."""
 CLOSE = {"connection": "close"}
 """Headers of an answer after which nothing else of the connection is read."""
 POLICY = (
@@ -26,7 +28,6 @@ DOCUMENT_POLICY = (
     "frame-ancestors 'none'"
 )
 """For a document that carries its style and its figures inside: no script at all, and no request."""
-_ANY = ("0.0.0.0", "::", "")
 _LONGEST_TARGET = 1000  # bytes of path and query
 _LONGEST_HEADERS = 16_384  # bytes of all names and values
 _HEADERS = {
@@ -86,9 +87,7 @@ class Guard:
             await send(message)
 
         try:
-            status, sentence = _malformed(scope)
-            if not status and (sentence := self._why_not(scope["method"], Headers(scope=scope))):
-                status = 403
+            status, sentence = self._refusal(scope)
             answer = Json({"error": sentence}, status, {} if status == 403 else CLOSE) if status else self._app
             await answer(scope, receive, with_headers)
         except Exception as error:  # noqa: BLE001 - no request may end in a traceback; where it failed is reported here
@@ -98,52 +97,53 @@ class Guard:
                 sentence = "The program failed on this request; where it did is told in its terminal."
                 await Json({"error": sentence}, 500, CLOSE)(scope, receive, with_headers)
 
-    def _why_not(self, method: str, headers: Headers) -> str:
-        """Why a request is refused; empty where it is not.
+    def _refusal(self, scope: Scope) -> tuple[int, str]:
+        """Status and sentence for a request that is refused; status 0 where it is not.
 
         A page elsewhere can make a browser ask this one under any name whose owner lets it point here (DNS rebinding),
         and can make it send anything. The first is recognised by the name, the second by the origin.
         """
+        if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > _LONGEST_TARGET:
+            return 414, f"the address is longer than {_LONGEST_TARGET} bytes"
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > _LONGEST_HEADERS:
+            return 431, f"the headers are longer than {_LONGEST_HEADERS:,} bytes"
+        headers = Headers(scope=scope)
+        if any(name.lower() == b"transfer-encoding" for name, _ in scope["headers"]):
+            # A body in pieces costs more to take apart than to send, and two ways to say its length can contradict.
+            return 411, "a body has to say its length (Content-Length), and may not come in pieces (Transfer-Encoding)"
         host, origin = headers.get("host", ""), headers.get("origin")
-        if not self._is_ours(_name(host)):
-            return f"asked for as {host[:80]!r}, which is not this machine; type the address that the program printed"
+        if not self._is_ours(host):
+            return (
+                403,
+                f"asked for as {host[:80]!r}, which is not this machine; type the address that the program printed",
+            )
         if origin is not None and origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
-            return "sent by a page of another origin; open the page itself"
+            return 403, "sent by a page of another origin; open the page itself"
         site = headers.get("sec-fetch-site", "same-origin")
-        if method not in ("GET", "HEAD") and site not in ("same-origin", "none"):
-            return "sent by a page of another site; open the page itself"
-        return ""
+        if scope["method"] not in ("GET", "HEAD") and site not in ("same-origin", "none"):
+            return 403, "sent by a page of another site; open the page itself"
+        return 0, ""
 
-    def _is_ours(self, name: str) -> bool:
+    def _is_ours(self, host: str) -> bool:
+        """Whether a Host header names this machine."""
+        found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]/@]+)(:\d{1,5})?", host)
+        name = found[1].strip("[]").lower().rstrip(".") if found else ""
         if not name:
             return False
         if name in LOCAL or name == self._host:
             return True
         # On every address of the machine: an address cannot be rebound, a name can.
-        return self._host in _ANY and (_is_address(name) or name == socket.gethostname().lower())
+        return self._host in ANY and (_ip(name) is not None or name == socket.gethostname().lower())
 
 
-def _malformed(scope: Scope) -> tuple[int, str]:
-    """Status and sentence for a request that is refused by its form alone; 0 where it is not."""
-    if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > _LONGEST_TARGET:
-        return 414, f"the address is longer than {_LONGEST_TARGET} bytes"
-    if sum(len(name) + len(value) for name, value in scope["headers"]) > _LONGEST_HEADERS:
-        return 431, f"the headers are longer than {_LONGEST_HEADERS:,} bytes"
-    if any(name.lower() == b"transfer-encoding" for name, _ in scope["headers"]):
-        # A body in pieces costs more to take apart than to send, and two ways to say its length can contradict.
-        return 411, "a body has to say its length (Content-Length), and may not come in pieces (Transfer-Encoding)"
-    return 0, ""
+def is_this_machine(address: str) -> bool:
+    """Whether an address that connected is one of this machine's own: 127.0.0.1, ::1 and the like."""
+    found = _ip(address.partition("%")[0])
+    return found is not None and (getattr(found, "ipv4_mapped", None) or found).is_loopback
 
 
-def _name(host: str) -> str:
-    """The name or address in a Host header, without port and brackets."""
-    found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]/@]+)(:\d{1,5})?", host)
-    return found[1].strip("[]").lower().rstrip(".") if found else ""
-
-
-def _is_address(name: str) -> bool:
+def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        ipaddress.ip_address(name)
+        return ipaddress.ip_address(text)
     except ValueError:
-        return False
-    return True
+        return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -19,15 +19,11 @@ _COARSE = 512  # pixels along the longer side on which an outline is drawn
 _SMOOTH = 0.002  # of an outline's length: how far its corners may be straightened
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """The part of a film that a network sees.
 
     Attributes:
-        left: Share of the film's width, in [0, 1].
-        top: Share of its height.
-        width: Likewise.
-        height: Likewise.
+        left: Share of the film's width, in [0, 1]; the next three are such shares, too.
         rows: Of the network's image: where this part lies in it; the rest is black bars.
         columns: Likewise.
     """
@@ -42,17 +38,11 @@ class Field:
     @property
     def whole(self) -> bool:
         """Whether nothing of the film is left out."""
-        return (self.left, self.top, self.width, self.height) == (0, 0, 1, 1)
+        return self[:4] == (0, 0, 1, 1)
 
 
 def field(preprocessing: Preprocessing, height: int, width: int) -> Field:
-    """Which part of a film of this size :meth:`Preprocessing.apply` brings to the network, and where to.
-
-    Args:
-        preprocessing: The model's.
-        height: Of the film, pixels.
-        width: Likewise.
-    """
+    """Which part of a film of so many pixels :meth:`Preprocessing.apply` brings to the network, and where to."""
     top, left = int(height * preprocessing.border), int(width * preprocessing.border)
     rows, columns = height - 2 * top, width - 2 * left
     seen = slice(0, preprocessing.height), slice(0, preprocessing.width)
@@ -71,62 +61,38 @@ def field(preprocessing: Preprocessing, height: int, width: int) -> Field:
     return Field(left / width, top / height, columns / width, rows / height, *seen)
 
 
-def film(rgb: NDArray[np.uint8]) -> tuple[str, int, int]:
-    """An image for a page.
-
-    Args:
-        rgb: Shape (height, width, 3), uint8.
-
-    Returns:
-        A ``data:`` address, and width and height as they are shown.
-    """
-    small = shrunk(rgb, LONGEST)
-    pixels = small[..., 0] if _is_grey(small) else small[..., ::-1]
-    return _address(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]), small.shape[1], small.shape[0]
+def film(rgb: NDArray[np.uint8]) -> str:
+    """An image of shape (height, width, 3) as a ``data:`` address, at most :data:`LONGEST` pixels along a side."""
+    return _address("jpeg", _channels(shrunk(rgb, LONGEST)), cv2.IMWRITE_JPEG_QUALITY, _QUALITY)
 
 
 def lossless(rgb: NDArray[np.uint8]) -> bytes:
-    """An image as PNG, quickly rather than small: it goes no further than to the browser.
-
-    Args:
-        rgb: Shape (height, width, 3), uint8.
-    """
-    pixels = rgb[..., 0] if _is_grey(rgb) else rgb[..., ::-1]
-    return _encoded(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    """An image of shape (height, width, 3) as PNG, quickly rather than small: it goes only to the browser."""
+    return _encoded("png", _channels(rgb), cv2.IMWRITE_PNG_COMPRESSION, 1)
 
 
 def heat_layer(heat: NDArray[np.float32], seen: Field) -> str:
-    """A map as a picture to be laid on a film: colours by strength, and clear where there is nothing.
+    """A map as a ``data:`` address to be laid on a film: colours by strength, and clear where there is nothing.
 
     Args:
         heat: Shape (height, width) as the network's image, at least 0; shown relative to its largest value.
         seen: What of it lies on the film.
-
-    Returns:
-        A ``data:`` address.
     """
     # Coloured as a whole, then cut: where the network looked at black bars most, the film stays pale.
     layer = coloured(heat)[seen.rows, seen.columns]
-    pixels = (layer * 255).round().astype(np.uint8)
-    return _address(".png", pixels[..., [2, 1, 0, 3]])
+    return _address("png", (layer * 255).round().astype(np.uint8)[..., [2, 1, 0, 3]])
 
 
-def outline(mask: NDArray[np.bool_]) -> tuple[str, int, int]:
-    """Edges of a mask as an SVG path.
-
-    Args:
-        mask: Shape (height, width).
-
-    Returns:
-        The path's ``d``, empty where nothing is marked, and width and height of its coordinates.
-    """
+def outline(mask: NDArray[np.bool_], height: int, width: int) -> str:
+    """Edges of a mask of any scale as the ``d`` of an SVG path on a film of so many pixels; empty without any."""
     small = shrunk(mask.astype(np.uint8) * 255, _COARSE)
     edges, _ = cv2.findContours((small > 127).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    across, down = width / small.shape[1], height / small.shape[0]
     parts = []
     for edge in edges:
         points = cv2.approxPolyDP(edge, _SMOOTH * cv2.arcLength(edge, True), True)[:, 0]
-        parts.append("M" + "L".join(f"{int(x)} {int(y)}" for x, y in points) + "Z")
-    return "".join(parts), small.shape[1], small.shape[0]
+        parts.append("M" + "L".join(f"{across * x:.1f} {down * y:.1f}" for x, y in points) + "Z")
+    return "".join(parts)
 
 
 def shrunk(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
@@ -138,16 +104,17 @@ def shrunk(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def _is_grey(rgb: NDArray[np.uint8]) -> bool:
-    return np.array_equal(rgb[..., 0], rgb[..., 1]) and np.array_equal(rgb[..., 1], rgb[..., 2])
+def _channels(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """One channel of what is grey, three in OpenCV's order of what is not."""
+    grey = np.array_equal(rgb[..., 0], rgb[..., 1]) and np.array_equal(rgb[..., 1], rgb[..., 2])
+    return rgb[..., 0] if grey else rgb[..., ::-1]
 
 
-def _address(ending: str, pixels: NDArray[np.uint8], options: list[int] | None = None) -> str:
-    kind = {".jpg": "jpeg", ".png": "png"}[ending]
-    return f"data:image/{kind};base64,{base64.b64encode(_encoded(ending, pixels, options)).decode('ascii')}"
+def _address(kind: str, pixels: NDArray[np.uint8], *options: int) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(_encoded(kind, pixels, *options)).decode('ascii')}"
 
 
-def _encoded(ending: str, pixels: NDArray[np.uint8], options: list[int] | None) -> bytes:
-    written, data = cv2.imencode(ending, np.ascontiguousarray(pixels), options or [])
+def _encoded(kind: str, pixels: NDArray[np.uint8], *options: int) -> bytes:
+    written, data = cv2.imencode(f".{kind}", np.ascontiguousarray(pixels), options)
     assert written  # 8 bits and 1, 3 or 4 channels always can be
     return data.tobytes()

@@ -15,7 +15,7 @@ export class Pixels {
     const canvas = new OffscreenCanvas(width, Math.min(STRIP, height));
     const context = canvas.getContext("2d", { willReadFrequently: true });
     const size = width * height;
-    const [red, green, blue] = [new Uint8Array(levels ? 0 : size), new Uint8Array(levels ? 0 : size), new Uint8Array(size)];
+    const [blue, red, green] = [size, levels ? 0 : size, levels ? 0 : size].map((length) => new Uint8Array(length));
     const numbers = new Uint16Array(levels ? size : 0);
     let colours = false;
     for (let top = 0; top < height; top += STRIP) {
@@ -77,39 +77,43 @@ export function isExact() {
   return put.data.every((value, at) => value === got[at]);
 }
 
-// What a card holds of a film, see the macro "film" of the templates; null where it has no picture.
-export async function filmOf(card) {
-  const svg = card.querySelector(".source svg");
-  if (!svg) return null;
-  const load = async (element) => {
+// A film as the program describes it: its picture, maps, outline and frames; null where it has no picture.
+export async function filmOf(described) {
+  if (!described) return null;
+  const load = async (source) => {
     const image = new Image();
-    image.src = element.getAttribute("href");
+    image.src = source;
     await image.decode();
     return image;
   };
-  const place = (element) => ["x", "y", "width", "height"].map((name) => element[name].baseVal.value);
-  const { width, height } = svg.viewBox.baseVal;
-  const heats = [...svg.querySelectorAll(".heat")].map(async (element) => {
-    const { model, name } = element.dataset;
-    return { model, name, place: place(element), image: await load(element) };
-  });
-  const lungs = svg.querySelector(".lungs");
-  const matrix = lungs?.transform.baseVal[0].matrix;
-  const outline = new Path2D();
-  if (lungs) outline.addPath(new Path2D(lungs.getAttribute("d")), new DOMMatrix([matrix.a, 0, 0, matrix.d, 0, 0]));
-  const preview = new Pixels(await load(svg.querySelector(".plain")), null);
+  const { source, maps, lungs } = described;
+  const preview = new Pixels(await load(source), null);
   return {
-    width,
-    height,
-    heats: await Promise.all(heats),
-    lungs: lungs && outline,
-    frames: [...svg.querySelectorAll(".field")].map(place),
+    ...described,
+    maps: await Promise.all(maps.map(async (map) => ({ ...map, image: await load(map.source) }))),
+    lungs: lungs && new Path2D(lungs),
     pixels: preview, // at most 1,024 of them along a side, until the others are there
     preview,
     window: null, // centre and width; null: as the file says
     inverted: false,
     view: null, // null: the whole film
   };
+}
+
+// For each value an opaque grey: red, green and blue alike, in the order of bytes that ImageData has.
+function greys({ window: chosen, inverted, pixels }) {
+  const { low, step, photometric } = pixels.levels;
+  const sixteen = Boolean(chosen && pixels.sizes[0].values[0] instanceof Uint16Array);
+  const flipped = inverted !== (sixteen && photometric === "MONOCHROME1");
+  const unit = Math.min(1, step);
+  return Uint32Array.from({ length: sixteen ? 65536 : 256 }, (_, value) => {
+    // The linear function of DICOM, PS3.3 C.11.2.1.2: half a unit off the centre, a whole one off the width.
+    const share = chosen
+      ? (low + value * step - chosen.centre + unit / 2) / Math.max(chosen.width - unit, 1e-9) + 0.5
+      : value / 255;
+    const grey = Math.round(255 * between(0, flipped ? 1 - share : share, 1));
+    return 0xff000000 | (grey << 16) | (grey << 8) | grey;
+  });
 }
 
 export class Viewer {
@@ -124,7 +128,6 @@ export class Viewer {
   #told;
   #tile = new OffscreenCanvas(1, 1);
   #tiled = ""; // what is on the tile
-  #table = { of: "", entries: null };
   #pending = 0;
   #pointers = new Map();
 
@@ -134,12 +137,7 @@ export class Viewer {
     this.#context = canvas.getContext("2d", { alpha: false });
     this.#told = told;
     new ResizeObserver(() => this.#resize()).observe(canvas);
-    canvas.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
-    canvas.addEventListener("contextmenu", (event) => event.preventDefault());
-    canvas.addEventListener("pointerdown", (event) => this.#press(event));
-    canvas.addEventListener("pointermove", (event) => this.#move(event));
-    for (const kind of ["pointerup", "pointercancel"])
-      canvas.addEventListener(kind, (event) => this.#pointers.delete(event.pointerId));
+    for (const [kind, does] of Object.entries(this.#heard)) canvas.addEventListener(kind, does, { passive: false });
   }
 
   show(film) {
@@ -159,7 +157,7 @@ export class Viewer {
   // ---------------------------------------------------------------------------------------------------------- state
 
   get heat() {
-    return this.film?.heats.find((each) => each.model === this.whose) ?? this.film?.heats[0] ?? null;
+    return this.film?.maps.find((each) => each.model === this.whose) ?? this.film?.maps[0];
   }
 
   get window() {
@@ -182,11 +180,11 @@ export class Viewer {
   }
 
   // Zooms so that what lies under a place of the canvas (screen pixels; by default the middle of a pane) stays there.
-  zoom(factor, x = null, y = null) {
+  zoom(factor, x = this.#panes()[0].width / 2, y = this.#panes()[0].height / 2) {
     const { view } = this;
-    const pane = this.#paneAt(x ?? 0, y ?? 0);
+    const pane = this.#panes().findLast((each) => x >= each.x && y >= each.y);
     const zoom = between(Math.min(this.#fitting, 1) / 2, view.zoom * factor, LARGEST_ZOOM);
-    const [dx, dy] = x === null ? [0, 0] : [x - pane.x - pane.width / 2, y - pane.y - pane.height / 2];
+    const [dx, dy] = [x - pane.x - pane.width / 2, y - pane.y - pane.height / 2];
     this.#look(view.x + dx / view.zoom - dx / zoom, view.y + dy / view.zoom - dy / zoom, zoom);
   }
 
@@ -225,63 +223,60 @@ export class Viewer {
     this.#told();
   }
 
-  #place(event) {
+  #place({ offsetX, offsetY }) {
     const scale = this.#canvas.width / this.#canvas.clientWidth;
-    return [event.offsetX * scale, event.offsetY * scale];
+    return [offsetX * scale, offsetY * scale];
   }
 
-  #wheel(event) {
-    if (!this.film) return;
-    event.preventDefault();
-    const lines = event.deltaMode === WheelEvent.DOM_DELTA_PIXEL ? 1 : 33;
-    this.zoom(Math.exp(-0.0015 * lines * event.deltaY), ...this.#place(event));
-  }
-
-  #press(event) {
-    this.#canvas.setPointerCapture(event.pointerId);
-    this.#pointers.set(event.pointerId, { place: this.#place(event), right: event.button === 2 });
-  }
-
-  #move(event) {
-    const pointer = this.#pointers.get(event.pointerId);
-    if (!pointer || !this.film) return;
-    const [[x, y], [oldX, oldY]] = [this.#place(event), pointer.place];
-    const others = [...this.#pointers.values()].filter((each) => each !== pointer);
-    pointer.place = [x, y];
-    if (others.length) {
-      const [fixedX, fixedY] = others[0].place;
-      const distance = (a, b) => Math.max(1, Math.hypot(a - fixedX, b - fixedY));
-      this.zoom(distance(x, y) / distance(oldX, oldY), fixedX, fixedY);
-    } else if (pointer.right || this.windowing) {
-      this.adjust((y - oldY) / 600, (x - oldX) / 300);
-    } else if (this.film.view || event.pointerType !== "touch") {
-      this.pan(x - oldX, y - oldY); // a finger on a whole film scrolls the page
-    }
-  }
+  #heard = {
+    wheel: (event) => {
+      if (!this.film) return;
+      event.preventDefault();
+      const lines = event.deltaMode === WheelEvent.DOM_DELTA_PIXEL ? 1 : 33;
+      this.zoom(Math.exp(-0.0015 * lines * event.deltaY), ...this.#place(event));
+    },
+    contextmenu: (event) => event.preventDefault(),
+    pointerdown: (event) => {
+      this.#canvas.setPointerCapture(event.pointerId);
+      this.#pointers.set(event.pointerId, { place: this.#place(event), right: event.button === 2 });
+    },
+    pointerup: ({ pointerId }) => this.#pointers.delete(pointerId),
+    pointercancel: ({ pointerId }) => this.#pointers.delete(pointerId),
+    pointermove: (event) => {
+      const pointer = this.#pointers.get(event.pointerId);
+      if (!pointer || !this.film) return;
+      const [[x, y], [oldX, oldY]] = [this.#place(event), pointer.place];
+      const other = [...this.#pointers.values()].find((each) => each !== pointer);
+      pointer.place = [x, y];
+      if (other) {
+        const [fixedX, fixedY] = other.place;
+        const distance = (a, b) => Math.max(1, Math.hypot(a - fixedX, b - fixedY));
+        this.zoom(distance(x, y) / distance(oldX, oldY), fixedX, fixedY);
+      } else if (pointer.right || this.windowing) {
+        this.adjust((y - oldY) / 600, (x - oldX) / 300);
+      } else if (this.film.view || event.pointerType !== "touch") {
+        this.pan(x - oldX, y - oldY); // a finger on a whole film scrolls the page
+      }
+    },
+  };
 
   // --------------------------------------------------------------------------------------------------------- drawing
 
   // One pane, or two along the longer side: the film alone, and with its map.
   #panes() {
     const { width, height } = this.#canvas;
-    const whole = { x: 0, y: 0, width, height, heat: this.map === "over", marks: true };
-    if (this.map !== "beside" || !this.heat) return [whole];
-    const across = width >= height;
-    const size = across ? { width: width / 2, height } : { width, height: height / 2 };
-    const second = across ? { x: width / 2, y: 0 } : { x: 0, y: height / 2 };
-    return [{ x: 0, y: 0, ...size, heat: false, marks: false }, { ...second, ...size, heat: true, marks: true }];
-  }
-
-  #paneAt(x, y) {
-    return this.#panes().findLast((pane) => x >= pane.x && y >= pane.y);
+    if (this.map !== "beside" || !this.heat) return [{ x: 0, y: 0, width, height }];
+    const half = width >= height ? { width: width / 2, height } : { width, height: height / 2 };
+    return [{ x: 0, y: 0, ...half }, { x: width - half.width, y: height - half.height, ...half }];
   }
 
   #draw() {
-    const context = this.#context;
-    const { film, view } = this;
+    const { film, heat, view } = this;
+    const [context, panes] = [this.#context, this.#panes()];
+    const line = (2 * (window.devicePixelRatio || 1)) / view.zoom;
     context.fillStyle = "#000";
     context.fillRect(0, 0, this.#canvas.width, this.#canvas.height);
-    for (const pane of this.#panes()) {
+    for (const pane of panes) {
       context.save();
       context.beginPath();
       context.rect(pane.x, pane.y, pane.width, pane.height);
@@ -291,19 +286,20 @@ export class Viewer {
       context.scale(view.zoom, view.zoom);
       context.translate(-view.x, -view.y);
       this.#drawPixels(pane, view);
-      if (pane.heat && this.heat) {
-        context.globalAlpha = this.strength;
-        context.imageSmoothingEnabled = true;
-        context.drawImage(this.heat.image, ...this.heat.place);
-        context.globalAlpha = 1;
+      if (pane === panes.at(-1)) {
+        if (heat && this.map !== "off") {
+          context.globalAlpha = this.strength;
+          context.imageSmoothingEnabled = true;
+          context.drawImage(heat.image, ...heat.place);
+          context.globalAlpha = 1;
+        }
+        context.lineWidth = line;
+        context.strokeStyle = "#56b4e9";
+        if (this.lungs && film.lungs) context.stroke(film.lungs);
+        context.strokeStyle = "#9ad1ff";
+        context.setLineDash([4 * line, 3 * line]);
+        for (const frame of film.frames) context.strokeRect(...frame);
       }
-      const line = (2 * (window.devicePixelRatio || 1)) / view.zoom;
-      context.lineWidth = line;
-      context.strokeStyle = "#56b4e9";
-      if (pane.marks && this.lungs && film.lungs) context.stroke(film.lungs);
-      context.strokeStyle = "#9ad1ff";
-      context.setLineDash([4 * line, 3 * line]);
-      if (pane.marks) for (const frame of film.frames) context.strokeRect(...frame);
       context.restore();
     }
     this.#canvas.classList.toggle("whole", !film.view);
@@ -314,28 +310,28 @@ export class Viewer {
     const { film } = this;
     const size = film.pixels.at((zoom * film.width) / film.pixels.sizes[0].width);
     const [across, down] = [size.width / film.width, size.height / film.height];
-    const [halfWidth, halfHeight] = [pane.width / 2 / zoom, pane.height / 2 / zoom];
-    const left = between(0, Math.floor((x - halfWidth) * across), size.width);
-    const right = between(0, Math.ceil((x + halfWidth) * across), size.width);
-    const top = between(0, Math.floor((y - halfHeight) * down), size.height);
-    const bottom = between(0, Math.ceil((y + halfHeight) * down), size.height);
-    if (right <= left || bottom <= top) return;
-    this.#fill(size, left, top, right - left, bottom - top);
+    const seen = (middle, half, scale, most) => {
+      const first = between(0, Math.floor((middle - half) * scale), most);
+      return [first, between(0, Math.ceil((middle + half) * scale), most) - first];
+    };
+    const [left, width] = seen(x, pane.width / 2 / zoom, across, size.width);
+    const [top, height] = seen(y, pane.height / 2 / zoom, down, size.height);
+    if (width <= 0 || height <= 0) return;
+    this.#fill(size, left, top, width, height);
     this.#context.imageSmoothingEnabled = zoom < 4; // larger: every pixel is a square
-    this.#context.drawImage(
-      this.#tile, 0, 0, right - left, bottom - top,
-      left / across, top / down, (right - left) / across, (bottom - top) / down,
-    );
+    const target = [left / across, top / down, width / across, height / down];
+    this.#context.drawImage(this.#tile, 0, 0, width, height, ...target);
   }
 
   #fill(size, left, top, width, height) {
-    const table = this.#entries();
-    const key = [this.#table.of, size.width, left, top, width, height].join();
+    const { window: chosen, inverted } = this.film;
+    const key = [chosen?.centre, chosen?.width, inverted, size.width, left, top, width, height].join();
     if (key === this.#tiled) return; // the other pane, or only the map has changed
     this.#tiled = key;
+    const table = greys(this.film);
     const image = new ImageData(width, height);
     const to = new Uint32Array(image.data.buffer);
-    const planes = this.film.window ? size.values : size.shown;
+    const planes = chosen ? size.values : size.shown;
     for (let row = 0, at = 0; row < height; row += 1) {
       let from = (top + row) * size.width + left;
       for (const end = at + width; at < end; at += 1, from += 1) {
@@ -351,28 +347,5 @@ export class Viewer {
       this.#tile.height = height;
     }
     this.#tile.getContext("2d").putImageData(image, 0, 0);
-  }
-
-  // For each value an opaque grey: red, green and blue alike, in the order of bytes that ImageData has.
-  #entries() {
-    const { inverted, pixels } = this.film;
-    const { low, step, photometric } = pixels.levels;
-    const chosen = this.film.window;
-    const sixteen = chosen && pixels.sizes[0].values[0] instanceof Uint16Array;
-    const of = [chosen?.centre, chosen?.width, inverted, low, step, photometric, sixteen].join();
-    if (of === this.#table.of) return this.#table.entries;
-    const entries = new Uint32Array(sixteen ? 65536 : 256);
-    const unit = Math.min(1, step);
-    const flipped = inverted !== Boolean(sixteen && photometric === "MONOCHROME1");
-    for (let value = 0; value < entries.length; value += 1) {
-      // The linear function of DICOM, PS3.3 C.11.2.1.2: half a unit off the centre, a whole one off the width.
-      const share = chosen
-        ? (low + value * step - chosen.centre + unit / 2) / Math.max(chosen.width - unit, 1e-9) + 0.5
-        : value / 255;
-      const grey = Math.round(255 * between(0, flipped ? 1 - share : share, 1));
-      entries[value] = 0xff000000 | (grey << 16) | (grey << 8) | grey;
-    }
-    this.#table = { of, entries };
-    return entries;
   }
 }

@@ -13,7 +13,6 @@ from typing import Any
 from cxrlab.errors import UserError
 from cxrlab.evaluation.decision import Decided
 from cxrlab.inference import Predictor
-from cxrlab.page.documents import NOT_CHECKED
 from cxrlab.reports import companions
 from cxrlab.reports.cautions import warnings
 from cxrlab.reports.companions import Companion
@@ -21,10 +20,10 @@ from cxrlab.reports.facts import DEPENDS, findings
 from cxrlab.reports.markdown import NAMES
 from cxrlab.reports.model_card import CARD
 from cxrlab.reports.page import render
-from cxrlab.reports.record import RunRecord, read_run
+from cxrlab.reports.record import RunRecord, mapping, read_run
 from cxrlab.words import MOST, plural
 
-_SHOWN = ("auroc", "sensitivity", "specificity")
+NOT_CHECKED = "NOT CHECKED"
 _ABOVE = 3  # folders above a model's file that are looked into: runs/…/checkpoints/model.ckpt
 
 
@@ -33,7 +32,6 @@ class Worth:
     """What is known of a model.
 
     Attributes:
-        name: Of the model.
         synthetic: Whether it was trained on drawn phantoms.
         rows: Names and texts: what has to be known before the first score.
         more: Likewise: what explains a score.
@@ -54,41 +52,50 @@ class Worth:
 
 
 def worth(predictor: Predictor) -> Worth:
-    """Reads what is known of a model.
-
-    Args:
-        predictor: The model; its run folder is looked for above its file.
-    """
+    """Reads what is known of a model; its run folder is looked for above its file."""
     record, problem = _find_record(predictor.model.path)
-    rows = [("Positive means", _meaning(predictor, record))]
-    more = [("Network", _network(predictor, record))]
+    decided = predictor.decided
+    meaning = f"{NOT_CHECKED}: no file beside the model says what its training called Positive"
+    if record is not None and "finding" in record.manifest:  # a data set's name is no finding
+        meaning = f"{findings(record).removeprefix('Positive: ')} (findings of the training images, and how many)"
+    said = [each.partition("; `")[0] for each in predictor.warnings()]  # a command is of no use to a reader of films
     if record is None:
         on_test = f"How often it is right: {NOT_CHECKED} ({problem})."
-        rows += [
-            (name, f"{NOT_CHECKED}: {problem}") for name in ("Own test images", "Other hospitals", "Audit of its data")
-        ]
+        names = ("Own test images", "Other hospitals", "Audit of its data")
+        measured, battery = [(name, f"{NOT_CHECKED}: {problem}") for name in names], []
+        probe, card = None, ""
     else:
-        on_test = _on_test(record)
-        rows += [("Own test images", _internal(record)), *_external(record), ("Audit of its data", _audit(record))]
-        more.append(("Shortcut battery", _battery(record)))
-    more += [("Called Positive", _threshold(predictor.decided)), ("Calibration", _calibration(predictor.decided))]
-    more.append(("Input filter", _gate(predictor)))
-    said = [each.partition("; `")[0] for each in predictor.warnings()]  # a command is of no use to a reader of films
-    said += [] if record is None else _of_run(record, predictor)
-    said = [each for each in said if not each.startswith("SYNTHETIC")]  # which stands beside the name
-    name, synthetic, maps = predictor.name, predictor.synthetic, _maps(record)
-    return Worth(name, synthetic, tuple(rows), tuple(more), on_test, maps, tuple(said), _card(record))
-
-
-def _threshold(decided: Decided) -> str:
-    """From where on an image is called Positive, how that was chosen, and on how many patients."""
-    text = f"from {decided.threshold:.3g} on: {decided.rule}"
-    fitted = decided.fitted_on
-    if fitted is None:
-        return text
-    low, high = fitted["threshold_low"], fitted["threshold_high"]
-    spread = f"; between {low:.3g} and {high:.3g} in 95 % of resamples" if low is not None else ""
-    return f"{text}; {fitted_words(decided)}{spread}"
+        own, on_test = _own(record)
+        differs = "whether something else than the disease tells its Positive and Negative images apart"
+        audit = _verdict(companions.find_audit(record), differs)
+        measured = [("Own test images", own), *_elsewhere(record), ("Audit of its data", audit)]
+        probe, card = companions.find_probe(record), _card(record)
+        by_lungs = "whether it answers by the lungs, or by markers, borders and the like"
+        battery = [("Shortcut battery", _verdict(probe, by_lungs))]
+        known = set(decided.warnings())
+        said += [each for each in warnings(record) if each not in known and not each.startswith("left out: ")]
+    calibration = f"{decided.calibration.words()}; {fitted_words(decided)}"
+    more = [
+        ("Network", _network(predictor, record)),
+        *battery,
+        ("Called Positive", _threshold(decided)),
+        ("Calibration", calibration if decided.calibrated else "none: a score is no probability"),
+        ("Input filter", _gate(predictor)),
+    ]
+    return Worth(
+        name=predictor.name,
+        synthetic=predictor.synthetic,
+        rows=(("Positive means", meaning), *measured),
+        more=tuple(more),
+        on_test=on_test,
+        maps={
+            str(each.get("section", "")).rpartition("(")[2].rstrip(")"): str(each.get("verdict", NOT_CHECKED))
+            for each in _verdicts(probe)
+            if each.get("check") == DEPENDS
+        },
+        warnings=tuple(each for each in said if not each.startswith("SYNTHETIC")),  # which stands beside the name
+        card=card,
+    )
 
 
 def fitted_words(decided: Decided) -> str:
@@ -100,21 +107,44 @@ def fitted_words(decided: Decided) -> str:
     return f"fitted on {plural(fitted['images'], 'image')} of {patients}"
 
 
-def _calibration(decided: Decided) -> str:
-    """What was done to scores, and whether one is a probability."""
-    if not decided.calibrated:
-        return "none: a score is no probability"
-    return f"{decided.calibration.words()}; {fitted_words(decided)}"
+def resampled(decided: Decided) -> tuple[float, float] | None:
+    """Between which values the threshold falls in 95 % of resamples; ``None`` where it was fitted on nothing."""
+    fitted = decided.fitted_on
+    if fitted is None or fitted["threshold_low"] is None:
+        return None
+    return fitted["threshold_low"], fitted["threshold_high"]
+
+
+def _threshold(decided: Decided) -> str:
+    """From where on an image is called Positive, how that was chosen, and on how many patients."""
+    text = f"from {decided.threshold:.3g} on: {decided.rule}"
+    if decided.fitted_on is not None:
+        text += f"; {fitted_words(decided)}"
+    limits = resampled(decided)
+    return f"{text}; between {limits[0]:.3g} and {limits[1]:.3g} in 95 % of resamples" if limits else text
 
 
 def _gate(predictor: Predictor) -> str:
     """What looks at an image before it is scored."""
-    if predictor.gate is None:
+    gate = predictor.gate
+    if gate is None:
         return "OFF: whatever is given gets a score, a photograph too"
-    if not predictor.gate.fingerprint:
+    if not gate.fingerprint:
         return "rules only (size, colour, blank): no network checks that an image is a frontal chest X-ray"
-    measured = predictor.gate.measured or f"{NOT_CHECKED}: how often it errs"
-    return f"a trained network and rules, weights {predictor.gate.fingerprint[:12]}; {measured}"
+    measured = gate.measured or f"{NOT_CHECKED}: how often it errs"
+    return f"a trained network and rules, weights {gate.fingerprint[:12]}; {measured}"
+
+
+def _network(predictor: Predictor, record: RunRecord | None) -> str:
+    channels, height, width = predictor.preprocessing.shape
+    what = record.model if record else str(predictor.metadata["model"].get("_target_", "")).rpartition(".")[2]
+    data: dict[str, Any] = predictor.metadata["data"]
+    sources = ", ".join(str(source) for source in data.get("sources", [])) or "unknown images"
+    synthetic = "SYNTHETIC images drawn by a program, " if predictor.synthetic else ""
+    return (
+        f"{what}, sees {height}x{width} pixels, {'RGB' if channels == 3 else 'grey'}; "
+        f"trained on {synthetic}{sources} ({plural(int(data.get('images', 0)), 'image')} in all)"
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- from a run
@@ -131,106 +161,56 @@ def _find_record(path: Path) -> tuple[RunRecord | None, str]:
     return None, "no run folder lies above the model's file; give the folder that its training wrote"
 
 
-def _network(predictor: Predictor, record: RunRecord | None) -> str:
-    channels, height, width = predictor.preprocessing.shape
-    what = record.model if record else str(predictor.metadata["model"].get("_target_", "")).rpartition(".")[2]
-    data: dict[str, Any] = predictor.metadata["data"]
-    sources = ", ".join(str(source) for source in data.get("sources", [])) or "unknown images"
-    seen = f"{height}x{width} pixels, {'RGB' if channels == 3 else 'grey'}"
-    synthetic = "SYNTHETIC images drawn by a program, " if predictor.synthetic else ""
-    return (
-        f"{what}, sees {seen}; trained on {synthetic}{sources} ({plural(int(data.get('images', 0)), 'image')} in all)"
-    )
-
-
-def _meaning(predictor: Predictor, record: RunRecord | None) -> str:
-    """What the labels are made of; a data set's name is no finding."""
-    if record is None or "finding" not in record.manifest:
-        return f"{NOT_CHECKED}: no file beside the model says what its training called Positive"
-    return f"{findings(record).removeprefix('Positive: ')} (findings of the training images, and how many)"
-
-
-def _section_words(section: dict[str, Any]) -> str:
-    numbers = "; ".join(f"{NAMES[name]} {section[name]}" for name in _SHOWN)
-    sizes = f"{section['n_positive']} Positive, {section['n_negative']} Negative; {section['n_patients']} patients"
-    return f"{numbers} ({plural(section['n'], 'image')}: {sizes})"
-
-
-def _internal(record: RunRecord) -> str:
+def _own(record: RunRecord) -> tuple[str, str]:
+    """Its numbers on its own test images: a row of the table, and a sentence."""
     section = record.section("test")
     if section is None:
-        return f"{NOT_CHECKED}: no test image was evaluated"
-    return f"{'SYNTHETIC: ' if record.synthetic else ''}{_section_words(section)}"
-
-
-def _on_test(record: RunRecord) -> str:
-    section = record.section("test")
-    if section is None:
-        return f"How often it is right: {NOT_CHECKED} (no test image was evaluated)."
+        reason = "no test image was evaluated"
+        return f"{NOT_CHECKED}: {reason}", f"How often it is right: {NOT_CHECKED} ({reason})."
     where = "its SYNTHETIC test images" if record.synthetic else "its own test images"
     numbers = " and ".join(f"{name} {section[name]}" for name in ("sensitivity", "specificity"))
     method = section["sensitivity"].method  # which says, too, where the intervals are too narrow
-    return f"On {where} ({section['n']} of {section['n_patients']} patients): {numbers}; {method}."
+    on_test = f"On {where} ({section['n']} of {section['n_patients']} patients): {numbers}; {method}."
+    return _numbers(record, section), on_test
 
 
-def _external(record: RunRecord) -> list[tuple[str, str]]:
+def _numbers(record: RunRecord, section: dict[str, Any]) -> str:
+    numbers = "; ".join(f"{NAMES[name]} {section[name]}" for name in ("auroc", "sensitivity", "specificity"))
+    sizes = f"{section['n_positive']} Positive, {section['n_negative']} Negative; {section['n_patients']} patients"
+    return f"{'SYNTHETIC: ' if record.synthetic else ''}{numbers} ({plural(section['n'], 'image')}: {sizes})"
+
+
+def _elsewhere(record: RunRecord) -> list[tuple[str, str]]:
     found = companions.find_evaluations(record)
     if not found:
         return [("Other hospitals", f"{NOT_CHECKED}: it has not been tried on images of another source")]
     rows = []
     for each in found[:MOST]:
         seen = f"; {each.trained} of them known from training" if each.trained else ""
-        marked = "SYNTHETIC: " if each.record.synthetic else ""
-        rows.append((f"Images of {each.sources}", f"{marked}{_section_words(each.section)}{seen}"))
+        rows.append((f"Images of {each.sources}", f"{_numbers(each.record, each.section)}{seen}"))
     if len(found) > MOST:
         rows.append(("Other images", f"{len(found) - MOST} more evaluations: see the model card"))
     return rows
 
 
-def _audit(record: RunRecord) -> str:
-    found = companions.find_audit(record)
+def _verdicts(found: Companion | None) -> list[dict[str, Any]]:
+    return [mapping(each) for each in found.content.get("verdicts") or []] if found else []
+
+
+def _verdict(found: Companion | None, unchecked: str) -> str:
+    """What an audit or a battery says in all, and what fails; else what nobody has checked."""
     if found is None:
-        return f"{NOT_CHECKED}: whether something else than the disease tells its Positive and Negative images apart"
-    return _verdict(found)
-
-
-def _battery(record: RunRecord) -> str:
-    found = companions.find_probe(record)
-    if found is None:
-        return f"{NOT_CHECKED}: whether it answers by the lungs, or by markers, borders and the like"
-    return _verdict(found)
-
-
-def _maps(record: RunRecord | None) -> dict[str, str]:
-    """What probes with saliency found out about maps, by the method in their section's title."""
-    found = companions.find_probe(record) if record else None
-    verdicts = found.content.get("verdicts") or [] if found else []
-    return {
-        str(each.get("section", "")).rpartition("(")[2].rstrip(")"): str(each.get("verdict", NOT_CHECKED))
-        for each in verdicts
-        if isinstance(each, dict) and each.get("check") == DEPENDS
-    }
-
-
-def _verdict(found: Companion) -> str:
-    verdicts = [each for each in found.content.get("verdicts") or [] if isinstance(each, dict)]
-    failed = [str(each.get("check", "")) for each in verdicts if each.get("verdict") == "FAIL"]
+        return f"{NOT_CHECKED}: {unchecked}"
+    failed = [str(each.get("check", "")) for each in _verdicts(found) if each.get("verdict") == "FAIL"]
     text = str(found.content.get("verdict", "NOT RECORDED"))
     if failed:
         text += f": {', '.join(failed[:MOST])}"
     return f"{text} ({found.remark})" if found.remark else text
 
 
-def _of_run(record: RunRecord, predictor: Predictor) -> list[str]:
-    """The run's warnings, but for those that the model's own decision gives already."""
-    known = set(predictor.decided.warnings())
-    return [each for each in warnings(record) if each not in known and not each.startswith("left out: ")]
-
-
-def _card(record: RunRecord | None) -> str:
-    if record is None or not (record.folder / CARD).is_file():
-        return ""
-    text = (record.folder / CARD).read_text(encoding="utf-8")
+def _card(record: RunRecord) -> str:
+    path = record.folder / CARD
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
     if text.startswith("---\n"):  # what model hubs read is no text for people
         text = text[4:].partition("\n---\n")[2]
-    return render(text, record.folder, f"Model card of {record.folder.resolve().name}")
+    return text and render(text, record.folder, f"Model card of {record.folder.resolve().name}")

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import http.client
-import io
+import json
+import socket
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import UID, ExplicitVRLittleEndian
 from sklearn.datasets import load_sample_image
+from tests.reading.conftest import film as stored
+from tests.reading.conftest import saved
 from tests.training import without_pages
 from torch import nn
 
@@ -34,7 +37,6 @@ from cxrlab.page import Desk, Page, open_socket
 from cxrlab.reports import write_model_card
 from cxrlab.train import train
 
-PATIENT = "Doe^Jane"
 TRAINING = [
     *("trainer=cpu", "trainer.max_epochs=1", "model=paper_cnn_small", "logger=none", "data.image_size=32"),
     *("data.source.n_train=40", "data.source.n_test=16", "data.source.size=96", "data.val=0.4"),
@@ -80,6 +82,34 @@ class Address(NamedTuple):
         connection.close()
         return found
 
+    @property
+    def in_line(self) -> int:
+        return int(json.loads(self.ask("GET", "/api/state")[2])["in_line"])
+
+    def connected(self, source: str = "127.0.0.1") -> socket.socket:
+        return socket.create_connection((self.host, self.port), timeout=20, source_address=(source, 0))
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+@contextmanager
+def held(owner: type, name: str, answer: Any = None) -> Iterator[tuple[threading.Event, list[Any]]]:
+    """A method waits until the event is set; then it does what it did, or gives ``answer``. The list: its arguments."""
+    go, asked, does = threading.Event(), [], getattr(owner, name)
+
+    def waits(*arguments: Any, **options: Any) -> Any:
+        asked.append(arguments)
+        go.wait(20)
+        return does(*arguments, **options) if answer is None else answer
+
+    with mock.patch.object(owner, name, waits):
+        yield go, asked
+
 
 Serve = Callable[..., AbstractContextManager[Address]]
 
@@ -87,9 +117,7 @@ Serve = Callable[..., AbstractContextManager[Address]]
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished training on phantoms, with a calibration of known numbers: so little training allows none."""
-    folder = tmp_path_factory.mktemp("page") / "runs" / "tiny"
-    with without_pages():
-        train(compose("train", TRAINING, folder), TRAINING)
+    folder = trained(tmp_path_factory.mktemp("page") / "runs" / "tiny")
     write_model_card(folder)
     path = folder / "checkpoints" / "model.ckpt"
     checkpoint = torch.load(path, weights_only=True)
@@ -102,9 +130,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def other_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another one, not calibrated, which pads films to a square and sees no border."""
     folder = tmp_path_factory.mktemp("page") / "runs" / "other"
-    typed = [*TRAINING, "seed=1", "data.fit=pad", "data.border=0.05"]
+    return trained(folder, "seed=1", "data.fit=pad", "data.border=0.05")
+
+
+def trained(folder: Path, *more: str) -> Path:
     with without_pages():
-        train(compose("train", typed, folder), typed)
+        train(compose("train", [*TRAINING, *more], folder), [*TRAINING, *more])
     return folder
 
 
@@ -176,8 +207,9 @@ def film(run: Path) -> bytes:
 
 @pytest.fixture(scope="session")
 def dicom(film: bytes) -> bytes:
-    """The same pixels as DICOM, with a patient's name in its header."""
-    return as_dicom(np.asarray(cv2.imdecode(np.frombuffer(film, np.uint8), cv2.IMREAD_GRAYSCALE), dtype=np.uint8))
+    """The same pixels as DICOM, every level as it is, with a patient's name and number in its header."""
+    grey = np.asarray(cv2.imdecode(np.frombuffer(film, np.uint8), cv2.IMREAD_GRAYSCALE))
+    return saved(stored(grey, PatientID="4711", WindowCenter=128, WindowWidth=256))
 
 
 @pytest.fixture(scope="session")
@@ -192,25 +224,6 @@ def photograph() -> bytes:
 def huge() -> bytes:
     """A PNG of 10,000 x 10,000 pixels in 100 kB, which takes 100 MB as soon as somebody decodes it."""
     return png_of(10_000, 10_000)
-
-
-def as_dicom(grey: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
-    dataset = Dataset()
-    dataset.SOPClassUID, dataset.SOPInstanceUID = UID("1.2.840.10008.5.1.4.1.1.1.1"), UID("1.2.3")
-    dataset.PatientName, dataset.PatientID, dataset.ViewPosition = PATIENT, "4711", "PA"
-    dataset.Rows, dataset.Columns = grey.shape
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
-    dataset.WindowCenter, dataset.WindowWidth = 128, 256  # every level as it is
-    dataset.PixelData = grey.tobytes() + bytes(grey.size % 2)
-    dataset["PixelData"].VR = "OW"
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    buffer = io.BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
 
 
 def png_of(width: int, height: int) -> bytes:

@@ -19,13 +19,13 @@ from unittest import mock
 import pytest
 from PIL import Image
 from starlette.responses import Response
-from tests.page.conftest import Address, Serve
+from tests.page.conftest import Address, Serve, held, wait_for
 
 from cxrlab.inference import Predictor
-from cxrlab.page import Desk
-from cxrlab.page.api import Api, _Film
+from cxrlab.page import Desk, Page
+from cxrlab.page.api import _Film
 from cxrlab.page.guard import Guard
-from cxrlab.page.limits import Limits
+from cxrlab.page.server import Limits
 from cxrlab.reading.image import ReadImage, UnreadableError, read_image_bytes
 
 LIMITS = Limits(head=0.4, pause=0.4, upload=1, answer=0.5, connections=24, per_address=12)
@@ -73,9 +73,8 @@ def _closed() -> Iterator[None]:
 
 
 def connected(page: Address, source: str = "127.0.0.1") -> socket.socket:
-    connection = socket.create_connection((page.host, page.port), timeout=20, source_address=(source, 0))
-    _OPEN.append(connection)
-    return connection
+    _OPEN.append(page.connected(source))
+    return _OPEN[-1]
 
 
 def ended(connection: socket.socket) -> bytes:
@@ -165,29 +164,26 @@ def test_slow_uploads_hold_no_place_and_end(page: Address) -> None:
 
 @pytest.mark.usefixtures("honest")
 def test_one_address_has_so_many_connections_and_its_longest_waiting_goes(page: Address) -> None:
-    with mock.patch("cxrlab.page.connections.is_this_machine", return_value=False):
-        held = [connected(page) for _ in range(2 * LIMITS.per_address)]
-        held[-1].sendall(STATE)
-        assert held[-1].recv(100).startswith(b"HTTP/1.1 200 ")
-    assert sum(is_open(each) for each in held) <= LIMITS.per_address
-    assert not any(is_open(each) for each in held[: LIMITS.per_address // 2])
+    with mock.patch("cxrlab.page.server.is_this_machine", return_value=False):
+        opened = [connected(page) for _ in range(2 * LIMITS.per_address)]
+        opened[-1].sendall(STATE)
+        assert opened[-1].recv(100).startswith(b"HTTP/1.1 200 ")
+    assert sum(is_open(each) for each in opened) <= LIMITS.per_address
+    assert not any(is_open(each) for each in opened[: LIMITS.per_address // 2])
 
 
 @pytest.mark.usefixtures("honest")
 def test_all_addresses_together_have_so_many(page: Address) -> None:
     with mock.patch.dict(vars(LIMITS), head=30):
         try:
-            held = []
+            opened = []
             for number in range(5 * 8):
-                held.append(connected(page, f"127.0.0.{number // 8 + 2}"))
+                opened.append(connected(page, f"127.0.0.{number // 8 + 2}"))
                 time.sleep(0.01)  # the honest visitor runs in this process, too, and has to say what it wants
         except OSError:
             pytest.skip("NOT CHECKED: 127.0.0.2 is no address of this machine")
-        began = time.monotonic()
-        while sum(is_open(each) for each in held) > LIMITS.connections:
-            assert time.monotonic() - began < 10
-            time.sleep(0.05)
-        assert is_open(held[-1])
+        wait_for(lambda: sum(is_open(each) for each in opened) <= LIMITS.connections)
+        assert is_open(opened[-1])
 
 
 def test_a_flood_of_connections_keeps_nobody_out(serve: Serve, predictor: Predictor, film: bytes) -> None:
@@ -226,6 +222,7 @@ def test_one_that_does_not_read_is_left_no_connection_when_the_page_ends(serve: 
     with connection:
         with serve(Desk([predictor]), limits=Limits(answer=300)) as page:
             connection.connect((page.host, page.port))
+            assert page.page._server is not None
             state = page.page._server.server_state
             while not any(each.transport.get_write_buffer_size() for each in state.connections):
                 connection.sendall(100 * b"GET /page/script.js HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -263,16 +260,13 @@ def test_a_film_that_nobody_takes_holds_a_place_until_it_is_given_up(page: Addre
     ):
         connection = connected(page)
         connection.sendall(b"POST /api/film HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx")
-        until = time.monotonic() + 20
-        while not waiting():
-            assert time.monotonic() < until
-            time.sleep(0.02)
-        assert any(future is taken[0] for _, future in page.page._api._line)
-        buffers = [each.transport.get_write_buffer_size() for each in page.page._server.server_state.connections]
+        wait_for(lambda: bool(waiting()))
+        assert any(future is taken[0] for _, future in page.page._line)
+        server = page.page._server
+        assert server is not None
+        buffers = [each.transport.get_write_buffer_size() for each in server.server_state.connections]
         assert max(buffers) < 2_000_000  # of fifty
-        while waiting():
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        wait_for(lambda: not waiting())
         assert len(ended(connection)) < 50_000_000
 
 
@@ -343,7 +337,8 @@ def test_odd_methods_versions_and_heads_are_refused(
         *(b"Transfer-Encoding: chunked\r\nContent-Length: 5", b"Transfer-Encoding: chunked"),
         *(b"Transfer-Encoding: gzip", b"Transfer-Encoding: chunked, identity"),
         *(b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity", b"Transfer-Encoding : chunked"),
-        *(b"Content-Length : 5", b"Transfer-Encoding:\x0bchunked", b"Content-Length: " + b"9" * 30),
+        *(b"Content-Length : 5", b"Transfer-Encoding:\x0bchunked", b"Content-Length: 1e3"),
+        *(b"Content-Length: " + b"9" * digits for digits in (18, 30, 5000)),
     ],
 )
 def test_a_request_of_two_readings_is_refused_and_nothing_behind_it_is_answered(
@@ -354,7 +349,11 @@ def test_a_request_of_two_readings_is_refused_and_nothing_behind_it_is_answered(
         head = b"POST /api/examine HTTP/1.1\r\nHost: localhost\r\n" + lengths + b"\r\n\r\n"
         connection.sendall(head + b"0\r\n\r\n" + STATE)
         said = ended(connection)
-    assert said[:13] in (b"HTTP/1.1 400 ", b"HTTP/1.1 411 ", b"HTTP/1.1 413 ", b"HTTP/1.1 501 "), said[:200]
+    assert said[:8] == b"HTTP/1.1", said[:200]
+    if lengths == b"Transfer-Encoding: chunked":
+        assert said[8:13] == b" 411 "
+    else:
+        assert said[8:13] in ((b" 400 ", b" 411 ", b" 501 ") if b"Transfer" in lengths else (b" 400 ", b" 413 "))
     assert said.count(b"HTTP/1.1") == 1
     assert b"in_line" not in said
     assert not caplog.text
@@ -369,45 +368,29 @@ def test_a_body_nobody_reads_keeps_no_connection(page: Address) -> None:
 
 
 def test_files_of_visitors_who_left_are_not_examined(serve: Serve, predictor: Predictor, film: bytes) -> None:
-    looked, go = [], threading.Event()
-    examine = Desk.examine
-
-    def slow(*arguments: Any, **options: Any) -> Any:
-        looked.append(arguments[1])
-        go.wait(20)
-        return examine(*arguments, **options)
-
-    def send(site: Address, name: str) -> socket.socket:
+    def send(site: Address, name: str, in_line: int) -> socket.socket:
         connection = connected(site)
         head = f"POST /api/examine HTTP/1.1\r\nHost: localhost\r\nX-File-Name: {name}\r\nContent-Length: {len(film)}"
         connection.sendall(head.encode() + b"\r\n\r\n" + film)
+        wait_for(lambda: site.in_line == in_line)
         return connection
-
-    def wait_for(site: Address, count: int) -> None:
-        until = time.monotonic() + 20
-        while json.loads(site.ask("GET", "/api/state")[2])["in_line"] != count:
-            assert time.monotonic() < until
-            time.sleep(0.02)
 
     with (
         mock.patch("cxrlab.page.api._DECODING", 1),
-        mock.patch.object(Desk, "examine", slow),
+        held(Desk, "examine") as (go, looked),
         serve(Desk([predictor]), max_waiting=PLACES) as site,
     ):
-        first = send(site, "first")
-        wait_for(site, 1)
-        gone = [send(site, "gone") for _ in range(PLACES - 1)]
-        wait_for(site, PLACES)
+        first = send(site, "first", 1)
+        gone = [send(site, "gone", 1 + number) for number in range(1, PLACES)]
         assert site.ask("POST", "/api/examine", film)[0] == 503
         for each in gone:
             each.close()
-        wait_for(site, 1)
-        stays = send(site, "stays")
-        wait_for(site, 2)
+        wait_for(lambda: site.in_line == 1)
+        stays = send(site, "stays", 2)
         go.set()
         for each in (first, stays):
             assert each.recv(100).startswith(b"HTTP/1.1 200 ")
-    assert looked == ["first", "stays"]
+    assert [name for _, name, _ in looked] == ["first", "stays"]
 
 
 @pytest.mark.parametrize(
@@ -417,13 +400,13 @@ def test_an_address_of_another_machine_has_half_of_the_places(
     predictor: Predictor, film: bytes, address: str, status: int
 ) -> None:
     """On this machine all programs are one address, and so is everybody behind a proxy on it."""
-    go = threading.Event()
-    api = Api(Desk([predictor]), [], max_waiting=4)
-    body = [{"type": "http.request", "body": b"", "more_body": False}]
-    scope = {"type": "http", "path": "/api/examine", "method": "POST", "headers": [], "query_string": b""}
+    page = Page(Desk([predictor]), max_waiting=4)
+    scope = {"type": "http", "path": "/api/examine", "method": "POST", "query_string": b""}
+    scope |= {"headers": [(b"host", b"localhost")]}
 
     async def asked(client: str) -> int:
-        parts, sent = list(body), []
+        parts: list[Any] = [{"type": "http.request", "body": b"", "more_body": False}]
+        sent: list[Any] = []
 
         async def receive() -> Any:
             return parts.pop() if parts else await asyncio.Event().wait()
@@ -431,12 +414,12 @@ def test_an_address_of_another_machine_has_half_of_the_places(
         async def send(message: Any) -> None:
             sent.append(message)
 
-        await api({**scope, "client": (client, 1)}, receive, send)
+        await page.app({**scope, "client": (client, 1)}, receive, send)
         return int(sent[0]["status"])
 
-    async def together() -> int:
+    async def together(go: threading.Event) -> int:
         first = [asyncio.create_task(asked(each)) for each in ("192.0.2.1", "192.0.2.1", "127.0.0.1")]
-        while len(api._waiting()) < 3:
+        while len(page._waiting()) < 3:
             await asyncio.sleep(0.01)
         last = asyncio.create_task(asked(address))
         await asyncio.sleep(0.05)
@@ -444,13 +427,9 @@ def test_an_address_of_another_machine_has_half_of_the_places(
         assert [await each for each in first] == [200, 200, 200]
         return await last
 
-    def slow(*_: Any) -> Response:
-        go.wait(20)
-        return Response(b"{}")
-
-    with mock.patch.object(Api, "_work", slow):
-        assert asyncio.run(together()) == status
-    api.close()
+    with held(Page, "_work", Response(b"{}")) as (go, _):
+        assert asyncio.run(together(go)) == status
+    page._pool.shutdown()
 
 
 def test_what_fails_inside_is_a_sentence_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:

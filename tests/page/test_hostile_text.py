@@ -68,7 +68,7 @@ def site(serve: Serve, predictor: Predictor, segmenter: Segmenter) -> Iterator[A
 
     desk = Desk([predictor, predictor], saliency=GradCam(), segment=segmenter)
     with (
-        mock.patch("cxrlab.page.server.worth", return_value=known),
+        mock.patch("cxrlab.page.api.worth", return_value=known),
         mock.patch.object(Desk, "examine", examined),
         serve(desk, max_upload_mb=1) as address,
     ):

@@ -72,7 +72,7 @@ def test_the_card_is_a_page_without_what_hubs_read(known: Worth) -> None:
 
 
 def test_one_model_is_open_and_of_several_the_first(known: Worth) -> None:
-    assert "<h3>tiny" in render("index", known=[known], max_upload_mb=1)
+    assert "<h2>tiny" in render("index", known=[known], max_upload_mb=1)
     several = render("index", known=[known, known], max_upload_mb=1)
     assert several.count("<details open>") == 1
     assert 'href="/page/card/0"' in several
