@@ -18,26 +18,13 @@ from cxrlab.errors import check_choice, check_range
 from cxrlab.imports import check_installed, quick_imports
 
 if TYPE_CHECKING:
-    from cxrlab.inference import Predictor
     from cxrlab.page import Desk
 
 KEYS = (
-    "ckpt_path",
-    "gate",
-    "saliency",
-    "lungs",
-    "host",
-    "port",
-    "open_browser",
-    "max_upload_mb",
-    "max_megapixels",
-    "max_waiting",
-    "accelerator",
-    "precision",
-    "trusted",
+    *("ckpt_path", "gate", "saliency", "lungs", "host", "port", "open_browser", "max_upload_mb", "max_megapixels"),
+    *("max_waiting", "accelerator", "precision", "trusted"),
 )
 """The keys of ``conf/app.yaml``."""
-_ACCELERATORS = ("auto", "cpu", "gpu", "mps")
 
 
 def app(config: DictConfig, overrides: Sequence[str] = ()) -> None:
@@ -75,7 +62,9 @@ def app(config: DictConfig, overrides: Sequence[str] = ()) -> None:
     def ready() -> None:
         say(f"page     {where} (Ctrl-C ends it)")
         if config.open_browser:
-            _open(where)
+            import webbrowser
+
+            webbrowser.open(where)
 
     with contextlib.suppress(KeyboardInterrupt):  # the way to end it, and no mishap
         page.serve(listening, ready)
@@ -83,17 +72,17 @@ def app(config: DictConfig, overrides: Sequence[str] = ()) -> None:
 
 
 def open_desk(config: DictConfig) -> Desk:
-    """Loads what the configuration names.
-
-    Args:
-        config: As for :func:`app`.
+    """Loads what the configuration names, as for :func:`app`.
 
     Raises:
         UserError: Something cannot be loaded, or the method cannot explain a network.
     """
+    from cxrlab.inference import load
+    from cxrlab.inference.predictor import LUNGS
     from cxrlab.page import Desk
 
-    predictors = [_load(path, config) for path in _paths(config)]
+    given = {name: config[name] for name in ("gate", "trusted", "accelerator", "precision")}
+    predictors = [load(path, lungs=config.lungs or LUNGS, **given) for path in _paths(config)]
     segment = None
     if config.lungs is not None:
         from cxrlab.runs.auxiliary import load_segmenter  # its library takes seconds to import, and few pages need it
@@ -103,20 +92,6 @@ def open_desk(config: DictConfig) -> Desk:
     saliency = problems.build(config, "saliency")
     problems.raise_if_any()
     return Desk(predictors, saliency=saliency, segment=segment, max_megapixels=config.max_megapixels)
-
-
-def _load(path: str, config: DictConfig) -> Predictor:
-    from cxrlab.inference import load
-    from cxrlab.inference.predictor import LUNGS
-
-    return load(
-        path,
-        gate=config.gate,
-        lungs=config.lungs or LUNGS,
-        trusted=config.trusted,
-        accelerator=config.accelerator,
-        precision=config.precision,
-    )
 
 
 def _paths(config: DictConfig) -> list[str]:
@@ -140,16 +115,10 @@ def _check(config: DictConfig) -> None:
         with problems.guard(key):
             check_range(key, config[key], low, high, low_open=key.startswith("max_") and low == 0, integer=whole)
     with problems.guard("accelerator"):
-        check_choice("accelerator", config.accelerator, _ACCELERATORS)
+        check_choice("accelerator", config.accelerator, ("auto", "cpu", "gpu", "mps"))
     with problems.guard("open_browser"):
         check_choice("open_browser", config.open_browser, (True, False))
     problems.raise_if_any()
-
-
-def _open(where: str) -> None:
-    import webbrowser
-
-    webbrowser.open(where)
 
 
 def main() -> None:

@@ -148,7 +148,15 @@ class Page:
 
     async def _examine(self, request: Request) -> Response:
         closely = request.query_params.get("card") == "true"
-        return await self._in_line(request, functools.partial(self._say, closely))
+
+        def say(name: str, data: bytes) -> Response:
+            case = self._desk.examine(name, data, closely=closely)
+            said = answer(case, self.known)
+            if closely:
+                said |= card_and_report(case, self.known, datetime.now(UTC).astimezone())
+            return Json(said)
+
+        return await self._in_line(request, say)
 
     async def _in_line(self, request: Request, work: _Work) -> Response:
         """Takes a file, and answers when a thread has worked on it."""
@@ -232,13 +240,6 @@ class Page:
             where = "".join(traceback.format_tb(error.__traceback__))
             _log.error("a file could not be examined, %s at\n%s", type(error).__name__, where)
             return Json({"error": "The program failed on this file; where it did is told in its terminal."}, 500)
-
-    def _say(self, closely: bool, name: str, data: bytes) -> Response:
-        case = self._desk.examine(name, data, closely=closely)
-        said = answer(case, self.known)
-        if closely:
-            said |= card_and_report(case, self.known, datetime.now(UTC).astimezone())
-        return Json(said)
 
     def _show(self, _: str, data: bytes) -> Response:
         try:

@@ -31,6 +31,7 @@ from cxrlab.reading.image import ReadImage, UnreadableError, read_image_bytes
 LIMITS = Limits(head=0.4, pause=0.4, upload=1, answer=0.5, connections=24, per_address=12)
 PLACES = 3
 UPLOAD = b"POST /api/examine HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n"
+SCRIPTS = 100 * b"GET /page/script.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
 STATE = b"GET /api/state HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
@@ -75,6 +76,21 @@ def _closed() -> Iterator[None]:
 def connected(page: Address, source: str = "127.0.0.1") -> socket.socket:
     _OPEN.append(page.connected(source))
     return _OPEN[-1]
+
+
+def deaf() -> socket.socket:
+    """A client that takes little of an answer; not connected yet."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(20)
+    _OPEN.append(connection)
+    return connection
+
+
+def insist(connection: socket.socket) -> None:
+    for _ in range(100):
+        connection.sendall(SCRIPTS)
+        time.sleep(0.05)
 
 
 def ended(connection: socket.socket) -> bytes:
@@ -205,38 +221,25 @@ def test_a_flood_of_connections_keeps_nobody_out(serve: Serve, predictor: Predic
 
 @pytest.mark.usefixtures("honest")
 def test_one_that_does_not_read_is_given_up(page: Address) -> None:
-    connection = socket.socket()
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    connection.settimeout(20)
+    connection = deaf()
     connection.connect((page.host, page.port))
-    with connection:
-        style = b"GET /page/script.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
-        with pytest.raises((ConnectionResetError, BrokenPipeError)):
-            insist(connection, style)
+    with pytest.raises((ConnectionResetError, BrokenPipeError)):
+        insist(connection)
 
 
 def test_one_that_does_not_read_is_left_no_connection_when_the_page_ends(serve: Serve, predictor: Predictor) -> None:
-    connection = socket.socket()
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    connection.settimeout(10)
-    with connection:
-        with serve(Desk([predictor]), limits=Limits(answer=300)) as page:
-            connection.connect((page.host, page.port))
-            assert page.page._server is not None
-            state = page.page._server.server_state
-            while not any(each.transport.get_write_buffer_size() for each in state.connections):
-                connection.sendall(100 * b"GET /page/script.js HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                time.sleep(0.05)
-        assert not state.connections
-        with contextlib.suppress(ConnectionResetError):
-            while connection.recv(100_000):  # a connection that was left open would end in a timeout here
-                pass
-
-
-def insist(connection: socket.socket, request: bytes) -> None:
-    for _ in range(100):
-        connection.sendall(100 * request)
-        time.sleep(0.05)
+    connection = deaf()
+    with serve(Desk([predictor]), limits=Limits(answer=300)) as page:
+        connection.connect((page.host, page.port))
+        assert page.page._server is not None
+        state = page.page._server.server_state
+        while not any(each.transport.get_write_buffer_size() for each in state.connections):
+            connection.sendall(SCRIPTS)
+            time.sleep(0.05)
+    assert not state.connections
+    with contextlib.suppress(ConnectionResetError):
+        while connection.recv(100_000):  # a connection that was left open would end in a timeout here
+            pass
 
 
 @pytest.mark.usefixtures("honest")

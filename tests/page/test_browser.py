@@ -101,13 +101,17 @@ def maps() -> Iterator[None]:
 
 
 @contextmanager
-def visiting(browser: Browser, url: str, width: int = 1280, **options: Any) -> Iterator[Visit]:
+def visiting(
+    browser: Browser, url: str, width: int = 1280, *, complains: bool = False, script: str = "", **options: Any
+) -> Iterator[Visit]:
+    """A tab, whose browser has something to complain of or not; the script runs before the page's own."""
     context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+    context.add_init_script(script)
     visit = Visit(context, url)
     yield visit
     origins = {re.sub(r"^(\w+:(?://[^/]*)?).*", r"\1", asked) for asked in visit.requested}
     assert origins - {"data:", "blob:"} == {url.rstrip("/")}  # no request left the machine, or even this program
-    assert visit.complaints == []
+    assert complains or visit.complaints == []
     context.close()
 
 
@@ -143,40 +147,11 @@ def test_a_png_and_a_dicom_of_the_same_pixels(site: Address, browser: Browser, f
 
 
 @pytest.mark.slow
-def test_what_cannot_be_used_is_told_with_its_reason(
-    site: Address, browser: Browser, photograph: bytes, huge: bytes
-) -> None:
-    with visiting(browser, site.url) as visit:
-        visit.drop(file("holiday.jpg", photograph), file("empty.png", b""), file("huge.png", huge))
-        shown = visit.cases.all_text_contents()
-        assert "Refused: not scored" in shown[0]
-        assert "photograph" in shown[0].lower()
-        assert "The file is empty (0 bytes)" in shown[1]
-        assert "10000x10000 pixels by its header, over the limit of 50,000,000" in shown[2]
-        assert not any("called Positive from" in text for text in shown)
-        assert visit.tab.locator(".scale").count() == 0
-
-
-@pytest.mark.slow
 def test_a_file_over_the_limit_is_a_sentence(site: Address, browser: Browser) -> None:
-    context = browser.new_context()
-    visit = Visit(context, site.url)
-    visit.drop(file("large.png", bytes(5_000_000)))
-    expect(visit.tab.locator("#cxr-errors")).to_contain_text("4 MB, the limit of this page")
-    expect(visit.cases).to_have_count(0)
-    context.close()
-
-
-@pytest.mark.slow
-def test_ten_files_at_once_stand_in_their_order(site: Address, browser: Browser, film: bytes, dicom: bytes) -> None:
-    names = [f"film {number}.png" for number in range(10)]
-    with visiting(browser, site.url) as visit:
-        visit.drop(*(file(name, dicom if number % 2 else film) for number, name in enumerate(names)))
-        assert visit.tab.locator(".case h2 bdi").all_text_contents() == names
-        assert visit.listed.locator("bdi").all_inner_texts() == names
-        visit.tab.set_input_files(FILES, [file("later.png", film)])
-        expect(visit.listed).to_have_count(11, timeout=60_000)
-        assert visit.listed.locator("bdi").all_inner_texts() == ["later.png", *names]
+    with visiting(browser, site.url, complains=True) as visit:
+        visit.drop(file("large.png", bytes(5_000_000)))
+        expect(visit.tab.locator("#cxr-errors")).to_contain_text("4 MB, the limit of this page")
+        expect(visit.cases).to_have_count(0)
 
 
 @pytest.mark.slow
@@ -315,6 +290,13 @@ def test_ten_films_are_gone_through_by_keyboard(
         visit.tab.keyboard.press("ArrowUp")
         expect(current).to_have_text("film 2.png")
         assert visit.tab.evaluate("document.activeElement.firstElementChild.textContent") == "film 2.png"
+        listed = [*names, "holiday.jpg", "empty.png"]
+        assert (
+            visit.listed.locator("bdi").all_inner_texts() == visit.cases.locator("h2 bdi").all_text_contents() == listed
+        )
+        visit.tab.set_input_files(FILES, [file("later.png", film)])
+        expect(visit.listed).to_have_count(11, timeout=60_000)
+        assert visit.listed.locator("bdi").all_inner_texts() == ["later.png", *listed]
 
 
 @pytest.mark.slow
@@ -392,33 +374,28 @@ def test_two_fingers_zoom_and_one_moves_what_was_zoomed(site: Address, browser: 
 
 @pytest.mark.slow
 def test_a_browser_that_would_show_noise_is_told_of(site: Address, browser: Browser) -> None:
-    context = browser.new_context()
-    context.add_init_script(
-        """{
-          const { prototype } = OffscreenCanvasRenderingContext2D;
-          const read = prototype.getImageData;
-          prototype.getImageData = function (...place) {
-            const image = read.apply(this, place);
-            image.data[40] ^= 1;
-            return image;
-          };
-        }"""
-    )
-    expect(Visit(context, site.url).tab.locator(".top")).to_contain_text("This browser changes pixels")
-    context.close()
+    noise = """{
+      const { prototype } = OffscreenCanvasRenderingContext2D;
+      const read = prototype.getImageData;
+      prototype.getImageData = function (...place) {
+        const image = read.apply(this, place);
+        image.data[40] ^= 1;
+        return image;
+      };
+    }"""
+    with visiting(browser, site.url, script=noise) as visit:
+        expect(visit.tab.locator(".top")).to_contain_text("This browser changes pixels")
     with visiting(browser, site.url) as visit:
         expect(visit.tab.locator(".top")).not_to_contain_text("This browser")
 
 
 @pytest.mark.slow
 def test_a_film_whose_pixels_do_not_come_is_shown_smaller(site: Address, browser: Browser, film: bytes) -> None:
-    context = browser.new_context()
-    visit = Visit(context, site.url)
-    visit.tab.route("**/api/film", lambda route: route.fulfill(status=500, json={"error": "made up"}))
-    visit.drop(file("film.png", film))
-    expect(visit.tab.locator("#cxr-detail")).to_contain_text("Only a smaller picture")
-    assert len(np.unique(visit.pixels())) > 50
-    context.close()
+    with visiting(browser, site.url, complains=True) as visit:
+        visit.tab.route("**/api/film", lambda route: route.fulfill(status=500, json={"error": "made up"}))
+        visit.drop(file("film.png", film))
+        expect(visit.tab.locator("#cxr-detail")).to_contain_text("Only a smaller picture")
+        assert len(np.unique(visit.pixels())) > 50
 
 
 @pytest.mark.slow
@@ -494,15 +471,8 @@ def test_readable_on_a_phone_and_in_the_dark(
         assert visit.tab.evaluate("parseFloat(getComputedStyle(document.querySelector('.cxr p')).fontSize)") >= 16
         for name in (
             *(".said li", ".verdict strong", ".verdict span", ".soft", ".drop span", "td", ".notice", ".tools button"),
-            *(
-                "#cxr-list button",
-                "#cxr-list .line",
-                "#cxr-list .line .sign",
-                ".tools label",
-                ".scale text",
-                "h1",
-                ".chip",
-            ),
+            *("#cxr-list button", "#cxr-list .line", "#cxr-list .line .sign", ".tools label", ".scale text"),
+            *("h1", ".chip"),
         ):
             assert contrast(visit.tab, name) >= 4.5, name  # WCAG 2.2 AA
         visible = "[...document.querySelectorAll('button')].filter(each => each.offsetHeight)"
@@ -560,18 +530,16 @@ def test_hostile_names_are_text(site: Address, browser: Browser, film: bytes) ->
 @pytest.mark.slow
 def test_a_script_in_an_answer_would_not_run(site: Address, browser: Browser) -> None:
     """Should escaping ever fail: the page's policy lets in no script but those that are part of it."""
-    context = browser.new_context()
-    visit = Visit(context, site.url)
-    visit.tab.evaluate(
-        """() => {
-          document.body.insertAdjacentHTML("beforeend", '<img src="data:," onerror="window.harm = 1">');
-          document.body.append(Object.assign(document.createElement("script"), { textContent: "window.harm = 2" }));
-        }"""
-    )
-    visit.tab.wait_for_timeout(300)
-    assert visit.tab.evaluate("window.harm") is None
-    assert any("Content Security Policy" in line for line in visit.complaints)
-    context.close()
+    with visiting(browser, site.url, complains=True) as visit:
+        visit.tab.evaluate(
+            """() => {
+              document.body.insertAdjacentHTML("beforeend", '<img src="data:," onerror="window.harm = 1">');
+              document.body.append(Object.assign(document.createElement("script"), { textContent: "window.harm = 2" }));
+            }"""
+        )
+        visit.tab.wait_for_timeout(300)
+        assert visit.tab.evaluate("window.harm") is None
+        assert any("Content Security Policy" in line for line in visit.complaints)
 
 
 @pytest.mark.slow
@@ -660,25 +628,13 @@ def test_several_models_are_compared(
 
 
 @pytest.mark.slow
-def test_busy_is_said_and_the_file_waits_for_its_turn(
-    serve: Serve, browser: Browser, predictor: Predictor, film: bytes
-) -> None:
-    with serve(Desk([predictor]), max_waiting=1) as site:
-        context = browser.new_context()
-        visit = Visit(context, site.url)
-        busy = [True, False]
-
-        def answer(route: Any) -> None:
-            if busy.pop(0):
-                route.fulfill(status=503, headers={"retry-after": "1"}, json={"error": "1 files wait already"})
-            else:
-                route.continue_()
-
-        visit.tab.route("**/api/examine*", answer)
+def test_busy_is_said_and_the_file_waits_for_its_turn(site: Address, browser: Browser, film: bytes) -> None:
+    with visiting(browser, site.url, complains=True) as visit:
+        busy: Any = {"status": 503, "headers": {"retry-after": "1"}, "json": {"error": "1 files wait already"}}
+        visit.tab.route("**/api/examine*", lambda route: route.fulfill(**busy), times=1)
         visit.tab.set_input_files(FILES, [file("film.png", film)])
         expect(visit.tab.locator("#cxr-status")).to_contain_text("waits for its turn")
         expect(visit.cases).to_have_count(1, timeout=60_000)
-        context.close()
 
 
 @pytest.mark.slow

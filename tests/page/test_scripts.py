@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
+from runpy import run_path
 
 import pytest
 from PIL import Image
@@ -16,23 +14,13 @@ from tests.page.conftest import Address
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def script(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"script_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.slow
 def test_the_load_test_counts_answers_failures_and_memory(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept = tmp_path / "load.json"
     typed = f"{run} accelerator=cpu max_waiting=2 --requests 12 --clients 4 --files 3 --size 64 --cache {tmp_path}"
-    script(ROOT / "benchmarks/app.py").main([*typed.split(), "--json", str(kept)])
+    run_path(str(ROOT / "benchmarks/app.py"))["main"]([*typed.split(), "--json", str(kept)])
     found = json.loads(kept.read_text(encoding="utf-8"))
     assert found["answers"] == 12 == sum(found["calls"].values())
     assert found["failures"] == []
@@ -48,7 +36,7 @@ def test_the_pictures_of_the_documentation_can_be_taken_anew(
     site: Address, browser: Browser, film: bytes, tmp_path: Path
 ) -> None:
     (tmp_path / "film.png").write_bytes(film)
-    taken = script(ROOT / "docs/page_pictures.py").take(browser, site.url, [tmp_path / "film.png"], tmp_path)
+    taken = run_path(str(ROOT / "docs/page_pictures.py"))["take"](browser, site.url, [tmp_path / "film.png"], tmp_path)
     assert [path.name for path in taken] == ["page_1280.png", "page_390.png", "page_dark.png", "page_card.png"]
     pages = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/using_a_model.md"))
     for path, width in zip(taken, (1280, 390, 1248, 1248), strict=True):
