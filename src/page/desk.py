@@ -32,38 +32,24 @@ _LUNG_SIDE = 1024  # pixels along the longer side of what lungs are looked for i
 
 @dataclass(frozen=True)
 class Opinion:
-    """What one model says of a file.
-
-    Attributes:
-        heat: Its map, shape (height, width) as the network's image, float32, at least 0; ``None`` where there is none.
-        no_heat: Why there is none, a sentence; empty where there is one, or none was wanted.
-    """
+    """What one model says of a file."""
 
     predictor: Predictor
     prediction: Prediction
-    heat: NDArray[np.float32] | None = None
-    no_heat: str = ""
+    heat: NDArray[np.float32] | None = None  # its map, shape (height, width) as the network's image, at least 0
+    no_heat: str = ""  # why there is none, a sentence; empty where there is one, or none was wanted
 
 
 @dataclass(frozen=True)
 class Case:
-    """One file, examined by every model.
+    """One file, examined by every model."""
 
-    Attributes:
-        name: What the file is called, sanitised for display by :func:`shown_name`.
-        opinions: One per model, at least one.
-        rgb: The image, shape (height, width, 3), uint8; ``None`` where it is unreadable or was not wanted.
-        facts: What the file says about itself; ``None`` where it is unreadable.
-        lungs: What was found to be lung, shape (height, width) of any scale; ``None`` where nobody looked.
-        method: Of the maps, for people; empty without any.
-    """
-
-    name: str
-    opinions: tuple[Opinion, ...]
-    rgb: NDArray[np.uint8] | None = None
-    facts: ImageFacts | None = None
-    lungs: NDArray[np.bool_] | None = None
-    method: str = ""
+    name: str  # sanitised for display by shown_name
+    opinions: tuple[Opinion, ...]  # one per model, at least one
+    rgb: NDArray[np.uint8] | None = None  # shape (height, width, 3); None where it is unreadable or was not wanted
+    facts: ImageFacts | None = None  # None where it is unreadable
+    lungs: NDArray[np.bool_] | None = None  # shape (height, width) of any scale; None where nobody looked
+    method: str = ""  # of the maps, for people; empty without any
 
     @property
     def sha256(self) -> str:

@@ -20,19 +20,13 @@ _SMOOTH = 0.002  # of an outline's length: how far its corners may be straighten
 
 
 class Field(NamedTuple):
-    """The part of a film that a network sees.
-
-    Attributes:
-        left: Share of the film's width, in [0, 1]; the next three are such shares, too.
-        rows: Of the network's image: where this part lies in it; the rest is black bars.
-        columns: Likewise.
-    """
+    """The part of a film that a network sees: shares of the film's width and height, in [0, 1]."""
 
     left: float
     top: float
     width: float
     height: float
-    rows: slice
+    rows: slice  # of the network's image: where this part lies in it; the rest is black bars
     columns: slice
 
     @property

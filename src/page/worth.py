@@ -30,26 +30,16 @@ _ABOVE = 3  # folders above a model's file that are looked into: runs/…/checkp
 
 @dataclass(frozen=True)
 class Worth:
-    """What is known of a model.
-
-    Attributes:
-        synthetic: Whether it was trained on drawn phantoms.
-        rows: Names and texts: what has to be known before the first score.
-        more: Likewise: what explains a score.
-        on_test: One sentence: how often it was right on its test images, with intervals, or that nobody looked.
-        maps: By method of saliency: the verdict on whether its maps depend on what the network learned.
-        warnings: What a reader must know before the first number.
-        card: The whole model card as a page of its own; empty where there is none.
-    """
+    """What is known of a model."""
 
     name: str
-    synthetic: bool
-    rows: tuple[tuple[str, str], ...]
-    more: tuple[tuple[str, str], ...]
-    on_test: str
-    maps: dict[str, str]
-    warnings: tuple[str, ...]
-    card: str
+    synthetic: bool  # whether it was trained on drawn phantoms
+    rows: tuple[tuple[str, str], ...]  # names and texts: what has to be known before the first score
+    more: tuple[tuple[str, str], ...]  # likewise: what explains a score
+    on_test: str  # a sentence: how often it was right on its test images, with intervals, or that nobody looked
+    maps: dict[str, str]  # by method of saliency: the verdict on whether its maps depend on what the network learned
+    warnings: tuple[str, ...]  # what a reader must know before the first number
+    card: str  # the whole model card as a page of its own; empty where there is none
 
 
 def worth(predictor: Predictor) -> Worth:
