@@ -89,6 +89,12 @@ class Address(NamedTuple):
     def connected(self, source: str = "127.0.0.1") -> socket.socket:
         return socket.create_connection((self.host, self.port), timeout=20, source_address=(source, 0))
 
+    def begun(self, path: str) -> socket.socket:
+        """A connection with three of nine bytes of an upload."""
+        connection = self.connected()
+        connection.sendall(f"POST {path} HTTP/1.1\r\nHost: {self.host}\r\nContent-Length: 9\r\n\r\nabc".encode())
+        return connection
+
 
 def wait_for(condition: Callable[[], bool]) -> None:
     until = time.monotonic() + 20
