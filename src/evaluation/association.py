@@ -15,18 +15,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import ArrayLike
 from scipy.stats import MonteCarloMethod, chi2_contingency, fisher_exact, mannwhitneyu
 from scipy.stats.contingency import crosstab
 
 from cxrlab.evaluation import paired
+from cxrlab.evaluation.estimate import Bools
 
 MOST_VALUES = 30
-"""The commonest so many values are told apart; the rest counts as one value."""
-
+"""So many of the commonest values are told apart; the rest counts as one value."""
 RESAMPLES = 9999
 """Tables drawn for a Monte Carlo p value, which is then at least 1 / (RESAMPLES + 1)."""
-
 ONE_VALUE = "one value only"
 """The method where there is nothing to compare."""
 
@@ -37,14 +36,10 @@ _CELLS_PER_BATCH = 1_000_000
 
 @dataclass(frozen=True)
 class Association:
-    """What a test of association found.
+    """What a test of association of ``n`` units found, and which ``method`` it was.
 
-    Attributes:
-        n: Units compared.
-        measure: ``V`` (Cramér's V, 0 to 1) or ``AUROC`` (chance that one of the group has the larger number).
-        effect: Its value.
-        p: Two-sided, not corrected for several tests.
-        method: The test, for people.
+    The ``effect`` is that of the ``measure``: ``V`` (Cramér's V, 0 to 1) or ``AUROC`` (chance that one of the group has
+    the larger number). ``p`` is two-sided, not corrected for several tests.
     """
 
     n: int
@@ -59,21 +54,15 @@ class Association:
         return self.effect if self.measure == "V" else abs(2 * self.effect - 1)
 
 
-def of_categories(group: npt.ArrayLike, values: npt.ArrayLike, seed: int) -> Association:
-    """Tests whether values are spread alike over two groups.
-
-    Args:
-        group: Shape (n,), boolean, both present.
-        values: Shape (n,), text.
-        seed: Of the Monte Carlo draws, where there are some.
-
-    Raises:
-        ValueError: If there are not two groups.
-    """
-    belongs, texts = np.asarray(group, bool), np.asarray(values, str)
-    if belongs.all() or not belongs.any():
-        raise ValueError(f"group must hold both True and False, got only {bool(belongs[:1].all())}")
-    table = crosstab(belongs, _pooled(texts)).count
+def of_categories(group: ArrayLike, values: ArrayLike, seed: int) -> Association:
+    """Tests whether texts are spread alike over two groups; the seed is that of the Monte Carlo draws, if any."""
+    belongs, texts = _two_groups(group), np.asarray(values, str)
+    names, place, counts = np.unique(texts, return_inverse=True, return_counts=True)
+    if names.size > MOST_VALUES:
+        rank = np.empty(names.size, np.int64)
+        rank[np.argsort(-counts, kind="stable")] = np.arange(names.size)
+        texts = np.minimum(rank, MOST_VALUES - 1)[place].astype(str)
+    table = crosstab(belongs, texts).count
     if table.shape[1] == 1:
         return Association(texts.size, "V", 0.0, 1.0, ONE_VALUE)
     plain = chi2_contingency(table, correction=False)
@@ -84,22 +73,18 @@ def of_categories(group: npt.ArrayLike, values: npt.ArrayLike, seed: int) -> Ass
         batch = max(1, _CELLS_PER_BATCH // table.size)
         draws = MonteCarloMethod(n_resamples=RESAMPLES, batch=batch, rng=np.random.default_rng(seed))
         p, method = float(chi2_contingency(table, correction=False, method=draws).pvalue), "chi-squared, Monte Carlo"
-    return Association(texts.size, "V", _cramers_v(float(plain.statistic), table), p, method)
+    # Cramér's V with Bergsma's correction.
+    n = texts.size
+    rows, columns = (size - (size - 1) ** 2 / (n - 1) for size in table.shape)
+    excess = plain.statistic / n - (table.shape[0] - 1) * (table.shape[1] - 1) / (n - 1)
+    room = min(rows, columns) - 1
+    v = math.sqrt(min(1.0, max(0.0, excess) / room)) if room > 0 else 0.0
+    return Association(n, "V", v, p, method)
 
 
-def of_numbers(group: npt.ArrayLike, values: npt.ArrayLike) -> Association:
-    """Tests whether a number tends to be larger in one of two groups (Mann-Whitney).
-
-    Args:
-        group: Shape (n,), boolean, both present; the AUROC is the chance that a member has the larger number.
-        values: Shape (n,), finite.
-
-    Raises:
-        ValueError: If there are not two groups.
-    """
-    belongs, numbers = np.asarray(group, bool), np.asarray(values, np.float64)
-    if belongs.all() or not belongs.any():
-        raise ValueError(f"group must hold both True and False, got only {bool(belongs[:1].all())}")
+def of_numbers(group: ArrayLike, values: ArrayLike) -> Association:
+    """Tests whether a finite number tends to be larger in one of two groups (Mann-Whitney)."""
+    belongs, numbers = _two_groups(group), np.asarray(values, np.float64)
     members, others = numbers[belongs], numbers[~belongs]
     found = mannwhitneyu(members, others)
     auroc = float(found.statistic) / (members.size * others.size)
@@ -108,16 +93,11 @@ def of_numbers(group: npt.ArrayLike, values: npt.ArrayLike) -> Association:
     return Association(numbers.size, "AUROC", auroc, p, "Mann-Whitney")
 
 
-def smallest_found(group: npt.ArrayLike, measure: str) -> float:
+def smallest_found(group: ArrayLike, measure: str) -> float:
     """About the weakest association that a single test finds in four of five sets of this size, at 5 %.
 
-    Args:
-        group: Shape (n,), boolean, both present.
-        measure: ``AUROC``: of a number, by the normal approximation of Mann-Whitney; ``V``: of a value that half of
-            all patients have, by that of two shares.
-
-    Returns:
-        In (0, 1]: an AUROC's distance from 0.5 times two, or a difference of two shares.
+    ``AUROC`` is for a number: twice the AUROC's distance from 0.5, by the normal approximation of Mann-Whitney. ``V``
+    is for a value that half of all patients have: a difference of two shares. Both are at most 1.
     """
     belongs = np.asarray(group, bool)
     members, others = int(belongs.sum()), int((~belongs).sum())
@@ -127,24 +107,12 @@ def smallest_found(group: npt.ArrayLike, measure: str) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Corrects the p values of tests that were all done for their number, see :func:`cxrlab.evaluation.paired.holm`."""
+    """:func:`cxrlab.evaluation.paired.holm` where every test could be done."""
     return [p for p in paired.holm(p_values) if p is not None]
 
 
-def _pooled(values: npt.NDArray[np.str_]) -> npt.NDArray[np.str_]:
-    names, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    if names.size <= MOST_VALUES:
-        return values
-    rank = np.empty(names.size, np.int64)
-    rank[np.argsort(-counts, kind="stable")] = np.arange(names.size)
-    return np.minimum(rank, MOST_VALUES - 1)[place].astype(str)
-
-
-def _cramers_v(statistic: float, table: npt.NDArray[np.int64]) -> float:
-    n = int(table.sum())
-    if n < 2:
-        return 0.0
-    rows, columns = (size - (size - 1) ** 2 / (n - 1) for size in table.shape)
-    excess = statistic / n - (table.shape[0] - 1) * (table.shape[1] - 1) / (n - 1)
-    room = min(rows, columns) - 1
-    return math.sqrt(min(1.0, max(0.0, excess) / room)) if room > 0 else 0.0
+def _two_groups(group: ArrayLike) -> Bools:
+    belongs = np.asarray(group, bool)
+    if belongs.all() or not belongs.any():
+        raise ValueError(f"group must hold both True and False, got only {bool(belongs[:1].all())}")
+    return belongs

@@ -45,33 +45,26 @@ class _Glyph:
 
 
 def text_boxes(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """Finds rows of at least three patches that look like letters.
+    """Finds rows of at least three patches that look like letters, in an image of shape (height, width), uint8.
 
-    Args:
-        grey: Shape (height, width), uint8, any size; it is looked at with its longer side at 768 and at 384 pixels.
-
-    Returns:
-        Shape (rows, 4): x, y, width and height of each row in pixels of ``grey``, the widest first; one row of
-        letters may be found twice.
-
-    Raises:
-        ValueError: If shape or dtype is wrong.
+    Returns x, y, width and height of each row in pixels, shape (rows, 4), the widest first. One row of letters may be
+    found twice.
     """
     if grey.ndim != 2 or grey.dtype != np.uint8 or not grey.size:
         raise ValueError(f"grey must be uint8 of shape (height, width), got {grey.dtype} of shape {grey.shape}")
-    found = [_boxes_at(grey, side / max(grey.shape)) for side in SIDES]
-    boxes = np.concatenate(found)
-    boxes = boxes[np.argsort(-boxes[:, 2], kind="stable")]
-    return np.asarray(np.round(boxes), np.int64)
-
-
-def _boxes_at(grey: npt.NDArray[np.uint8], scale: float) -> npt.NDArray[np.float64]:
-    """Boxes in pixels of ``grey``, shape (rows, 4), of what is found when it is made so much larger or smaller."""
-    size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
-    resized = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    image = np.asarray(resized, np.uint8)
-    rows = [row for contrast in _CONTRASTS for row in _rows(_glyphs(image, contrast))]
-    return np.array([_box(row) for row in rows], np.float64).reshape(-1, 4) / scale
+    boxes = []
+    for side in SIDES:
+        scale = side / max(grey.shape)
+        size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
+        resized = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+        for contrast in _CONTRASTS:
+            for row in _rows(_glyphs(np.asarray(resized, np.uint8), contrast)):
+                x, y = min(glyph.x for glyph in row), min(glyph.y for glyph in row)
+                right = max(glyph.x + glyph.width for glyph in row)
+                bottom = max(glyph.y + glyph.height for glyph in row)
+                boxes.append(np.array([x, y, right - x, bottom - y]) / scale)
+    boxes.sort(key=lambda box: -box[2])
+    return np.asarray(np.round(np.reshape(boxes, (-1, 4))), np.int64)
 
 
 def _glyphs(image: npt.NDArray[np.uint8], contrast: int) -> list[_Glyph]:
@@ -79,8 +72,13 @@ def _glyphs(image: npt.NDArray[np.uint8], contrast: int) -> list[_Glyph]:
     found = []
     for light, operation in ((True, cv2.MORPH_TOPHAT), (False, cv2.MORPH_BLACKHAT)):
         mask = (cv2.morphologyEx(image, operation, kernel) > contrast).astype(np.uint8)
-        count, patches, measures, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-        for number in np.flatnonzero(_letter_like(np.asarray(measures[:count]))):
+        _, patches, measures, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+        # Which patches have a letter's size and shape; the first is the background.
+        widths, heights, areas = np.asarray(measures).T[2:].astype(float)
+        fills = areas / (widths * heights)
+        like = (heights >= _HEIGHTS[0]) & (heights <= _HEIGHTS[1]) & (widths <= 2.2 * heights)
+        like &= (heights <= 12 * widths) & (fills >= _FILLS[0]) & (fills <= _FILLS[1])
+        for number in np.flatnonzero(like[1:]) + 1:
             x, y, width, height = (int(value) for value in measures[number][:4])
             place = np.s_[y : y + height, x : x + width]
             ink = image[place][patches[place] == number].astype(int)
@@ -88,16 +86,6 @@ def _glyphs(image: npt.NDArray[np.uint8], contrast: int) -> list[_Glyph]:
             if np.mean(np.abs(ink - level) <= _INK) >= _FLAT:
                 found.append(_Glyph(x, y, width, height, light, level))
     return found
-
-
-def _letter_like(measures: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
-    """Which patches have a letter's size and shape; the first is the background."""
-    _, _, width, height, area = measures.T.astype(float)
-    fill = area / (width * height)
-    like = (height >= _HEIGHTS[0]) & (height <= _HEIGHTS[1]) & (width <= 2.2 * height) & (height <= 12 * width)
-    like &= (fill >= _FILLS[0]) & (fill <= _FILLS[1])
-    like[0] = False
-    return np.asarray(like)
 
 
 def _rows(glyphs: list[_Glyph]) -> list[list[_Glyph]]:
@@ -110,19 +98,15 @@ def _rows(glyphs: list[_Glyph]) -> list[list[_Glyph]]:
             continue
         chain = [start]
         for number in range(start + 1, len(left)):
-            if left[number].x - left[chain[-1]].x > _reach(left[chain[-1]]):
-                break
-            if number not in used and _follows(left[chain[-1]], left[number], first):
+            last = left[chain[-1]]
+            if left[number].x - last.x > last.width + _GAP * _RATIO * last.height:
+                break  # no letter after this one is near enough
+            if number not in used and _follows(last, left[number], first):
                 chain.append(number)
         if len(chain) >= LEAST:
             used.update(chain)
             rows.append([left[number] for number in chain])
     return rows
-
-
-def _reach(glyph: _Glyph) -> float:
-    """Pixels from a letter's left edge to the farthest left edge that the next one may have."""
-    return glyph.width + _GAP * _RATIO * glyph.height
 
 
 def _follows(last: _Glyph, after: _Glyph, first: _Glyph) -> bool:
@@ -133,9 +117,3 @@ def _follows(last: _Glyph, after: _Glyph, first: _Glyph) -> bool:
     tops, feet = abs(after.y - last.y), abs(after.y + after.height - last.y - last.height)
     same_ink = after.light == first.light and abs(after.ink - first.ink) <= _INK
     return near and alike and min(tops, feet) <= 0.3 * taller and same_ink
-
-
-def _box(row: list[_Glyph]) -> tuple[int, int, int, int]:
-    x, y = min(glyph.x for glyph in row), min(glyph.y for glyph in row)
-    right, bottom = max(glyph.x + glyph.width for glyph in row), max(glyph.y + glyph.height for glyph in row)
-    return x, y, right - x, bottom - y

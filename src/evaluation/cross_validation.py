@@ -1,8 +1,8 @@
 """How well a small table of numbers tells the classes apart: one fixed classifier, cross-validated, and its control.
 
 The classifier is never tuned: a ridge-penalised logistic regression, or for strips one threshold on one number. Its
-AUROC is cross-validated by patient and held against the same pipeline on labels dealt out anew between patients, which
-is the negative control and gives the p value.
+AUROC is cross-validated by patient. The same pipeline on labels permuted across patients is the negative control and
+gives the p value.
 
 Sources:
     AUROC within folds only: A. Airola et al., Comput Stat Data Anal 2011;55:1828-1844 (scores of different folds come
@@ -14,16 +14,14 @@ Sources:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import ArrayLike
 from scipy.special import expit
 from scipy.stats import rankdata
 
 from cxrlab.errors import check_range
 from cxrlab.evaluation.estimate import NO_WIDTH, USUAL, Bools, Estimate, Floats, Ints, Resampling
-from cxrlab.evaluation.statistics import newcombe_auroc, weighted_auroc
+from cxrlab.evaluation.statistics import auroc_interval, weighted_auroc
 
 PENALTY = 10.0
 """Weight of half the sum of squared coefficients beside the summed log-loss: scikit-learn's ``C = 0.1``."""
@@ -34,19 +32,11 @@ _MOST_STEPS = 500  # labels of one class only never end
 _CELLS_PER_BLOCK = 1_000_000
 
 
-def dealt_labels(labels: npt.ArrayLike, patients: npt.ArrayLike, draws: int, seed: int) -> Bools:
-    """Deals the labels out anew between patients, each of whom stays whole: the negative control.
+def dealt_labels(labels: ArrayLike, patients: ArrayLike, draws: int, seed: int) -> Bools:
+    """Permutes the labels across patients, each of whom stays whole: the negative control.
 
     Everyone gets the labels of somebody else (or, at times, their own), repeated or cut to their own number of images.
-
-    Args:
-        labels: Shape (n,): 0 Negative, 1 Positive.
-        patients: Shape (n,): one identifier per image.
-        draws: How many times, at least 1.
-        seed: Of the draws, at least 0.
-
-    Returns:
-        Shape (n, draws), boolean.
+    The result is boolean, shape (n, draws).
     """
     check_range("draws", draws, 1, integer=True)
     check_range("seed", seed, 0, integer=True)
@@ -65,26 +55,13 @@ def dealt_labels(labels: npt.ArrayLike, patients: npt.ArrayLike, draws: int, see
 
 
 def cross_validated(
-    numbers: Floats,
-    labels: npt.ArrayLike,
-    folds: npt.ArrayLike,
-    *,
-    strip: bool = False,
-    control: Bools | None = None,
+    numbers: Floats, labels: ArrayLike, folds: ArrayLike, *, strip: bool = False, control: Bools | None = None
 ) -> tuple[float, Floats, Floats]:
-    """Cross-validates one classifier, and with it the same classifier on other labels.
+    """Cross-validates one classifier, and with it the same classifier on the other labels of a control, shape (n, m).
 
-    Args:
-        numbers: Shape (n, columns).
-        labels: Shape (n,): 0 Negative, 1 Positive.
-        folds: Shape (repeats, n) or (n,): the fold of each image, whole numbers; patients must not straddle folds.
-        strip: Whether the classifier is one threshold on the best column, see :func:`scored`.
-        control: Shape (n, m): other labels, see :func:`dealt_labels`.
-
-    Returns:
-        The AUROC; the scores, shape (repeats, n), each from models that have not seen the image, in [0, 1]; and the
-        AUROCs of the control, shape (m,). An AUROC counts pairs of images of one fold only, over all folds and repeats,
-        and is 0.5 where there is no such pair.
+    Numbers and ``strip`` are as of :func:`scored`. Folds have shape (repeats, n) or (n,), and no patient is in two of
+    them. Returns the AUROC; the scores, shape (repeats, n), each from models that have not seen the image; and the
+    AUROCs of the control. An AUROC counts pairs of images of one fold only, and is 0.5 where there is no such pair.
     """
     y = np.asarray(labels).astype(bool)[:, None]
     many = y if control is None else np.hstack([y, control])
@@ -95,116 +72,87 @@ def cross_validated(
         found = scored(numbers[~test], many[~test], numbers[test], strip=strip)
         scores[repeat, test] = found[:, 0]
         positive = many[test].sum(axis=0)
-        above = (rankdata(found, axis=0) * many[test]).sum(axis=0) - positive * (positive + 1) / 2
-        wins += above
+        wins += (rankdata(found, axis=0) * many[test]).sum(axis=0) - positive * (positive + 1) / 2
         pairs += positive * (test.sum() - positive)
     aurocs = np.divide(wins, pairs, out=np.full(wins.size, 0.5), where=pairs > 0)
     return float(aurocs[0]), scores, aurocs[1:]
 
 
 def cross_validated_interval(
-    labels: npt.ArrayLike,
-    scores: Floats,
-    folds: npt.ArrayLike,
-    patients: npt.ArrayLike,
-    how: Resampling = USUAL,
+    labels: ArrayLike, scores: Floats, folds: ArrayLike, patients: ArrayLike, how: Resampling = USUAL
 ) -> Estimate:
-    """Returns the AUROC of :func:`cross_validated` with its interval, patients resampled.
+    """Returns the AUROC of :func:`cross_validated` with its interval, patients resampled; some fold has both labels.
 
     The models stay as they are, so the interval does not hold what another draw of training images would change.
-
-    Args:
-        labels: Shape (n,): 0 Negative, 1 Positive; both must occur in some fold.
-        scores: Shape (repeats, n).
-        folds: Shape (repeats, n) or (n,).
-        patients: Shape (n,): one identifier per image.
-        how: Of the interval.
-
-    Returns:
-        Where the bootstrap has no width, with Newcombe's score interval on the numbers of patients.
     """
     y, ids = np.asarray(labels).astype(bool), np.asarray(patients)
-    places = np.atleast_2d(np.asarray(folds))
-    value = float(_within(y, scores, places, np.ones((1, y.size)))[0])
-    limits = how.limits(how.bootstrap(lambda weights: _within(y, scores, places, weights), ids, y))
-    if limits is not None:
-        return Estimate(value, *limits, how.method(ids, y))
-    positive, negative = (int(np.unique(ids[of]).size) for of in (y, ~y))
-    limits = newcombe_auroc(value, positive, negative, how.confidence)
-    method = f"Newcombe score {how.percent} ({positive} positive, {negative} negative patients)"
-    return Estimate(value, *limits, method)
+    held_out = _held_out(np.atleast_2d(np.asarray(folds)))
+
+    def within(weights: Floats) -> Floats:
+        """The AUROC over pairs of one fold under each row of weights; 0.5 where no pair has weight."""
+        wins, pairs = np.zeros(len(weights)), np.zeros(len(weights))
+        for repeat, test in held_out:
+            own = weights[:, test]
+            count = (own @ y[test]) * (own @ ~y[test])
+            some = count > 0
+            if some.any():
+                wins[some] += count[some] * weighted_auroc(y[test], scores[repeat, test], own[some])
+                pairs += count
+        return np.asarray(np.divide(wins, pairs, out=np.full(wins.size, 0.5), where=pairs > 0))
+
+    value = float(within(np.ones((1, y.size)))[0])
+    return Estimate(value, *auroc_interval(value, how.bootstrap(within, ids, y), y, ids, how))
 
 
 def control_p(auroc: float, control: Floats) -> float:
-    """Returns how probable an AUROC of at least this is on labels dealt out anew: (1 + k) / (1 + m), never 0."""
+    """Returns how probable an AUROC of at least this is on permuted labels: (1 + k) / (1 + m), never 0."""
     return float((1 + (control >= auroc - NO_WIDTH).sum()) / (1 + control.size))
 
 
-def scored(train: Floats, labels: npt.ArrayLike, test: Floats, *, strip: bool = False) -> Floats:
-    """Fits one classifier on each column of labels and scores the test images.
+def scored(train: Floats, labels: ArrayLike, test: Floats, *, strip: bool = False) -> Floats:
+    """Fits one classifier on each of m columns of labels, and scores test images; numbers have shape (n, columns).
 
-    Args:
-        train: Shape (n, columns).
-        labels: Shape (n, m), boolean: m label vectors at once, for the price of little more than one.
-        test: Shape (k, columns).
-        strip: Whether the classifier is one threshold on the best column, rather than a regression on all.
-
-    Returns:
-        Shape (k, m), in [0, 1]; at least 0.5 means Positive. Of a regression it is the probability. Of a strip it is
-        0.5 at the threshold and a straight line to 0 and 1 at the grey levels 0 and 255; column, threshold and
-        direction are those that get most training images right.
+    The classifier is a regression on all columns or, with ``strip``, one threshold on the best column. The scores have
+    shape (test images, m); at least 0.5 means Positive. That of a regression is the probability, that of a strip 0.5 at
+    the threshold of :func:`best_columns`, from where a straight line runs to 0 and 1 at the grey levels 0 and 255.
     """
     many = np.asarray(labels).astype(bool)
-    return _strips(train, many, test) if strip else _regressions(train, many, test)
-
-
-def best_columns(train: Floats, labels: npt.ArrayLike) -> tuple[Ints, Floats, Bools]:
-    """Returns the column, the threshold on it, and whether brighter means Positive, that get most images right.
-
-    Args:
-        train: Shape (n, columns).
-        labels: Shape (n, m): m label vectors.
-
-    Returns:
-        Each of shape (m,). Of columns equally good the first; of thresholds the lowest, and brighter before darker.
-        Column -1 where no column holds two different values.
-    """
-    many = np.asarray(labels).astype(bool)
-    m = many.shape[1]
-    most, column = np.full(m, -1), np.full(m, -1)
-    threshold, brighter = np.zeros(m), np.ones(m, dtype=bool)
-    for number, levels in enumerate(train.T):
-        values = np.unique(levels)
-        if values.size < 2:
-            continue
-        found, cut, up = _cuts(levels, values, many)
-        better = found > most
-        most[better], column[better], brighter[better] = found[better], number, up[better]
-        threshold[better] = ((values[1:] + values[:-1]) / 2)[cut[better]]
-    return column, threshold, brighter
-
-
-def _cuts(levels: Floats, values: Floats, many: Bools) -> tuple[Ints, Ints, Bools]:
-    """The most images that a threshold between two values gets right, between which, and the direction; each (m,)."""
-    group = np.searchsorted(values, levels)
-    images = np.bincount(group, minlength=values.size)
-    positive = np.zeros((values.size, many.shape[1]), np.int64)
-    np.add.at(positive, group, many)
-    below, positive_below = np.cumsum(images)[:-1, None], np.cumsum(positive, axis=0)[:-1]
-    right = positive.sum(axis=0) - 2 * positive_below + below  # negatives below and positives above
-    wrong = levels.size - right
-    up = right.max(axis=0) >= wrong.max(axis=0)
-    counts = np.where(up, right, wrong)
-    return counts.max(axis=0), counts.argmax(axis=0), up
-
-
-def _strips(train: Floats, many: Bools, test: Floats) -> Floats:
+    if not strip:
+        return _regressions(train, many, test)
     scores = np.full((len(test), many.shape[1]), 0.5)
     for draw, (column, threshold, brighter) in enumerate(zip(*best_columns(train, many), strict=True)):
         if column >= 0:
             level = np.interp(test[:, column], [0, threshold, 255], [0, 0.5, 1])
             scores[:, draw] = level if brighter else 1 - level
     return scores
+
+
+def best_columns(train: Floats, labels: ArrayLike) -> tuple[Ints, Floats, Bools]:
+    """Returns the column, the threshold on it, and whether brighter means Positive, that get most images right.
+
+    Each has shape (m,) for labels of shape (n, m). Of columns equally good it is the first; of thresholds the lowest,
+    and brighter before darker. The column is -1 where no column holds two different values.
+    """
+    many = np.asarray(labels).astype(bool)
+    m = many.shape[1]
+    most, column = np.full(m, -1), np.full(m, -1)
+    threshold, brighter = np.zeros(m), np.ones(m, dtype=bool)
+    for number, levels in enumerate(train.T):
+        values, group, images = np.unique(levels, return_inverse=True, return_counts=True)
+        if values.size < 2:
+            continue
+        positive = np.zeros((values.size, m), np.int64)
+        np.add.at(positive, group, many)
+        # Of each threshold between two values: the negatives below it and the positives above it.
+        right = positive.sum(axis=0) - 2 * np.cumsum(positive, axis=0)[:-1] + np.cumsum(images)[:-1, None]
+        wrong = levels.size - right
+        up = right.max(axis=0) >= wrong.max(axis=0)
+        found = np.where(up, right, wrong)
+        cut = ((values[1:] + values[:-1]) / 2)[found.argmax(axis=0)]
+        better = found.max(axis=0) > most
+        most, column = np.where(better, found.max(axis=0), most), np.where(better, number, column)
+        threshold, brighter = np.where(better, cut, threshold), np.where(better, up, brighter)
+    return column, threshold, brighter
 
 
 def _regressions(train: Floats, many: Bools, test: Floats) -> Floats:
@@ -223,12 +171,9 @@ def _regressions(train: Floats, many: Bools, test: Floats) -> Floats:
     kept = sizes > 1e-6 * sizes[0]
     turn = axes[kept].T / spread[:, None]
     own, other = (np.column_stack([(array[:, varies] - centre) @ turn, np.ones(len(array))]) for array in (train, test))
-    scores = np.empty((len(test), many.shape[1]))
     block = max(1, _CELLS_PER_BLOCK // len(train))
-    for start in range(0, many.shape[1], block):
-        draws = slice(start, start + block)
-        scores[:, draws] = expit(other @ _fit(own, many[:, draws].astype(np.float64)))
-    return scores
+    parts = [many[:, start : start + block].astype(np.float64) for start in range(0, many.shape[1], block)]
+    return np.hstack([expit(other @ _fit(own, part)) for part in parts])
 
 
 def _fit(own: Floats, many: Floats) -> Floats:
@@ -252,21 +197,6 @@ def _fit(own: Floats, many: Floats) -> Floats:
     return weights
 
 
-def _held_out(places: Ints) -> Iterator[tuple[int, Bools]]:
-    """Yields the number of the repeat and which images are in the fold that is held out."""
-    for repeat, fold in enumerate(places):
-        for number in np.unique(fold):
-            yield repeat, fold == number
-
-
-def _within(y: Bools, scores: Floats, places: Ints, weights: Floats) -> Floats:
-    """The AUROC over pairs of one fold under each row of weights, shape (rows,); 0.5 where no pair has weight."""
-    wins, pairs = np.zeros(len(weights)), np.zeros(len(weights))
-    for repeat, test in _held_out(places):
-        own = weights[:, test]
-        count = (own @ y[test]) * (own @ ~y[test])
-        some = count > 0
-        if some.any():
-            wins[some] += count[some] * weighted_auroc(y[test], scores[repeat, test], own[some])
-            pairs += count
-    return np.asarray(np.divide(wins, pairs, out=np.full(wins.size, 0.5), where=pairs > 0))
+def _held_out(places: Ints) -> list[tuple[int, Bools]]:
+    """The number of the repeat, and which images are in the fold that is held out."""
+    return [(repeat, fold == number) for repeat, fold in enumerate(places) for number in np.unique(fold)]

@@ -1,4 +1,4 @@
-"""What becomes of a score: how it is made a probability, and from which probability on an image is called Positive.
+"""How a score becomes a probability, and from which probability on an image is called Positive.
 
 A :class:`Decision` is what was asked for, a :class:`Decided` what came of it on the validation images; the second
 travels with the weights.
@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import ArrayLike
 
 from cxrlab.errors import check_choice, check_range
 from cxrlab.evaluation import calibration as calibration_error
 from cxrlab.evaluation import recalibration, thresholds
-from cxrlab.evaluation.decision_curve import decision_curve
-from cxrlab.evaluation.estimate import Bools, Estimate, Floats, Resampling
-from cxrlab.evaluation.recalibration import UNCALIBRATED, Calibration, CannotFitError, Uncalibrated
+from cxrlab.evaluation.estimate import Estimate, Resampling, count_patients
+from cxrlab.evaluation.recalibration import UNCALIBRATED, Calibration, CannotFitError
 from cxrlab.evaluation.statistics import checked
 
 DEFAULT_THRESHOLD = 0.5
@@ -39,10 +38,9 @@ class Decided:
         threshold: An image is called Positive when its probability, after calibration, is at least this; in [0, 1].
         rule: How the threshold was chosen, in words.
         prevalence: Share of people with the disease for which PPV and NPV are stated, in (0, 1), or ``None``.
-        fitted_on: Counts of ``images``, ``patients``, ``positive_patients`` and ``negative_patients`` that calibration
-            or threshold were fitted on, with ``threshold_low`` and ``threshold_high``, between which the threshold
-            falls in 95 % of resamples of these patients (``None`` if it is a number that was given); ``None`` where
-            nothing was fitted.
+        fitted_on: Counts of ``images``, ``patients``, ``positive_patients`` and ``negative_patients``, with the 95 %
+            interval ``threshold_low`` to ``threshold_high`` (``None`` each if the threshold was given as a number);
+            ``None`` where nothing was fitted.
         problems: Why something that was asked for was not done.
     """
 
@@ -56,7 +54,7 @@ class Decided:
     @property
     def calibrated(self) -> bool:
         """Whether probabilities are anything but the network's scores."""
-        return not isinstance(self.calibration, Uncalibrated)
+        return self.calibration.kind != "none"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as a checkpoint holds them."""
@@ -70,17 +68,14 @@ class Decided:
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> Decided:
-        """Returns what :meth:`as_dict` described; the dict may come from a stranger, and older ones hold less.
-
-        Raises:
-            ValueError: Names what is wrong.
-        """
+        """Returns what :meth:`as_dict` described; the dict may come from a stranger, and older ones hold less."""
         threshold, rule = found.get("threshold"), found.get("threshold_rule", DEFAULT_RULE)
         check_range("threshold", threshold, 0.0, 1.0)
         if not isinstance(rule, str):
             raise ValueError(f"threshold_rule must be a text, got {rule!r}")
-        _check_prevalence(found.get("prevalence"))
-        fitted_on = found.get("fitted_on")
+        prevalence, fitted_on = found.get("prevalence"), found.get("fitted_on")
+        if prevalence is not None:
+            check_range("prevalence", prevalence, 0.0, 1.0, low_open=True, high_open=True)
         if fitted_on is not None:
             if not isinstance(fitted_on, Mapping) or set(fitted_on) != set(_FITTED):
                 raise ValueError(f"fitted_on must hold {', '.join(_FITTED)}, got {str(fitted_on)[:60]}")
@@ -90,7 +85,7 @@ class Decided:
                 check_range("fitted_on.threshold_low", fitted_on["threshold_low"], 0.0, 1.0)
                 check_range("fitted_on.threshold_high", fitted_on["threshold_high"], fitted_on["threshold_low"], 1.0)
         calibration = recalibration.from_dict(found.get("calibration"))
-        return cls(calibration, float(threshold or 0), rule, found.get("prevalence"), fitted_on)
+        return cls(calibration, float(threshold or 0), rule, prevalence, fitted_on)
 
     def warnings(self) -> list[str]:
         """What a reader has to know before the first number that rests on this."""
@@ -98,23 +93,21 @@ class Decided:
         if self.fitted_on is not None:
             positive, negative = self.fitted_on["positive_patients"], self.fitted_on["negative_patients"]
             if min(positive, negative) < ENOUGH:
+                parts = ["calibration"] if self.calibrated else []
+                parts += ["threshold"] if self.fitted_on["threshold_low"] is not None else []
                 found.append(
-                    f"{self._fitted_parts()} fitted on few validation images: {self.fitted_on['images']}, of "
-                    f"{positive} Positive and {negative} Negative patients (at least {ENOUGH} of each are wanted)"
+                    f"{' and '.join(parts)} {'were' if len(parts) > 1 else 'was'} fitted on few validation images: "
+                    f"{self.fitted_on['images']}, of {positive} Positive and {negative} Negative patients "
+                    f"(at least {ENOUGH} of each are wanted)"
                 )
         return found
-
-    def _fitted_parts(self) -> str:
-        fitted_on = self.fitted_on or {}
-        parts = ["calibration"] if self.calibrated else []
-        parts += ["threshold"] if fitted_on.get("threshold_low") is not None else []
-        return f"{' and '.join(parts)} {'were' if len(parts) > 1 else 'was'}"
 
 
 FIXED = Decided()
 """The network's own scores, called at 0.5."""
 
 
+@dataclass(frozen=True)
 class Decision:
     """How calibration and threshold are to be chosen, from validation images only, when training is over.
 
@@ -126,73 +119,63 @@ class Decision:
         cost: What a false negative costs in false positives, above 0, for ``threshold=cost``.
         prevalence: Share of people with the disease where the model would be used, in (0, 1): for ``threshold=cost``,
             and for PPV and NPV; ``None`` takes the share of the validation images for the first and states no second.
-
-    Raises:
-        ValueError: Names the argument, what is allowed and what was found.
     """
 
-    def __init__(
-        self,
-        calibration: str = "none",
-        threshold: float | str = DEFAULT_THRESHOLD,
-        sensitivity: float = 0.95,
-        cost: float = 1.0,
-        prevalence: float | None = None,
-    ) -> None:
-        check_choice("calibration", calibration, recalibration.KINDS)
-        if isinstance(threshold, str):
-            check_choice("threshold", threshold, thresholds.RULES)
+    calibration: str = "none"
+    threshold: float | str = DEFAULT_THRESHOLD
+    sensitivity: float = 0.95
+    cost: float = 1.0
+    prevalence: float | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("calibration", self.calibration, recalibration.KINDS)
+        if isinstance(self.threshold, str):
+            check_choice("threshold", self.threshold, thresholds.RULES)
         else:
-            check_range("threshold", threshold, 0.0, 1.0, low_open=True, high_open=True)
-        check_range("sensitivity", sensitivity, 0.0, 1.0, low_open=True)
-        check_range("cost", cost, 0.0, low_open=True)
-        _check_prevalence(prevalence)
-        self.calibration = calibration
-        self.threshold = threshold
-        self.sensitivity = sensitivity
-        self.cost = cost
-        self.prevalence = prevalence
+            check_range("threshold", self.threshold, 0.0, 1.0, low_open=True, high_open=True)
+        check_range("sensitivity", self.sensitivity, 0.0, 1.0, low_open=True)
+        check_range("cost", self.cost, 0.0, low_open=True)
+        if self.prevalence is not None:
+            check_range("prevalence", self.prevalence, 0.0, 1.0, low_open=True, high_open=True)
 
     @property
     def needs_validation(self) -> bool:
         """Whether anything has to be fitted."""
         return self.calibration != "none" or isinstance(self.threshold, str)
 
-    def fit(self, labels: npt.ArrayLike, scores: npt.ArrayLike, patients: npt.ArrayLike, *, seed: int = 0) -> Decided:
-        """Fits what is to be fitted; what cannot be is left out, and :attr:`Decided.problems` says why.
+    def fit(self, labels: ArrayLike, scores: ArrayLike, patients: ArrayLike, *, seed: int = 0) -> Decided:
+        """Fits what is to be fitted to the validation images, of which ``scores`` are the network's.
 
-        Args:
-            labels: Shape (n,), of the validation images: 0 Negative, 1 Positive.
-            scores: Shape (n,): the network's scores, in [0, 1].
-            patients: Shape (n,): one identifier per image, see :func:`cxrlab.evaluation.summarise`.
-            seed: Of the resamples of patients that give the threshold's interval.
+        What cannot be fitted is left out, and :attr:`Decided.problems` says why. The seed is that of the resamples of
+        patients which give the threshold's interval.
         """
         if not self.needs_validation:
             return self.unfitted()
         y, s, ids = checked(labels, scores, patients)
         if y.all() or not y.any():
             return self.unfitted(f"all {y.size} validation images are {'Positive' if y.all() else 'Negative'}")
-        calibrate, problems = self._calibration(y, s)
-        threshold, spread = self._threshold(y, calibrate(s), ids, seed)
+        calibrate, problems = UNCALIBRATED, list[str]()
+        try:
+            calibrate = recalibration.fit(self.calibration, y, s)
+        except CannotFitError as error:
+            problems.append(f"no calibration ({self.calibration}) was fitted to the validation images: {error}")
+        threshold, low, high = self.threshold, None, None
+        if isinstance(threshold, str):
+            p, how = calibrate(s), Resampling(seed=seed)
+            found = thresholds.choose(
+                threshold, y, p, ids, sensitivity=self.sensitivity, cost=self.cost, prevalence=self.prevalence, how=how
+            )
+            assert found.value is not None
+            threshold, low, high = found.value, found.low, found.high
         fitted_on = None
-        if isinstance(self.threshold, str) or not isinstance(calibrate, Uncalibrated):
-            fitted_on = {
-                "images": int(y.size),
-                "patients": int(np.unique(ids).size),
-                "positive_patients": int(np.unique(ids[y]).size),
-                "negative_patients": int(np.unique(ids[~y]).size),
-                "threshold_low": spread[0],
-                "threshold_high": spread[1],
-            }
+        if isinstance(self.threshold, str) or calibrate is not UNCALIBRATED:
+            counts = (y.size, np.unique(ids).size, *count_patients(ids, y))
+            fitted_on = dict(zip(_FITTED, (*map(int, counts), low, high), strict=True))
         rule = self._rule(float(y.mean()))
-        return Decided(calibrate, threshold, rule, self.prevalence, fitted_on, tuple(problems))
+        return Decided(calibrate, float(threshold), rule, self.prevalence, fitted_on, tuple(problems))
 
     def unfitted(self, reason: str = "") -> Decided:
-        """What is left where nothing can be fitted: the network's own scores, and the number or 0.5.
-
-        Args:
-            reason: Why not, for :attr:`Decided.problems`; empty if nothing was to be fitted.
-        """
+        """What is left where nothing can be fitted, for a reason: the network's own scores, and the number or 0.5."""
         threshold, rule = self.threshold, self._rule(0.5)
         if isinstance(threshold, str):
             threshold, rule = DEFAULT_THRESHOLD, f"{DEFAULT_THRESHOLD:g}, as no rule could be applied: {reason}"
@@ -201,58 +184,22 @@ class Decision:
             problems = (f"no calibration or threshold was fitted: {reason}; images are called at {threshold:g}",)
         return Decided(threshold=float(threshold), rule=rule, prevalence=self.prevalence, problems=problems)
 
-    def _calibration(self, y: Bools, s: Floats) -> tuple[Calibration, list[str]]:
-        try:
-            return recalibration.fit(self.calibration, y, s), []
-        except CannotFitError as error:
-            return UNCALIBRATED, [f"no calibration ({self.calibration}) was fitted to the validation images: {error}"]
-
-    def _threshold(
-        self, y: Bools, probabilities: Floats, ids: npt.NDArray[Any], seed: int
-    ) -> tuple[float, tuple[float | None, float | None]]:
-        if not isinstance(self.threshold, str):
-            return float(self.threshold), (None, None)
-        found = thresholds.choose(
-            self.threshold,
-            y,
-            probabilities,
-            ids,
-            sensitivity=self.sensitivity,
-            cost=self.cost,
-            prevalence=self.prevalence,
-            how=Resampling(seed=seed),
-        )
-        assert found.value is not None
-        return found.value, (found.low, found.high)
-
     def _rule(self, share_positive: float) -> str:
-        if self.threshold == "youden":
-            return "greatest sensitivity + specificity (Youden) on the validation images"
-        if self.threshold == "sensitivity":
-            return f"highest with a sensitivity of at least {self.sensitivity:g} on the validation images"
-        if self.threshold == "cost":
-            price = f"a false negative at {self.cost:g} false positives"
-            return (
-                f"least cost on the validation images, {price}, at prevalence {self.prevalence or share_positive:.2g}"
-            )
-        return DEFAULT_RULE
+        rules = {
+            "youden": "greatest sensitivity + specificity (Youden) on the validation images",
+            "sensitivity": f"highest with a sensitivity of at least {self.sensitivity:g} on the validation images",
+            "cost": f"least cost on the validation images, a false negative at {self.cost:g} false positives, "
+            f"at prevalence {self.prevalence or share_positive:.2g}",
+        }
+        return rules.get(str(self.threshold), DEFAULT_RULE)
 
 
-def consequences(
-    decided: Decided, labels: npt.ArrayLike, scores: npt.ArrayLike, patients: npt.ArrayLike
-) -> dict[str, Any]:
-    """Returns what a decision does to one set of images.
+def consequences(decided: Decided, labels: ArrayLike, scores: ArrayLike, patients: ArrayLike) -> dict[str, Any]:
+    """Returns what a decision does to one set of images, of which ``scores`` are the network's.
 
-    Args:
-        decided: The decision.
-        labels: Shape (n,): 0 Negative, 1 Positive.
-        scores: Shape (n,): the network's scores, in [0, 1].
-        patients: Shape (n,): one identifier per image.
-
-    Returns:
-        Plain values: ``uncalibrated`` and ``calibrated`` (``None`` where nothing was calibrated), each as
-        :func:`cxrlab.evaluation.calibration.summary`; ``ppv`` and ``npv`` at the prevalence (``None`` where none is
-        stated); ``curve``, see :func:`cxrlab.evaluation.decision_curve.decision_curve`.
+    ``uncalibrated`` and ``calibrated`` (``None`` where nothing was calibrated) are a
+    :func:`cxrlab.evaluation.calibration.summary`, ``ppv`` and ``npv`` those at the prevalence (``None`` where none is
+    stated), and ``curve`` is a :func:`cxrlab.evaluation.thresholds.decision_curve`.
     """
     probabilities = decided.calibration(scores)
     values: dict[str, Estimate | None] = {"ppv": None, "npv": None}
@@ -263,10 +210,5 @@ def consequences(
         "uncalibrated": calibration_error.summary(labels, scores, patients),
         "calibrated": after,
         **values,
-        "curve": decision_curve(labels, probabilities, patients),
+        "curve": thresholds.decision_curve(labels, probabilities, patients),
     }
-
-
-def _check_prevalence(prevalence: Any) -> None:
-    if prevalence is not None:
-        check_range("prevalence", prevalence, 0.0, 1.0, low_open=True, high_open=True)

@@ -6,7 +6,7 @@ Source of the Wilson interval: E. B. Wilson, J Am Stat Assoc 1927;22:209-212.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
@@ -32,13 +32,10 @@ NO_WIDTH = 1e-12
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its interval; written into JSON files as it stands here.
+    """A value with its interval; JSON files hold it with the same names.
 
-    Attributes:
-        value: ``None`` where it is undefined.
-        low: Lower limit; ``None`` without interval.
-        high: Upper limit; likewise.
-        method: Of the interval, with what it counted; or why there is none.
+    The value is ``None`` where it is undefined, the limits are where there is no interval. The method is that of the
+    interval, with what it counted; or it says why there is none.
     """
 
     value: float | None
@@ -48,12 +45,12 @@ class Estimate:
 
     @classmethod
     def undefined(cls, reason: str, **more: Any) -> Self:
-        """Without value, for a reason that follows ``undefined:``."""
+        """Without value; ``method`` is ``undefined:`` and the reason."""
         return cls(None, None, None, f"undefined: {reason}", **more)
 
     @classmethod
     def bare(cls, value: float, reason: str, **more: Any) -> Self:
-        """Without interval, for a reason that says so itself."""
+        """Without interval; ``method`` is the reason."""
         return cls(value, None, None, reason, **more)
 
     def above(self, value: float) -> bool:
@@ -79,41 +76,28 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference(Estimate):
-    """Of two classifiers on the same images: the first less the second.
-
-    Attributes:
-        p: Of the test that there is none; ``None`` where it could not be done.
-    """
+    """Of two classifiers on the same images: the first less the second, with the p value of no difference."""
 
     p: float | None = None
 
 
 @dataclass(frozen=True)
 class SeedMean(Estimate):
-    """The mean over models that differ in their seed alone.
-
-    Attributes:
-        seeds: The value of each.
-    """
+    """The mean over models that differ in their seed alone, with the value of each."""
 
     seeds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class Mean(Estimate):
-    """Over images.
-
-    Attributes:
-        n: Images.
-        n_patients: People on them.
-    """
+    """The mean over ``n`` images of ``n_patients`` people."""
 
     n: int = 0
     n_patients: int = 0
 
     @property
     def count(self) -> int:
-        """Of a share: the images that it is of."""
+        """The number of images behind a share."""
         return round((self.value or 0.0) * self.n)
 
 
@@ -127,52 +111,32 @@ def as_plain(found: Any) -> Any:
 
 
 def revived(found: Any) -> Any:
-    """What was read of a JSON file, with its estimates as they were before they were written.
-
-    Raises:
-        ValueError: An estimate holds anything but numbers and its method.
-    """
+    """The content of a JSON file with its estimates revived; they must hold nothing but numbers and their method."""
     if isinstance(found, list):
         return [revived(each) for each in found]
     if not isinstance(found, dict):
         return found
     for kind in (Estimate, Difference, SeedMean, Mean):
         if found.keys() == {field.name for field in fields(kind)}:
-            return _estimate(kind, found)
+            values = {**found, "seeds": tuple(found["seeds"])} if isinstance(found.get("seeds"), list) else found
+            for name, value in values.items():
+                if not _fits(name, value):
+                    raise ValueError(f"an estimate must hold numbers and the text of its method, got {name}: {value!r}")
+            return kind(**values)
     return {key: revived(value) for key, value in found.items()}
-
-
-def _estimate(kind: type[Estimate], found: dict[str, Any]) -> Estimate:
-    values = {**found, "seeds": tuple(found["seeds"])} if isinstance(found.get("seeds"), list) else found
-    for name, value in values.items():
-        if not _fits(name, value):
-            raise ValueError(f"an estimate must hold numbers and the text of its method, got {name}: {value!r}")
-    return kind(**values)
 
 
 def _fits(name: str, value: Any) -> bool:
     """Whether a field of an estimate holds what it should."""
-    if name == "method":
-        return isinstance(value, str)
     if name == "seeds":
         return isinstance(value, tuple) and all(each is not None and _fits("value", each) for each in value)
-    if name in ("n", "n_patients"):
-        return isinstance(value, int) and not isinstance(value, bool)
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    kinds: dict[str, Any] = {"method": str, "n": int, "n_patients": int}
+    return isinstance(value, kinds.get(name, int | float | None)) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
 class Resampling:
-    """How intervals are made.
-
-    Attributes:
-        resamples: Of patients, at least 100.
-        seed: Of the draws, at least 0.
-        confidence: Coverage, in (0, 1).
-
-    Raises:
-        ValueError: Names the value that is out of range.
-    """
+    """How intervals are made: with how many resamples of patients (at least 100), which seed, and which coverage."""
 
     resamples: int = 2000
     seed: int = 0
@@ -190,7 +154,7 @@ class Resampling:
 
     @property
     def ends(self) -> list[float]:
-        """The quantiles that the limits of an interval are."""
+        """The quantiles that are the limits of an interval."""
         return [(1 - self.confidence) / 2, (1 + self.confidence) / 2]
 
     def limits(self, drawn: npt.ArrayLike) -> tuple[float, float] | None:
@@ -201,32 +165,40 @@ class Resampling:
     def bootstrap(
         self, statistic: Callable[[Floats], Floats], patients: npt.NDArray[Any], strata: Bools | None = None
     ) -> Floats:
-        """What a statistic becomes when whole patients are drawn with replacement; shape (resamples, …).
+        """Computes a statistic while whole patients are drawn with replacement.
 
-        Args:
-            statistic: Takes how often each image occurs, shape (block, n), float64, a row for each resample; gives
-                something for each row.
-            patients: Shape (n,): an identifier for each image.
-            strata: Shape (n,): patients of only true, only false, and both kinds of images are drawn apart, so that a
-                kind that is there is there in every resample. ``None`` draws all patients alike.
+        The statistic takes how often each image occurs, shape (block, n), float64, one row per resample, and returns
+        one row per resample; the result has shape (resamples, …). Patients of only true, only false, and both kinds of
+        ``strata`` are drawn apart, so that a kind that is there is there in every resample.
         """
-        kinds = np.ones(len(patients), np.bool_) if strata is None else strata
-        blocks = patient_weights(kinds, patients, self.resamples, self.seed)
-        return np.concatenate([statistic(weights) for weights in blocks])
+        _, index = np.unique(patients, return_inverse=True)
+        n_patients = int(index.max()) + 1
+        kinds = np.ones(index.size, np.bool_) if strata is None else strata
+        positive = np.bincount(index, weights=kinds, minlength=n_patients) > 0
+        negative = np.bincount(index, weights=~kinds, minlength=n_patients) > 0
+        masks = (positive & ~negative, positive & negative, negative & ~positive)
+        groups = [np.flatnonzero(mask) for mask in masks if mask.any()]
+        rng = np.random.default_rng(self.seed)
+        block = max(1, _CELLS_PER_BLOCK // index.size)
+        found = []
+        for start in range(0, self.resamples, block):
+            size = min(block, self.resamples - start)
+            counts = np.zeros((size, n_patients))
+            for members in groups:
+                # Every resample counts in numbers of its own, so that all are counted at once.
+                picks = rng.integers(0, members.size, size=(size, members.size))
+                picks += np.arange(size)[:, None] * members.size
+                counts[:, members] = np.bincount(picks.ravel(), minlength=picks.size).reshape(picks.shape)
+            found.append(statistic(counts[:, index]))
+        return np.concatenate(found)
 
     def method(self, patients: npt.NDArray[Any], strata: Bools | None = None, of: str = "") -> str:
-        """Names such a bootstrap, and says where there are too few patients for it.
-
-        Args:
-            patients: As of :meth:`bootstrap`.
-            strata: Likewise.
-            of: What was resampled, after the percentage.
-        """
+        """Describes such a bootstrap, and warns of too few patients; ``of`` says what was resampled."""
         total = np.unique(patients).size
         text = f"patient bootstrap {self.percent}{of} ({self.resamples} resamples, {total} patients)"
         if strata is None:
             return text
-        positive, negative = (int(np.unique(patients[part]).size) for part in (strata, ~strata))
+        positive, negative = count_patients(patients, strata)
         if min(positive, negative) < FEW_PATIENTS:
             text += f"; only {positive} positive and {negative} negative patients: interval too narrow"
         return text
@@ -236,18 +208,16 @@ USUAL = Resampling()
 """How intervals are made where nothing else is said."""
 
 
+def count_patients(patients: npt.NDArray[Any], labels: Bools) -> tuple[int, int]:
+    """How many patients have positive images, and how many have negative ones."""
+    return int(np.unique(patients[labels]).size), int(np.unique(patients[~labels]).size)
+
+
 def mean(values: npt.ArrayLike, patients: npt.ArrayLike, how: Resampling = USUAL, *, share: bool = False) -> Mean:
-    """The mean of one value per image, with whole patients resampled.
+    """The mean of one finite value per image, with whole patients resampled; NaN is left out.
 
-    Args:
-        values: Shape (n,): finite numbers; NaN is left out.
-        patients: Shape (n,): one identifier per image.
-        how: Of the interval.
-        share: Whether the mean is a share of images. Where its bootstrap has no width, Wilson's interval with as many
-            trials as there are patients takes its place; other means have no interval then.
-
-    Raises:
-        ValueError: Values and patients are not equally long, or a value is infinite.
+    Where the bootstrap of a ``share`` of images has no width, Wilson's interval with as many trials as there are
+    patients takes its place; other means have no interval then.
     """
     x, ids = np.asarray(values, np.float64), np.asarray(patients).astype(str)
     if x.ndim != 1 or x.shape != ids.shape:
@@ -261,7 +231,7 @@ def mean(values: npt.ArrayLike, patients: npt.ArrayLike, how: Resampling = USUAL
         return Mean.undefined("no images", **sizes)
     value = float(x.mean())
     limits = how.limits(how.bootstrap(lambda weights: weights @ x / weights.sum(axis=1), ids))
-    if limits is not None:
+    if limits:
         few = f"; only {count} patients: interval too narrow" if count < FEW_PATIENTS else ""
         return Mean(value, *limits, how.method(ids) + few, **sizes)
     if share:
@@ -271,16 +241,7 @@ def mean(values: npt.ArrayLike, patients: npt.ArrayLike, how: Resampling = USUAL
 
 
 def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Returns the Wilson score interval of a proportion.
-
-    Args:
-        successes: Number of successes, 0 to ``n``.
-        n: Number of independent trials, at least 1.
-        confidence: Coverage, in (0, 1).
-
-    Raises:
-        ValueError: If an argument is out of range.
-    """
+    """The Wilson score interval of a proportion of ``n`` independent trials, at least 1."""
     check_range("n", n, 1, integer=True)
     check_range("successes", successes, 0, n, integer=True)
     check_range("confidence", confidence, 0.0, 1.0, low_open=True, high_open=True)
@@ -289,7 +250,7 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
 
 
 def wilson_of_share(successes: float, n: int, confidence: float) -> tuple[float, float]:
-    """Returns the Wilson score interval of a proportion whose successes need not be a whole number.
+    """The Wilson score interval of a proportion whose successes need not be a whole number.
 
     Written in the order of statsmodels' ``proportion_confint``, so that the limits are the same to the last bit.
     """
@@ -299,31 +260,3 @@ def wilson_of_share(successes: float, n: int, confidence: float) -> tuple[float,
     centre = (share + z**2 / (2 * n)) / denominator
     half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / denominator
     return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def patient_weights(strata: Bools, patients: npt.NDArray[Any], resamples: int, seed: int) -> Iterator[Floats]:
-    """Yields how often each image occurs in each resample, block by block, see :meth:`Resampling.bootstrap`.
-
-    Yields:
-        Arrays of shape (block, n), float64, whole numbers from 0.
-    """
-    rng = np.random.default_rng(seed)
-    _, index = np.unique(patients, return_inverse=True)
-    n_patients = int(index.max()) + 1
-    positive = np.bincount(index, weights=strata, minlength=n_patients) > 0
-    negative = np.bincount(index, weights=~strata, minlength=n_patients) > 0
-    groups = [np.flatnonzero(mask) for mask in (positive & ~negative, positive & negative, negative & ~positive)]
-    block = max(1, _CELLS_PER_BLOCK // strata.size)
-    for start in range(0, resamples, block):
-        size = min(block, resamples - start)
-        counts = np.zeros((size, n_patients))
-        for members in groups:
-            if members.size:
-                counts[:, members] = _draw(rng, size, members.size)
-        yield counts[:, index]
-
-
-def _draw(rng: np.random.Generator, resamples: int, n: int) -> Ints:
-    """Returns how often each of n things is drawn in n draws with replacement, shape (resamples, n)."""
-    picks = rng.integers(0, n, size=(resamples, n)) + np.arange(resamples)[:, None] * n
-    return np.bincount(picks.ravel(), minlength=resamples * n).reshape(resamples, n)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +22,7 @@ def choose_limits(
     false_acceptance: float = 0.01,
     false_warning: float = 0.01,
 ) -> tuple[float, float]:
-    """Chooses between which probabilities of a frontal film a gate is in doubt.
+    """Chooses ``refuse_below`` and ``accept_from``, the probabilities of a frontal film where a gate is not in doubt.
 
     ``a`` is the largest limit below which at most ``false_refusal`` of the frontal films of every collection lie, ``w``
     the same for ``false_warning``; ``b`` the smallest from which on at most ``false_acceptance`` of the others lie,
@@ -39,12 +38,6 @@ def choose_limits(
         false_refusal: Share of the frontal films of a collection that may be refused, in [0, 0.5].
         false_acceptance: Share of the others that may be accepted, in [0, 0.5].
         false_warning: Share of the frontal films of a collection that may be warned about or refused, in [0, 0.5].
-
-    Returns:
-        ``refuse_below`` and ``accept_from``, in [0, 1].
-
-    Raises:
-        ValueError: An argument is out of range, or there is no frontal film.
     """
     check_range("false_refusal", false_refusal, 0, 0.5)
     check_range("false_acceptance", false_acceptance, 0, 0.5)
@@ -59,19 +52,11 @@ def choose_limits(
         raise ValueError("kinds must hold at least one frontal film")
     films = [np.sort(values[frontal & (places == place)]) for place in np.unique(places[frontal])]
     refusal, warning = (min(each[int(share * each.size)] for each in films) for share in (false_refusal, false_warning))
-    refuse_below = float(np.clip(min(refusal, LIKELIER), 0, 1))
-    accept_from = max(warning, _accept_from(values, names, false_acceptance), LIKELIER)
-    return refuse_below, float(np.clip(accept_from, refuse_below, 1))
-
-
-def _accept_from(values: npt.NDArray[np.float64], names: npt.NDArray[Any], most: float) -> float:
-    """The smallest limit from which on the mean over kinds of the share of others is small enough."""
-    others = [kind for kind in np.unique(names) if kind != FRONTAL]
-    weights = np.zeros(values.size)
-    for kind in others:
-        weights[names == kind] = 1 / (len(others) * int((names == kind).sum()))
-    order = np.argsort(-values, kind="stable")
-    shares = np.cumsum(weights[order])
-    over = np.flatnonzero(shares > most + 1e-12)
+    others, which, count = np.unique(names[~frontal], return_inverse=True, return_counts=True)
+    order = np.argsort(-values[~frontal], kind="stable")
+    shares = np.cumsum(1 / (others.size * count[which[order]]))  # accepted so far: the mean over kinds
+    over = np.flatnonzero(shares > false_acceptance + 1e-12)
     # Just above the first one that is too many; ties with it stay out, too.
-    return float(np.nextafter(values[order[over[0]]], 2)) if over.size else 0.0
+    acceptance = np.nextafter(values[~frontal][order[over[0]]], 2) if over.size else 0.0
+    refuse_below = float(np.clip(min(refusal, LIKELIER), 0, 1))
+    return refuse_below, float(np.clip(max(warning, acceptance, LIKELIER), refuse_below, 1))

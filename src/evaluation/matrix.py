@@ -1,8 +1,7 @@
 """One model under several seeds, on images of one place: what it is worth there, and what it loses elsewhere.
 
 The seeds of a recipe are several trainings and one answer: what is estimated is the mean over seeds. Patients are
-resampled, the same ones for every seed, so the interval is that of other patients of the place; how far the seeds
-themselves lie apart is told beside it.
+resampled, the same ones for every seed, so the interval is that of other patients of the place.
 
 Sources:
     Patient bootstrap (percentile interval): A. C. Davison and D. V. Hinkley, Bootstrap Methods and Their Application,
@@ -23,21 +22,15 @@ import numpy.typing as npt
 
 from cxrlab.evaluation.estimate import Bools, Difference, Estimate, Floats, Resampling, SeedMean, mean
 from cxrlab.evaluation.paired import patient_bootstrap_auroc_difference
-from cxrlab.evaluation.statistics import mean_auroc
+from cxrlab.evaluation.statistics import counts, lacking, mean_auroc
 
 
 @dataclass(frozen=True)
 class Answers:
     """What one recipe, trained under one or several seeds, says about the same images.
 
-    Attributes:
-        labels: Shape (n,), boolean: whether Positive.
-        scores: Shape (seeds, n), in [0, 1]; higher means more likely Positive.
-        called: Shape (seeds, n), boolean: whether each model calls the image Positive, at its own threshold.
-        patients: Shape (n,): one key per image.
-
-    Raises:
-        ValueError: Names the array whose shape does not fit.
+    Labels are boolean. Scores have shape (seeds, n), as has ``called``: whether each model calls the image Positive, at
+    its own threshold.
     """
 
     labels: Bools
@@ -57,43 +50,36 @@ class Answers:
 
     def take(self, chosen: npt.NDArray[Any]) -> Answers:
         """About some of the images, a mask or positions of shape (m,)."""
-        return Answers(
-            self.labels[chosen], self.scores[:, chosen], self.called[:, chosen], np.asarray(self.patients[chosen])
-        )
+        return Answers(self.labels[chosen], self.scores[:, chosen], self.called[:, chosen], self.patients[chosen])
 
     @property
     def undefined(self) -> str | None:
         """Why there is no AUROC, ``None`` where there is one."""
-        if not self.labels.size:
-            return "no images are left"
-        if self.labels.all():
-            return "no negative images"
-        return None if self.labels.any() else "no positive images"
+        return (lacking(self.labels) or None) if self.labels.size else "no images are left"
 
 
 def cell(answers: Answers, how: Resampling) -> dict[str, Any]:
-    """Returns what a recipe is worth on some images.
+    """Returns what a recipe is worth on some images; there may be none, or those of one label only.
 
-    Args:
-        answers: About them; there may be none, or those of one label only.
-        how: Of the intervals.
-
-    Returns:
-        Plain values, ready for JSON: ``n``, ``n_patients``, ``n_positive``, ``n_negative``, ``undefined`` (why there is
-        no AUROC, or ``None``) and for each of ``auroc``, ``sensitivity`` and ``specificity`` ``{"value", "low",
-        "high", "method", "seeds"}``: the mean over seeds with its interval, and the value of each seed. What is
-        undefined is ``None``.
+    The values are those of :func:`cxrlab.evaluation.statistics.counts`, ``undefined`` (why there is no AUROC, or
+    ``None``) and a :class:`SeedMean` for each of ``auroc``, ``sensitivity`` and ``specificity``.
     """
-    y, ids = answers.labels, answers.patients
+    y, ids, reason = answers.labels, answers.patients, answers.undefined
+
+    def rate(hits: Bools, of: Bools, without: str) -> SeedMean:
+        """The mean over seeds of the share of hits, shape (seeds, n), among images of one label."""
+        if not of.any():
+            return SeedMean.undefined(without)
+        found = mean(hits[:, of].mean(axis=0), ids[of], how, share=True)
+        seeds = tuple(hits[:, of].mean(axis=1).tolist())
+        return SeedMean(float(np.mean(seeds)), found.low, found.high, found.method, seeds)
+
     return {
-        "n": int(y.size),
-        "n_patients": int(np.unique(ids).size),
-        "n_positive": int(y.sum()),
-        "n_negative": int((~y).sum()),
-        "undefined": answers.undefined,
-        "auroc": _auroc(answers, how),
-        "sensitivity": _rate(answers.take(y), answers.called[:, y], how, "no positive images"),
-        "specificity": _rate(answers.take(~y), ~answers.called[:, ~y], how, "no negative images"),
+        **counts(y, ids),
+        "undefined": reason,
+        "auroc": SeedMean.undefined(reason) if reason else mean_auroc(y, answers.scores, ids, how),
+        "sensitivity": rate(answers.called, y, "no positive images"),
+        "specificity": rate(~answers.called, ~y, "no negative images"),
     }
 
 
@@ -102,18 +88,11 @@ def drop(internal: Estimate, external: Estimate) -> Estimate:
 
     The two places have other patients, so their intervals are put together by the square-and-add rule (MOVER, Zou and
     Donner 2008), which keeps the width of a perfect score's interval, where a bootstrap has none.
-
-    Args:
-        internal: AUROC on held-out images of the place that was trained on, with interval, as of :func:`cell`.
-        external: The same of another place.
-
-    Returns:
-        Positive where the external AUROC is lower.
     """
-    own, there = _numbers(internal), _numbers(external)
-    if own is None or there is None:
-        return Estimate(None, None, None, (internal if own is None else external).method)
-    (value, low, high), (other, other_low, other_high) = own, there
+    numbers = np.array([[each.value, each.low, each.high] for each in (internal, external)], np.float64)
+    if np.isnan(numbers).any():
+        return Estimate(None, None, None, (internal if np.isnan(numbers[0]).any() else external).method)
+    (value, low, high), (other, other_low, other_high) = numbers.tolist()
     fall = value - other
     below, above = math.hypot(value - low, other_high - other), math.hypot(high - value, other - other_low)
     method = "square-and-add of both intervals (MOVER)"
@@ -123,40 +102,12 @@ def drop(internal: Estimate, external: Estimate) -> Estimate:
 
 
 def paired(one: Answers, other: Answers, how: Resampling) -> Difference:
-    """Returns how much larger the first recipe's AUROC is on the same images, whole patients resampled for both.
+    """Returns how much larger the first recipe's AUROC is on the same images in the same order.
 
-    Args:
-        one: About n images.
-        other: About the same, in the same order; it may have another number of seeds.
-        how: Of the interval.
-
-    Raises:
-        ValueError: If labels or patients differ.
+    Whole patients are resampled for both recipes at once; they may have another number of seeds.
     """
     if not np.array_equal(one.labels, other.labels) or not np.array_equal(one.patients, other.patients):
         raise ValueError("one and other must be about the same images in the same order")
     if one.undefined:
         return Difference.undefined(one.undefined)
     return patient_bootstrap_auroc_difference(one.labels, one.scores, other.scores, one.patients, how)
-
-
-def _auroc(answers: Answers, how: Resampling) -> SeedMean:
-    if answers.undefined:
-        return SeedMean.undefined(answers.undefined)
-    return mean_auroc(answers.labels, answers.scores, answers.patients, how)
-
-
-def _rate(answers: Answers, hits: Bools, how: Resampling, reason: str) -> SeedMean:
-    """The mean over seeds of the share of hits among images of one label; hits of shape (seeds, n)."""
-    if not answers.labels.size:
-        return SeedMean.undefined(reason)
-    found = mean(hits.mean(axis=0), answers.patients, how, share=True)
-    seeds = tuple(hits.mean(axis=1).tolist())
-    return SeedMean(float(np.mean(seeds)), found.low, found.high, found.method, seeds)
-
-
-def _numbers(estimate: Estimate) -> tuple[float, float, float] | None:
-    """Value and limits, or ``None`` where one is missing."""
-    if estimate.value is None or estimate.low is None or estimate.high is None:
-        return None
-    return estimate.value, estimate.low, estimate.high

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -43,17 +43,22 @@ class CannotFitError(ValueError):
 
 
 @dataclass(frozen=True)
-class Uncalibrated:
-    """The network's own scores."""
+class Calibration:
+    """Turns scores into probabilities; this one leaves the network's own scores as they are."""
 
     kind: ClassVar[str] = "none"
 
     def __call__(self, scores: npt.ArrayLike) -> Floats:
-        """Returns scores as they are, float64."""
-        return np.asarray(scores, np.float64)
+        """Returns probabilities, float64, of scores in [0, 1], shape (n,)."""
+        return np.asarray(self._applied(np.asarray(scores, np.float64)))
 
-    def as_dict(self) -> None:
-        """What a checkpoint holds: nothing."""
+    def _applied(self, scores: Floats) -> Floats:
+        return scores
+
+    def as_dict(self) -> dict[str, Any] | None:
+        """Plain values, as a checkpoint holds them; ``None`` for the network's own scores."""
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {"kind": self.kind, **values} if values else None
 
     def words(self) -> str:
         """For people."""
@@ -61,12 +66,8 @@ class Uncalibrated:
 
 
 @dataclass(frozen=True)
-class Temperature:
-    """``expit(logit(score) / temperature)``: above 1 scores were too bold, below 1 too timid.
-
-    Args:
-        temperature: Above 0.
-    """
+class Temperature(Calibration):
+    """``expit(logit(score) / temperature)``, above 0: above 1 scores were too bold, below 1 too timid."""
 
     temperature: float
     kind: ClassVar[str] = "temperature"
@@ -74,13 +75,8 @@ class Temperature:
     def __post_init__(self) -> None:
         check_range("temperature", self.temperature, 0.0, low_open=True)
 
-    def __call__(self, scores: npt.ArrayLike) -> Floats:
-        """Returns probabilities, float64, of scores in [0, 1], shape (n,)."""
+    def _applied(self, scores: Floats) -> Floats:
         return np.asarray(expit(logit(scores) / self.temperature))
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, as a checkpoint holds them."""
-        return {"kind": self.kind, **asdict(self)}
 
     def words(self) -> str:
         """For people."""
@@ -88,13 +84,8 @@ class Temperature:
 
 
 @dataclass(frozen=True)
-class Platt:
-    """``expit(slope logit(score) + intercept)``.
-
-    Args:
-        slope: Above 0, so that the order of images stays.
-        intercept: Finite.
-    """
+class Platt(Calibration):
+    """``expit(slope logit(score) + intercept)``, the slope above 0, so that the order of images stays."""
 
     slope: float
     intercept: float
@@ -104,13 +95,8 @@ class Platt:
         check_range("slope", self.slope, 0.0, low_open=True)
         check_range("intercept", self.intercept, -math.inf)
 
-    def __call__(self, scores: npt.ArrayLike) -> Floats:
-        """Returns probabilities, float64, of scores in [0, 1], shape (n,)."""
+    def _applied(self, scores: Floats) -> Floats:
         return np.asarray(expit(self.slope * logit(scores) + self.intercept))
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, as a checkpoint holds them."""
-        return {"kind": self.kind, **asdict(self)}
 
     def words(self) -> str:
         """For people."""
@@ -118,13 +104,8 @@ class Platt:
 
 
 @dataclass(frozen=True)
-class Isotonic:
-    """Straight lines through points, level outside of them.
-
-    Args:
-        scores: Strictly rising, in [0, 1], at least one.
-        values: As many probabilities, never falling, in [0, 1].
-    """
+class Isotonic(Calibration):
+    """Straight lines through points, level outside of them: scores rise strictly, values never fall, both in [0, 1]."""
 
     scores: tuple[float, ...]
     values: tuple[float, ...]
@@ -143,22 +124,16 @@ class Isotonic:
         if (np.diff(self.values) < 0).any():
             raise ValueError("values must never fall, and some do")
 
-    def __call__(self, scores: npt.ArrayLike) -> Floats:
-        """Returns probabilities, float64, of scores in [0, 1], shape (n,)."""
-        return np.asarray(np.interp(np.asarray(scores, np.float64), self.scores, self.values))
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, as a checkpoint holds them."""
-        return {"kind": self.kind, "scores": list(self.scores), "values": list(self.values)}
+    def _applied(self, scores: Floats) -> Floats:
+        return np.asarray(np.interp(scores, self.scores, self.values))
 
     def words(self) -> str:
         """For people."""
         return f"isotonic regression through {len(self.scores)} points; equal values are ties"
 
 
-UNCALIBRATED = Uncalibrated()
-Calibration: TypeAlias = Uncalibrated | Temperature | Platt | Isotonic
-KINDS: dict[str, type[Calibration]] = {each.kind: each for each in (Uncalibrated, Temperature, Platt, Isotonic)}
+UNCALIBRATED = Calibration()
+KINDS: dict[str, type[Calibration]] = {each.kind: each for each in (Calibration, Temperature, Platt, Isotonic)}
 
 
 def logit(scores: npt.ArrayLike) -> Floats:
@@ -168,20 +143,14 @@ def logit(scores: npt.ArrayLike) -> Floats:
 
 
 def fit(kind: str, labels: npt.ArrayLike, scores: npt.ArrayLike) -> Calibration:
-    """Fits a calibration to images that trained nothing.
-
-    Args:
-        kind: One of :data:`KINDS`.
-        labels: Shape (n,): 0 Negative, 1 Positive.
-        scores: Shape (n,): probability of Positive, in [0, 1].
+    """Fits a calibration, one of :data:`KINDS`, to images that trained nothing.
 
     Raises:
         CannotFitError: One class only; or the scores separate the classes perfectly, or order them the wrong way round,
             so that no finite temperature or no rising line is the best.
-        ValueError: Names the argument that is wrong, what was expected and what was found.
     """
     check_choice("kind", kind, KINDS)
-    y, s, _ = checked(labels, scores, np.arange(np.size(scores)))
+    y, s, _ = checked(labels, scores)
     if kind == "none":
         return UNCALIBRATED
     if y.all() or not y.any():
@@ -193,26 +162,20 @@ def fit(kind: str, labels: npt.ArrayLike, scores: npt.ArrayLike) -> Calibration:
     return _temperature(y, logits) if kind == "temperature" else _platt(y, logits)
 
 
-def from_dict(found: Mapping[str, Any] | None) -> Calibration:
-    """Returns what ``as_dict`` described; the dict may come from a stranger.
-
-    Raises:
-        ValueError: It is no calibration; names what is wrong.
-    """
+def from_dict(found: Any) -> Calibration:
+    """Returns what ``as_dict`` described; it may come from a stranger, and the error names what is wrong."""
     if found is None:
         return UNCALIBRATED
     if not isinstance(found, Mapping) or not isinstance(found.get("kind"), str):
         raise ValueError(f"calibration must be a dict with a kind, got {str(found)[:60]}")
     check_choice("calibration.kind", found["kind"], [kind for kind in KINDS if kind != "none"])
-    wanted: Any = KINDS[found["kind"]]
+    wanted = KINDS[found["kind"]]
     names = [field.name for field in fields(wanted)]
     if set(found) != {"kind", *names}:
         raise ValueError(
             f"calibration {wanted.kind} must have kind, {', '.join(names)}, got {', '.join(map(str, found))}"
         )
-    values: list[Any] = [found[name] for name in names]
-    made: Calibration = wanted(*(tuple(value) if isinstance(value, list) else value for value in values))
-    return made
+    return wanted(**{name: tuple(found[name]) if isinstance(found[name], list) else found[name] for name in names})
 
 
 def _temperature(y: Bools, logits: Floats) -> Temperature:

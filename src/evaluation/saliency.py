@@ -1,7 +1,7 @@
 """What a saliency map is worth: where it lies, whether the score depends on it, whether it depends on the weights.
 
-Maps are evidence for Positive per pixel, at least 0, of any scale: no measure here depends on a map's scale. A map that
-is zero all over has no place to look at; what cannot be measured is NaN and is counted apart.
+Maps have shape (N, H, W): evidence for Positive per pixel, at least 0, of any scale, which no measure here depends on.
+A map that is zero all over has no place to look at. What cannot be measured is NaN and is counted apart.
 
 Sources:
     Deletion and insertion: V. Petsiuk, A. Das and K. Saenko, BMVC 2018 (RISE), section 4.2.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import rankdata
 
 from cxrlab.errors import check_range
-from cxrlab.evaluation.estimate import Bools, Floats
+from cxrlab.evaluation.estimate import Bools, Floats, Ints
 
 Images = npt.NDArray[np.uint8]
 Maps = npt.NDArray[np.float32]
@@ -35,59 +36,39 @@ BLUR = 0.1
 _SSIM_SIGMA, _C1, _C2 = 1.5, 0.01**2, 0.03**2  # Wang et al. 2004, for values in [0, 1]
 
 
-# ------------------------------------------------------------------------------------------------------ where it lies
-
-
 def share_inside(maps: Maps, masks: Bools) -> Floats:
-    """The share of each map's sum that lies inside its mask; chance level: :func:`area_share`.
+    """The share of each map's sum inside its mask of lungs, or of any other region; NaN where the map is zero.
 
-    Args:
-        maps: Shape (N, H, W), at least 0.
-        masks: Shape (N, H, W): lungs, or any other region, such as the box of a marker.
-
-    Returns:
-        Shape (N,), in [0, 1]; NaN where the map is zero.
-
-    Raises:
-        ValueError: A shape is wrong or a map is negative or not finite.
+    An even map would have inside what the mask covers of the image.
     """
-    _check(maps, masks)
+    if maps.ndim != 3 or maps.shape != masks.shape or masks.dtype != bool:
+        raise ValueError(
+            f"maps and masks must both have shape (N, H, W), masks boolean; got {maps.shape} and {masks.shape} of "
+            f"{masks.dtype}"
+        )
+    if not (np.isfinite(maps).all() and (maps >= 0).all()):
+        raise ValueError("maps must be finite and at least 0")
     total = maps.sum(axis=(1, 2), dtype=np.float64)
     inside = np.where(masks, maps, 0).sum(axis=(1, 2), dtype=np.float64)
-    return np.asarray(np.divide(inside, total, out=np.full(len(maps), np.nan), where=total > 0))
-
-
-def area_share(masks: Bools) -> Floats:
-    """The share of each image that its mask covers, shape (N,): what an even map would have inside."""
-    return np.asarray(masks.mean(axis=(1, 2)), np.float64)
+    return _ratio(inside, total)
 
 
 def pointing(maps: Maps, masks: Bools) -> Floats:
-    """Whether each map's largest value lies inside its mask.
+    """Whether each map's largest value lies inside its mask, shape (N,); NaN where the map is zero.
 
-    Returns:
-        Shape (N,): 1 or 0, the share of places that are inside where several share the largest value; NaN where the
-        map is zero.
-
-    Raises:
-        ValueError: See :func:`share_inside`.
+    It is 1 or 0, and where several places share the largest value the share of them that is inside.
     """
-    _check(maps, masks)
+    share_inside(maps, masks)  # checks them
     peak = maps.max(axis=(1, 2), keepdims=True)
     return share_inside(((maps == peak) & (peak > 0)).astype(np.float32), masks)
-
-
-# ----------------------------------------------------------------------------------- whether the score depends on it
 
 
 @dataclass(frozen=True)
 class Curves:
     """Scores of images while more and more of their pixels are taken away, or put in.
 
-    Attributes:
-        fraction: Shape (steps + 1,): share of pixels that are done, 0 to 1.
-        by_map: Shape (N, steps + 1): scores in the order of the maps, the largest value first.
-        by_chance: Likewise in a random order of tiles.
+    ``fraction``, shape (steps + 1,), is the share of pixels that are done. ``by_map`` holds the scores in the order of
+    the maps, the largest value first, shape (N, steps + 1), and ``by_chance`` those in a random order of tiles.
     """
 
     fraction: Floats
@@ -96,7 +77,7 @@ class Curves:
 
     @property
     def area_by_map(self) -> Floats:
-        """Area under each image's curve, shape (N,), in [0, 1], by trapezes."""
+        """Area under each image's curve, shape (N,), in [0, 1]."""
         return np.asarray(np.trapezoid(self.by_map, self.fraction, axis=1))
 
     @property
@@ -108,26 +89,13 @@ class Curves:
 def deletion(score: Score, images: Images, maps: Maps, *, steps: int = 16, seed: int = 0) -> Curves:
     """Blackens pixels, the most salient first: a map that shows what matters makes the score fall at once.
 
-    Args:
-        score: Of the network.
-        images: Shape (N, H, W, C), uint8.
-        maps: Shape (N, H, W).
-        steps: Parts in which the pixels go, at least 1.
-        seed: Of the random order, and of the order of equal values.
+    The pixels of images, shape (N, H, W, C), go in ``steps`` parts. The seed is that of the random order, and of ties.
     """
     return _curves(score, images, np.zeros_like(images), maps, steps, seed)
 
 
 def insertion(score: Score, images: Images, maps: Maps, *, steps: int = 16, seed: int = 0) -> Curves:
-    """Puts pixels into the blurred image, the most salient first: such a map makes the score rise at once.
-
-    Args:
-        score: Of the network.
-        images: Shape (N, H, W, C), uint8.
-        maps: Shape (N, H, W).
-        steps: Parts in which the pixels come, at least 1.
-        seed: Of the random order, and of the order of equal values.
-    """
+    """Like :func:`deletion`, but puts pixels into the blurred image: such a map makes the score rise at once."""
     sigma = BLUR * (images.shape[1] + images.shape[2]) / 2
     blurred = gaussian_filter(images.astype(np.float32), (0, sigma, sigma, 0), mode="nearest")
     return _curves(score, blurred.round().astype(np.uint8), images, maps, steps, seed)
@@ -140,111 +108,59 @@ def _curves(score: Score, start: Images, end: Images, maps: Maps, steps: int, se
     rng = np.random.default_rng(seed)
     side = -(-max(maps.shape[1:]) // TILES)
     tiles = rng.random((len(maps), TILES, TILES), dtype=np.float32).repeat(side, axis=1).repeat(side, axis=2)
-    orders = [_order(values, rng) for values in (maps, tiles[:, : maps.shape[1], : maps.shape[2]])]
     fraction = np.linspace(0, 1, steps + 1)
-    by_map, by_chance = (
-        np.stack([score(_mixed(start, end, order, share)) for share in fraction], axis=1) for order in orders
-    )
-    return Curves(fraction, by_map, by_chance)
-
-
-def _order(values: Maps, rng: np.random.Generator) -> Floats:
-    """The place of every pixel in its map's order, shape (N, H, W), in [0, 1): 0 for the largest; ties at random."""
-    flat = values.reshape(len(values), -1)
-    places = np.empty(flat.shape)
-    for row, each in enumerate(flat):
-        order = np.lexsort((rng.random(each.size), -each))
-        places[row, order] = np.arange(each.size) / each.size
-    return places.reshape(values.shape)
-
-
-def _mixed(start: Images, end: Images, order: Floats, share: float) -> Images:
-    return np.where((order < share)[..., None], end, start)
-
-
-# ------------------------------------------------------------------------------------ whether it knows the weights
+    curves = []
+    for values in (maps, tiles[:, : maps.shape[1], : maps.shape[2]]):
+        # The place of every pixel in its map's order, in [0, 1): 0 for the largest; ties at random.
+        places = np.empty((len(maps), maps[0].size))
+        for row, each in enumerate(values.reshape(places.shape)):
+            order = np.lexsort((rng.random(each.size), -each))
+            places[row, order] = np.arange(each.size) / each.size
+        places = places.reshape(*maps.shape, 1)
+        curves.append(np.stack([score(np.where(places < share, end, start)) for share in fraction], axis=1))
+    return Curves(fraction, *curves)
 
 
 def rank_correlation(first: Maps, second: Maps) -> Floats:
-    """Spearman's rank correlation of each pair of maps over their pixels.
-
-    Returns:
-        Shape (N,), in [-1, 1]; NaN where a map is the same everywhere.
-    """
-    a, b = (_standardised(rankdata(maps.reshape(len(maps), -1), axis=1)) for maps in (first, second))
-    return np.asarray((a * b).mean(axis=1))
+    """Spearman's rank correlation of each pair of maps, shape (N,); NaN where a map is the same everywhere."""
+    standardised = []
+    for maps in (first, second):
+        ranks = rankdata(maps.reshape(len(maps), -1), axis=1)
+        ranks -= ranks.mean(axis=1, keepdims=True)
+        standardised.append(_ratio(ranks, ranks.std(axis=1, keepdims=True)))
+    return np.asarray((standardised[0] * standardised[1]).mean(axis=1))
 
 
 def ssim(first: Maps, second: Maps) -> Floats:
-    """Structural similarity of each pair of maps, each divided by its largest value.
-
-    Returns:
-        Shape (N,), at most 1; NaN where a map is zero.
-    """
-    sigma = (0, _SSIM_SIGMA, _SSIM_SIGMA)
-    peaks = [maps.max(axis=(1, 2), keepdims=True) for maps in (first, second)]
-    x, y = (
-        np.divide(maps, peak, out=np.full(maps.shape, np.nan), where=peak > 0)
-        for maps, peak in zip((first, second), peaks, strict=True)
+    """Structural similarity of each pair of maps over their largest values, shape (N,); NaN where a map is zero."""
+    x, y = (_ratio(maps, maps.max(axis=(1, 2), keepdims=True)) for maps in (first, second))
+    mean_x, mean_y, mean_xx, mean_yy, mean_xy = (
+        gaussian_filter(part, (0, _SSIM_SIGMA, _SSIM_SIGMA), truncate=3.5) for part in (x, y, x * x, y * y, x * y)
     )
-    blur = {name: gaussian_filter(part, sigma, truncate=3.5) for name, part in _products(x, y).items()}
-    var_x, var_y = blur["xx"] - blur["x"] ** 2, blur["yy"] - blur["y"] ** 2
-    covariance = blur["xy"] - blur["x"] * blur["y"]
-    likeness = (2 * blur["x"] * blur["y"] + _C1) * (2 * covariance + _C2)
-    likeness /= (blur["x"] ** 2 + blur["y"] ** 2 + _C1) * (var_x + var_y + _C2)
+    likeness = (2 * mean_x * mean_y + _C1) * (2 * (mean_xy - mean_x * mean_y) + _C2)
+    likeness /= (mean_x**2 + mean_y**2 + _C1) * ((mean_xx - mean_x**2) + (mean_yy - mean_y**2) + _C2)
     return np.asarray(likeness.mean(axis=(1, 2)))
 
 
-def _products(x: Floats, y: Floats) -> dict[str, Floats]:
-    return {"x": x, "y": y, "xx": x * x, "yy": y * y, "xy": x * y}
+def _ratio(above: npt.NDArray[Any], below: npt.NDArray[Any]) -> Floats:
+    return np.asarray(np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0))
 
 
-def _standardised(rows: Floats) -> Floats:
-    centred = rows - rows.mean(axis=1, keepdims=True)
-    deviation = centred.std(axis=1, keepdims=True)
-    return np.asarray(np.divide(centred, deviation, out=np.full(rows.shape, np.nan), where=deviation > 0))
-
-
-# -------------------------------------------------------------------------------------------------- over the images
-
-
-def pick(labels: npt.ArrayLike, scores: npt.ArrayLike, threshold: float, most: int = 8) -> npt.NDArray[np.int64]:
+def pick(labels: npt.ArrayLike, scores: npt.ArrayLike, threshold: float, most: int = 8) -> Ints:
     """Chooses images to look at: half called rightly and half wrongly where there are as many, both labels of each.
 
-    Of every kind the surest come first. Where a kind runs out, others take its places.
-
-    Args:
-        labels: Shape (n,), 0 or 1.
-        scores: Shape (n,), in [0, 1].
-        threshold: Positive from this score on.
-        most: How many, at least 1.
-
-    Returns:
-        Positions, wrong ones first.
+    Of every kind the surest come first. Where a kind runs out, others take its places. Returns positions, wrong ones
+    first.
     """
     check_range("most", most, 1, integer=True)
     y, s = np.asarray(labels).astype(bool), np.asarray(scores, np.float64)
     sure = np.argsort(-np.abs(s - threshold), kind="stable")
     wrong = (s >= threshold) != y
-    queues = [
-        _in_turn([sure[(wrong == kind)[sure] & (y == label)[sure]] for label in (True, False)])
-        for kind in (True, False)
-    ]
+    queues = []
+    for kind in (True, False):
+        own = sure[wrong[sure] == kind]
+        # Positive and Negative in turn: the k-th Positive gets place 2 k, the k-th Negative 2 k + 1.
+        place = np.where(y[own], 2 * np.cumsum(y[own]), 2 * np.cumsum(~y[own]) + 1)
+        queues.append(own[np.argsort(place)])
     first = queues[0][: max(most - most // 2, most - len(queues[1]))]
-    return np.array([*first, *queues[1][: most - len(first)]], np.int64)
-
-
-def _in_turn(queues: list[npt.NDArray[np.int64]]) -> list[int]:
-    """One from each queue in turn."""
-    longest = max(len(queue) for queue in queues)
-    return [int(queue[place]) for place in range(longest) for queue in queues if place < len(queue)]
-
-
-def _check(maps: Maps, masks: Bools) -> None:
-    if maps.ndim != 3 or maps.shape != masks.shape or masks.dtype != bool:
-        raise ValueError(
-            f"maps and masks must both have shape (N, H, W), masks boolean; got {maps.shape} and {masks.shape} of "
-            f"{masks.dtype}"
-        )
-    if not (np.isfinite(maps).all() and (maps >= 0).all()):
-        raise ValueError("maps must be finite and at least 0")
+    return np.concatenate([first, queues[1][: most - len(first)]])

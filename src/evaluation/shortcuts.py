@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import ArrayLike
 
 from cxrlab.errors import check_range
-from cxrlab.evaluation.estimate import USUAL, Difference, Estimate, Resampling, SeedMean, mean
+from cxrlab.evaluation.estimate import Difference, Estimate, Resampling, SeedMean, mean
 from cxrlab.evaluation.paired import patient_bootstrap_auroc_difference
 from cxrlab.evaluation.statistics import checked, mean_auroc
 
@@ -31,9 +31,6 @@ KEPT_SHARE = 0.5
 FLIPS_WARN, FLIPS_FAIL = 0.05, 0.2
 """Shares of decisions that an edit without meaning may change."""
 
-Judgement = tuple[str, str]
-"""A verdict (FAIL, WARN, NOT CHECKED, PASS) and the input that it rests on, empty where it rests on none."""
-
 
 @dataclass(frozen=True)
 class Tried:
@@ -41,17 +38,12 @@ class Tried:
 
     Attributes:
         name: Of the alteration; ``none`` is the images as they are.
-        group: ``lungs removed``, ``lungs kept``, ``detail removed`` or ``edit``.
-        words: What was done, for people.
-        n: Images.
-        n_patients: People on them.
-        auroc: Of the altered images.
+        group: ``lungs removed``, ``lungs kept``, ``detail removed`` or ``edit``; ``words`` say what was done.
         difference: To the intact AUROC on the same images, altered minus intact, see :mod:`cxrlab.evaluation.paired`.
         shift: Mean change of the score by label, ``Negative`` and ``Positive``.
         flipped: Share of images whose decision changes.
         visible: Mean share of the lungs' area that can still be seen; ``None`` where nobody knows where the lungs are.
-        corrected: The AUROC with the interval that the verdict uses, where it takes this for an input without lungs;
-            else ``None``.
+        corrected: The AUROC with the interval of the verdict, if it takes this for an input without lungs.
     """
 
     name: str
@@ -69,18 +61,10 @@ class Tried:
 
 @dataclass(frozen=True)
 class Retrained:
-    """One alteration, on whose images the same recipe was trained again, under one seed or several.
+    """One alteration, on whose images the same recipe was trained again; else like :class:`Tried`.
 
-    Attributes:
-        name: As of :class:`Tried`, like ``group``, ``words`` and ``corrected``.
-        group: Likewise.
-        words: Likewise.
-        n: Test images.
-        n_patients: People on them.
-        right: Images called rightly, one number per seed.
-        auroc: The mean of all seeds' AUROCs, the interval from resampling patients.
-        difference: To the mean AUROC of the recipe on intact images; ``None`` where that was not trained.
-        corrected: Likewise.
+    ``right`` is the number of test images called rightly, for each seed, and ``auroc`` the mean of all seeds. The
+    difference is that to the mean AUROC of the recipe on intact images; ``None`` where that was not trained.
     """
 
     name: str
@@ -95,34 +79,12 @@ class Retrained:
 
 
 def respond(
-    labels: npt.ArrayLike,
-    intact: npt.ArrayLike,
-    altered: npt.ArrayLike,
-    patients: npt.ArrayLike,
-    *,
-    threshold: float = 0.5,
-    how: Resampling = USUAL,
+    labels: ArrayLike, intact: ArrayLike, altered: ArrayLike, patients: ArrayLike, *, threshold: float, how: Resampling
 ) -> dict[str, Any]:
-    """What becomes of a model's scores when its images are altered.
-
-    Args:
-        labels: Shape (n,): 0 Negative, 1 Positive.
-        intact: Shape (n,): scores in [0, 1] of the images as they are.
-        altered: Shape (n,): of the altered ones.
-        patients: Shape (n,): one identifier per image.
-        threshold: An image is called Positive from this score on.
-        how: Of every interval.
-
-    Returns:
-        ``n``, ``n_patients``, ``auroc``, ``difference``, ``shift`` and ``flipped`` of :class:`Tried`.
-
-    Raises:
-        ValueError: Names the argument that is wrong.
-    """
+    """Compares the scores of intact and of altered images, for the fields of :class:`Tried` with the same names."""
     y, before, ids = checked(labels, intact, patients)
     _, after, _ = checked(labels, altered, patients)
     check_range("threshold", threshold, 0.0, 1.0)
-    flips = (before >= threshold) != (after >= threshold)
     by_label = {"Negative": ~y, "Positive": y}
     return {
         "n": int(y.size),
@@ -130,7 +92,7 @@ def respond(
         "auroc": mean_auroc(y, after, ids, how),
         "difference": patient_bootstrap_auroc_difference(y, after, before, ids, how),
         "shift": {name: mean((after - before)[of], ids[of], how) for name, of in by_label.items()},
-        "flipped": mean(flips, ids, how, share=True),
+        "flipped": mean((before >= threshold) != (after >= threshold), ids, how, share=True),
     }
 
 
@@ -139,17 +101,13 @@ def corrected(inputs: int) -> float:
     return 1 - ERROR / max(1, inputs)
 
 
-def judge_without_lungs(intact: Estimate, removed: Mapping[str, Estimate]) -> Judgement:
-    """Whether labels can be told apart although no lung can be seen.
+def judge_without_lungs(intact: Estimate, removed: Mapping[str, Estimate]) -> tuple[str, str]:
+    """Whether labels can be told apart although no lung can be seen, and the input on which this verdict rests.
 
-    Args:
-        intact: The AUROC on intact images.
-        removed: The AUROCs of the inputs without lungs by name, each interval at :func:`corrected` confidence.
-
-    Returns:
-        NOT CHECKED where the interval of the intact AUROC reaches down to 0.5 or there is no input without lungs. FAIL
-        if an interval lies above 0.5 and its AUROC keeps :data:`KEPT_SHARE` of the intact one's distance from 0.5; WARN
-        if one lies above 0.5 and keeps less, or lies below 0.5 (told apart, the wrong way round); else PASS.
+    The AUROCs are those on intact images and of the inputs without lungs, each interval at :func:`corrected`
+    confidence. NOT CHECKED where the interval of the intact AUROC reaches down to 0.5 or there is no input without
+    lungs. FAIL if an interval lies above 0.5 and its AUROC keeps :data:`KEPT_SHARE` of the intact one's distance from
+    0.5; WARN if one lies above 0.5 and keeps less, or lies below 0.5 (told apart, the wrong way round); else PASS.
     """
     aurocs = {name: each.value for name, each in removed.items() if each.value is not None and each.low is not None}
     if not aurocs or not intact.above(CHANCE):
@@ -172,16 +130,11 @@ def judge_lungs_only(intact: Estimate, only: Estimate) -> str:
 
 
 def judge_flips(flipped: Estimate, *, on_lungs: bool = False) -> str:
-    """Whether an edit without meaning changes decisions.
+    """Judges the share of decisions that an edit without meaning changes.
 
-    Args:
-        flipped: The share of decisions that change.
-        on_lungs: Whether the edit reaches the lungs' own pixels: a model that does not bear it is a fragile one, but
-            need not look at anything but lungs.
-
-    Returns:
-        FAIL from :data:`FLIPS_FAIL` of them on if the interval lies above :data:`FLIPS_WARN` and the edit is beside the
-        lungs; WARN above :data:`FLIPS_WARN`; else PASS.
+    FAIL from :data:`FLIPS_FAIL` on if the interval lies above :data:`FLIPS_WARN` and the edit is beside the lungs; WARN
+    above :data:`FLIPS_WARN`; else PASS. A model that does not bear an edit of the lungs' own pixels is a fragile one,
+    but need not look at anything but lungs.
     """
     if flipped.value is None:
         return "NOT CHECKED"

@@ -231,7 +231,7 @@ def calibration(labels: npt.ArrayLike, scores: npt.ArrayLike, title: str) -> Fig
 
 
 def decision_curve(curve: Mapping[str, Any], threshold: float, title: str) -> Figure:
-    """Draws what :func:`cxrlab.evaluation.decision_curve.decision_curve` gives, and the model's threshold."""
+    """Draws what :func:`cxrlab.evaluation.thresholds.decision_curve` gives, and the model's threshold."""
     figure, axes = framed(f"{title}\n(at these images' {curve['prevalence']:.0%} Positive)", 5.4, 4.2)
     at = curve["thresholds"]
     axes.axhline(0, color="black", linewidth=1.2, label="treat nobody")

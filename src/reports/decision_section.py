@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cxrlab import figures
-from cxrlab.evaluation import decision_curve
+from cxrlab.evaluation import thresholds
 from cxrlab.reports.cautions import label_is_not_the_disease
 from cxrlab.reports.facts import SPLITS
 from cxrlab.reports.pictures import Picture, drawn
@@ -48,7 +48,7 @@ def section(record: RunRecord) -> dict[str, Any] | None:
         "reliability": _reliability(record, first) if decided.calibrated else [],
         "predictive": values,
         "curve": curve,
-        "useful": decision_curve.useful_thresholds(curve),
+        "useful": thresholds.useful_thresholds(curve),
         "picture": drawn(record, figure, f"{first}_decision_curve", title),
         "not_the_disease": label_is_not_the_disease(record),
     }

@@ -345,7 +345,7 @@ def _add_places(table: pd.DataFrame, maps: Maps, lungs: Bools | None) -> None:
         return
     seen = lungs.any(axis=(1, 2))
     table["inside"] = np.where(seen, measures.share_inside(maps, lungs), np.nan)
-    table["area"] = np.where(seen, measures.area_share(lungs), np.nan)
+    table["area"] = np.where(seen, lungs.mean(axis=(1, 2)), np.nan)
     table["excess"] = table["inside"] - table["area"]
     table["pointing"] = np.where(seen, measures.pointing(maps, lungs), np.nan)
 

@@ -74,48 +74,19 @@ def test_every_baseline_is_described_and_scores_every_image() -> None:
 
 
 @pytest.mark.parametrize(("labels", "share"), [([0, 0, 1], 1 / 3), ([0, 1, 1, 1], 0.75), ([0, 1], 0.5)])
-def test_majority(labels: list[int], share: float) -> None:
+def test_majority_which_equal_strips_say_too(labels: list[int], share: float) -> None:
     images = strips(*range(len(labels)))
     assert trivial_scores(images, labels, images[:1])["majority"].tolist() == pytest.approx([share])
+    alike = strips(*[7] * len(labels))
+    assert trivial_scores(alike, labels, images[:1])["left_strip"].tolist() == pytest.approx([share])
 
 
-def test_left_strip_is_a_line_on_either_side_of_the_midpoint() -> None:
-    found = trivial_scores(strips(20, 40, 80, 100), [0, 0, 1, 1], strips(0, 30, 59, 60, 61, 255))["left_strip"]
-    assert found.tolist() == pytest.approx([0, 0.25, 59 / 120, 0.5, 0.5 + 0.5 / 195, 1])
-    assert (found >= 0.5).tolist() == [False, False, False, True, True, True]
-
-
-def test_left_strip_may_call_the_darker_positive() -> None:
-    found = trivial_scores(strips(20, 40, 80, 100), [1, 1, 0, 0], strips(0, 30, 59, 61, 255))["left_strip"]
-    assert found.tolist() == pytest.approx([1, 0.75, 1 - 59 / 120, 0.5 - 0.5 / 195, 0])
-
-
-def test_left_strip_looks_at_nothing_else() -> None:
-    train, labels = strips(20, 40, 80, 100), [0, 0, 1, 1]
-    test = strips(10, 90)
-    expected = trivial_scores(train, labels, test)["left_strip"]
-    test[:, :, 1:] = 255 - test[:, :, 1:]
-    assert trivial_scores(train, labels, test)["left_strip"].tolist() == expected.tolist()
-
-
-@pytest.mark.parametrize(
-    ("levels", "labels", "threshold", "brighter"),
-    [
-        ([10, 20, 30, 40], [0, 1, 0, 1], 15, True),  # 15 and 35 get three right
-        ([10, 20, 30, 40], [1, 0, 1, 0], 15, False),
-        ([10, 20, 30, 40], [0, 1, 1, 0], 15, True),  # 35 with darker as Positive gets as many right
-        ([10, 10, 10, 40], [0, 0, 1, 1], 25, True),
-    ],
-)
-def test_ties_go_to_the_lowest_threshold_and_to_brighter(
-    levels: list[float], labels: list[int], threshold: float, brighter: bool
-) -> None:
-    found = best_columns(np.array(levels, dtype=float)[:, None], np.array(labels, dtype=bool)[:, None])
-    assert [each.item() for each in found] == [0, threshold, brighter]
-
-
-def test_equal_strips_say_what_the_majority_says() -> None:
-    assert trivial_scores(strips(7, 7, 7), [0, 1, 1], strips(3, 200))["left_strip"].tolist() == [2 / 3, 2 / 3]
+@pytest.mark.parametrize("brighter", [1, 0])
+def test_left_strip_is_a_line_on_either_side_of_the_midpoint(brighter: int) -> None:
+    labels = [1 - brighter, 1 - brighter, brighter, brighter]
+    found = trivial_scores(strips(20, 40, 80, 100), labels, strips(0, 30, 59, 60, 61, 255))["left_strip"]
+    expected = np.array([0, 0.25, 59 / 120, 0.5, 0.5 + 0.5 / 195, 1])
+    assert found.tolist() == pytest.approx(expected if brighter else 1 - expected)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

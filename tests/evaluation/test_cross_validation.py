@@ -57,13 +57,6 @@ def test_best_columns_against_every_threshold() -> None:
         assert (thresholds[draw], brighter[draw]) == single[columns[draw]]
 
 
-def test_a_strip_is_a_line_on_either_side_of_its_threshold() -> None:
-    train = np.array([[9.0, 20.0], [9.0, 40.0], [9.0, 80.0], [9.0, 100.0]])
-    labels = np.array([[1, 1, 0, 0]], bool).T
-    found = cross_validation.scored(train, labels, np.array([[0.0, 0.0], [0.0, 60.0], [0.0, 255.0]]), strip=True)
-    assert found[:, 0].tolist() == [1, 0.5, 0]
-
-
 def test_cross_validation_finds_what_is_there_and_nothing_in_its_control() -> None:
     rng = np.random.default_rng(1)
     labels = np.arange(120) % 2
@@ -128,13 +121,7 @@ def test_dealing_keeps_patients_whole() -> None:
     assert (firsts.sum(axis=0) == 3).all()
     assert (dealt == cross_validation.dealt_labels(labels, patients, 300, 0)).all()
     assert (dealt != cross_validation.dealt_labels(labels, patients, 300, 1)).any()
-
-
-def test_a_patient_with_both_labels_passes_both_on() -> None:
-    dealt = cross_validation.dealt_labels([0, 1, 0, 0], ["a", "a", "b", "b"], 50, 0)
-    assert {tuple(column) for column in dealt.T.tolist()} == {(False, True, False, False), (False, False, False, True)}
-
-
-def test_wrong_arguments_are_named() -> None:
     with pytest.raises(ValueError, match="draws must be a whole number"):
         cross_validation.dealt_labels([0, 1], ["a", "b"], 0, 0)
+    dealt = cross_validation.dealt_labels([0, 1, 0, 0], ["a", "a", "b", "b"], 50, 0)
+    assert {tuple(column) for column in dealt.T.tolist()} == {(False, True, False, False), (False, False, False, True)}

@@ -33,7 +33,7 @@ def test_the_default_changes_nothing() -> None:
     assert (FIXED.threshold, FIXED.as_dict()["calibration"], FIXED.warnings()) == (0.5, None, [])
 
 
-def test_a_rule_is_applied_to_calibrated_probabilities() -> None:
+def test_rules_and_numbers_are_applied_to_calibrated_probabilities() -> None:
     labels, scores = planted()
     decided = Decision("temperature", "sensitivity", sensitivity=0.9).fit(labels, scores, IDS)
     assert isinstance(decided.calibration, Temperature)
@@ -44,9 +44,6 @@ def test_a_rule_is_applied_to_calibrated_probabilities() -> None:
     assert decided.fitted_on is not None
     assert (decided.fitted_on["images"], decided.fitted_on["patients"]) == (N, 200)
     assert decided.fitted_on["threshold_low"] <= decided.threshold <= decided.fitted_on["threshold_high"]
-
-
-def test_a_number_is_kept_while_scores_are_calibrated() -> None:
     decided = Decision("platt", 0.3, prevalence=0.1).fit(*planted(), IDS)
     assert (decided.threshold, decided.calibrated, decided.prevalence) == (0.3, True, 0.1)
     assert decided.fitted_on is not None
@@ -63,15 +60,12 @@ def test_few_validation_images_are_a_warning() -> None:
     assert only.warnings()[0].startswith("calibration was fitted")
 
 
-def test_one_class_leaves_scores_and_one_half() -> None:
+def test_what_cannot_be_fitted_is_left_out_and_told() -> None:
     decided = Decision("isotonic", "youden").fit([1, 1], [0.2, 0.7], ["a", "b"])
     assert (decided.calibrated, decided.threshold) == (False, 0.5)
     assert decided.warnings() == [
         "no calibration or threshold was fitted: all 2 validation images are Positive; images are called at 0.5"
     ]
-
-
-def test_where_no_temperature_is_the_best_the_rule_is_still_applied() -> None:
     labels = np.arange(40) % 2
     decided = Decision("temperature", "youden").fit(labels, 0.2 + 0.5 * labels, IDS[:40])
     assert not decided.calibrated
@@ -86,10 +80,7 @@ def test_a_decision_travels_as_plain_values(decision: Decision) -> None:
     decided = decision.fit(*planted(), IDS)
     again = Decided.from_dict(json.loads(json.dumps(decided.as_dict())))
     assert again == decided
-
-
-def test_a_checkpoint_without_a_decision_has_the_threshold_only() -> None:
-    assert Decided.from_dict({"threshold": 0.5, "model": {}}) == FIXED
+    assert Decided.from_dict({"threshold": 0.5, "model": {}}) == FIXED  # of an older run
 
 
 @pytest.mark.parametrize(

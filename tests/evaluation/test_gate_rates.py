@@ -37,15 +37,21 @@ def test_a_rare_kind_counts_as_much_as_a_common_one() -> None:
     assert limits_of_one(low, kinds, 0, 0.06)[1] == pytest.approx(0.6)
 
 
-def test_where_all_is_clear_there_is_still_doubt() -> None:
-    """Nothing that was learned from needs it; a gate meets other pictures."""
-    limits = limits_of_one([1.0] * 99 + [0.97] * 101 + [0.0] * 50, ["frontal"] * 200 + ["ct"] * 50)
-    assert limits == (0.5, 0.97)
-
-
-def test_what_a_rule_refuses_is_accepted_by_no_limit() -> None:
-    limits = limits_of_one([0.9, 0.9, -1.0], ["frontal", "frontal", "photograph"], 0, 0)
-    assert limits == (0.5, 0.9)
+@pytest.mark.parametrize(
+    ("scores", "kinds", "rates", "limits"),
+    [
+        # Nothing that was learned from needs doubt; a gate meets other pictures.
+        ([1.0] * 99 + [0.97] * 101 + [0.0] * 50, ["frontal"] * 200 + ["ct"] * 50, (), (0.5, 0.97)),
+        # What a rule refuses is accepted by no limit.
+        ([0.9, 0.9, -1.0], ["frontal", "frontal", "photograph"], (0, 0), (0.5, 0.9)),
+        # Where rates contradict, nothing else is accepted: it begins just above the others.
+        ([0.7] * 100 + [0.9] * 10, ["frontal"] * 100 + ["lateral"] * 10, (), (0.5, np.nextafter(0.9, 1))),
+    ],
+)
+def test_limits_of_clear_cases(
+    scores: list[float], kinds: list[str], rates: tuple[float, ...], limits: tuple[float, float]
+) -> None:
+    assert limits_of_one(scores, kinds, *rates) == limits
 
 
 @pytest.mark.parametrize(
@@ -55,6 +61,8 @@ def test_what_a_rule_refuses_is_accepted_by_no_limit() -> None:
 def test_what_cannot_be_asked(scores: list[float], kinds: list[str], rates: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match=r"kinds|false_refusal"):
         limits_of_one(scores, kinds, *rates)
+    with pytest.raises(ValueError, match="equally long"):
+        choose_limits([0.5, 0.6], ["frontal", "frontal"], ["here"])
 
 
 def test_the_worst_collection_decides_whatever_its_number() -> None:
@@ -64,21 +72,8 @@ def test_the_worst_collection_decides_whatever_its_number() -> None:
     assert choose_limits(scores, kinds, places) == (0.5, 0.6)
     assert choose_limits(scores, kinds, ["one"] * 1070)[1] > 0.6
     assert choose_limits(scores, kinds, places, false_warning=0.1)[1] == pytest.approx(0.6 + 5 * 0.38 / 49)
-
-
-def test_refusals_keep_their_rate_in_the_worst_collection_too() -> None:
     scores = np.concatenate([np.full(100, 0.99), np.linspace(0.2, 0.98, 100)])
     places = ["easy"] * 100 + ["hard"] * 100
     refuse_below, accept_from = choose_limits(scores, ["frontal"] * 200, places, false_refusal=0.02, false_warning=0.5)
     assert (scores[100:] < refuse_below).sum() == 2
     assert (scores[100:] < accept_from).sum() == 50
-
-
-def test_where_rates_contradict_nothing_else_is_accepted() -> None:
-    scores, kinds = [0.7] * 100 + [0.9] * 10, ["frontal"] * 100 + ["lateral"] * 10
-    assert choose_limits(scores, kinds, ["here"] * 110)[1] > 0.9
-
-
-def test_every_picture_has_a_collection() -> None:
-    with pytest.raises(ValueError, match="equally long"):
-        choose_limits([0.5, 0.6], ["frontal", "frontal"], ["here"])

@@ -65,33 +65,25 @@ def test_numbers_by_hand() -> None:
     assert found["frame"].reshape(32, 32)[5].tolist() == [100, 50, *[0] * 30]
 
 
-def test_commonness() -> None:
-    found = lung_free.commonness(np.array([5.0, 5.0, 5.0, 7.0]), np.array([5.0, 5.0, 6.0, 5.0]))
-    assert found.tolist() == [0.5, 0.5, 0.25, 0.25]
-
-
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
         ("marker", "a mark in the top left corner"),
         ("border", "a bright frame"),
         ("brightness", "overall brightness (lighter images)"),
+        ("left edge", "a left edge darker than the others"),
     ],
 )
 def test_cues_are_named(kind: str, words: str) -> None:
     labels = np.arange(30) % 2
-    grey = np.stack([plant_shortcut(image, kind) if y else image for image, y in zip(films(30), labels, strict=True)])
-    ranked = lung_free.rank_cues(lung_free.edge_cues(grey), labels)
-    assert ranked[0][0] == words
-    assert ranked[0][1] > 0.9
-
-
-def test_a_darker_left_edge_is_named() -> None:
-    labels = np.arange(30) % 2
     grey = films(30)
-    grey[labels == 1, :, :12] = 20
+    if kind == "left edge":
+        grey[labels == 1, :, :12] = 20
+    else:
+        grey[labels == 1] = [plant_shortcut(image, kind) for image in grey[labels == 1]]
     name, auroc = lung_free.rank_cues(lung_free.edge_cues(grey), labels)[0]
-    assert (name, auroc) == ("a left edge darker than the others", 1.0)
+    assert name == words
+    assert auroc > 0.9
 
 
 def test_header_cues_are_named() -> None:

@@ -47,9 +47,6 @@ def test_several_seeds_are_one_mean_with_their_range() -> None:
     assert low < found.value < high
     assert "mean of 3 seeds" in found.method
     assert "30 patients" in found.method
-
-
-def test_copies_of_one_seed_change_no_interval() -> None:
     one = answers()
     copies = Answers(one.labels, one.scores.repeat(4, axis=0), one.called.repeat(4, axis=0), one.patients)
     for metric in ("auroc", "sensitivity", "specificity"):
@@ -79,7 +76,7 @@ def test_a_perfect_score_has_an_interval() -> None:
     assert found["sensitivity"].low == pytest.approx(0.722, abs=1e-3)
 
 
-def test_a_drop_is_internal_less_external() -> None:
+def test_a_drop_is_internal_less_external_with_both_widths() -> None:
     inside = cell(answers(200, seeds=2, strength=2.0), QUICK)["auroc"]
     outside = cell(answers(300, seeds=2, strength=0.0, seed=1), QUICK)["auroc"]
     found = drop(inside, outside)
@@ -87,9 +84,6 @@ def test_a_drop_is_internal_less_external() -> None:
     value, low, high = numbers(found)
     assert 0 < low < value < high
     assert numbers(drop(outside, inside)) == pytest.approx((-value, -high, -low))
-
-
-def test_a_perfect_score_adds_its_width_to_a_drop() -> None:
     perfect = Estimate(1.0, 0.84, 1.0, "Newcombe")
     other = Estimate(0.7, 0.6, 0.79, "bootstrap; only 9 patients: interval too narrow")
     found = drop(perfect, other)
@@ -118,11 +112,6 @@ def test_a_paired_difference_is_that_of_single_models() -> None:
     assert same.low is None
 
 
-def test_other_images_are_no_pair() -> None:
-    with pytest.raises(ValueError, match="same images"):
-        paired(answers(60), answers(40), QUICK)
-
-
 def test_shapes_and_ranges_are_checked() -> None:
     good = answers()
     with pytest.raises(ValueError, match="labels must be boolean"):
@@ -131,3 +120,5 @@ def test_shapes_and_ranges_are_checked() -> None:
         Answers(good.labels, good.scores[0], good.called, good.patients)
     with pytest.raises(ValueError, match="patients must have shape"):
         Answers(good.labels, good.scores, good.called, good.patients[:3])
+    with pytest.raises(ValueError, match="same images"):
+        paired(answers(60), answers(40), QUICK)

@@ -7,24 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from scipy.special import expit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import brier_score_loss, roc_auc_score
-from torchmetrics.classification import BinaryCalibrationError
+from sklearn.metrics import roc_auc_score
 
 from cxrlab.evaluation import calibration
-from cxrlab.evaluation.estimate import Resampling
-from cxrlab.evaluation.recalibration import (
-    CannotFitError,
-    Isotonic,
-    Platt,
-    Temperature,
-    fit,
-    from_dict,
-    logit,
-)
+from cxrlab.evaluation.recalibration import CannotFitError, Isotonic, Platt, Temperature, fit, from_dict, logit
 
 KINDS = ("temperature", "platt", "isotonic")
 
@@ -46,11 +35,14 @@ def test_a_known_temperature_is_recovered() -> None:
     assert after < 0.02
 
 
-def test_a_known_line_is_recovered() -> None:
+def test_a_known_line_is_recovered_and_finite_for_perfectly_separated_scores() -> None:
     found = fit("platt", *planted(200_000, 1, slope=1.7, intercept=-0.4))
     assert isinstance(found, Platt)
     assert found.slope == pytest.approx(1.7, rel=0.05)
     assert found.intercept == pytest.approx(-0.4, rel=0.05)
+    found = fit("platt", [0] * 20 + [1] * 20, np.linspace(0, 1, 40))
+    assert isinstance(found, Platt)
+    assert 0 < found.slope < 100
 
 
 def test_a_known_monotone_distortion_is_recovered() -> None:
@@ -89,11 +81,14 @@ def test_platt_against_sklearn() -> None:
     assert found.intercept == pytest.approx(float(expected.intercept_[0]), abs=1e-4)
 
 
-def test_isotonic_against_sklearn() -> None:
+def test_isotonic_against_sklearn_and_level_outside_its_points() -> None:
     labels, scores = planted(500, 5, slope=0.5)
     expected = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(scores, labels)
     at = np.random.default_rng(0).random(1000)
     np.testing.assert_allclose(fit("isotonic", labels, scores)(at), expected.predict(at), atol=1e-12)
+    assert Isotonic((0.2, 0.8), (0.1, 0.9))([0.0, 0.2, 0.5, 0.8, 1.0]).tolist() == pytest.approx(
+        [0.1, 0.1, 0.5, 0.9, 0.9]
+    )
 
 
 @pytest.mark.parametrize("kind", ["temperature", "platt"])
@@ -107,26 +102,6 @@ def test_the_auroc_stays_to_the_last_bit(kind: str, slope: float) -> None:
     assert ((found >= 0) & (found <= 1)).all()
     assert roc_auc_score(labels, found) == roc_auc_score(labels, scores)
     assert not np.array_equal(found, scores)
-
-
-def test_isotonic_ties_can_move_the_auroc() -> None:
-    labels, scores = planted(200, 7)
-    found = fit("isotonic", labels, scores)(scores)
-    assert np.unique(found).size < np.unique(scores).size
-    assert roc_auc_score(labels, found) != roc_auc_score(labels, scores)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_ece_and_brier_of_calibrated_scores_against_a_second_implementation(kind: str) -> None:
-    """torchmetrics counts a score on an edge to the bin below it, we to the one above; none lies on one here."""
-    labels, scores = planted(500, 8, slope=0.5, intercept=0.2)
-    found = fit(kind, labels, scores)(scores)
-    if kind == "isotonic":
-        found = found * 0.999 + 1e-4  # plateaus such as 0.5 do lie on edges
-    summary = calibration.summary(labels, found, [f"p{i}" for i in range(500)], how=Resampling(100))
-    ece = BinaryCalibrationError(n_bins=10, norm="l1")(torch.tensor(found), torch.tensor(labels))
-    assert summary["ece"].value == pytest.approx(float(ece), abs=1e-6)
-    assert summary["brier"].value == pytest.approx(brier_score_loss(labels, found), abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -155,12 +130,6 @@ def test_what_images_do_not_determine_is_said(kind: str, labels: list[int], scor
         fit(kind, labels, scores)
 
 
-def test_platt_of_perfectly_separated_scores_is_finite() -> None:
-    found = fit("platt", [0] * 20 + [1] * 20, np.linspace(0, 1, 40))
-    assert isinstance(found, Platt)
-    assert 0 < found.slope < 100
-
-
 @pytest.mark.parametrize(
     ("stranger", "message"),
     [
@@ -186,9 +155,3 @@ def test_platt_of_perfectly_separated_scores_is_finite() -> None:
 def test_a_strangers_calibration_is_checked(stranger: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         from_dict(stranger)
-
-
-def test_isotonic_is_level_outside_its_points() -> None:
-    assert Isotonic((0.2, 0.8), (0.1, 0.9))([0.0, 0.2, 0.5, 0.8, 1.0]).tolist() == pytest.approx(
-        [0.1, 0.1, 0.5, 0.9, 0.9]
-    )

@@ -16,7 +16,7 @@ def box(n: int, side: int = 32, size: int = 8) -> np.ndarray:
     return masks
 
 
-def test_share_inside_and_area() -> None:
+def test_share_inside_and_pointing() -> None:
     masks = box(4)
     maps = np.zeros((4, 32, 32), np.float32)
     maps[0, :8, :8] = 2.0  # all inside
@@ -25,11 +25,7 @@ def test_share_inside_and_area() -> None:
     share = measures.share_inside(maps, masks)
     np.testing.assert_allclose(share[:3], [1, 0, 1 / 16], rtol=1e-6)
     assert np.isnan(share[3])  # a map that is zero has no share, rather than one of zero
-    np.testing.assert_allclose(measures.area_share(masks), 1 / 16)
     np.testing.assert_allclose(measures.share_inside(1000 * maps, masks)[:3], share[:3], rtol=1e-6)
-
-
-def test_pointing() -> None:
     maps = np.zeros((4, 32, 32), np.float32)
     maps[0, 3, 3] = 1
     maps[1, 30, 3] = 1
@@ -88,15 +84,12 @@ def test_curves_begin_and_end_alike_and_belong_to_the_seed() -> None:
     np.testing.assert_allclose(one.by_map[:, [0, -1]], one.by_chance[:, [0, -1]])
 
 
-def test_rank_correlation() -> None:
+def test_likeness_of_maps() -> None:
     first = RNG.random((3, 16, 16)).astype(np.float32)
     second = np.stack([first[0] ** 3, -first[1], np.zeros((16, 16))]).astype(np.float32)
     found = measures.rank_correlation(first, second)
     np.testing.assert_allclose(found[:2], [1, -1], atol=1e-9)
     assert np.isnan(found[2])
-
-
-def test_ssim() -> None:
     first = RNG.random((3, 32, 32)).astype(np.float32)
     second = np.stack([5 * first[0], RNG.random((32, 32)), np.zeros((32, 32))]).astype(np.float32)
     found = measures.ssim(first, second)

@@ -1,6 +1,8 @@
-"""Thresholds by rule against a search over all of them, and predictive values against counts and simulation."""
+"""Thresholds by rule against a search over all of them; predictive values against counts; net benefit by hand."""
 
 from __future__ import annotations
+
+import json
 
 import numpy as np
 import pytest
@@ -8,7 +10,9 @@ from sklearn.metrics import roc_curve
 from tests.estimates import holds, numbers
 from tests.estimates import width as width_of
 
-from cxrlab.evaluation.thresholds import choose, predictive_values
+from cxrlab import figures
+from cxrlab.evaluation.estimate import Resampling
+from cxrlab.evaluation.thresholds import choose, decision_curve, predictive_values, useful_thresholds
 
 RNG = np.random.default_rng(0)
 LABELS = np.repeat([0, 1], [60, 40])
@@ -26,6 +30,7 @@ def test_youden_against_sklearn() -> None:
     wrong, right, _ = roc_curve(LABELS, SCORES, drop_intermediate=False)
     assert sum(rates(numbers(found)[0])) - 1 == pytest.approx(float((right - wrong).max()))
     assert holds(found, numbers(found)[0])
+    assert 0.01 < width_of(found) < 0.5
     assert "patient bootstrap 95 %" in found.method
 
 
@@ -51,38 +56,13 @@ def test_no_threshold_costs_less(cost: float, prevalence: float | None) -> None:
     assert price(value) == pytest.approx(min(price(each) for each in np.linspace(0, 1, 2001)))
 
 
-def test_what_is_missed_dearly_lowers_the_threshold() -> None:
-    cheap, dear = (numbers(choose("cost", LABELS, SCORES, PATIENTS, cost=cost))[0] for cost in (0.2, 20))
-    assert dear < cheap
-
-
-def test_a_threshold_lies_between_two_scores() -> None:
+def test_a_threshold_lies_between_two_scores_of_both_classes() -> None:
     found = choose("youden", [0, 0, 1, 1], [0.1, 0.3, 0.7, 0.9], list("abcd"))
     assert found.value == pytest.approx(0.5)
     extremes = choose("sensitivity", [1, 0, 1], [0.0, 0.5, 1.0], list("abc"), sensitivity=1.0)
     assert extremes.value == 0.0
-
-
-def test_the_interval_gets_narrower_with_more_patients() -> None:
-    def width(n: int) -> float:
-        rng = np.random.default_rng(1)
-        labels = np.arange(n) % 2
-        scores = np.clip(0.35 + 0.3 * labels + rng.normal(0, 0.15, n), 0, 1)
-        return width_of(choose("youden", labels, scores, [f"p{i}" for i in range(n)]))
-
-    assert width(4000) < 0.6 * width(60)
-
-
-def test_one_class_has_no_threshold() -> None:
     with pytest.raises(ValueError, match="both classes, got 2 Positive of 2"):
         choose("youden", [1, 1], [0.2, 0.4], ["a", "b"])
-
-
-def test_predictive_values_are_counts_where_the_prevalence_is_the_images_own() -> None:
-    called = SCORES >= 0.5
-    found = predictive_values(LABELS, called, PATIENTS, 0.4)
-    assert found["ppv"].value == pytest.approx(LABELS[called].mean())
-    assert found["npv"].value == pytest.approx((1 - LABELS[~called]).mean())
 
 
 def test_predictive_values_by_hand() -> None:
@@ -126,3 +106,75 @@ def test_perfect_and_undefined_predictive_values() -> None:
     assert nobody["ppv"].value is None
     assert nobody["npv"].value == pytest.approx(0.9)
     assert predictive_values([1, 1], [0, 1], ["a", "b"], 0.1)["npv"].method == "undefined: all images are Positive"
+
+
+IDS = [f"p{i}" for i in range(200)]
+
+
+def drawn(seed: int, informative: bool) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    scores = rng.beta(1, 1, 200)
+    return (rng.random(200) < (scores if informative else 0.5)).astype(int), scores
+
+
+def test_net_benefit_by_hand() -> None:
+    curve = decision_curve([1, 1, 0, 0, 0], [0.9, 0.15, 0.5, 0.3, 0.1], list("abcde"))
+    at = {round(t, 2): value for t, value in zip(curve["thresholds"], curve["model"], strict=True)}
+    assert at[0.2] == pytest.approx(1 / 5 - 2 / 5 * 0.25)  # one hit, two false alarms
+    assert at[0.05] == pytest.approx(2 / 5 - 3 / 5 * 0.05 / 0.95)  # everybody
+    assert at[0.95] == 0  # nobody
+    everybody = dict(zip(curve["thresholds"], curve["treat_all"], strict=True))
+    assert everybody[0.05] == pytest.approx(at[0.05])
+    assert everybody[0.4] == pytest.approx(0)  # at the prevalence, treating everybody is worth nothing
+    assert curve["prevalence"] == 0.4
+    assert decision_curve([0, 0], [0.2, 0.6], ["a", "b"])["treat_all"][49] == pytest.approx(-1)
+
+
+def test_a_perfect_score_has_the_prevalence_as_its_net_benefit() -> None:
+    labels = np.arange(200) % 2
+    curve = decision_curve(labels, labels.astype(float), IDS)
+    assert curve["model"] == pytest.approx([0.5] * 99)
+    # At the ends, treating everybody or nobody costs no more than one wrong patient would.
+    assert useful_thresholds(curve) == pytest.approx([at / 100 for at in range(2, 99)])
+    few = decision_curve([0, 1], [0.1, 0.9], ["a", "b"])
+    assert useful_thresholds(few) == []
+    many = decision_curve([0, 1] * 40, [0.1, 0.9] * 40, list(map(str, range(80))))
+    assert 0.5 in (useful_thresholds(many) or [])
+
+
+def test_the_band_holds_the_curve_and_is_plain() -> None:
+    curve = decision_curve(*drawn(0, informative=True), IDS)
+    low, value, high = (np.array(curve[name]) for name in ("low", "model", "high"))
+    assert (low <= value + 1e-12).all()
+    assert (value <= high + 1e-12).all()
+    assert json.loads(json.dumps(curve)) == curve
+    again = decision_curve(*drawn(0, informative=True), IDS)
+    assert curve == again
+
+
+def test_only_an_informative_score_is_of_use() -> None:
+    useful = useful_thresholds(decision_curve(*drawn(1, informative=True), IDS))
+    assert useful
+    assert useful[0] < 0.5 < useful[-1]
+    assert useful_thresholds(decision_curve(*drawn(1, informative=False), IDS)) == []
+    assert useful_thresholds({"thresholds": [0.5]}) is None
+
+
+def test_looking_at_99_thresholds_finds_no_more_by_chance_than_looking_at_one() -> None:
+    found = pointwise = 0
+    for seed in range(60):
+        curve = decision_curve(*drawn(100 + seed, informative=False), IDS, how=Resampling(200))
+        found += bool(useful_thresholds(curve))
+        low, others = np.array(curve["low"]), np.maximum(np.array(curve["treat_all"]), 0)
+        pointwise += bool((low > others).any())
+    assert found <= 3  # 5 % of 60
+    assert pointwise > found
+
+
+def test_the_figure_names_what_it_draws() -> None:
+    drawn_figure = figures.decision_curve(decision_curve(*drawn(2, informative=True), IDS), 0.4, "Test: decision curve")
+    axes = drawn_figure.axes[0]
+    names = [text.get_text() for text in drawn_figure.legends[0].get_texts()]
+    assert {"treat nobody", "treat everybody", "act on the score", "threshold 0.4"} <= set(names)
+    assert "% Positive" in axes.get_title()
+    assert axes.get_ylim()[0] > -0.2
