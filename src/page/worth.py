@@ -15,12 +15,11 @@ from cxrlab.errors import UserError
 from cxrlab.evaluation.decision import Decided
 from cxrlab.inference import Predictor
 from cxrlab.reports import companions
-from cxrlab.reports.cautions import warnings
+from cxrlab.reports.cautions import DEPENDS, findings, warnings
 from cxrlab.reports.companions import Companion
-from cxrlab.reports.facts import DEPENDS, findings
+from cxrlab.reports.documents import render
 from cxrlab.reports.markdown import NAMES
 from cxrlab.reports.model_card import CARD
-from cxrlab.reports.page import render
 from cxrlab.reports.record import RunRecord, mapping, read_run
 from cxrlab.words import MOST, plural
 

@@ -78,28 +78,22 @@ def scores(record: RunRecord, images: ImageRows | None = None) -> tuple[pd.DataF
     if record.rows("train")["label"].nunique() < 2 or not len(record.rows("test")):
         reason = "the manifest holds no training images of both labels and test images"
         return None, f"{reason}; trained_on=… names the model's training" if record.evaluation else reason
-    if images is None:
-        pixels, reason = _read_again(record, rows)
-        if pixels is None:
-            return None, reason
-    else:
+    if images is not None:
         pixels = images.take(used)
+    elif changed := changed_by(record):
+        return None, f"the run trained on altered images ({changed}), and its {SCORES} is not there"
+    elif len(rows) > MOST_IMAGES:
+        return None, f"{len(rows)} images would have to be read again (at most {MOST_IMAGES} are)"
+    elif "sha256" not in rows:
+        return None, "the manifest holds no sha256, by which images that are read again are recognised"
+    else:
+        read = read_all(list(rows["path"]), preprocessing(record))
+        gone = [path for path, old, new in zip(rows["path"], rows["sha256"], read.sha256, strict=True) if old != new]
+        if gone:
+            return None, f"{len(gone)} of {len(rows)} images are missing or changed since the run, such as {gone[0]}"
+        pixels = read.images
     is_train, labels = (rows["split"] == "train").to_numpy(), rows["label"].to_numpy()
     found = trivial_scores(pixels.take(is_train), labels[is_train], pixels.take(~is_train))
     table = rows[~is_train].assign(**found).reset_index(drop=True)
     mf.write(table, record.folder / SCORES)
     return table, ""
-
-
-def _read_again(record: RunRecord, rows: pd.DataFrame) -> tuple[ImageRows | None, str]:
-    """The preprocessed images of rows, or ``None`` and why there are none."""
-    changed = changed_by(record)
-    if changed:
-        return None, f"the run trained on altered images ({changed}), and its {SCORES} is not there"
-    if len(rows) > MOST_IMAGES:
-        return None, f"{len(rows)} images would have to be read again (at most {MOST_IMAGES} are)"
-    pixels = read_all(list(rows["path"]), preprocessing(record))
-    gone = [path for path, old, new in zip(rows["path"], rows["sha256"], pixels.sha256, strict=True) if old != new]
-    if gone:
-        return None, f"{len(gone)} of {len(rows)} images are missing or changed since the run, such as {gone[0]}"
-    return pixels.images, ""

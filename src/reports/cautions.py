@@ -1,4 +1,7 @@
-"""What could make a run's numbers look better than they are: said above the first of them."""
+"""What report, model card and page tell of a run in the same words: its images, and what makes its numbers look good.
+
+The warnings stand above the first number.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,86 @@ from typing import Any
 
 import pandas as pd
 
-from cxrlab.checks.columns import CATEGORIES, STRONG, Properties, Test, corrected
+from cxrlab.checks.columns import CATEGORIES, STRONG, Properties, corrected
 from cxrlab.checks.counting import several
-from cxrlab.reports.markdown import LABELS
-from cxrlab.reports.record import EVALUATED, RunRecord, mapping
+from cxrlab.datamodules import manifest as mf
+from cxrlab.reports.markdown import NOT_RECORDED
+from cxrlab.reports.record import EVALUATED, SPLITS, RunRecord
 from cxrlab.words import MOST, plural, tally
 
-SPLITS = ("train", "val", "test")
-_APART = "it cannot be told apart from the disease."
+MAPS = "figures/saliency.png"
+"""Drawn once, by the training; it stays when a report is written again."""
+DEPENDS = "do the maps depend on what was learned"
+"""The check with randomised weights, by its name in probe.json; a map that did not pass it is no evidence."""
+
+
+def known(value: Any) -> str:
+    """The value as text, or that it was not recorded."""
+    return NOT_RECORDED if value is None or value == "" else str(value)
+
+
+def tallied(part: pd.DataFrame, column: str) -> str:
+    """Counts of a column's values, of ages their range; or that none was recorded."""
+    if column == "age":
+        ages = mf.ages(part).dropna()
+        span = f"{ages.min():g} to {ages.max():g}, median {ages.median():g} ({len(ages)} known)"
+        return span if len(ages) else NOT_RECORDED
+    there = column in part and (part[column] != "").any()
+    return tally(part[column]) if there else NOT_RECORDED
+
+
+def by_split(record: RunRecord, columns: Sequence[str]) -> list[tuple[object, ...]]:
+    """Split, label, images, patients, and the columns tallied, of each split and label that has some."""
+    rows: list[tuple[object, ...]] = []
+    for split, title in SPLITS.items():
+        part = record.rows(split)
+        for label, name in mf.NAMES.items() if len(part) else ():
+            those = part[part["label"] == label]
+            named = those["patient_id"][those["patient_id"] != ""]
+            unknown = len(those) - len(named)
+            patients = f"{named.nunique()}" + (f" + {plural(unknown, 'image')} of unknown patients" if unknown else "")
+            rows.append((title, name, len(those), patients, *(tallied(those, column) for column in columns)))
+    return rows
+
+
+def findings(record: RunRecord) -> str:
+    """What the labels are made of: the findings that the data set gives, never what it is called."""
+    train = record.rows("train")
+    column = "source" if record.labels_are_collections else "finding"
+    return "; ".join(f"{name}: {tallied(train[train['label'] == label], column)}" for label, name in mf.NAMES.items())
+
+
+# ------------------------------------------------------------------------------------------------------------ warnings
 
 
 def warnings(record: RunRecord) -> list[str]:
     """The run's own warnings, then those that config, manifest and files add."""
     own = [str(warning) for warning in record.metrics.get("warnings") or []]
-    same = [text for split in EVALUATED if (section := record.section(split)) and (text := one_answer(section))][:1]
-    added = [*_of_config(record, own), *_of_overlap(record)]
-    if not record.labels_are_collections:  # else the label is the source, whatever the films show
-        added += [*_of_findings(record), *_of_confounding(record)]
-    return same + own + added + _of_mismatch(record)
+    said = " ".join(own).lower()
+    sections = {split: section for split in EVALUATED if (section := record.section(split))}
+    found = [text for section in sections.values() if (text := one_answer(section))][:1] + own
+    if record.val_is_test and "test" not in said:
+        found.append(
+            "Validation was the test set (data.val=test): curves, early stopping and chosen weights have seen the test "
+            "images, and no independent test exists."
+        )
+    if record.data.get("allow_leak") and "allow_leak" not in said:
+        found.append("data.allow_leak=true: the same patients or images may lie in training and test.")
+    for column, what in (("patient_id", "patient"), ("sha256", "image file"), ("film", "film")):
+        if values := shared(record.manifest, column):
+            shown = ", ".join(values[:3]) + (", …" if len(values) > 3 else "")
+            found.append(
+                f"{plural(len(values), what)} in more than one split ({shown}): a leak that inflates the numbers below."
+            )
+    found += beside_the_disease(record)
+    for split, section in sections.items():
+        rows = record.scored(split)
+        if rows is not None and len(rows) != section["n"]:
+            found.append(
+                f"predictions.csv holds {len(rows)} {split} rows but metrics.json was computed from "
+                f"{section['n']}: the figures and the numbers below do not belong together."
+            )
+    return found
 
 
 def one_answer(section: Mapping[str, Any]) -> str:
@@ -36,114 +101,62 @@ def one_answer(section: Mapping[str, Any]) -> str:
     (tn, fp), (fn, tp) = section["confusion_matrix"]
     if (tn + fn and fp + tp) or not section["n_positive"] or not section["n_negative"]:
         return ""
-    called = LABELS[int(tp + fp > 0)]
+    called = mf.NAMES[int(tp + fp > 0)]
     return (
         f"ONE ANSWER FOR EVERYBODY: the network calls all {section['n']} images {called} (threshold "
         f"{section['threshold']:.3g}), the {section['n_positive']} Positive and the {section['n_negative']} Negative"
     )
 
 
-def label_is_not_the_disease(record: RunRecord) -> bool:
-    """Whether the run's labels stand for something else as well, or instead: a collection, an age, another finding."""
-    permuted = mapping(record.config.get("data")).get("permute_labels") is not None
-    return bool(record.labels_are_collections or permuted or _of_findings(record) or _of_confounding(record))
-
-
 def shared(manifest: pd.DataFrame, column: str) -> list[str]:
     """The values of a column that occur in more than one split."""
     if column not in manifest:
         return []
-    known = manifest[(manifest[column] != "") & manifest["split"].isin(SPLITS)]
-    splits = known.groupby(column)["split"].nunique()
+    there = manifest[(manifest[column] != "") & manifest["split"].isin(list(SPLITS))]
+    splits = there.groupby(column)["split"].nunique()
     return [str(value) for value in splits.index[splits > 1]]
 
 
-def _of_config(record: RunRecord, own: Sequence[str]) -> list[str]:
-    said = " ".join(own).lower()
-    found = []
-    if record.val_is_test and "test" not in said:
-        found.append(
-            "Validation was the test set (data.val=test): curves, early stopping and chosen weights have seen the test "
-            "images, and no independent test exists."
-        )
-    if mapping(record.config.get("data")).get("allow_leak") and "allow_leak" not in said:
-        found.append("data.allow_leak=true: the same patients or images may lie in training and test.")
-    return found
-
-
-def _of_overlap(record: RunRecord) -> list[str]:
-    found = []
-    for column, what in (("patient_id", "patient"), ("sha256", "image file"), ("film", "film")):
-        values = shared(record.manifest, column)
-        if values:
-            shown = ", ".join(values[:3]) + (", …" if len(values) > 3 else "")
-            found.append(
-                f"{plural(len(values), what)} in more than one split ({shown}): a leak that inflates the numbers below."
-            )
-    return found
-
-
-def _of_findings(record: RunRecord) -> list[str]:
-    """Says where a label of the test split is made of findings that the same label never had in training."""
-    if "finding" not in record.manifest:
+def beside_the_disease(record: RunRecord) -> list[str]:
+    """Says what the labels stand for as well, or instead: another finding, a collection, an age."""
+    if record.labels_are_collections:  # then the label is the source, whatever the films show
         return []
+    train, test = record.rows("train"), record.rows("test")
     found = []
-    for label, name in LABELS.items():
-        train, test = (
-            part.loc[part["label"] == label, "finding"] for part in (record.rows("train"), record.rows("test"))
-        )
-        single = several(test)
-        single = single[~single.isin(set(several(train))) & (single != "")]
-        new = test[test.index.isin(single.index)]
-        if len(train) and len(new):
+    for label, name in mf.NAMES.items() if "finding" in record.manifest else ():
+        trained, tested = (part.loc[part["label"] == label, "finding"] for part in (train, test))
+        single = several(tested)
+        single = single[~single.isin(set(several(trained))) & (single != "")]
+        new = tested[tested.index.isin(single.index)]
+        if len(trained) and len(new):
             found.append(
-                f"{len(new)} of {len(test)} {name} test images show a finding that no {name} training image has "
+                f"{len(new)} of {len(tested)} {name} test images show a finding that no {name} training image has "
                 f"({tally(single)}): the label does not mean the same in training and test."
             )
-    return found
+    return found + _confounding(record)
 
 
-def _of_confounding(record: RunRecord) -> list[str]:
+def _confounding(record: RunRecord) -> list[str]:
     """Says which properties alone tell the labels of the run's images apart, or nearly; as an audit finds them."""
-    rows = record.manifest[record.manifest["split"].isin(EVALUATED if record.evaluation else SPLITS)]
+    rows = record.manifest[record.manifest["split"].isin(list(EVALUATED if record.evaluation else SPLITS))]
     if rows["label"].nunique() < 2:
         return []
-    known = Properties(rows.reset_index(drop=True), seed=0)
-    tests = {test.what: test for test in corrected(list(known.label_tests()))}
-    found = {column: text for column in (*CATEGORIES, *known.further) if (text := _alone(known, column, tests))}
+    properties = Properties(rows.reset_index(drop=True), seed=0)
+    tests = {test.what: test for test in corrected(list(properties.label_tests()))}
+    found, end = {}, "it cannot be told apart from the disease."
+    for column in (*CATEGORIES, *properties.further):
+        there = properties.known(column)
+        labels, values = properties.manifest["label"][there], properties.values(column)[there]
+        by_chance = not tests[column].clear if column in tests else column not in ("collection", "view")
+        if by_chance or values.dtype.kind == "f" or values.nunique() > MOST or labels.nunique() < 2:
+            continue
+        if (labels.groupby(values).nunique() == 1).all():  # every value stands under one label only
+            sides = "; ".join(f"{name}: {tally(values[labels == key])}" for key, name in mf.NAMES.items())
+            unnamed = column == "collection" and not (rows.get(column, pd.Series("")) != "").any()
+            found[column] = f"The {'source' if unnamed else column} alone gives the label away ({sides}): {end}"
     for column, test in tests.items():
         if column not in found and test.clear and test.found.strength >= STRONG:
-            found[column] = f"The {column} nearly gives the label away ({test.detail}; {test.numbers()}): {_APART}"
-    said = {"population": ("age",), "collection": ("licence", "location")}  # what follows from another
-    gone = {each for column, those in said.items() if column in found for each in those}
+            found[column] = f"The {column} nearly gives the label away ({test.detail}; {test.numbers()}): {end}"
+    follow = {"population": ("age",), "collection": ("licence", "location")}  # what follows from another
+    gone = {each for column in found for each in follow.get(column, ())}
     return [text for column, text in found.items() if column not in gone]
-
-
-def _alone(known: Properties, column: str, tests: Mapping[str, Test]) -> str:
-    """Says that every value of a property stands under one label only; empty where it does not, or by chance."""
-    test = tests.get(column)
-    values = known.values(column)
-    there = known.known(column)
-    labels, values = known.manifest["label"][there], values[there]
-    if values.dtype.kind == "f" or values.nunique() > MOST or labels.nunique() < 2:
-        return ""
-    by_chance = not test.clear if test is not None else column not in ("collection", "view")
-    if by_chance or (labels.groupby(values).nunique() > 1).any():
-        return ""
-    sides = "; ".join(f"{name}: {tally(values[labels == key])}" for key, name in LABELS.items())
-    named = column in known.manifest and (known.manifest[column] != "").any()
-    return (
-        f"The {column if named or column != 'collection' else 'source'} alone gives the label away ({sides}): {_APART}"
-    )
-
-
-def _of_mismatch(record: RunRecord) -> list[str]:
-    found = []
-    for split in EVALUATED:
-        section, rows = record.section(split), record.scored(split)
-        if section and rows is not None and len(rows) != section.get("n"):
-            found.append(
-                f"predictions.csv holds {len(rows)} {split} rows but metrics.json was computed from "
-                f"{section.get('n')}: the figures and the numbers below do not belong together."
-            )
-    return found

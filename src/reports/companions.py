@@ -6,9 +6,8 @@ images, an evaluation by the checkpoint that it loaded. A file that cannot be re
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -22,8 +21,7 @@ RUNS = "runs"
 PROBE = "probe.json"
 
 
-@dataclass(frozen=True)
-class Companion:
+class Companion(NamedTuple):
     """A JSON file that says something about a run.
 
     Attributes:
@@ -37,24 +35,20 @@ class Companion:
     remark: str = ""
 
 
-@dataclass(frozen=True)
-class Evaluation:
+class Evaluation(NamedTuple):
     """The model of a run, scored on other images.
 
     Attributes:
         record: Of the evaluation.
         section: Its metrics.
         trained: How many of the evaluated images are files, or of patients, that the model was trained on.
+        sources: Where the evaluated images come from.
     """
 
     record: RunRecord
     section: dict[str, Any]
     trained: int
-
-    @property
-    def sources(self) -> str:
-        """Where the evaluated images come from."""
-        return ", ".join(sorted(set(self.record.manifest.get("source", pd.Series(dtype=str))))) or "not recorded"
+    sources: str
 
 
 def runs_root(folder: Path) -> Path | None:
@@ -81,14 +75,25 @@ def find_audit(record: RunRecord, audits: Path | None = None) -> Companion | Non
         return None
     undrawn = record.manifest.assign(split=record.manifest["split"].replace("val", "train"))
     wanted = {mf.fingerprint(record.manifest), mf.fingerprint(undrawn)}
+    tested = _test_images(record.manifest)
     same_test = None
     for path in sorted(folder.rglob("audit.json"), key=lambda path: path.stat().st_mtime, reverse=True):
         content = read_mapping(path)
         if content.get("fingerprint") in wanted:
             return Companion(path, content)
-        if same_test is None and _test_images(_manifest(path.parent)) == _test_images(record.manifest) != frozenset():
-            same_test = Companion(path, content, "of the same test images; its training images are others")
+        if same_test is None and tested:
+            try:
+                audited = _test_images(mf.read(path.parent / "manifest.csv"))
+            except UserError:
+                continue
+            if audited == tested:
+                same_test = Companion(path, content, "of the same test images; its training images are others")
     return same_test
+
+
+def _test_images(manifest: pd.DataFrame) -> set[tuple[str, int]]:
+    rows = manifest[manifest["split"] == "test"]
+    return set(zip(rows["sha256"], rows["label"], strict=True)) if "sha256" in rows else set()
 
 
 def find_probe(record: RunRecord) -> Companion | None:
@@ -101,48 +106,32 @@ def find_probe(record: RunRecord) -> Companion | None:
 def find_evaluations(record: RunRecord) -> list[Evaluation]:
     """Evaluations of the run's model on images that are not all its own test images, in the order of their folders."""
     root = runs_root(record.folder)
-    if root is None:
+    if root is None or "sha256" not in record.manifest:
         return []
+    train, tested = record.rows("train"), set(record.rows("test")["sha256"])
+    patients = set(train["patient_id"]) - {""}
     found = []
     for path in sorted((root / "evaluate").rglob("metrics.json")):
-        other = _evaluation_of(record, path.parent, root.parent)
+        other = _evaluation_of(record.folder.resolve(), path.parent, root.parent)
         section = other and (other.section("test") or other.section("val"))
         if not other or not section:
             continue
         rows = other.manifest if other.predictions is None else other.predictions
-        if not set(rows["sha256"]) <= set(record.rows("test")["sha256"]):
-            train = record.rows("train")
-            patients = set(train["patient_id"]) - {""}
+        if "sha256" in rows and not set(rows["sha256"]) <= tested:
             seen = rows["sha256"].isin(set(train["sha256"])) | rows["patient_id"].isin(patients)
-            found.append(Evaluation(other, section, int(seen.sum())))
+            sources = ", ".join(sorted(set(other.manifest.get("source", ())))) or "not recorded"
+            found.append(Evaluation(other, section, int(seen.sum()), sources))
     return found
 
 
-def _evaluation_of(record: RunRecord, folder: Path, typed_in: Path) -> RunRecord | None:
-    """The record of an evaluation folder, if it is one of the run's model."""
+def _evaluation_of(mine: Path, folder: Path, typed_in: Path) -> RunRecord | None:
+    """The record of an evaluation folder, if it is one of the model of a run folder."""
     config = folder / "config.yaml"
-    if not config.is_file() or config.stat().st_size > MAX_YAML:
-        return None
-    if record.folder.resolve().name.encode() not in config.read_bytes():  # parsing each would take seconds
+    # The name is looked for first: parsing every file would take seconds.
+    if not config.is_file() or config.stat().st_size > MAX_YAML or mine.name.encode() not in config.read_bytes():
         return None
     try:
-        ckpt_path = read_mapping(config).get("ckpt_path")
-        model = (typed_in / Path(str(ckpt_path)).expanduser()).resolve()
-        mine = record.folder.resolve()
+        model = (typed_in / Path(str(read_mapping(config).get("ckpt_path"))).expanduser()).resolve()
         return read_run(folder) if mine in (model, *model.parents) else None
     except UserError:
         return None
-
-
-def _manifest(folder: Path) -> pd.DataFrame:
-    try:
-        return mf.read(folder / "manifest.csv")
-    except UserError:
-        return pd.DataFrame(columns=list(mf.COLUMNS))
-
-
-def _test_images(manifest: pd.DataFrame) -> frozenset[tuple[str, int]]:
-    if "sha256" not in manifest:
-        return frozenset()
-    rows = manifest[manifest["split"] == "test"]
-    return frozenset(zip(rows["sha256"], rows["label"], strict=True))

@@ -10,11 +10,9 @@ from typing import Any
 import pandas as pd
 
 from cxrlab.console import one_line, printable
-from cxrlab.datamodules import manifest as mf
 from cxrlab.evaluation.statistics import METRICS
 
 NOT_RECORDED = "not recorded"
-LABELS = mf.NAMES
 NAMES = {name: name.upper() if name in ("ppv", "npv", "auroc", "ap", "f1") else name.capitalize() for name in METRICS}
 
 
@@ -33,19 +31,11 @@ def plain(text: object) -> Markdown:
     line = re.sub(r"([\\`*])", r"\\\1", line)
     line = re.sub(r"(?<![^\W_])_|_(?![^\W_])|<(?=[A-Za-z/!?])|&(?=#?\w+;)|~(?=~)|(?<=~)~", r"\\\g<0>", line)
     # A link or a picture needs ](, ][ or ]:, and the caption of a picture ends at a bracket that nothing opened.
-    if re.search(r"\][(\[:]", line) or not _balanced(line):
+    depths = [0, *itertools.accumulate((character == "[") - (character == "]") for character in line)]
+    if re.search(r"\][(\[:]", line) or min(depths) < 0 or depths[-1]:
         line = re.sub(r"([\[\]])", r"\\\1", line)
-    return Markdown(re.sub(r"^([#>+=-])(?=\s|$|[=-])|^(\d+)([.)])(?=\s|$)", _at_start, line))
-
-
-def _at_start(found: re.Match[str]) -> str:
-    """A mark that would begin a heading, a quotation or a list, escaped."""
-    return f"\\{found[1]}" if found[1] else f"{found[2]}\\{found[3]}"
-
-
-def _balanced(line: str) -> bool:
-    depths = list(itertools.accumulate((character == "[") - (character == "]") for character in line))
-    return not depths or (min(depths) >= 0 and depths[-1] == 0)
+    # A mark that would begin a heading, a quotation or a list; before it a number, if it is of a list.
+    return Markdown(re.sub(r"^(?:(?=[#>+=-](?:\s|$|[=-]))|(\d+)(?=[.)](?:\s|$)))", r"\1\\", line))
 
 
 def code(text: object) -> Markdown:
@@ -73,30 +63,22 @@ def _fence(text: str, shortest: int) -> str:
 def markdown_table(rows: Iterable[Sequence[object]], header: Sequence[str]) -> Markdown:
     """Returns a Markdown table; a cell that is no :class:`Markdown` is text, ``None`` is an empty cell.
 
-    Args:
-        rows: Cells, each row as long as the header.
-        header: Names of the columns.
-
     Raises:
         ValueError: If a row is not as long as the header.
     """
-    lines = [_row(header), "|" + " --- |" * len(header)]
-    for row in rows:
+    lines = []
+    for row in (header, *rows):
         if len(row) != len(header):
             raise ValueError(f"a table row must have {len(header)} cells ({', '.join(header)}), got {list(row)!r}")
-        lines.append(_row(row))
-    return Markdown("\n".join(lines))
-
-
-def _row(cells: Iterable[object]) -> str:
-    return "| " + " | ".join(plain("" if cell is None else cell).replace("|", "\\|") for cell in cells) + " |"
+        cells = (plain("" if cell is None else cell).replace("|", "\\|") for cell in row)
+        lines.append(f"| {' | '.join(cells)} |")
+    return Markdown("\n".join([lines[0], "|" + " --- |" * len(header), *lines[1:]]))
 
 
 def flow_table(flow: pd.DataFrame) -> Markdown:
     """The flow of cases, see :mod:`cxrlab.datamodules.flow`, as a Markdown table."""
-    header = ("Source", "Step", "Images removed", "Images left", "Patients left")
-    columns = ("source", "step", "removed", "images", "patients")
-    return markdown_table(([row[column] for column in columns] for row in flow.to_dict("records")), header)
+    rows = flow[["source", "step", "removed", "images", "patients"]].itertuples(index=False)
+    return markdown_table(rows, ("Source", "Step", "Images removed", "Images left", "Patients left"))
 
 
 def number(value: Any, form: str) -> str:

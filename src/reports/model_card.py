@@ -19,23 +19,18 @@ from cxrlab.console import command
 from cxrlab.datamodules import manifest as mf
 from cxrlab.downloads import COLLECTIONS
 from cxrlab.evaluation import METRICS
-from cxrlab.evaluation.decision import Decided
 from cxrlab.files import file_sha256, write_text
-from cxrlab.reports import companions
-from cxrlab.reports.cautions import warnings
-from cxrlab.reports.companions import Companion, shown_path
+from cxrlab.reports.cautions import by_split, findings, known, tallied, warnings
+from cxrlab.reports.companions import Companion, find_audit, find_evaluations, find_probe, shown_path
 from cxrlab.reports.documents import rendered
-from cxrlab.reports.facts import SPLITS, ages, by_split, findings, known, patients, tallied
-from cxrlab.reports.markdown import LABELS, NAMES, NOT_RECORDED, Markdown, code, plain, strong
-from cxrlab.reports.record import EVALUATED, RunRecord, mapping, read_run
+from cxrlab.reports.markdown import NAMES, NOT_RECORDED, Markdown, code, number, plain, strong
+from cxrlab.reports.record import EVALUATED, SPLITS, RunRecord, mapping, read_run
 from cxrlab.untrusted import read_mapping
 from cxrlab.words import MOST, plural, tally
 
 CARD = "model_card.md"
 _WEIGHTS = ("model.ckpt", "best.ckpt", "last.ckpt")  # of a finished run; of an unfinished one
-_LATERAL = ("L",)
 _CT = ("Axial", "Coronal")
-_TOLD = ("finding", "view", "sex", "population")  # columns that are counted for each split and label
 
 
 def is_trained(run_dir: Path) -> bool:
@@ -60,9 +55,7 @@ def write_model_card(run_dir: Path, audits: Path | None = None) -> Path:
         CheckpointError: If a required file is missing or a file cannot be read; names file and folder.
     """
     record = read_run(Path(run_dir))
-    here = shown_path(record.folder)
-    splits = {SPLITS[split]: section for split in EVALUATED if (section := record.section(split))}
-    said = warnings(record)
+    here, said = shown_path(record.folder), warnings(record)
     context = {
         "record": record,
         "synthetic": record.synthetic,
@@ -70,18 +63,12 @@ def write_model_card(run_dir: Path, audits: Path | None = None) -> Path:
         "left_out": sum(each.startswith("left out: ") for each in said),  # by name in the report
         "details": _details(record),
         "limits": _limits(record),
-        "images": [
-            (title, name, len(part), patients(part), *(tallied(part, column) for column in _TOLD), ages(part))
-            for title, name, part in by_split(record)
-        ],
+        "images": by_split(record, ("finding", "view", "sex", "population", "age")),
         "steps": [] if record.flow is None else record.flow.to_dict("records"),
         "licences": _licences(record),
-        "header": ["Metric", *(f"{title} ({_size(section)})" for title, section in splits.items())],
-        "metrics": _metrics(record),
-        "methods": {title: {NAMES[name]: each[name] for name in METRICS} for title, each in splits.items()},
-        "baselines": _baselines(record),
-        "audit": _verdicts(companions.find_audit(record, audits)),
-        "battery": _verdicts(companions.find_probe(record)),
+        **_results(record),
+        "audit": _verdicts(find_audit(record, audits)),
+        "battery": _verdicts(find_probe(record)),
         "elsewhere": [
             (
                 f"{'SYNTHETIC: ' if each.record.synthetic else ''}{each.sources}",
@@ -90,7 +77,7 @@ def write_model_card(run_dir: Path, audits: Path | None = None) -> Path:
                 each.trained,
                 code(shown_path(each.record.folder)),
             )
-            for each in companions.find_evaluations(record)
+            for each in find_evaluations(record)
         ],
         "audit_command": command("audit", **{"data": "manifest", "data.source.path": f"{here}/manifest.csv"}),
         "probe_command": command("probe", ckpt_path=here),
@@ -106,29 +93,45 @@ def write_model_card(run_dir: Path, audits: Path | None = None) -> Path:
 
 
 def _details(record: RunRecord) -> list[tuple[str, object]]:
-    decided = record.decided
-    environment, packages = record.environment, mapping(record.environment.get("packages"))
-    parameters = environment.get("parameters")
-    output = "calibrated" if decided is not None and decided.calibrated else "as the network gives it"
-    seed = known(environment.get("seed", record.config.get("seed")))
+    environment, decided = record.environment, record.decided
+    packages, seed = mapping(environment.get("packages")), environment.get("seed", record.config.get("seed"))
+    threshold, calibration, output = NOT_RECORDED, NOT_RECORDED, "as the network gives it"
+    if decided is not None:
+        threshold, calibration = (
+            f"Positive from {decided.threshold:.3g} on: {decided.rule}",
+            decided.calibration.words(),
+        )
+        output = "calibrated" if decided.calibrated else output
+        if (fitted := decided.fitted_on) is not None:
+            sizes = f"{plural(fitted['images'], 'image')} of {plural(fitted['patients'], 'patient')}"
+            threshold += f" (fitted on {sizes}, validation)"
+    meaning = "findings of the training images, as the data set gives them"
+    if record.labels_are_collections:
+        meaning = "the collections that the training images come from: the label is no disease"
+    weights = "no weights were kept (keep_weights=false)"
+    kept = [name for name in _WEIGHTS if (record.folder / "checkpoints" / name).is_file()]
+    if kept:
+        weights = Markdown(f"`{file_sha256(record.folder / 'checkpoints' / kept[0])}` (checkpoints/{kept[0]})")
+    fingerprint = NOT_RECORDED
+    if "sha256" in record.manifest:
+        fingerprint = Markdown(f"`{mf.fingerprint(record.manifest)}` (files, labels and splits)")
     return [
-        ("Network", f"{record.model}, {NOT_RECORDED if parameters is None else f'{parameters:,}'} parameters"),
-        ("Input", _input(record)),
+        ("Network", f"{record.model}, {number(environment.get('parameters'), ',')} parameters"),
+        ("Input", _input(record.data)),
         ("Output", f"per image the probability of Positive in [0, 1], {output}"),
-        ("Labels", _meaning(record)),
-        ("Threshold", _threshold(decided)),
-        ("Calibration", NOT_RECORDED if decided is None else decided.calibration.words()),
+        ("Labels", f"{findings(record)} ({meaning})"),
+        ("Threshold", threshold),
+        ("Calibration", calibration),
         ("Weights", known(record.metrics.get("weights"))),
-        ("SHA-256 of the weights' file", _weights_hash(record)),
-        ("Fingerprint of the data", _data_fingerprint(record)),
-        ("Trained", f"{known(environment.get('started'))}, seed {seed}, on {known(environment.get('device'))}"),
+        ("SHA-256 of the weights' file", weights),
+        ("Fingerprint of the data", fingerprint),
+        ("Trained", f"{known(environment.get('started'))}, seed {known(seed)}, on {known(environment.get('device'))}"),
         ("Version", f"cxrlab {known(packages.get('cxrlab'))}, commit {known(environment.get('git_commit'))}"),
         ("Command", code(known(environment.get("command")))),
     ]
 
 
-def _input(record: RunRecord) -> str:
-    data = mapping(record.config.get("data"))
+def _input(data: dict[str, Any]) -> str:
     size, channels = data.get("image_size"), data.get("channels")
     if size is None:
         return NOT_RECORDED
@@ -140,44 +143,23 @@ def _input(record: RunRecord) -> str:
     return f"{height}x{width} pixels, {colours}, {', '.join(steps)}, scaled to [0, 1]"
 
 
-def _meaning(record: RunRecord) -> str:
-    what = "findings of the training images, as the data set gives them"
-    if record.labels_are_collections:
-        what = "the collections that the training images come from: the label is no disease"
-    return f"{findings(record)} ({what})"
-
-
-def _threshold(decided: Decided | None) -> str:
-    if decided is None:
-        return NOT_RECORDED
-    text = f"Positive from {decided.threshold:.3g} on: {decided.rule}"
-    if decided.fitted_on is None:
-        return text
-    sizes = (plural(decided.fitted_on[name], noun) for name, noun in (("images", "image"), ("patients", "patient")))
-    return f"{text} (fitted on {' of '.join(sizes)}, validation)"
-
-
-def _weights_hash(record: RunRecord) -> str:
-    for name in _WEIGHTS:
-        path = record.folder / "checkpoints" / name
-        if path.is_file():
-            return Markdown(f"`{file_sha256(path)}` (checkpoints/{name})")
-    return "no weights were kept (keep_weights=false)"
-
-
-def _data_fingerprint(record: RunRecord) -> str:
-    if "sha256" not in record.manifest:
-        return NOT_RECORDED
-    return Markdown(f"`{mf.fingerprint(record.manifest)}` (files, labels and splits)")
-
-
 def _limits(record: RunRecord) -> list[str]:
     """What the training images do not cover, read from the manifest."""
     train = record.rows("train")
     found = ["diagnosis, triage, screening, or any decision about a person"]
     if record.synthetic:
         return [*found, "images of people: every training image was drawn by a program"]
-    found += [_age_limit(train), *_population_limits(train), _view_limit(train, record)]
+    unknown = pd.Series("", train.index)
+    ages = mf.ages(train).dropna()
+    span = f"people outside of {ages.min():g} to {ages.max():g} years" if len(ages) else "people of any stated age"
+    found.append(f"{span} (age known of {len(ages)} of {plural(len(train), 'training image')})")
+    population = train.get("population", unknown)
+    for group, name in (("child", "children"), ("adult", "adults")):
+        # Both labels need images of a group: else being one of it may be what was learned.
+        lacking = [text for label, text in mf.NAMES.items() if group not in set(population[train["label"] == label])]
+        if lacking:
+            found.append(f"{name}: no {' and no '.join(lacking)} training image is known to be of one")
+    found.append(_view_limit(train.get("view", unknown), bool(record.config.get("gate"))))
     if record.labels_are_collections:
         found.append("telling any disease: it was trained to tell two collections of images apart")
     else:
@@ -188,85 +170,57 @@ def _limits(record: RunRecord) -> list[str]:
     return found
 
 
-def _age_limit(train: pd.DataFrame) -> str:
-    ages = mf.ages(train).dropna()
-    span = f"people outside of {ages.min():g} to {ages.max():g} years" if len(ages) else "people of any stated age"
-    return f"{span} (age known of {len(ages)} of {plural(len(train), 'training image')})"
-
-
-def _population_limits(train: pd.DataFrame) -> list[str]:
-    """A group is covered where both labels have images of it: else being one of it may be what was learned."""
-    population = train["population"] if "population" in train else pd.Series("", train.index)
-    found = []
-    for group, name in (("child", "children"), ("adult", "adults")):
-        lacking = [label for key, label in LABELS.items() if not (population[train["label"] == key] == group).any()]
-        if lacking:
-            found.append(f"{name}: no {' and no '.join(lacking)} training image is known to be of one")
-    return found
-
-
-def _view_limit(train: pd.DataFrame, record: RunRecord) -> str:
-    views = train["view"] if "view" in train else pd.Series("", train.index)
-    known = views[views != ""]
-    others = [] if known.isin(_LATERAL).any() else ["lateral views"]
-    others += [] if known.isin(_CT).any() else ["CT slices"]
+def _view_limit(views: pd.Series[str], has_gate: bool) -> str:
+    there = views[views != ""]
+    others = [] if (there == "L").any() else ["lateral views"]
+    others += [] if there.isin(_CT).any() else ["CT slices"]
     others += ["photographs of films", "anything that is no chest X-ray"]
-    listed = tally(known) if len(known) else NOT_RECORDED
-    unknown = f"; view of {len(train) - len(known)} unknown" if 0 < len(known) < len(train) else ""
-    gate = (
-        "a gate travels with it and refuses most of these" if record.config.get("gate") else "no gate travels with it"
-    )
-    return (
-        f"{', '.join(others)} (views in training: {listed}{unknown}). The network scores whatever it is given; {gate}"
-    )
+    listed = tally(there) if len(there) else NOT_RECORDED
+    listed += f"; view of {len(views) - len(there)} unknown" if 0 < len(there) < len(views) else ""
+    gate = "a gate travels with it and refuses most of these" if has_gate else "no gate travels with it"
+    return f"{', '.join(others)} (views in training: {listed}). The network scores whatever it is given; {gate}"
 
 
-def _licences(record: RunRecord) -> list[object]:
+def _licences(record: RunRecord) -> list[str]:
     """Terms of every collection, where known; a manifest may state them image by image."""
     if record.synthetic:
         return ["Licence of the images: drawn by this program, its own."]
-    lines: list[object] = []
-    for name in sorted(set(record.manifest["source"])) if "source" in record.manifest else []:
+    lines: list[str] = []
+    for name in sorted(set(record.manifest.get("source", ()))):
         collection = COLLECTIONS.get(name)
-        terms = NOT_RECORDED
-        if collection is not None:
-            terms = f"{collection.licence}. Cite: {'; '.join(collection.cite)}"
+        terms = f"{collection.licence}. Cite: {'; '.join(collection.cite)}" if collection else NOT_RECORDED
         lines.append(Markdown(f"Licence of {code(name)}: {plain(terms)}."))
     stated = tallied(record.manifest, "licence")
     return [*lines, f"Licences image by image: {stated}."] if stated != NOT_RECORDED else lines
 
 
-def _metrics(record: RunRecord) -> list[tuple[object, ...]]:
-    """A row for each metric, with a cell for each split that was evaluated."""
-    splits = [split for split in EVALUATED if record.section(split)]
-    sections = [record.section(split) or {} for split in splits]
-    calibrations = [record.calibration(split) for split in splits]
-    rows: list[tuple[object, ...]] = [("Right", *map(_right, sections))]
-    rows += [(NAMES[name], *(section[name] for section in sections)) for name in METRICS]
-    if all(calibrations):
-        rows += [
-            (name, *(each[key] for each in calibrations)) for name, key in (("Brier score", "brier"), ("ECE", "ece"))
-        ]
-    return rows
+def _results(record: RunRecord) -> dict[str, Any]:
+    """A row for each metric with a cell for each split that was evaluated; and what needs no network."""
+    sections = {split: section for split in EVALUATED if (section := record.section(split))}
+    calibrations = [record.calibration(split) for split in sections]
+    right = []
+    for section in sections.values():
+        (tn, fp), (fn, tp) = section["confusion_matrix"]
+        right.append(f"{tn + tp} of {section['n']}; {fn} Positive missed, {fp} Negative called Positive")
+    rows: list[tuple[object, ...]] = [("Right", *right)]
+    rows += [(NAMES[name], *(section[name] for section in sections.values())) for name in METRICS]
+    rows += [(name, *(each[name] for each in calibrations)) for name in ("Brier score", "ECE") if all(calibrations)]
+    baselines: list[tuple[object, ...]] = []
+    if "test" in sections and record.beside:
+        beside: dict[str, Any] = {strong("this model"): sections["test"]}
+        beside |= {name.replace("_", " "): each for name, each in record.beside.items()}
+        baselines = [(name, each["accuracy"], each["auroc"]) for name, each in beside.items()]
+    return {
+        "header": ["Metric", *(f"{SPLITS[split]} ({_size(section)})" for split, section in sections.items())],
+        "metrics": rows,
+        "methods": {SPLITS[split]: {NAMES[key]: each[key] for key in METRICS} for split, each in sections.items()},
+        "baselines": baselines,
+    }
 
 
 def _size(section: dict[str, Any]) -> str:
     of = f"{section['n_positive']} Positive, {section['n_negative']} Negative"
     return f"{plural(section['n'], 'image')}: {of}; {plural(section['n_patients'], 'patient')}"
-
-
-def _baselines(record: RunRecord) -> list[tuple[object, ...]]:
-    """What needs no network, on the same test images: what the data set gives away for nothing."""
-    section = record.section("test")
-    if section is None or not record.beside:
-        return []
-    found = {strong("this model"): section} | {name.replace("_", " "): each for name, each in record.beside.items()}
-    return [(name, each["accuracy"], each["auroc"]) for name, each in found.items()]
-
-
-def _right(section: dict[str, Any]) -> str:
-    (tn, fp), (fn, tp) = section["confusion_matrix"]
-    return f"{tn + tp} of {section['n']}; {fn} Positive missed, {fp} Negative called Positive"
 
 
 def _verdicts(found: Companion | None) -> dict[str, Any] | None:
@@ -284,6 +238,6 @@ def _verdicts(found: Companion | None) -> dict[str, Any] | None:
         "synthetic": bool(found.content.get("synthetic")),
         "size": ", ".join(f"{found.content[key]} {key}" for key in ("images", "patients") if key in found.content),
         "serious": [tuple(each.get(key, "") for key in ("verdict", "check", "evidence")) for each in serious[:MOST]],
-        "rest": ", ".join(f"{number} {verdict}" for verdict, number in rest.items()),
+        "rest": ", ".join(f"{count} {verdict}" for verdict, count in rest.items()),
         "file": shown_path(found.path),
     }

@@ -21,11 +21,13 @@ from cxrlab.files import from_csv
 from cxrlab.untrusted import mapping as mapping  # for its users
 from cxrlab.untrusted import read_json, read_table, read_yaml
 
+SPLITS = {"train": "Training", "val": "Validation", "test": "Test"}
 EVALUATED = ("test", "val")
+_REQUIRED = ("config.yaml", "environment.json", "manifest.csv", "metrics.json")
 _SECTION_KEYS = ("n", "n_patients", "n_positive", "n_negative", "threshold", "confusion_matrix", *METRICS)
+_BESIDE: dict[str, Any] = {"accuracy": Estimate, "auroc": Estimate}  # what is told of each baseline
+_BESIDE |= dict.fromkeys(("right", "n", "only_network", "only_baseline", "p"), (int, float))
 _TEXT_COLUMNS = ("path", "patient_id", "split", "source", "finding", "view", "sha256", "film", "known")
-_BESIDE = ("right", "n", "only_network", "only_baseline", "p")  # numbers that are told of each baseline
-_TABLES_OF_IMAGES = ("manifest.csv", "predictions.csv", "baselines.csv")
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,14 @@ class RunRecord:
     beside: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def data(self) -> dict[str, Any]:
+        """The configuration of the images."""
+        return mapping(self.config.get("data"))
+
+    @property
     def val_is_test(self) -> bool:
         """Whether the test images served as validation."""
-        return mapping(self.config.get("data")).get("val") == "test"
+        return self.data.get("val") == "test"
 
     @property
     def unfinished(self) -> str | None:
@@ -86,10 +93,14 @@ class RunRecord:
         return bool(self.metrics.get("synthetic"))
 
     @property
+    def mark(self) -> str:
+        """Before titles of figures that show drawn images; else empty."""
+        return "SYNTHETIC " if self.synthetic else ""
+
+    @property
     def labels_are_collections(self) -> bool:
         """Whether Positive means another collection, and no disease (``data=which_collection``)."""
-        source = mapping(mapping(self.config.get("data")).get("source"))
-        return str(source.get("_target_") or "").endswith(".WhichCollectionSource")
+        return str(mapping(self.data.get("source")).get("_target_") or "").endswith(".WhichCollectionSource")
 
     @property
     def evaluation(self) -> dict[str, Any]:
@@ -129,9 +140,10 @@ class RunRecord:
             raise CheckpointError(f"{self.folder / 'metrics.json'}: its decision is none ({error}); {hint}") from None
 
     def calibration(self, split: str) -> dict[str, Estimate]:
-        """Brier score and calibration error of what the split's images are called by; empty where not recorded."""
+        """Brier score and ECE, by name, of what the split's images are called by; empty where not recorded."""
         found = mapping(mapping(self.metrics.get("decision")).get(split))
-        return mapping(found.get("calibrated")) or mapping(found.get("uncalibrated"))
+        found = mapping(found.get("calibrated")) or mapping(found.get("uncalibrated"))
+        return {name: found[key] for name, key in (("Brier score", "brier"), ("ECE", "ece")) if key in found}
 
     @property
     def model(self) -> str:
@@ -154,27 +166,34 @@ def read_run(folder: Path) -> RunRecord:
     """
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is no run folder: give the folder that holds config.yaml and metrics.json")
-    manifest = _csv(folder, "manifest.csv", ("path", "label", "patient_id", "split"))
-    assert manifest is not None
-    metrics = mapping(_parsed(folder, "metrics.json"))
-    for split in EVALUATED:
-        absent = [key for key in _SECTION_KEYS if metrics.get(split) and key not in mapping(metrics[split])]
+    manifest = _read(folder, "manifest.csv", ("path", "label", "patient_id", "split"))
+    metrics, beside = mapping(_read(folder, "metrics.json")), mapping(_read(folder, "baselines.json"))
+    lacking = [
+        ("metrics.json", split, [key for key in _SECTION_KEYS if key not in mapping(metrics[split])])
+        for split in EVALUATED
+        if metrics.get(split)
+    ]
+    lacking += [
+        ("baselines.json", name, [key for key, kind in _BESIDE.items() if not isinstance(mapping(each).get(key), kind)])
+        for name, each in beside.items()
+    ]
+    for file, name, absent in lacking:
         if absent:
-            raise _unreadable(folder, "metrics.json", f"{split} lacks {', '.join(absent)}")
-    listed = _parsed(folder, "overrides.yaml", required=False)
+            raise _unreadable(folder, file, f"{name} lacks {', '.join(absent)}")
+    listed = _read(folder, "overrides.yaml")
     return RunRecord(
         folder=folder,
-        config=mapping(_parsed(folder, "config.yaml")),
-        environment=mapping(_parsed(folder, "environment.json")),
+        config=mapping(_read(folder, "config.yaml")),
+        environment=mapping(_read(folder, "environment.json")),
         metrics=metrics,
         manifest=manifest,
-        history=_unless_empty(_csv(folder, "metrics.csv", ("epoch",), required=False)),
-        predictions=_unless_empty(_predictions(folder)),
-        flow=_unless_empty(_csv(folder, "flow.csv", FLOW, required=False)),
-        baselines=_unless_empty(_csv(folder, "baselines.csv", ("path", "label"), required=False)),
-        network=mapping(_parsed(folder, "network.json", required=False)),
+        history=_read(folder, "metrics.csv", ("epoch",)),
+        predictions=_read(folder, "predictions.csv", ("label", "split", "score")),
+        flow=_read(folder, "flow.csv", FLOW),
+        baselines=_read(folder, "baselines.csv", ("path", "label")),
+        network=mapping(_read(folder, "network.json")),
         overrides=[str(item) for item in listed] if isinstance(listed, list) else [],
-        beside=_beside(folder),
+        beside=beside,
     )
 
 
@@ -184,92 +203,58 @@ def find_runs(patterns: Sequence[str]) -> list[Path]:
     Args:
         patterns: Run folders, folders above some, or glob patterns; ``**`` stands for any number of folders.
     """
-    marks = ("config.yaml", "metrics.json")
     found: dict[Path, Path] = {}
     for pattern in patterns:
         text = os.path.expanduser(pattern)  # noqa: PTH111 - a pattern, and not yet a path
         for match in [text] if Path(text).is_dir() else glob.glob(text, recursive=True):  # noqa: PTH207 - may be absolute
-            for path in (path for mark in marks for path in Path(match).rglob(mark)):
+            for path in (path for mark in ("config.yaml", "metrics.json") for path in Path(match).rglob(mark)):
                 found.setdefault(path.parent.resolve(), path.parent)
-    return sorted(found.values(), key=_in_counting_order)
+
+    def in_counting_order(path: Path) -> list[tuple[int, str]]:  # job 10 of a sweep after job 9
+        return [(int(part) if part.isdigit() else -1, part) for part in re.split(r"(\d+)", str(path))]
+
+    return sorted(found.values(), key=in_counting_order)
 
 
-def _in_counting_order(path: Path) -> list[tuple[int, str]]:
-    """Sorts job 10 of a sweep after job 9."""
-    return [(int(part) if part.isdigit() else -1, part) for part in re.split(r"(\d+)", str(path))]
-
-
-def _unless_empty(table: pd.DataFrame | None) -> pd.DataFrame | None:
-    return table if table is not None and len(table) else None
-
-
-def _path(folder: Path, name: str, required: bool) -> Path | None:
+def _read(folder: Path, name: str, columns: Sequence[str] = ()) -> Any:
+    """What a file holds; ``None`` where it need not be there, and is not there or is an empty table."""
     path = folder / name
-    if path.is_file():
-        return path
-    if not required:
+    if not path.is_file() and name in _REQUIRED:
+        raise CheckpointError(
+            f"{name} is missing from the run folder {folder}: a report needs config.yaml, environment.json, "
+            "manifest.csv and metrics.json; give a folder that a training run wrote, or train again"
+        )
+    if not path.is_file():
         return None
-    raise CheckpointError(
-        f"{name} is missing from the run folder {folder}: a report needs config.yaml, environment.json, manifest.csv "
-        "and metrics.json; give a folder that a training run wrote, or train again"
-    )
-
-
-def _parsed(folder: Path, name: str, *, required: bool = True) -> Any:
-    path = _path(folder, name, required)
     try:
-        return None if path is None else revived(read_json(path)) if name.endswith(".json") else read_yaml(path)
+        if not columns:
+            return revived(read_json(path)) if path.suffix == ".json" else read_yaml(path)
+        table = _table(path, columns)
     except (OSError, ValueError) as error:
         raise _unreadable(folder, name, str(error)) from error
+    return table if len(table) or name in _REQUIRED else None
 
 
-def _csv(folder: Path, name: str, columns: Sequence[str], *, required: bool = True) -> pd.DataFrame | None:
+def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Reads a table; text columns stay text, so that patient '007' is not patient 7 and 'None' is a name."""
-    if _path(folder, name, required) is None:
-        return None
     options: dict[str, Any] = {}
-    if name in _TABLES_OF_IMAGES:
+    if "label" in columns:  # a table of images
         options = {"dtype": dict.fromkeys(_TEXT_COLUMNS, str), "keep_default_na": False}
     try:
-        table = from_csv(read_table(folder / name, **options))
-        for column in {"label", "score"} & set(columns) & set(table.columns):
-            table[column] = pd.to_numeric(table[column])
-            if table[column].isna().any():
-                raise ValueError(f"empty cells in column {column}")
+        table = from_csv(read_table(path, **options))
     except pd.errors.EmptyDataError:
         table = pd.DataFrame(columns=list(columns))
-    except (OSError, ValueError) as error:
-        raise _unreadable(folder, name, str(error)) from error
     absent = [column for column in columns if column not in table]
     if absent:
-        raise _unreadable(folder, name, f"no column {', '.join(absent)}")
+        raise ValueError(f"no column {', '.join(absent)}")
+    numbers = ["label", "score", "calibrated"] if "score" in columns else ["label"]
+    for column in [name for name in numbers if name in table]:
+        table[column] = pd.to_numeric(table[column])
+        if table[column].isna().any():
+            raise ValueError(f"empty cells in column {column}")
+    if "calibrated" in table and "score" in columns:
+        table = table.rename(columns={"score": "uncalibrated", "calibrated": "score"})
     return table
-
-
-def _predictions(folder: Path) -> pd.DataFrame | None:
-    table = _csv(folder, "predictions.csv", ("label", "split", "score"), required=False)
-    if table is None or "calibrated" not in table:
-        return table
-    table = table.rename(columns={"score": "uncalibrated", "calibrated": "score"})
-    try:
-        return table.assign(score=pd.to_numeric(table["score"]))
-    except ValueError as error:
-        raise _unreadable(folder, "predictions.csv", str(error)) from error
-
-
-def _beside(folder: Path) -> dict[str, Any]:
-    """The summaries of baselines, each with all that is told of it."""
-    found = mapping(_parsed(folder, "baselines.json", required=False))
-    for name, each in found.items():
-        wrong = [
-            key
-            for kind, keys in ((Estimate, ("accuracy", "auroc")), ((int, float), _BESIDE))
-            for key in keys
-            if not isinstance(mapping(each).get(key), kind)
-        ]
-        if wrong:
-            raise _unreadable(folder, "baselines.json", f"{name} lacks {', '.join(wrong)}")
-    return found
 
 
 def _unreadable(folder: Path, name: str, reason: str) -> CheckpointError:

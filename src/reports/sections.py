@@ -13,7 +13,7 @@ from rich.table import Table as TerminalTable
 from rich.text import Text
 
 from cxrlab import figures
-from cxrlab.checks.base import Finding, Picture, Section, Verdict
+from cxrlab.checks.base import Finding, Section, Verdict
 from cxrlab.console import one_line
 from cxrlab.files import write_json
 from cxrlab.reports.documents import link, write_document
@@ -50,12 +50,7 @@ def worst(sections: Sequence[Section]) -> Verdict:
 
 
 def terminal_table(sections: Sequence[Section], title: str = "") -> TerminalTable:
-    """The verdict table for a terminal or a pipe: evidence is wrapped, never cut; colours only where they are shown.
-
-    Args:
-        sections: What was found.
-        title: Above the table.
-    """
+    """The verdict table for a terminal or a pipe: evidence is wrapped, never cut; colours only where they are shown."""
     table = TerminalTable(title=Text(title) if title else None, box=box.SIMPLE_HEAD)
     table.add_column("verdict", no_wrap=True)
     table.add_column("check: evidence", overflow="fold")
@@ -95,47 +90,47 @@ def write_findings(
         ValueError: If two pictures share a name.
         OSError: The folder cannot be written.
     """
-    lines, found = verdict_lines(sections), worst(sections)
-    files = _draw(folder, sections)
-    headings = {each.title: f"{each.title}: {worst([each])}" if each.findings else each.title for each in sections}
-    shown, used = _convincing(sections), _versions(packages)
-    verdicts = [line.finding.verdict for line in lines]
-    counts = {str(verdict): verdicts.count(verdict) for verdict in Verdict}
-    reason = lines[0].finding.said if found in _BAD else ""
-    passed = [line for line in lines if line.finding.verdict is Verdict.PASS]
-    open_ = [line for line in lines if line.finding.verdict is Verdict.NOT_CHECKED]
+    lines, found, used = verdict_lines(sections), worst(sections), {"Python": platform.python_version()}
+    for name in packages:
+        try:
+            used[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    files: dict[str, str] = {}
+    for section in sections:
+        for picture in section.pictures:
+            if picture.name in files:
+                raise ValueError(f"two pictures are called {picture.name!r}; the second is in section {section.title}")
+            files[picture.name] = f"figures/{picture.name}.png"
+            figures.save(picture.figure, folder / files[picture.name])
+    counts = {str(verdict): sum(line.finding.verdict is verdict for line in lines) for verdict in Verdict}
+    record = {**record, "verdict": str(found), "counts": counts}
     ours = {
+        **_page(sections),
         "verdict": found,
         "meaning": meaning[found],
-        "reason": _clause(reason),
-        "answers": [(text, headings[name]) for text, name in _answers(sections, found) if text != reason],
-        "open": [_linked(line, headings) for line in open_],
-        "shown": shown,
         "files": files,
         "counts": ", ".join(f"{count} {name}" for name, count in counts.items() if count),
-        "verdicts": _verdict_table([line for line in lines if line not in passed], headings),
-        "passed": len(passed),
-        "passed_verdicts": _verdict_table(passed, headings),
-        "headings": headings,
-        "sections": [(section, _evidence(section)) for section in sections],
         "took": duration(record["seconds"]),
         "packages": ", ".join(f"{name} {number}" for name, number in used.items()),
     }
     page = write_document(folder, stem, stem, title, {**record, **context, **ours})
-    said = {"verdict": str(found), "counts": counts, "verdicts": [_as_json(line) for line in lines]}
-    written = [
+    verdicts = [
         {
-            "title": section.title,
-            "facts": section.facts,
-            "pictures": [
-                {"file": files[one.name], "caption": one.caption, "files": one.files} for one in section.pictures
-            ],
+            "verdict": str(each.verdict),
+            "check": each.check,
+            "evidence": each.evidence,
+            "weight": round(float(each.weight), 6),
+            "section": section,
         }
-        for section in sections
+        for section, each in lines
     ]
-    seconds = round(record["seconds"], 3)
-    whole = {"schema": 1, **record, **said, "sections": written, "seconds": seconds, "versions": used}
-    write_json(folder / f"{stem}.json", whole)
+    written = []
+    for section in sections:
+        pictures = [{"file": files[one.name], "caption": one.caption, "files": one.files} for one in section.pictures]
+        written.append({"title": section.title, "facts": section.facts, "pictures": pictures})
+    whole = {"schema": 1, **record, "verdicts": verdicts, "sections": written}
+    write_json(folder / f"{stem}.json", whole | {"seconds": round(record["seconds"], 3), "versions": used})
     return page
 
 
@@ -145,77 +140,47 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
 
 
-def _linked(line: Line, headings: Mapping[str, str]) -> Markdown:
-    """The name of a check, as a link to its section."""
-    return link(headings[line.section], line.finding.check)
+def _page(sections: Sequence[Section]) -> dict[str, Any]:
+    """What the page says: at the top the reason, answers, open checks and telling pictures; then all findings."""
+    lines, found = verdict_lines(sections), worst(sections)
+    headings = {each.title: f"{each.title}: {worst([each])}" if each.findings else each.title for each in sections}
+    reason = lines[0].finding.said if found in _BAD else ""
+    answers, evidence = [], []
+    for section in sections:
+        own = [finding for _, finding in verdict_lines([section])]
+        decides = bool(own) and found in _BAD and own[0].verdict is found
+        answer = section.answer or (own[0].said if decides else "")
+        answers += [(answer, headings[section.title])] if answer and answer != reason else []
+        rows = [(_emphasised(each.verdict), each.check, each.evidence) for each in own]
+        evidence.append(markdown_table(rows, ("Verdict", "Check", "Evidence")) if rows else Markdown())
+
+    def table(passed: bool) -> Markdown:
+        those = [line for line in lines if (line.finding.verdict is Verdict.PASS) is passed]
+        rows = [(_emphasised(each.verdict), each.said, link(headings[title], each.check)) for title, each in those]
+        return markdown_table(rows, ("Verdict", "What was found", "Check"))
+
+    # The first picture of each section, the weightiest findings first and no findings last.
+    order = list(dict.fromkeys(line.section for line in lines))
+    there = [each for each in sections if each.pictures]
+    there.sort(key=lambda section: order.index(section.title) if section.findings else len(order))
+    shown = (
+        [each.pictures[0] for each in there][:_MOST] if len(there) > 1 else [*there[0].pictures[:2]] if there else []
+    )
+    # As a part of another sentence: with a small letter, unless an abbreviation begins it, and no full stop.
+    start = reason[:1].lower() if reason[1:2].islower() or reason[1:2] == " " else reason[:1]
+    return {
+        "reason": start + reason[1:].removesuffix("."),
+        "answers": answers,
+        "open": [link(headings[title], each.check) for title, each in lines if each.verdict is Verdict.NOT_CHECKED],
+        "shown": shown,
+        "verdicts": table(passed=False),
+        "passed": sum(line.finding.verdict is Verdict.PASS for line in lines),
+        "passed_verdicts": table(passed=True),
+        "headings": headings,
+        "sections": list(zip(sections, evidence, strict=True)),
+    }
 
 
 def _emphasised(verdict: Verdict) -> Markdown:
     """Bold where something is wrong."""
     return strong(verdict) if verdict in _BAD else Markdown(verdict)
-
-
-def _verdict_table(lines: Iterable[Line], headings: Mapping[str, str]) -> Markdown:
-    rows = [(_emphasised(line.finding.verdict), line.finding.said, _linked(line, headings)) for line in lines]
-    return markdown_table(rows, ("Verdict", "What was found", "Check"))
-
-
-def _evidence(section: Section) -> Markdown:
-    """Everything that is known about the findings of a section, the most serious first; empty without findings."""
-    rows = [(_emphasised(each.verdict), each.check, each.evidence) for _, each in verdict_lines([section])]
-    return markdown_table(rows, ("Verdict", "Check", "Evidence")) if rows else Markdown()
-
-
-def _clause(sentence: str) -> str:
-    """A sentence as a part of another one: with a small letter, unless an abbreviation begins it, and no full stop."""
-    start = sentence[:1].lower() if sentence[1:2].islower() or sentence[1:2] == " " else sentence[:1]
-    return start + sentence[1:].removesuffix(".")
-
-
-def _answers(sections: Sequence[Section], verdict: Verdict) -> list[tuple[str, str]]:
-    """What each section has to say at the top: its own answer, or its weightiest finding if it decides the verdict."""
-    found = []
-    for section in sections:
-        lines = verdict_lines([section])
-        decides = bool(lines) and verdict in _BAD and lines[0].finding.verdict is verdict
-        found.append((section.answer or (lines[0].finding.said if decides else ""), section.title))
-    return [each for each in found if each[0]]
-
-
-def _convincing(sections: Sequence[Section]) -> list[Picture]:
-    """Up to four pictures: the first one of each section, the weightiest findings first and no findings last."""
-    order = list(dict.fromkeys(line.section for line in verdict_lines(sections)))
-    there = [each for each in sections if each.pictures]
-    there.sort(key=lambda section: order.index(section.title) if section.findings else len(order))
-    return [each.pictures[0] for each in there][:_MOST] if len(there) > 1 else [*there[0].pictures[:2]] if there else []
-
-
-def _draw(folder: Path, sections: Iterable[Section]) -> dict[str, str]:
-    """Saves all pictures; returns their files, relative to the folder, by name."""
-    files: dict[str, str] = {}
-    for section in sections:
-        for picture in section.pictures:
-            if picture.name in files:
-                raise ValueError(f"two pictures are called {picture.name!r}; the second is in section {section.title}")
-            files[picture.name] = f"figures/{picture.name}.png"
-            figures.save(picture.figure, folder / files[picture.name])
-    return files
-
-
-def _as_json(line: Line) -> dict[str, Any]:
-    """A finding as plain values."""
-    section, found = line
-    weight = round(float(found.weight), 6)
-    said = {"verdict": str(found.verdict), "check": found.check, "evidence": found.evidence}
-    return {**said, "weight": weight, "section": section}
-
-
-def _versions(packages: Iterable[str]) -> dict[str, str]:
-    """Of Python and of those packages that are installed."""
-    found = {"Python": platform.python_version()}
-    for name in packages:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -24,7 +24,7 @@ from cxrlab.evaluation import saliency as measures
 from cxrlab.evaluation.estimate import Bools, Floats, Ints, Mean, Resampling, mean
 from cxrlab.evaluation.saliency import Curves, Images, Maps
 from cxrlab.models.saliency import Saliency, randomised
-from cxrlab.reports.facts import DEPENDS, MAPS
+from cxrlab.reports.cautions import DEPENDS, MAPS
 from cxrlab.runs.folder import RunFolder
 from cxrlab.steps.assembly import Parts
 from cxrlab.steps.results import Scored

@@ -11,7 +11,7 @@ import pytest
 from cxrlab.inference import Predictor, load
 from cxrlab.page.documents import render
 from cxrlab.page.worth import Worth, worth
-from cxrlab.reports.facts import DEPENDS
+from cxrlab.reports.cautions import DEPENDS
 
 
 @pytest.fixture

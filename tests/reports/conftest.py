@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,4 +30,4 @@ def record(class_folders: Callable[..., Path], tmp_path: Path) -> RunRecord:
 
 
 def altered(record: RunRecord, **data: Any) -> RunRecord:
-    return RunRecord(**{**vars(record), "config": {"data": {"image_size": 16, **data}}})
+    return replace(record, config={"data": {"image_size": 16, **data}})
