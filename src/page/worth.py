@@ -17,8 +17,7 @@ from cxrlab.inference import Predictor
 from cxrlab.reports import companions
 from cxrlab.reports.cautions import DEPENDS, findings, warnings
 from cxrlab.reports.companions import Companion
-from cxrlab.reports.documents import render
-from cxrlab.reports.markdown import NAMES
+from cxrlab.reports.documents import NAMES, render
 from cxrlab.reports.model_card import CARD
 from cxrlab.reports.record import RunRecord, mapping, read_run
 from cxrlab.words import MOST, plural

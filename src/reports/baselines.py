@@ -14,14 +14,12 @@ from cxrlab.evaluation.baselines import DESCRIPTIONS, trivial_scores
 from cxrlab.evaluation.lung_free import INPUTS
 from cxrlab.evaluation.paired import mcnemar
 from cxrlab.files import write_json
-from cxrlab.reports.pictures import changed_by, preprocessing
 from cxrlab.reports.record import RunRecord
 
 SCORES, SUMMARIES = "baselines.csv", "baselines.json"
 MOST_IMAGES = 5000
 """A report does not read more images than this again for its trivial baselines (some two minutes)."""
-LUNG_FREE = {spec.name: f"Logistic regression or one threshold; sees {spec.sees}." for spec in INPUTS.values()}
-KNOWN = DESCRIPTIONS | LUNG_FREE
+KNOWN = DESCRIPTIONS | {of.name: f"Logistic regression or one threshold; sees {of.sees}." for of in INPUTS.values()}
 """What each baseline is, by the name of its column."""
 
 
@@ -64,10 +62,6 @@ def scores(record: RunRecord, images: ImageRows | None = None) -> tuple[pd.DataF
 
     What is computed is written to ``baselines.csv``, so that comparing runs needs no image.
 
-    Args:
-        record: The run.
-        images: See :func:`compare`.
-
     Returns:
         The test rows with one column per baseline, or ``None`` and the reason why not.
     """
@@ -80,14 +74,14 @@ def scores(record: RunRecord, images: ImageRows | None = None) -> tuple[pd.DataF
         return None, f"{reason}; trained_on=… names the model's training" if record.evaluation else reason
     if images is not None:
         pixels = images.take(used)
-    elif changed := changed_by(record):
+    elif changed := record.changed_by:
         return None, f"the run trained on altered images ({changed}), and its {SCORES} is not there"
     elif len(rows) > MOST_IMAGES:
         return None, f"{len(rows)} images would have to be read again (at most {MOST_IMAGES} are)"
     elif "sha256" not in rows:
         return None, "the manifest holds no sha256, by which images that are read again are recognised"
     else:
-        read = read_all(list(rows["path"]), preprocessing(record))
+        read = read_all(list(rows["path"]), record.preprocessing)
         gone = [path for path, old, new in zip(rows["path"], rows["sha256"], read.sha256, strict=True) if old != new]
         if gone:
             return None, f"{len(gone)} of {len(rows)} images are missing or changed since the run, such as {gone[0]}"

@@ -1,7 +1,4 @@
-"""What report, model card and page tell of a run in the same words: its images, and what makes its numbers look good.
-
-The warnings stand above the first number.
-"""
+"""What report, model card and page tell of a run in the same words: its images, and what flatters its numbers."""
 
 from __future__ import annotations
 
@@ -13,19 +10,13 @@ import pandas as pd
 from cxrlab.checks.columns import CATEGORIES, STRONG, Properties, corrected
 from cxrlab.checks.counting import several
 from cxrlab.datamodules import manifest as mf
-from cxrlab.reports.markdown import NOT_RECORDED
+from cxrlab.reports.documents import NOT_RECORDED
 from cxrlab.reports.record import EVALUATED, SPLITS, RunRecord
 from cxrlab.words import MOST, plural, tally
 
-MAPS = "figures/saliency.png"
-"""Drawn once, by the training; it stays when a report is written again."""
+MAPS = "figures/saliency.png"  # drawn once, by the training; it stays when a report is written again
 DEPENDS = "do the maps depend on what was learned"
 """The check with randomised weights, by its name in probe.json; a map that did not pass it is no evidence."""
-
-
-def known(value: Any) -> str:
-    """The value as text, or that it was not recorded."""
-    return NOT_RECORDED if value is None or value == "" else str(value)
 
 
 def tallied(part: pd.DataFrame, column: str) -> str:
@@ -59,9 +50,6 @@ def findings(record: RunRecord) -> str:
     return "; ".join(f"{name}: {tallied(train[train['label'] == label], column)}" for label, name in mf.NAMES.items())
 
 
-# ------------------------------------------------------------------------------------------------------------ warnings
-
-
 def warnings(record: RunRecord) -> list[str]:
     """The run's own warnings, then those that config, manifest and files add."""
     own = [str(warning) for warning in record.metrics.get("warnings") or []]
@@ -93,11 +81,7 @@ def warnings(record: RunRecord) -> list[str]:
 
 
 def one_answer(section: Mapping[str, Any]) -> str:
-    """Says that a network calls every image the same although both labels are there; empty where it does not.
-
-    Args:
-        section: The metrics of one split.
-    """
+    """Says by a split's metrics that a network calls every image the same though both labels are there; else empty."""
     (tn, fp), (fn, tp) = section["confusion_matrix"]
     if (tn + fn and fp + tp) or not section["n_positive"] or not section["n_negative"]:
         return ""

@@ -16,19 +16,12 @@ from cxrlab.errors import UserError
 from cxrlab.reports.record import RunRecord, read_run
 from cxrlab.untrusted import MAX_YAML, read_mapping
 
-RUNS = "runs"
-"""The folder below which every command writes."""
+RUNS = "runs"  # the folder below which every command writes
 PROBE = "probe.json"
 
 
 class Companion(NamedTuple):
-    """A JSON file that says something about a run.
-
-    Attributes:
-        path: Of the file.
-        content: What it holds.
-        remark: How it fits the run, where not in every respect.
-    """
+    """A JSON file that says something about a run, and how it fits the run where not in every respect."""
 
     path: Path
     content: dict[str, Any]
@@ -36,13 +29,9 @@ class Companion(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """The model of a run, scored on other images.
+    """The model of a run, scored on other images: with its metrics, and where the images come from.
 
-    Attributes:
-        record: Of the evaluation.
-        section: Its metrics.
-        trained: How many of the evaluated images are files, or of patients, that the model was trained on.
-        sources: Where the evaluated images come from.
+    ``trained`` of them are files, or of patients, that the model was trained on.
     """
 
     record: RunRecord

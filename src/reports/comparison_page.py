@@ -16,8 +16,7 @@ from cxrlab.figures import Point, Row, forest, save
 from cxrlab.files import write_csv
 from cxrlab.reports.cautions import warnings
 from cxrlab.reports.comparison import Comparison, against_baselines, best_by_validation, n_right
-from cxrlab.reports.documents import by_method, write_document
-from cxrlab.reports.markdown import NOT_RECORDED, number
+from cxrlab.reports.documents import NOT_RECORDED, by_method, known, write_document
 from cxrlab.reports.paper import TRUE_FINDING, true_labels
 from cxrlab.reports.settings import evaluated_checkpoint
 from cxrlab.words import plural
@@ -104,9 +103,9 @@ def _context(comparison: Comparison) -> dict[str, Any]:
         "cost": [
             (
                 _marked(row),
-                number(row["parameters"], ",.0f"),
-                number(row["seconds_per_epoch"], ".2f"),
-                number(row["peak_memory_mb"], ",.0f"),
+                known(row["parameters"], ",.0f"),
+                known(row["seconds_per_epoch"], ".2f"),
+                known(row["peak_memory_mb"], ",.0f"),
             )
             for row in rows
         ],

@@ -1,13 +1,14 @@
 """Documents: a template in ``templates/`` around values that a function has gathered, as Markdown and as a web page.
 
 A value in a template is text, whatever it holds: it is escaped as Markdown, on one line. What the program itself wrote
-as Markdown (:class:`~cxrlab.reports.markdown.Markdown`, a macro, ``table``) stays. The page is made of the Markdown, in
+as Markdown (:class:`Markdown`, a macro, ``table``) stays. The page is made of the Markdown, in
 which the only HTML are the lines that fold a part, and holds every figure, so that it needs no other file.
 """
 
 from __future__ import annotations
 
 import base64
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,26 +16,27 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markdown_it.rules_block import StateBlock
 from markdown_it.token import Token
 from markupsafe import Markup
 
-from cxrlab.console import DISCLAIMER, one_line
+from cxrlab.console import DISCLAIMER, one_line, printable
 from cxrlab.evaluation.estimate import Estimate
+from cxrlab.evaluation.statistics import METRICS
 from cxrlab.files import write_text
-from cxrlab.reports.markdown import Markdown, code, code_block, flow_table, markdown_table, plain, strong
 from cxrlab.words import listed, plural
 
-_LONG = 12
-"""Rows of a table; a longer one is folded."""
+NOT_RECORDED = "not recorded"
+NAMES = {name: name.upper() if name in ("ppv", "npv", "auroc", "ap", "f1") else name.capitalize() for name in METRICS}
+_LONG = 12  # rows of a table; a longer one is folded
 _TOGETHER = re.compile(r"[\d.]+ \[[\d.?]+, [\d.?]+\]|\d+ of \d+")
 """What no line should break in: ``0.975 [0.871, 0.996]`` and ``39 of 40``."""
 _STACKED = frozenset({"Verdict", "Item"})
 """Tables whose first column is called so hold sentences: on a phone every row is a card, so that nothing scrolls."""
-_VERDICTS = frozenset({"fail", "warn", "not checked", "pass"})
-"""Cells that hold nothing else are coloured."""
+_VERDICTS = frozenset({"fail", "warn", "not checked", "pass"})  # cells that hold nothing else are coloured
 _FOLD = re.compile(r"<(/?)(details|summary)>(?:(.+)</\2>)?")
 """The lines with which a template folds a part of a page; no other HTML is let through."""
 
@@ -64,6 +66,79 @@ def write_document(folder: Path, stem: str, template: str, title: str, context: 
 # ------------------------------------------------------------------------------------------------------------ Markdown
 
 
+class Markdown(str):
+    """Text that is Markdown, as the program wrote it, so that nothing escapes it again."""
+
+
+def plain(text: object) -> Markdown:
+    """Text as Markdown that shows it as it is, on one line: names of files and patients may hold anything.
+
+    Only what Markdown would take for markup is escaped, so that the Markdown file stays readable too.
+    """
+    if isinstance(text, Markdown):
+        return text
+    line = one_line(text)
+    line = re.sub(r"([\\`*])", r"\\\1", line)
+    line = re.sub(r"(?<![^\W_])_|_(?![^\W_])|<(?=[A-Za-z/!?])|&(?=#?\w+;)|~(?=~)|(?<=~)~", r"\\\g<0>", line)
+    # A link or a picture needs ](, ][ or ]:, and the caption of a picture ends at a bracket that nothing opened.
+    depths = [0, *itertools.accumulate((character == "[") - (character == "]") for character in line)]
+    if re.search(r"\][(\[:]", line) or min(depths) < 0 or depths[-1]:
+        line = re.sub(r"([\[\]])", r"\\\1", line)
+    # A mark that would begin a heading, a quotation or a list; before it a number, if it is of a list.
+    return Markdown(re.sub(r"^(?:(?=[#>+=-](?:\s|$|[=-]))|(\d+)(?=[.)](?:\s|$)))", r"\1\\", line))
+
+
+def code(text: object) -> Markdown:
+    """Text as code within a line."""
+    line = one_line(text) or " "
+    fence = _fence(line, 1)
+    return Markdown(f"{fence}{line}{fence}" if len(fence) == 1 else f"{fence} {line} {fence}")
+
+
+def strong(text: object) -> Markdown:
+    """Text that stands out."""
+    return Markdown(f"**{plain(text)}**")
+
+
+def code_block(text: str, language: str = "") -> Markdown:
+    """Lines as a block of code, whatever stands in them."""
+    fence = _fence(text, 3)
+    return Markdown(f"{fence}{language}\n{printable(text)}\n{fence}")
+
+
+def _fence(text: str, shortest: int) -> str:
+    return "`" * max(shortest, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
+
+
+def markdown_table(rows: Iterable[Sequence[object]], header: Sequence[str]) -> Markdown:
+    """Returns a Markdown table; a cell that is no :class:`Markdown` is text, ``None`` is an empty cell.
+
+    Raises:
+        ValueError: If a row is not as long as the header.
+    """
+    lines = []
+    for row in (header, *rows):
+        if len(row) != len(header):
+            raise ValueError(f"a table row must have {len(header)} cells ({', '.join(header)}), got {list(row)!r}")
+        cells = (plain("" if cell is None else cell).replace("|", "\\|") for cell in row)
+        lines.append(f"| {' | '.join(cells)} |")
+    return Markdown("\n".join([lines[0], "|" + " --- |" * len(header), *lines[1:]]))
+
+
+def flow_table(flow: pd.DataFrame) -> Markdown:
+    """The flow of cases, see :mod:`cxrlab.datamodules.flow`, as a Markdown table."""
+    rows = flow[["source", "step", "removed", "images", "patients"]].itertuples(index=False)
+    return markdown_table(rows, ("Source", "Step", "Images removed", "Images left", "Patients left"))
+
+
+def known(value: Any, form: str = "") -> str:
+    """The value in a format, or that it was not recorded."""
+    return NOT_RECORDED if value is None or value == "" else format(value, form)
+
+
+# ----------------------------------------------------------------------------------------------------------- templates
+
+
 def rendered(template: str, title: str, context: dict[str, Any]) -> str:
     """A document as Markdown, see :func:`write_document`."""
     text = _ENVIRONMENT.get_template(f"{template}.md.j2").render(title=title, **context)
@@ -73,12 +148,7 @@ def rendered(template: str, title: str, context: dict[str, Any]) -> str:
 
 
 def link(heading: str, text: object = None) -> Markdown:
-    """A link to a section of the same document.
-
-    Args:
-        heading: Of the section, as it is shown.
-        text: Of the link; the heading where ``None``.
-    """
+    """A link to a section of the same document by its heading, which is its text where there is no other."""
     return Markdown(f"[{plain(heading if text is None else text)}](#{_slug(heading)})")
 
 
@@ -164,10 +234,7 @@ def render(markdown: str, folder: Path, title: str) -> str:
     parser.block.ruler.before("paragraph", "fold", _fold, {"alt": ["paragraph", "reference", "blockquote", "list"]})
     tokens = parser.parse(markdown)
     contents = _dress(tokens)
-    tokens = [*_with_wide_tables(tokens)]
-    for token in tokens:
-        token.children = [*_with_figures(token.children, folder.resolve())] if token.children else token.children
-    body = Markup(parser.renderer.render(tokens, parser.options, {}))
+    body = Markup(parser.renderer.render([*_filled(tokens, folder.resolve())], parser.options, {}))
     return _HTML.get_template("page.html.j2").render(title=one_line(title), body=body, contents=contents)
 
 
@@ -230,9 +297,10 @@ def _first_line(tokens: Sequence[Token]) -> str:
     return next((token.content for token in tokens if token.type == "inline"), "")
 
 
-def _with_wide_tables(tokens: Sequence[Token]) -> Iterator[Token]:
-    """Lets wide tables scroll on their own, by keyboard too."""
+def _filled(tokens: Sequence[Token], folder: Path) -> Iterator[Token]:
+    """Embeds figures, and lets wide tables scroll on their own, by keyboard too."""
     for at, token in enumerate(tokens):
+        token.children = [*_with_figures(token.children, folder)] if token.children else token.children
         if token.type == "table_open":
             kind = "wide stacked" if _first_line(tokens[at:]) in _STACKED else "wide"
             yield Token("div_open", "div", 1, {"class": kind, "tabindex": "0", "role": "group", "aria-label": "Table"})

@@ -18,8 +18,7 @@ from rich.text import Text
 from cxrlab.evaluation.estimate import Estimate
 from cxrlab.figures import Point, Row, Square, forest, heat_map, save
 from cxrlab.files import write_csv, write_json
-from cxrlab.reports.documents import by_method, write_document
-from cxrlab.reports.markdown import strong
+from cxrlab.reports.documents import by_method, strong, write_document
 from cxrlab.reports.sections import duration
 
 _METRICS = ("auroc", "sensitivity", "specificity")

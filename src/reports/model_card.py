@@ -20,10 +20,9 @@ from cxrlab.datamodules import manifest as mf
 from cxrlab.downloads import COLLECTIONS
 from cxrlab.evaluation import METRICS
 from cxrlab.files import file_sha256, write_text
-from cxrlab.reports.cautions import by_split, findings, known, tallied, warnings
+from cxrlab.reports.cautions import by_split, findings, tallied, warnings
 from cxrlab.reports.companions import Companion, find_audit, find_evaluations, find_probe, shown_path
-from cxrlab.reports.documents import rendered
-from cxrlab.reports.markdown import NAMES, NOT_RECORDED, Markdown, code, number, plain, strong
+from cxrlab.reports.documents import NAMES, NOT_RECORDED, Markdown, code, known, plain, rendered, strong
 from cxrlab.reports.record import EVALUATED, SPLITS, RunRecord, mapping, read_run
 from cxrlab.untrusted import read_mapping
 from cxrlab.words import MOST, plural, tally
@@ -43,13 +42,9 @@ def write_model_card(run_dir: Path, audits: Path | None = None) -> Path:
     """Writes ``model_card.md`` into the folder of a finished or interrupted training.
 
     Args:
-        run_dir: The run folder; as for a report, ``config.yaml``, ``environment.json``, ``manifest.csv`` and
-            ``metrics.json`` must be there.
+        run_dir: The run folder, see :func:`~cxrlab.reports.record.read_run`.
         audits: Folder below which an audit of the same data is looked for; where ``None``, ``runs/audit`` beside the
             run, if it lies below a folder ``runs``.
-
-    Returns:
-        The path of the card.
 
     Raises:
         CheckpointError: If a required file is missing or a file cannot be read; names file and folder.
@@ -64,7 +59,6 @@ def write_model_card(run_dir: Path, audits: Path | None = None) -> Path:
         "details": _details(record),
         "limits": _limits(record),
         "images": by_split(record, ("finding", "view", "sex", "population", "age")),
-        "steps": [] if record.flow is None else record.flow.to_dict("records"),
         "licences": _licences(record),
         **_results(record),
         "audit": _verdicts(find_audit(record, audits)),
@@ -87,9 +81,8 @@ def write_model_card(run_dir: Path, audits: Path | None = None) -> Path:
         "program": f'import cxrlab\n\ntable = cxrlab.load({here!r}).predict(["film.png", "film.dcm"])',
     }
     title = f"{'SYNTHETIC: ' if record.synthetic else ''}Model card of {record.folder.resolve().name}"
-    path = record.folder / CARD
-    write_text(path, rendered("model_card", title, context))
-    return path
+    write_text(record.folder / CARD, rendered("model_card", title, context))
+    return record.folder / CARD
 
 
 def _details(record: RunRecord) -> list[tuple[str, object]]:
@@ -97,10 +90,8 @@ def _details(record: RunRecord) -> list[tuple[str, object]]:
     packages, seed = mapping(environment.get("packages")), environment.get("seed", record.config.get("seed"))
     threshold, calibration, output = NOT_RECORDED, NOT_RECORDED, "as the network gives it"
     if decided is not None:
-        threshold, calibration = (
-            f"Positive from {decided.threshold:.3g} on: {decided.rule}",
-            decided.calibration.words(),
-        )
+        calibration = decided.calibration.words()
+        threshold = f"Positive from {decided.threshold:.3g} on: {decided.rule}"
         output = "calibrated" if decided.calibrated else output
         if (fitted := decided.fitted_on) is not None:
             sizes = f"{plural(fitted['images'], 'image')} of {plural(fitted['patients'], 'patient')}"
@@ -108,15 +99,14 @@ def _details(record: RunRecord) -> list[tuple[str, object]]:
     meaning = "findings of the training images, as the data set gives them"
     if record.labels_are_collections:
         meaning = "the collections that the training images come from: the label is no disease"
-    weights = "no weights were kept (keep_weights=false)"
-    kept = [name for name in _WEIGHTS if (record.folder / "checkpoints" / name).is_file()]
+    weights, fingerprint = "no weights were kept (keep_weights=false)", NOT_RECORDED
+    kept = [path for name in _WEIGHTS if (path := record.folder / "checkpoints" / name).is_file()]
     if kept:
-        weights = Markdown(f"`{file_sha256(record.folder / 'checkpoints' / kept[0])}` (checkpoints/{kept[0]})")
-    fingerprint = NOT_RECORDED
+        weights = Markdown(f"`{file_sha256(kept[0])}` (checkpoints/{kept[0].name})")
     if "sha256" in record.manifest:
         fingerprint = Markdown(f"`{mf.fingerprint(record.manifest)}` (files, labels and splits)")
     return [
-        ("Network", f"{record.model}, {number(environment.get('parameters'), ',')} parameters"),
+        ("Network", f"{record.model}, {known(environment.get('parameters'), ',')} parameters"),
         ("Input", _input(record.data)),
         ("Output", f"per image the probability of Positive in [0, 1], {output}"),
         ("Labels", f"{findings(record)} ({meaning})"),
@@ -149,7 +139,7 @@ def _limits(record: RunRecord) -> list[str]:
     found = ["diagnosis, triage, screening, or any decision about a person"]
     if record.synthetic:
         return [*found, "images of people: every training image was drawn by a program"]
-    unknown = pd.Series("", train.index)
+    unknown = pd.Series("", train.index)  # for a column that is not there
     ages = mf.ages(train).dropna()
     span = f"people outside of {ages.min():g} to {ages.max():g} years" if len(ages) else "people of any stated age"
     found.append(f"{span} (age known of {len(ages)} of {plural(len(train), 'training image')})")
@@ -159,26 +149,24 @@ def _limits(record: RunRecord) -> list[str]:
         lacking = [text for label, text in mf.NAMES.items() if group not in set(population[train["label"] == label])]
         if lacking:
             found.append(f"{name}: no {' and no '.join(lacking)} training image is known to be of one")
-    found.append(_view_limit(train.get("view", unknown), bool(record.config.get("gate"))))
+    views = train.get("view", unknown)
+    views = views[views != ""]
+    others = [] if (views == "L").any() else ["lateral views"]
+    others += [] if views.isin(_CT).any() else ["CT slices"]
+    others += ["photographs of films", "anything that is no chest X-ray"]
+    listed = tally(views) if len(views) else NOT_RECORDED
+    listed += f"; view of {len(train) - len(views)} unknown" if 0 < len(views) < len(train) else ""
+    gate = "a gate travels with it and refuses most of these"
+    gate = gate if record.config.get("gate") else "no gate travels with it"
+    scores = f"The network scores whatever it is given; {gate}"
+    found.append(f"{', '.join(others)} (views in training: {listed}). {scores}")
+    told = f"telling other diseases apart: in training, {findings(record)}. A low score rules nothing out"
     if record.labels_are_collections:
-        found.append("telling any disease: it was trained to tell two collections of images apart")
-    else:
-        what = findings(record)
-        found.append(f"telling other diseases apart: in training, {what}. A low score rules nothing out")
+        told = "telling any disease: it was trained to tell two collections of images apart"
+    found.append(told)
     sources, devices = tallied(train, "source"), tallied(train, "device")
     found.append(f"images of other hospitals, devices or years than those behind {sources} (devices: {devices})")
     return found
-
-
-def _view_limit(views: pd.Series[str], has_gate: bool) -> str:
-    there = views[views != ""]
-    others = [] if (there == "L").any() else ["lateral views"]
-    others += [] if there.isin(_CT).any() else ["CT slices"]
-    others += ["photographs of films", "anything that is no chest X-ray"]
-    listed = tally(there) if len(there) else NOT_RECORDED
-    listed += f"; view of {len(views) - len(there)} unknown" if 0 < len(there) < len(views) else ""
-    gate = "a gate travels with it and refuses most of these" if has_gate else "no gate travels with it"
-    return f"{', '.join(others)} (views in training: {listed}). The network scores whatever it is given; {gate}"
 
 
 def _licences(record: RunRecord) -> list[str]:
@@ -229,9 +217,8 @@ def _verdicts(found: Companion | None) -> dict[str, Any] | None:
         return None
     verdicts = [mapping(each) for each in found.content.get("verdicts") or []]
     serious = [each for each in verdicts if each.get("verdict") in ("FAIL", "WARN")]
-    rest = Counter(
-        str(each.get("verdict")) for each in [*serious[MOST:], *(each for each in verdicts if each not in serious)]
-    )
+    others = [*serious[MOST:], *(each for each in verdicts if each not in serious)]
+    rest = Counter(str(each.get("verdict")) for each in others)
     return {
         "verdict": found.content.get("verdict", NOT_RECORDED),
         "remark": found.remark,

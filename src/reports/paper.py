@@ -18,7 +18,7 @@ from sklearn.metrics import classification_report
 from cxrlab.datamodules import manifest as mf
 from cxrlab.evaluation import summarise
 from cxrlab.evaluation.estimate import wilson
-from cxrlab.reports.markdown import number
+from cxrlab.reports.documents import known
 from cxrlab.reports.record import RunRecord
 from cxrlab.words import tally
 
@@ -54,8 +54,8 @@ def contradicted(matrix: Matrix) -> list[str]:
 def _classification(matrix: Sequence[Sequence[int]]) -> dict[str, list[float]]:
     """Precision, recall, F1 and images of each row of Table I; accuracy in the place of the first three of its row."""
     truth, called = (np.repeat(labels, np.ravel(matrix)) for labels in ([0, 0, 1, 1], [0, 1, 0, 1]))
-    names = ("Negative", "Positive")
-    found = classification_report(truth, called, labels=[0, 1], target_names=names, output_dict=True, zero_division=0)
+    names = {"labels": [0, 1], "target_names": ["Negative", "Positive"]}
+    found = classification_report(truth, called, **names, output_dict=True, zero_division=0)
     accuracy = float(found.pop("accuracy"))
     rows = {name.title(): [float(value) for value in row.values()] for name, row in found.items()}
     return rows | {"Accuracy": [accuracy] * 3 + [float(truth.size)]}
@@ -78,8 +78,8 @@ def true_labels(rows: pd.DataFrame) -> npt.NDArray[np.int64]:
 
 def fewest_alike() -> int:
     """The fewest right of 40 that Fisher's exact test does not tell apart from the paper's 39 at the 5 % level."""
-    theirs = [RIGHT, IMAGES - RIGHT]
-    return next(n for n in range(IMAGES) if fisher_exact([[n, IMAGES - n], theirs]).pvalue >= 0.05)
+    tests = (fisher_exact([[n, IMAGES - n], [RIGHT, IMAGES - RIGHT]]) for n in range(IMAGES))
+    return next(n for n, test in enumerate(tests) if test.pvalue >= 0.05)
 
 
 def figure_name(record: RunRecord, name: str) -> str:
@@ -103,9 +103,6 @@ def classification(record: RunRecord) -> list[tuple[object, ...]]:
     return rows
 
 
-# ------------------------------------------------------------------------------------------------------------ sections
-
-
 def sections(record: RunRecord) -> dict[str, Any] | None:
     """Values for the sections on the paper; ``None`` for a run on other images."""
     if not record.of_the_paper:
@@ -125,7 +122,6 @@ def sections(record: RunRecord) -> dict[str, Any] | None:
         "table_one": table_one,
         "printed": PRINTED,
         "images": IMAGES,
-        "fitting": len(fitting),
         "contradicted": contradicted(FIG_9),
     }
 
@@ -145,7 +141,7 @@ def _beside_the_paper(record: RunRecord) -> list[tuple[str, ...]]:
         ("Training images", "148 (74 + 74)", sizes[0], "II"),
         ("Test images", "40 (20 + 20), also used for validation", sizes[1], "II, IV.A"),
         ("Input", "224 x 224 x 3", f"{data.get('image_size')} px, {data.get('channels')} channels", "Fig. 6"),
-        ("Parameters", f"{PARAMETERS:,}", number(record.environment.get("parameters"), ",d"), "Fig. 6"),
+        ("Parameters", f"{PARAMETERS:,}", known(record.environment.get("parameters"), ",d"), "Fig. 6"),
         ("Epochs, batch", "20, 32", f"{record.metrics.get('epochs')}, {data.get('batch_size')}", "III.B"),
         ("Right of the test images", f"{RIGHT} of {IMAGES}", f"{tn + tp} of {section['n']}", "Fig. 9"),
         ("Accuracy", "0.975 (abstract), 0.97 (Table I), 1.0 (IV.A)", str(section["accuracy"]), ""),

@@ -33,7 +33,7 @@ from cxrlab.evaluation import shortcuts
 from cxrlab.evaluation.estimate import Estimate
 from cxrlab.evaluation.shortcuts import FLIPS_FAIL, FLIPS_WARN, KEPT_SHARE, Retrained, Tried
 from cxrlab.figures import Figure, Point, Row, forest, image_grid
-from cxrlab.reports.markdown import code, plain
+from cxrlab.reports.documents import code, plain
 from cxrlab.reports.sections import write_findings
 from cxrlab.words import plural
 

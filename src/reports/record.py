@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from cxrlab.datamodules.flow import COLUMNS as FLOW
+from cxrlab.datamodules.preprocessing import Preprocessing
 from cxrlab.errors import CheckpointError
 from cxrlab.evaluation.decision import Decided
 from cxrlab.evaluation.estimate import Estimate, revived
@@ -24,7 +25,9 @@ from cxrlab.untrusted import read_json, read_table, read_yaml
 SPLITS = {"train": "Training", "val": "Validation", "test": "Test"}
 EVALUATED = ("test", "val")
 _REQUIRED = ("config.yaml", "environment.json", "manifest.csv", "metrics.json")
-_SECTION_KEYS = ("n", "n_patients", "n_positive", "n_negative", "threshold", "confusion_matrix", *METRICS)
+_SECTION: dict[str, Any] = dict.fromkeys(
+    ("n", "n_patients", "n_positive", "n_negative", "threshold", "confusion_matrix", *METRICS), object
+)
 _BESIDE: dict[str, Any] = {"accuracy": Estimate, "auroc": Estimate}  # what is told of each baseline
 _BESIDE |= dict.fromkeys(("right", "n", "only_network", "only_baseline", "p"), (int, float))
 _TEXT_COLUMNS = ("path", "patient_id", "split", "source", "finding", "view", "sha256", "film", "known")
@@ -32,25 +35,18 @@ _TEXT_COLUMNS = ("path", "patient_id", "split", "source", "finding", "view", "sh
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The files of a run folder.
+    """The files of a run folder, each by its name; ``None`` or empty where one is not there.
 
     Attributes:
-        folder: The run folder.
-        config: ``config.yaml``.
-        environment: ``environment.json``.
-        metrics: ``metrics.json``.
-        manifest: ``manifest.csv``, every image of the run.
-        history: ``metrics.csv``, one row per epoch; ``None`` before the first is over.
-        predictions: ``predictions.csv``, manifest rows with ``score``; ``None`` where nothing was scored. Of a
-            calibrated model ``score`` is the calibrated probability, to which its threshold belongs, and
-            ``uncalibrated`` the network's own score.
-        flow: ``flow.csv``, what the source lists and which step removed what; ``None`` where it was not recorded.
-        baselines: ``baselines.csv``, the test rows with one column of scores per trivial baseline; ``None`` where they
-            were not computed.
-        network: ``network.json``, the layers of the network; empty where it was not recorded.
+        manifest: Every image of the run.
+        history: ``metrics.csv``, one row per epoch.
+        predictions: Manifest rows with ``score``. Of a calibrated model ``score`` is the calibrated probability, to
+            which its threshold belongs, and ``uncalibrated`` the network's own score.
+        flow: What the source lists and which step removed what.
+        baselines: ``baselines.csv``, the test rows with one column of scores per trivial baseline.
         overrides: What was typed.
         beside: ``baselines.json``, of each trivial baseline its summary on the test images, see
-            :func:`cxrlab.reports.baselines.compare`; empty where there is none.
+            :func:`cxrlab.reports.baselines.compare`.
     """
 
     folder: Path
@@ -82,10 +78,9 @@ class RunRecord:
         status, epochs = self.metrics.get("status"), self.metrics.get("epochs", "not recorded")
         if status == "finished":
             return None
-        if status == "diverged":
-            return f"DIVERGED: {self.metrics.get('diverged')} (epochs completed: {epochs})."
-        state = "INTERRUPTED" if status == "interrupted" else "NOT FINISHED"
-        return f"{state}: the training stopped before its end (epochs completed: {epochs})."
+        why = f"{'INTERRUPTED' if status == 'interrupted' else 'NOT FINISHED'}: the training stopped before its end"
+        why = f"DIVERGED: {self.metrics.get('diverged')}" if status == "diverged" else why
+        return f"{why} (epochs completed: {epochs})."
 
     @property
     def synthetic(self) -> bool:
@@ -111,6 +106,18 @@ class RunRecord:
     def of_the_paper(self) -> bool:
         """Whether every image is of the paper's Kaggle set."""
         return "source" in self.manifest and bool(len(self.manifest)) and set(self.manifest["source"]) == {"paper"}
+
+    @property
+    def changed_by(self) -> str:
+        """The options that changed images after they were read, as typed; empty where none did."""
+        found = {key: self.data.get(key) for key in ("mask", "alter")}
+        return ", ".join(f"data.{key}={value}" for key, value in found.items() if value not in (None, "none"))
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How the run prepared its images."""
+        defaults = {"image_size": 224, "channels": 3, "fit": "squeeze", "contrast": "none", "border": 0.0}
+        return Preprocessing.create(*(self.data.get(key, default) for key, default in defaults.items()))
 
     def rows(self, split: str) -> pd.DataFrame:
         """The manifest rows of one split."""
@@ -158,9 +165,6 @@ def read_run(folder: Path) -> RunRecord:
 
     Required: ``config.yaml``, ``environment.json``, ``manifest.csv``, ``metrics.json``; the rest is read where present.
 
-    Args:
-        folder: Of a finished or interrupted run.
-
     Raises:
         CheckpointError: A required file is missing or a file cannot be read; names file and folder.
     """
@@ -168,18 +172,13 @@ def read_run(folder: Path) -> RunRecord:
         raise CheckpointError(f"{folder} is no run folder: give the folder that holds config.yaml and metrics.json")
     manifest = _read(folder, "manifest.csv", ("path", "label", "patient_id", "split"))
     metrics, beside = mapping(_read(folder, "metrics.json")), mapping(_read(folder, "baselines.json"))
-    lacking = [
-        ("metrics.json", split, [key for key in _SECTION_KEYS if key not in mapping(metrics[split])])
-        for split in EVALUATED
-        if metrics.get(split)
-    ]
-    lacking += [
-        ("baselines.json", name, [key for key, kind in _BESIDE.items() if not isinstance(mapping(each).get(key), kind)])
-        for name, each in beside.items()
-    ]
-    for file, name, absent in lacking:
-        if absent:
-            raise _unreadable(folder, file, f"{name} lacks {', '.join(absent)}")
+    sections = [("metrics.json", split, metrics[split], _SECTION) for split in EVALUATED if metrics.get(split)]
+    sections += [("baselines.json", name, each, _BESIDE) for name, each in beside.items()]
+    for file, name, section, kinds in sections:
+        there = mapping(section)
+        lacking = [key for key, kind in kinds.items() if key not in there or not isinstance(there[key], kind)]
+        if lacking:
+            raise _unreadable(folder, file, f"{name} lacks {', '.join(lacking)}")
     listed = _read(folder, "overrides.yaml")
     return RunRecord(
         folder=folder,
@@ -200,8 +199,7 @@ def read_run(folder: Path) -> RunRecord:
 def find_runs(patterns: Sequence[str]) -> list[Path]:
     """Returns the run folders that patterns mean, each once, in the order of their names and numbers.
 
-    Args:
-        patterns: Run folders, folders above some, or glob patterns; ``**`` stands for any number of folders.
+    A pattern is a run folder, a folder above some, or of glob; in that ``**`` stands for any number of folders.
     """
     found: dict[Path, Path] = {}
     for pattern in patterns:

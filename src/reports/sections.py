@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,17 +17,12 @@ from cxrlab import figures
 from cxrlab.checks.base import Finding, Section, Verdict
 from cxrlab.console import one_line
 from cxrlab.files import write_json
-from cxrlab.reports.documents import link, write_document
-from cxrlab.reports.markdown import Markdown, markdown_table, strong
+from cxrlab.reports.documents import Markdown, link, markdown_table, strong, write_document
 
 _MOST = 4  # pictures at the top of a page
 _BAD = (Verdict.FAIL, Verdict.WARN)
-_COLOURS = {
-    Verdict.FAIL: "bold red",
-    Verdict.WARN: "yellow",
-    Verdict.NOT_CHECKED: "cyan",
-    Verdict.PASS: "green",
-}
+_EMPHASISED = {verdict: strong(verdict) if verdict in _BAD else Markdown(verdict) for verdict in Verdict}
+_COLOURS = dict(zip(Verdict, ("bold red", "yellow", "cyan", "green"), strict=True))  # the most serious first
 
 
 class Line(NamedTuple):
@@ -92,10 +88,8 @@ def write_findings(
     """
     lines, found, used = verdict_lines(sections), worst(sections), {"Python": platform.python_version()}
     for name in packages:
-        try:
+        with suppress(PackageNotFoundError):
             used[name] = version(name)
-        except PackageNotFoundError:
-            continue
     files: dict[str, str] = {}
     for section in sections:
         for picture in section.pictures:
@@ -151,21 +145,19 @@ def _page(sections: Sequence[Section]) -> dict[str, Any]:
         decides = bool(own) and found in _BAD and own[0].verdict is found
         answer = section.answer or (own[0].said if decides else "")
         answers += [(answer, headings[section.title])] if answer and answer != reason else []
-        rows = [(_emphasised(each.verdict), each.check, each.evidence) for each in own]
+        rows = [(_EMPHASISED[each.verdict], each.check, each.evidence) for each in own]
         evidence.append(markdown_table(rows, ("Verdict", "Check", "Evidence")) if rows else Markdown())
 
     def table(passed: bool) -> Markdown:
         those = [line for line in lines if (line.finding.verdict is Verdict.PASS) is passed]
-        rows = [(_emphasised(each.verdict), each.said, link(headings[title], each.check)) for title, each in those]
+        rows = [(_EMPHASISED[each.verdict], each.said, link(headings[title], each.check)) for title, each in those]
         return markdown_table(rows, ("Verdict", "What was found", "Check"))
 
     # The first picture of each section, the weightiest findings first and no findings last.
     order = list(dict.fromkeys(line.section for line in lines))
     there = [each for each in sections if each.pictures]
     there.sort(key=lambda section: order.index(section.title) if section.findings else len(order))
-    shown = (
-        [each.pictures[0] for each in there][:_MOST] if len(there) > 1 else [*there[0].pictures[:2]] if there else []
-    )
+    shown = [each.pictures[0] for each in there[:_MOST]] if len(there) != 1 else list(there[0].pictures[:2])
     # As a part of another sentence: with a small letter, unless an abbreviation begins it, and no full stop.
     start = reason[:1].lower() if reason[1:2].islower() or reason[1:2] == " " else reason[:1]
     return {
@@ -179,8 +171,3 @@ def _page(sections: Sequence[Section]) -> dict[str, Any]:
         "headings": headings,
         "sections": list(zip(sections, evidence, strict=True)),
     }
-
-
-def _emphasised(verdict: Verdict) -> Markdown:
-    """Bold where something is wrong."""
-    return strong(verdict) if verdict in _BAD else Markdown(verdict)

@@ -24,7 +24,7 @@ from cxrlab.datamodules.films import Features
 from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.measurements import Measurements
 from cxrlab.reports.audit_page import write_audit
-from cxrlab.reports.markdown import plain
+from cxrlab.reports.documents import plain
 from cxrlab.reports.sections import terminal_table, worst
 
 NASTY = "![x](/etc/passwd.png) <script>alert(1)</script> a|b *c* _d_ `e` \x1b[31m\u202e [f](javascript:g).png"

@@ -17,7 +17,8 @@ from cxrlab.datamodules.pixels import read_all
 from cxrlab.datamodules.preprocessing import Preprocessing
 from cxrlab.evaluation import summarise
 from cxrlab.evaluation.estimate import revived
-from cxrlab.reports import baselines, pictures
+from cxrlab.reports import baselines
+from cxrlab.reports import run_report as pictures
 from cxrlab.reports.record import RunRecord
 
 

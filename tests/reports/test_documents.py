@@ -15,8 +15,7 @@ from jinja2 import UndefinedError
 from cxrlab import figures
 from cxrlab.evaluation.estimate import Estimate
 from cxrlab.reports import documents
-from cxrlab.reports.documents import link, render, write_document
-from cxrlab.reports.markdown import Markdown
+from cxrlab.reports.documents import Markdown, link, render, write_document
 
 HOSTILE = '\n# H1\n<script>c()</script>![d](http://127.0.0.1:9/e.png)|*x*&amp;"\u202e{{ 7 * 7 }}'
 TEXT = """# Report of run <1>

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cxrlab.reports.markdown import markdown_table, number
+from cxrlab.reports.documents import known, markdown_table
 
 
 def test_markdown_table() -> None:
@@ -15,5 +15,5 @@ def test_markdown_table() -> None:
 
 
 def test_words() -> None:
-    assert number(None, ",d") == "not recorded"
-    assert number(23981249, ",d") == "23,981,249"
+    assert known(None, ",d") == "not recorded"
+    assert known(23981249, ",d") == "23,981,249"

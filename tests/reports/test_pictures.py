@@ -9,7 +9,7 @@ import pytest
 from tests.reports.conftest import altered
 
 from cxrlab import figures
-from cxrlab.reports import pictures
+from cxrlab.reports import run_report as pictures
 from cxrlab.reports.record import RunRecord
 
 
