@@ -17,8 +17,7 @@ from cxrlab.datamodules.pixels import read_all
 from cxrlab.datamodules.preprocessing import Preprocessing
 from cxrlab.evaluation import summarise
 from cxrlab.evaluation.estimate import revived
-from cxrlab.reports import baselines
-from cxrlab.reports import run_report as pictures
+from cxrlab.reports import baselines, run_report
 from cxrlab.reports.record import RunRecord
 
 
@@ -52,7 +51,7 @@ def test_other_images_are_not_used(record: RunRecord, what: str) -> None:
     table, reason = baselines.scores(record)
     assert table is None
     assert reason == f"1 of 18 images are missing or changed since the run, such as {path}"
-    assert str(path) in pictures.samples(record).replace("\\_", "_")
+    assert str(path) in run_report.samples(record).replace("\\_", "_")
     assert not (record.folder / "baselines.csv").exists()
 
 

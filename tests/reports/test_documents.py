@@ -15,7 +15,7 @@ from jinja2 import UndefinedError
 from cxrlab import figures
 from cxrlab.evaluation.estimate import Estimate
 from cxrlab.reports import documents
-from cxrlab.reports.documents import Markdown, link, render, write_document
+from cxrlab.reports.documents import Markdown, known, link, markdown_table, render, write_document
 
 HOSTILE = '\n# H1\n<script>c()</script>![d](http://127.0.0.1:9/e.png)|*x*&amp;"\u202e{{ 7 * 7 }}'
 TEXT = """# Report of run <1>
@@ -64,6 +64,15 @@ def test_lists_and_tables_hold_text() -> None:
     assert rendered("{{ table(('x',), rows) }}", rows=[["a|*b*"]]) == "| x |\n| --- |\n| a\\|\\*b\\* |"
     assert rendered("{{ value | code }}", value="a`b") == "`` a`b ``"
     assert rendered("{{ value | strong }}", value="a*b") == "**a\\*b**"
+    table = markdown_table([("a|b", 1), ("two\nlines", None)], ("x", "y"))
+    assert table == "| x | y |\n| --- | --- |\n| a\\|b | 1 |\n| two lines |  |"
+    with pytest.raises(ValueError, match="must have 2 cells"):
+        markdown_table([(1,)], ("x", "y"))
+
+
+def test_words() -> None:
+    assert known(None, ",d") == known("") == "not recorded"
+    assert known(23981249, ",d") == "23,981,249"
 
 
 def test_a_long_table_is_folded_and_has_its_caption() -> None:
