@@ -11,8 +11,6 @@ import pandas as pd
 import pytest
 from tests.reports.conftest import altered
 
-from cxrlab.datamodules import PaperSource
-from cxrlab.datamodules.measurements import measure
 from cxrlab.datamodules.pixels import read_all
 from cxrlab.datamodules.preprocessing import Preprocessing
 from cxrlab.evaluation import summarise
@@ -70,17 +68,6 @@ def test_what_cannot_be_read_again_gives_no_baselines(record: RunRecord, monkeyp
     assert reason(unhashed).startswith("the manifest holds no sha256")
     monkeypatch.setattr(baselines, "MOST_IMAGES", 17)
     assert reason(record) == "18 images would have to be read again (at most 17 are)"
-
-
-@pytest.mark.slow
-def test_baselines_of_the_papers_set(paper_root: Path, cache: Path, record: RunRecord) -> None:
-    manifest = PaperSource(str(paper_root)).manifest()
-    manifest["sha256"] = measure(list(manifest["path"]), cache / "measurements").sha256
-    run = altered(replace(record, manifest=manifest), image_size=224, channels=3)
-    table, _ = baselines.scores(run)
-    assert table is not None
-    right = {name: int(((table[name] >= 0.5) == (table["label"] == 1)).sum()) for name in ("majority", "left_strip")}
-    assert right == {"majority": 20, "left_strip": 40}
 
 
 def test_summaries_are_kept_for_all_who_tell_of_the_run(record: RunRecord) -> None:

@@ -191,6 +191,9 @@ def test_sections_can_be_reached_and_warnings_are_marked() -> None:
     assert anchors == [f"#{heading['id']}" for heading in page.named("h2")] == ["#result", "#what-was-not-checked"]
     assert [item.get("class") for item in page.named("li")] == ["warning", None]
     assert "<title>Report of run &lt;1&gt;</title>" in page.html
+    bare = Page("# Nothing\n")
+    assert '<h1 id="nothing">Nothing</h1>' in bare.html
+    assert bare.named("nav") == []
 
 
 def test_other_files_do_not_get_in(folder: Path) -> None:
@@ -200,12 +203,6 @@ def test_other_files_do_not_get_in(folder: Path) -> None:
         page = Page(f"# Report\n\n![a name]({file})\n", folder).html
         assert "(figure not there: a name)" in page
         assert "<img" not in page
-
-
-def test_text_without_sections_or_figures() -> None:
-    page = Page("# Nothing\n").html
-    assert '<h1 id="nothing">Nothing</h1>' in page
-    assert "<nav>" not in page
 
 
 def test_a_part_is_folded_and_nothing_else_is_html() -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 from omegaconf import OmegaConf
+from tests.reports.test_run_report import Folder
 
 from cxrlab.config import compose
 from cxrlab.datamodules import manifest as mf
@@ -59,33 +60,25 @@ def images() -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-class Run:
-    """A run folder made by hand, whose files can be changed before the card is written."""
+class Run(Folder):
+    """A run below a folder ``runs``, whose files can be changed before the card is written."""
 
     def __init__(self, root: Path) -> None:
+        super().__init__(root)
         self.path = root / "runs" / "paper_cnn" / "0"
+        self.path.mkdir(parents=True)
         self.manifest = images()
         held = self.manifest[self.manifest["split"] != "train"]
         score = 0.3 + 0.4 * held["label"] + np.linspace(-0.25, 0.25, len(held))
         self.predictions = held.assign(score=score)
-        self.config: dict[str, Any] = {
+        self.config = {
             "seed": 3,
             "optimizer": {"lr": 0.001},
             "data": {"image_size": [48, 64], "channels": 1, "fit": "pad", "mask": "lungs", "val": 0.15},
             "model": {"_target_": "cxrlab.models.PaperCNN"},
         }
-        self.environment: dict[str, Any] = {
-            "started": "2026-01-02T03:04:05+00:00",
-            "command": "python train.py data=mine",
-            "packages": {"cxrlab": "0.1.0"},
-            "parameters": 1234567,
-        }
-        self.metrics: dict[str, Any] = {
-            "warnings": ["of the run", "left out: /films/x.png: broken", "left out: /films/y.png: broken"],
-            **{split: self.summary(split) for split in ("val", "test")},
-            "decision": FIXED.as_dict(),
-        }
-        self.metrics |= {"status": "finished", "epochs": 2, "synthetic": False, "weights": "last (epoch 2)"}
+        self.metrics |= {split: self.summary(split) for split in ("val", "test")} | {"decision": FIXED.as_dict()}
+        self.metrics["warnings"] = ["of the run", "left out: /films/x.png: broken", "left out: /films/y.png: broken"]
         self.flow = pd.DataFrame(
             [("ward", "rows", 0, 30, 30), ("ward", "no label", 6, 24, 24)],
             columns=["source", "step", "removed", "images", "patients"],
@@ -96,11 +89,7 @@ class Run:
         return summarise(rows["label"], rows["score"], rows["patient_id"], resamples=200)
 
     def card(self, audits: Path | None = None) -> str:
-        for name, value in (("environment", self.environment), ("metrics", self.metrics)):
-            write_json(self.path / f"{name}.json", value)
-        write_text(self.path / "config.yaml", yaml.safe_dump(self.config))
-        mf.write(self.manifest, self.path / "manifest.csv")
-        self.predictions.to_csv(self.path / "predictions.csv", index=False)
+        self.write_files()
         write_text(self.path / "flow.csv", self.flow.to_csv(index=False))
         return write_model_card(self.path, audits).read_text(encoding="utf-8")
 

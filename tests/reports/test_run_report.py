@@ -155,6 +155,8 @@ def test_the_result_stands_first_its_cautions_follow_and_then_all_numbers(folder
         "```\npython train.py model=paper_cnn data=paper 'logger=tensor|board'\n```",
     ):
         assert said in text
+    assert folder.write() == text
+    assert not list(folder.path.rglob(".*")), "no temporary file is left"
 
 
 @pytest.mark.usefixtures("drawn")
@@ -165,14 +167,6 @@ def test_every_linked_figure_exists_and_the_page_holds_it(folder: Folder) -> Non
     assert page.count('<li class="warning">') == 2
     for link in links(text):
         assert (folder.path / link).read_bytes().startswith(b"\x89PNG")
-
-
-def test_tables_are_well_formed(folder: Folder) -> None:
-    folder.config["model"] = {"name": "a|b"}
-    for block in folder.write().split("\n\n"):
-        if block.startswith("|"):
-            bars = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
-            assert len(bars) == 1, block
 
 
 def test_synthetic_and_interrupted_are_said_first(folder: Folder) -> None:
@@ -383,13 +377,6 @@ def test_damaged_file_is_named(folder: Folder, name: str, content: str) -> None:
     (folder.path / name).write_text(content)
     with pytest.raises(CheckpointError, match=f"{name} in the run folder .* cannot be read"):
         write_report(folder.path)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("drawn")
-def test_report_is_repeatable_and_leaves_no_temporary_files(folder: Folder) -> None:
-    assert folder.write() == folder.write()
-    assert not list(folder.path.rglob(".*"))
 
 
 # ------------------------------------------------------------------------------------------------- images, read again
