@@ -99,7 +99,7 @@ def _probe_each(
     step: Callable[[str], None],
 ) -> dict[str, Any]:
     """Probes several models, each into a folder of its own, and puts them into one table."""
-    from cxrlab.reports.probe_summary import summarise_probes, write_summary
+    from cxrlab.reports.probe_page import summarise_probes, write_summary
 
     rest = [each for each in overrides if not each.startswith("ckpt_path=")]
     found, pages = [], []
@@ -121,7 +121,7 @@ def _probe_each(
 
 def _show(summary: dict[str, Any]) -> None:
     """Prints how often each verdict was given, and what was left of the AUROC."""
-    from cxrlab.reports.probe_summary import summary_tables
+    from cxrlab.reports.probe_page import summary_tables
 
     for each in summary_tables(summary):
         table = Table(title=f"{'SYNTHETIC: ' if summary['synthetic'] else ''}{each.caption}")

@@ -21,13 +21,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from cxrlab.checks.base import Case, Section, Verdict
 from cxrlab.checks.counting import splits
 from cxrlab.console import one_line
 from cxrlab.datamodules import manifest as mf
-from cxrlab.datamodules.manifest import people
 from cxrlab.reports.sections import write_findings
 from cxrlab.words import MOST, listed, plural
 
@@ -41,44 +39,38 @@ _MEANING = {
 
 
 def write_audit(folder: Path, case: Case, sections: Sequence[Section], seconds: float, command: str = "") -> Path:
-    """Writes ``audit.md``, ``audit.html``, ``audit.json`` and ``figures/*.png``.
+    """Writes ``audit.md``, ``audit.html``, ``audit.json`` and ``figures/*.png``; returns the path of the page.
 
-    Args:
-        folder: Where; made if need be, files of these names in it are replaced.
-        case: The data set that was audited.
-        sections: What was found, in the order of the page, the check-list last.
-        seconds: What the audit took.
-        command: What was typed, for the record.
-
-    Returns:
-        The path of ``audit.html``.
+    The sections are shown in the order in which they are given: the check-list comes last.
 
     Raises:
         ValueError: If two pictures share a name.
         OSError: The folder cannot be written.
     """
-    title = f"{'SYNTHETIC: ' if case.synthetic else ''}Audit of {one_line(case.name)}"
-    hashed = "sha256" in case.manifest.columns and bool((case.manifest["sha256"] != "").all())
-    record: dict[str, Any] = {
+    manifest = case.manifest
+    hashed = "sha256" in manifest.columns and bool((manifest["sha256"] != "").all())
+    sizes = {split: int((manifest["split"] == split).sum()) for split in splits(manifest)}
+    record = {
         "name": case.name,
         "synthetic": case.synthetic,
         "claim": case.claim,
-        "images": len(case.manifest),
-        "patients": int(people(case.manifest).nunique()),
-        "splits": {split: int((case.manifest["split"] == split).sum()) for split in splits(case.manifest)},
+        "images": len(manifest),
+        "patients": int(mf.people(manifest).nunique()),
+        "splits": sizes,
         "flow": [vars(step) for step in case.flow.steps],
         "problems": case.problems,
         "notes": list(case.notes),
-        "fingerprint": mf.fingerprint(case.manifest) if hashed else "",
+        "fingerprint": mf.fingerprint(manifest) if hashed else "",
         "seed": case.seed,
         "seconds": seconds,
         "command": command,
     }
     context = {
-        "sizes": ", ".join(f"{split} {count}" for split, count in record["splits"].items()),
+        "sizes": ", ".join(f"{split} {count}" for split, count in sizes.items()),
         "steps": case.flow.table(),
         "sums": _adds_up(case) if case.flow.steps else "",
     }
+    title = f"{'SYNTHETIC: ' if case.synthetic else ''}Audit of {one_line(case.name)}"
     return write_findings(folder, "audit", title, sections, _MEANING, PACKAGES, record, **context)
 
 

@@ -32,8 +32,6 @@ class Comparison:
     """Everything that a report says in numbers, unrounded.
 
     Attributes:
-        gathered: What is compared, and what was left out.
-        split: ``test`` or ``val``.
         reference: Name of the setting that the others are tested against; ``None``: all pairs.
         how: Intervals are made.
         table: One row per setting.
@@ -88,31 +86,18 @@ def compare_settings(
         )
     means, ensembles, rows = {}, {}, []
     for each in gathered.settings:
-        ensemble = ensembles[each.name] = summarise(
-            each.labels, each.ensemble, each.people, threshold=each.threshold, **asdict(how)
-        )
+        ensemble = summarise(each.labels, each.ensemble, each.people, threshold=each.threshold, **asdict(how))
         right = each.right(each.scores)
         # The mean of one seed is that seed, with the interval of its own report.
         found = ensemble["accuracy"] if len(right) == 1 else mean(right.mean(axis=0), each.people, how, share=True)
         accuracy = SeedMean(found.value, found.low, found.high, found.method, tuple(right.mean(axis=1).tolist()))
         auroc = mean_auroc(each.labels, each.scores, each.people, how)
-        means[each.name] = {"accuracy": accuracy, "auroc": auroc}
-        rows.append(_row(each, means[each.name], ensembles[each.name], how.confidence))
-    return Comparison(
-        gathered=gathered,
-        split=split,
-        reference=reference,
-        how=how,
-        table=pd.DataFrame(rows),
-        pairs=_pairs(gathered.settings, reference, ensembles, how),
-        # Whole numbers stay whole beside what is absent.
-        runs=pd.DataFrame([row for each in gathered.settings for row in _run_rows(each, split)], dtype=object),
-        means=means,
-        ensembles=ensembles,
-    )
-
-
-# --------------------------------------------------------------------------------------------------- one setting alone
+        means[each.name], ensembles[each.name] = {"accuracy": accuracy, "auroc": auroc}, ensemble
+        rows.append(_row(each, means[each.name], ensemble, how.confidence))
+    # Of dtype object whole numbers stay whole beside what is absent.
+    runs = pd.DataFrame([row for each in gathered.settings for row in _run_rows(each, split)], dtype=object)
+    pairs = _pairs(gathered.settings, reference, ensembles, how)
+    return Comparison(gathered, split, reference, how, pd.DataFrame(rows), pairs, runs, means, ensembles)
 
 
 def n_right(setting: Setting, labels: npt.NDArray[np.int64] | None = None) -> list[int]:
@@ -130,11 +115,13 @@ def _monitored(run: RunRecord) -> float | None:
     """From ``metrics.json``, or, where that does not hold it (the loss), from the epoch's row of ``metrics.csv``."""
     monitor = str(run.config.get("monitor"))
     split, _, name = monitor.partition("/")
+    if split != "val":
+        return None
     found = mapping(run.metrics.get("val")).get(name)
-    epoch = re.search(r"epoch (\d+)", str(run.metrics.get("weights")))
-    if split == "val" and isinstance(found, Estimate) and found.value is not None:
+    if isinstance(found, Estimate) and found.value is not None:
         return found.value
-    if split != "val" or epoch is None or run.history is None or monitor not in run.history:
+    epoch = re.search(r"epoch (\d+)", str(run.metrics.get("weights")))
+    if epoch is None or run.history is None or monitor not in run.history:
         return None
     values = run.history.loc[run.history["epoch"] == int(epoch[1]), monitor].dropna()
     return float(values.iloc[-1]) if len(values) else None
@@ -142,34 +129,25 @@ def _monitored(run: RunRecord) -> float | None:
 
 def _row(setting: Setting, means: dict[str, SeedMean], ensemble: dict[str, Any], confidence: float) -> dict[str, Any]:
     right, n, runs = n_right(setting), setting.labels.size, setting.runs
-    both_classes = len(set(setting.labels)) == 2
     checked = [validation(repeat) for repeat in setting.repeats]
+    # scikit-learn's AUROCs, as they always stood here: the last binary digit may be another than that of the means.
+    aurocs = [roc_auc_score(setting.labels, scores) for scores in setting.scores] if means["auroc"].seeds else []
     seconds = [value for run in runs for value in run.metrics.get("epoch_seconds") or []]
     memory = [value for run in runs if (value := run.metrics.get("peak_memory_mb")) is not None]
     parameters = {value for run in runs if (value := run.environment.get("parameters")) is not None}
-    return {
-        "setting": setting.name,
-        "seeds": len(setting.repeats),
-        "runs": len(runs),
-        "images": n,
-        "patients": len(set(setting.people)),
-        "right_min": min(right),
-        "right_max": max(right),
-        **_spread("accuracy", means["accuracy"].seeds),
-        **_limits("accuracy_mean", means["accuracy"].low, means["accuracy"].high),
-        **_limits("accuracy_one_run", *wilson(statistics.median_low(right), n, confidence)),
-        **_limits("accuracy_pooled", *wilson(sum(right), n * len(right), confidence)),
-        **_spread(
-            "auroc", [roc_auc_score(setting.labels, scores) for scores in setting.scores] if both_classes else []
-        ),
-        **_limits("auroc_mean", means["auroc"].low, means["auroc"].high),
-        "monitor": runs[0].config.get("monitor"),
-        **_spread("validation", [] if None in checked else checked),
-        "ensemble_right": int(setting.right(setting.ensemble).sum()),
-        "ensemble_accuracy": ensemble["accuracy"].value,
-        **_limits("ensemble_accuracy", ensemble["accuracy"].low, ensemble["accuracy"].high),
-        "ensemble_auroc": ensemble["auroc"].value,
-        **_limits("ensemble_auroc", ensemble["auroc"].low, ensemble["auroc"].high),
+    row: dict[str, Any] = {"setting": setting.name, "seeds": len(setting.repeats), "runs": len(runs), "images": n}
+    row |= {"patients": len(set(setting.people)), "right_min": min(right), "right_max": max(right)}
+    row |= _spread("accuracy", means["accuracy"].seeds)
+    row |= _limits("accuracy_mean", means["accuracy"].low, means["accuracy"].high)
+    row |= _limits("accuracy_one_run", *wilson(statistics.median_low(right), n, confidence))
+    row |= _limits("accuracy_pooled", *wilson(sum(right), n * len(right), confidence))
+    row |= _spread("auroc", aurocs) | _limits("auroc_mean", means["auroc"].low, means["auroc"].high)
+    row |= {"monitor": runs[0].config.get("monitor"), **_spread("validation", [] if None in checked else checked)}
+    row["ensemble_right"] = int(setting.right(setting.ensemble).sum())
+    for metric in ("accuracy", "auroc"):
+        name, found = f"ensemble_{metric}", ensemble[metric]
+        row |= {name: found.value, **_limits(name, found.low, found.high)}
+    return row | {
         "parameters": parameters.pop() if len(parameters) == 1 else None,
         "seconds_per_epoch": statistics.median(seconds) if seconds else None,
         "peak_memory_mb": max(memory, default=None),
@@ -179,10 +157,8 @@ def _row(setting: Setting, means: dict[str, SeedMean], ensemble: dict[str, Any],
 
 
 def _spread(name: str, values: Sequence[Any]) -> dict[str, float | None]:
-    return {
-        f"{name}_mean": statistics.fmean(values) if values else None,
-        f"{name}_sd": statistics.stdev(values) if len(values) > 1 else None,
-    }
+    mean = statistics.fmean(values) if values else None
+    return {f"{name}_mean": mean, f"{name}_sd": statistics.stdev(values) if len(values) > 1 else None}
 
 
 def _limits(name: str, low: float | None, high: float | None) -> dict[str, float | None]:
@@ -194,68 +170,37 @@ def _run_rows(setting: Setting, split: str) -> Iterator[dict[str, Any]]:
         for run in repeat.runs:
             section = run.metrics[split]
             (tn, _), (_, tp) = section["confusion_matrix"]
-            yield {
-                "folder": str(run.folder),
-                "setting": setting.name,
-                "seed": repeat.seed,
-                "fold": fold_of(run),
-                "right": tn + tp,
-                "images": section["n"],
-                "accuracy": section["accuracy"].value,
-                "auroc": section["auroc"].value,
-                "monitor": run.config.get("monitor"),
-                "validation": _monitored(run),
-                **{key: run.metrics.get(key) for key in ("weights", "epochs", "wall_seconds", "peak_memory_mb")},
-                "git_commit": run.environment.get("git_commit"),
-                "synthetic": run.synthetic,
-            }
-
-
-# ------------------------------------------------------------------------------------------------------------- in pairs
+            row: dict[str, Any] = {"folder": str(run.folder), "setting": setting.name}
+            row |= {"seed": repeat.seed, "fold": fold_of(run), "right": tn + tp, "images": section["n"]}
+            row |= {metric: section[metric].value for metric in ("accuracy", "auroc")}
+            row |= {"monitor": run.config.get("monitor"), "validation": _monitored(run)}
+            row |= {key: run.metrics.get(key) for key in ("weights", "epochs", "wall_seconds", "peak_memory_mb")}
+            yield row | {"git_commit": run.environment.get("git_commit"), "synthetic": run.synthetic}
 
 
 def _pairs(
     settings: Sequence[Setting], reference: str | None, ensembles: dict[str, dict[str, Any]], how: Resampling
 ) -> pd.DataFrame:
     """Tests the settings' ensembles against each other, both metrics adjusted for the number of pairs."""
-    tested = [(a, b) for a, b in combinations(settings, 2) if reference is None]
-    tested += [(a, b) for b in settings if b.name == reference for a in settings if a is not b]
-    rows = []
-    for a, b in tested:
-        accuracy = mcnemar(a.right(a.ensemble), b.right(b.ensemble))
-        auroc = auroc_difference(a.labels, a.ensemble, b.ensemble, a.people, how)
-        rows.append(
-            {
-                "a": a.name,
-                "b": b.name,
-                "images": a.labels.size,
-                "patients": len(set(a.people)),
-                "accuracy_a": ensembles[a.name]["accuracy"].value,
-                "accuracy_b": ensembles[b.name]["accuracy"].value,
-                "only_a_right": accuracy["only_a"],
-                "only_b_right": accuracy["only_b"],
-                "accuracy_p": accuracy["p"],
-                "accuracy_method": accuracy["method"],
-                "auroc_a": ensembles[a.name]["auroc"].value,
-                "auroc_b": ensembles[b.name]["auroc"].value,
-                "auroc_difference": auroc.value,
-                "auroc_low": auroc.low,
-                "auroc_high": auroc.high,
-                "auroc_p": auroc.p,
-                "auroc_method": auroc.method,
-            }
-        )
-    for metric in ("accuracy", "auroc") if rows else ():
-        for row, adjusted in zip(rows, holm([row[f"{metric}_p"] for row in rows]), strict=True):
-            row[f"{metric}_p_holm"] = adjusted
-    return pd.DataFrame(rows, columns=_PAIR_COLUMNS, dtype=object)
-
-
-_PAIR_COLUMNS = [
-    *("a", "b", "images", "patients", "accuracy_a", "accuracy_b", "only_a_right", "only_b_right"),
-    *("accuracy_p", "accuracy_p_holm", "accuracy_method", "auroc_a", "auroc_b", "auroc_difference"),
-    *("auroc_low", "auroc_high", "auroc_p", "auroc_p_holm", "auroc_method"),
-]
+    if reference is None:
+        pairs = list(combinations(settings, 2))
+    else:
+        pairs = [(a, b) for b in settings if b.name == reference for a in settings if a is not b]
+    accuracy = [mcnemar(a.right(a.ensemble), b.right(b.ensemble)) for a, b in pairs]
+    auroc = [auroc_difference(a.labels, a.ensemble, b.ensemble, a.people, how) for a, b in pairs]
+    columns: dict[str, list[Any]] = {"a": [a.name for a, _ in pairs], "b": [b.name for _, b in pairs]}
+    columns |= {"images": [a.labels.size for a, _ in pairs], "patients": [len(set(a.people)) for a, _ in pairs]}
+    columns |= {f"accuracy_{at}": [ensembles[name]["accuracy"].value for name in columns[at]] for at in "ab"}
+    columns |= {f"only_{at}_right": [test[f"only_{at}"] for test in accuracy] for at in "ab"}
+    columns["accuracy_p"] = [test["p"] for test in accuracy]
+    columns["accuracy_p_holm"] = holm(columns["accuracy_p"])
+    columns["accuracy_method"] = [test["method"] for test in accuracy]
+    columns |= {f"auroc_{at}": [ensembles[name]["auroc"].value for name in columns[at]] for at in "ab"}
+    columns["auroc_difference"] = [found.value for found in auroc]
+    columns |= {f"auroc_{key}": [getattr(found, key) for found in auroc] for key in ("low", "high", "p")}
+    columns["auroc_p_holm"] = holm(columns["auroc_p"])
+    columns["auroc_method"] = [found.method for found in auroc]
+    return pd.DataFrame(columns, dtype=object)
 
 
 def against_baselines(setting: Setting) -> dict[str, list[tuple[int, float]]]:
@@ -277,9 +222,6 @@ def against_baselines(setting: Setting) -> dict[str, list[tuple[int, float]]]:
                 test = mcnemar(setting.right(scores), right)
                 found.setdefault(name, []).append((int(right.sum()), test["p"]))
     return found
-
-
-# --------------------------------------------------------------------------------------------------- what may be chosen
 
 
 def best_by_validation(settings: Sequence[Setting]) -> tuple[list[str], str]:

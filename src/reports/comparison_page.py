@@ -16,7 +16,7 @@ from cxrlab.figures import Point, Row, forest, save
 from cxrlab.files import write_csv
 from cxrlab.reports.cautions import warnings
 from cxrlab.reports.comparison import Comparison, against_baselines, best_by_validation, n_right
-from cxrlab.reports.documents import NOT_RECORDED, by_method, known, write_document
+from cxrlab.reports.documents import NOT_RECORDED, by_method, write_document
 from cxrlab.reports.paper import TRUE_FINDING, true_labels
 from cxrlab.reports.settings import evaluated_checkpoint
 from cxrlab.words import plural
@@ -30,11 +30,6 @@ _DRAWN = 12  # pairs of settings in a figure, at most
 
 def write_comparison(comparison: Comparison, folder: Path, command: str = "") -> dict[str, Path]:
     """Writes ``comparison.md``, ``.html`` and ``.csv``, ``pairs.csv``, ``runs.csv`` and the figures.
-
-    Args:
-        comparison: What to write.
-        folder: Where; made if need be, files of these names in it are replaced.
-        command: What was typed, for the record.
 
     Returns:
         The paths, by the name of the file.
@@ -55,83 +50,6 @@ def write_comparison(comparison: Comparison, folder: Path, command: str = "") ->
     return {"comparison.md": page.with_suffix(".md"), page.name: page, **written}
 
 
-def _context(comparison: Comparison) -> dict[str, Any]:
-    """What the template ``comparison`` is filled with."""
-    settings, rows, n = comparison.settings, plain_rows(comparison.table), comparison.settings[0].labels.size
-    mark = "SYNTHETIC " if comparison.synthetic else ""
-    people, positive = rows[0]["patients"], int(settings[0].labels.sum())
-    images = plural(n, f"{mark}{comparison.split} image")
-    first = settings[0].runs[0].config
-    return {
-        "comparison": comparison,
-        "mark": mark,
-        "n": n,
-        "people": people,
-        "size": f"{images} ({positive} Positive) of {plural(people, 'patient')}",
-        "monitor": first.get("monitor"),
-        "better": "smaller" if first.get("monitor_mode") == "min" else "larger",
-        "level": f"{LEVEL:g}",
-        "settings": rows,
-        **_choice(comparison, rows),
-        **_cautions(comparison),
-        # One table for each; a row for each setting.
-        "results": [
-            (
-                _marked(row),
-                *comparison.means[row["setting"]].values(),
-                images_right(row["right_min"], row["right_max"], n),
-                row["seeds"],
-                _validation(row),
-            )
-            for row in rows
-        ],
-        "seeds": [
-            (
-                setting.name,
-                distribution(n_right(setting)),
-                plus_minus(row["accuracy_mean"], row["accuracy_sd"]),
-                plus_minus(row["auroc_mean"], row["auroc_sd"]),
-                _limits(row["accuracy_one_run_low"], row["accuracy_one_run_high"]),
-                _limits(row["accuracy_pooled_low"], row["accuracy_pooled_high"]),
-            )
-            for setting, row in zip(settings, rows, strict=True)
-        ],
-        "ensembles": [
-            (_marked(row), found["accuracy"], found["auroc"], f"{row['ensemble_right']} of {n}")
-            for row, found in zip(rows, comparison.ensembles.values(), strict=True)
-        ],
-        "cost": [
-            (
-                _marked(row),
-                known(row["parameters"], ",.0f"),
-                known(row["seconds_per_epoch"], ".2f"),
-                known(row["peak_memory_mb"], ",.0f"),
-            )
-            for row in rows
-        ],
-        "mean_methods": _methods(comparison.means),
-        "ensemble_methods": _methods(comparison.ensembles),
-        "several_seeds": any(row["seeds"] > 1 for row in rows),
-        "folds": any(len(repeat.runs) > 1 for setting in settings for repeat in setting.repeats),
-        "true_findings": _true_findings(comparison),
-        **_baselines(comparison),
-        **_pairs(comparison),
-        "runs": [
-            (
-                run["folder"],
-                _marked(run),
-                run["seed"],
-                run["fold"],
-                f"{run['right']} of {run['images']}",
-                run["weights"],
-            )
-            for run in plain_rows(comparison.runs)
-        ],
-        "left_out": comparison.gathered.left_out,
-        "evaluations": any(evaluated_checkpoint(setting.runs[0]) is not None for setting in settings),
-    }
-
-
 def _figures(comparison: Comparison) -> dict[str, Any]:
     """The means of seeds, a figure for each metric, and the differences of ensembles."""
     mark = "SYNTHETIC " if comparison.synthetic else ""
@@ -147,14 +65,61 @@ def _figures(comparison: Comparison) -> dict[str, Any]:
     return drawn
 
 
+def _context(comparison: Comparison) -> dict[str, Any]:
+    """What the template ``comparison`` is filled with."""
+    settings, rows, n = comparison.settings, plain_rows(comparison.table), comparison.settings[0].labels.size
+    mark = "SYNTHETIC " if comparison.synthetic else ""
+    people, positive = rows[0]["patients"], int(settings[0].labels.sum())
+    config = settings[0].runs[0].config
+    tables: dict[str, list[Any]] = {"results": [], "seeds": [], "ensembles": [], "cost": []}  # a row for each setting
+    for setting, row in zip(settings, rows, strict=True):
+        name, mean, ensemble = _marked(row), comparison.means[setting.name], comparison.ensembles[setting.name]
+        right = images_right(row["right_min"], row["right_max"], n)
+        tables["results"].append((name, mean["accuracy"], mean["auroc"], right, row["seeds"], _validation(row)))
+        spread = (plus_minus(row[f"{metric}_mean"], row[f"{metric}_sd"]) for metric in _METRICS)
+        limits = (_limits(row[f"accuracy_{of}_low"], row[f"accuracy_{of}_high"]) for of in ("one_run", "pooled"))
+        tables["seeds"].append((setting.name, distribution(n_right(setting)), *spread, *limits))
+        tables["ensembles"].append((name, ensemble["accuracy"], ensemble["auroc"], f"{row['ensemble_right']} of {n}"))
+        forms = {"parameters": ",.0f", "seconds_per_epoch": ".2f", "peak_memory_mb": ",.0f"}
+        tables["cost"].append((name, *(known(row[key], form) for key, form in forms.items())))
+    runs = [
+        (run["folder"], _marked(run), run["seed"], run["fold"], f"{run['right']} of {run['images']}", run["weights"])
+        for run in plain_rows(comparison.runs)
+    ]
+    return {
+        "comparison": comparison,
+        "mark": mark,
+        "n": n,
+        "people": people,
+        "size": f"{plural(n, f'{mark}{comparison.split} image')} ({positive} Positive) of {plural(people, 'patient')}",
+        "settings": rows,
+        "runs": runs,
+        **tables,
+        "left_out": comparison.gathered.left_out,
+        "level": f"{LEVEL:g}",
+        "monitor": config.get("monitor"),
+        "better": "smaller" if config.get("monitor_mode") == "min" else "larger",
+        "mean_methods": _methods(comparison.means),
+        "ensemble_methods": _methods(comparison.ensembles),
+        "several_seeds": any(row["seeds"] > 1 for row in rows),
+        "folds": any(len(repeat.runs) > 1 for setting in settings for repeat in setting.repeats),
+        "evaluations": any(evaluated_checkpoint(setting.runs[0]) is not None for setting in settings),
+        "true_findings": _true_findings(comparison),
+        **_choice(comparison, rows),
+        **_cautions(comparison),
+        **_baselines(comparison),
+        **_pairs(comparison),
+    }
+
+
 def _choice(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The best setting by validation, or why there is none, and from how many others the test images tell it."""
     names, reason = best_by_validation(comparison.settings)
+    best = [row for row in rows if row["setting"] in names]
     pairs = plain_rows(comparison.pairs)
     own = [row for row in pairs if names in ([row["a"]], [row["b"]])]
     both = [[row[f"{key}_p_holm"] for key in _METRICS if row[f"{key}_p_holm"] is not None] for row in own or pairs]
     smallest = [min(known) for known in both if known]
-    best = [row for row in rows if row["setting"] in names]
     return {
         "best": names,
         "best_value": plus_minus(best[0]["validation_mean"], best[0]["validation_sd"]) if best else "",
@@ -162,7 +127,7 @@ def _choice(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> dict[s
         "tried": len(own or pairs),
         "of_best": bool(own),
         "apart": sum(p < LEVEL for p in smallest),
-        "smallest_p": _p(min(smallest)) if smallest else "no test",
+        "smallest_p": _p(min(smallest, default=None)),
     }
 
 
@@ -171,13 +136,13 @@ def _cautions(comparison: Comparison) -> dict[str, list[str]]:
     runs = [run for setting in comparison.settings for run in setting.runs]
     counted = Counter(str(warning) for run in runs for warning in dict.fromkeys(warnings(run)))
     said = [f"{warning} (all runs)" for warning, times in counted.items() if times == len(runs)]
+    some = [f"{warning} ({times} of {len(runs)} runs)" for warning, times in counted.items() if times < len(runs)]
     commits = {str(run.environment.get("git_commit")) for run in runs}
     if len(commits) > 1:
         said.append(f"the runs are of {len(commits)} versions of the code (git commits {', '.join(sorted(commits))})")
     if comparison.gathered.left_out:
         said.append(f"{plural(len(comparison.gathered.left_out), 'folder')} left out, see Repeat this")
-    some = {warning: times for warning, times in counted.items() if times < len(runs)}
-    return {"cautions": said, "some": [f"{warning} ({times} of {len(runs)} runs)" for warning, times in some.items()]}
+    return {"cautions": said, "some": some}
 
 
 def _methods(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Estimate]:
@@ -203,67 +168,43 @@ def _true_findings(comparison: Comparison) -> dict[str, Any] | None:
 
 
 def _baselines(comparison: Comparison) -> dict[str, Any]:
-    rows: list[tuple[str, ...]] = []
-    lacking = []
+    rows, lacking = [], []
     for setting in comparison.settings if comparison.split == "test" else ():
         found = against_baselines(setting)
-        n, own = setting.labels.size, n_right(setting)
+        n, own, seeds = setting.labels.size, n_right(setting), len(setting.repeats)
         for name, tests in found.items():
-            right, ps = [each for each, _ in tests], [p for _, p in tests]
+            right, ps = zip(*tests, strict=True)
             low, high = _p(min(ps)), _p(max(ps))
-            rows.append(
-                (
-                    setting.name,
-                    name.replace("_", " "),
-                    images_right(min(right), max(right), n),
-                    images_right(min(own), max(own), n),
-                    low if low == high else f"{low} to {high}",
-                    f"{sum(p < LEVEL for p in ps)} of {len(ps)}",
-                )
-            )
+            both = (images_right(min(each), max(each), n) for each in (right, own))
+            tested = (low if low == high else f"{low} to {high}", f"{sum(p < LEVEL for p in ps)} of {len(ps)}")
+            rows.append((setting.name, name.replace("_", " "), *both, *tested))
         recorded = max((len(tests) for tests in found.values()), default=0)
-        if recorded < len(setting.repeats):
-            lacking.append(f"{setting.name}: {len(setting.repeats) - recorded} of {len(setting.repeats)}")
+        if recorded < seeds:
+            lacking.append(f"{setting.name}: {seeds - recorded} of {seeds}")
     descriptions = [(name.replace("_", " "), text) for name, text in DESCRIPTIONS.items()]
     return {"baselines": rows, "lacking": lacking, "descriptions": descriptions}
 
 
 def _pairs(comparison: Comparison) -> dict[str, Any]:
     """Both tests of every pair, and the methods of the second by the pairs they are of."""
-    pairs = plain_rows(comparison.pairs)
-    found = {f"{row['a']} - {row['b']}": _difference(row) for row in pairs}
-    return {
-        "accuracy": [
-            (
-                row["a"],
-                row["b"],
-                f"{row['accuracy_a']:.3f} - {row['accuracy_b']:.3f}",
-                f"{row['only_a_right']} : {row['only_b_right']}",
-                _p(row["accuracy_p"]),
-                _p(row["accuracy_p_holm"]),
-            )
-            for row in pairs
-        ],
-        "auroc": [
-            (row["a"], row["b"], f"{each:+.3f}", _p(row["auroc_p"]), _p(row["auroc_p_holm"]))
-            for row, each in zip(pairs, found.values(), strict=True)
-        ],
-        "pair_methods": by_method("AUROC", found),
-    }
+    accuracy, auroc, found = [], [], {}
+    for row in plain_rows(comparison.pairs):
+        a, b, difference = row["a"], row["b"], _difference(row)
+        found[f"{a} - {b}"] = difference
+        both = f"{row['accuracy_a']:.3f} - {row['accuracy_b']:.3f}"
+        only = f"{row['only_a_right']} : {row['only_b_right']}"
+        accuracy.append((a, b, both, only, _p(row["accuracy_p"]), _p(row["accuracy_p_holm"])))
+        auroc.append((a, b, f"{difference:+.3f}", _p(row["auroc_p"]), _p(row["auroc_p_holm"])))
+    return {"accuracy": accuracy, "auroc": auroc, "pair_methods": by_method("AUROC", found)}
 
 
 def _difference(row: Mapping[str, Any]) -> Estimate:
     return Estimate(row["auroc_difference"], row["auroc_low"], row["auroc_high"], row["auroc_method"])
 
 
-# ---------------------------------------------------------------------------------------------------------------- words
-
-
-def plain_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+def plain_rows(table: pd.DataFrame) -> list[dict[Any, Any]]:
     """The rows as dicts in which what is absent is ``None`` and not NaN."""
-    return [
-        {str(key): None if pd.isna(value) else value for key, value in row.items()} for row in table.to_dict("records")
-    ]
+    return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
 def images_right(low: int, high: int, n: int) -> str:

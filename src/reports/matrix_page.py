@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,39 +21,14 @@ from cxrlab.files import write_csv, write_json
 from cxrlab.reports.documents import by_method, strong, write_document
 from cxrlab.reports.sections import duration
 
-_METRICS = ("auroc", "sensitivity", "specificity")
-
-
-@dataclass(frozen=True)
-class RowFacts:
-    """What was trained: what it is, its seeds, the images and patients of its training, and its run folders."""
-
-    name: str
-    what: str
-    seeds: Sequence[str]
-    images: int | None
-    patients: int | None
-    runs: Sequence[str]
-
-
-@dataclass(frozen=True)
-class ColumnFacts:
-    """A place: what it is, what Positive is said to mean there, and what else is to be known of it."""
-
-    name: str
-    what: str
-    claim: str
-    notes: Sequence[str]
-    synthetic: bool
+_COMMON = ("films", "patients", "removed")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One row on one column.
+    """One row on one column, by their names.
 
     Attributes:
-        row: Its name.
-        column: Its name.
         internal: Whether the column is the place that the row was trained on.
         shared: ``images`` listed in the column, ``films``, ``patients`` and ``removed`` that it has in common with the
             training images, and ``checked``: whether that could be looked for.
@@ -77,10 +52,9 @@ class Cell:
         return f"{self.column} (internal)" if self.internal else self.column
 
     @property
-    def lung_free_auroc(self) -> float | None:
+    def lung_free_auroc(self) -> Any:
         """Of the best that sees no lung; ``None`` where there is none."""
-        value: float | None = self.lung_free[self.best]["auroc"].value if self.best else None
-        return value
+        return self.lung_free[self.best]["auroc"].value if self.best else None
 
 
 @dataclass(frozen=True)
@@ -90,8 +64,10 @@ class Matrix:
     Attributes:
         images: Which of each column, ``all`` or ``test``.
         synthetic: Whether any images were drawn by a program.
-        rows: What was trained.
-        columns: The places that it was tested on.
+        rows: What was trained: ``name``, ``what`` it is, its ``seeds``, how many ``images`` and ``patients`` it was
+            trained on (``None``: unknown), and its ``runs`` (folders).
+        columns: The places: ``name``, ``what`` it is, ``claim`` (what Positive is said to mean there), ``notes`` and
+            ``synthetic``.
         cells: Those that could be counted.
         drops: ``row``, ``internal`` and ``external`` (columns), and ``drop`` with its interval.
         pairs: ``column``, ``own`` and ``other`` (rows), ``n``, and ``difference`` of AUROCs on the same images.
@@ -101,8 +77,8 @@ class Matrix:
 
     images: str
     synthetic: bool
-    rows: Sequence[RowFacts]
-    columns: Sequence[ColumnFacts]
+    rows: Sequence[Mapping[str, Any]]
+    columns: Sequence[Mapping[str, Any]]
     cells: Sequence[Cell]
     drops: Sequence[Mapping[str, Any]]
     pairs: Sequence[Mapping[str, Any]]
@@ -114,10 +90,6 @@ class Matrix:
         """Before what drawn images gave."""
         return "SYNTHETIC: " if self.synthetic else ""
 
-    def cell(self, row: str, column: str) -> Cell | None:
-        """A cell, ``None`` where it failed."""
-        return next((cell for cell in self.cells if (cell.row, cell.column) == (row, column)), None)
-
     def own(self, row: str) -> Cell | None:
         """The row on its own held-out images: on the column of its name, or else on one of the same source."""
         cells = [cell for cell in self.cells if cell.row == row and cell.internal]
@@ -125,70 +97,39 @@ class Matrix:
 
 
 def write_matrix(folder: Path, matrix: Matrix, seconds: float, command: str = "") -> Path:
-    """Writes ``matrix.md``, ``matrix.html``, ``matrix.json``, ``matrix.csv`` and ``figures/*.png``.
-
-    Args:
-        folder: Where.
-        matrix: What was found.
-        seconds: What it took.
-        command: What was typed, for the record.
-
-    Returns:
-        The path of ``matrix.html``.
-    """
+    """Writes ``matrix.md``, ``.html``, ``.json``, ``.csv`` and ``figures/*.png``; returns the path of the page."""
     _draw(folder, matrix)
     known = [each for each in matrix.drops if each["drop"].value is not None]
-    with_edges = [cell for cell in matrix.cells if cell.lung_free]
-    edges = with_edges[0].lung_free if with_edges else {}
     context = {
         "matrix": matrix,
-        "cells": [_line(cell) for cell in matrix.cells],
-        "methods_of_cells": sorted(
-            {cell.numbers["auroc"].method.partition(" (")[0] for cell in matrix.cells if not cell.numbers["undefined"]}
-        ),
-        "small": [
-            f"{cell.row} on {cell.column}{method.rpartition(';')[2].partition(':')[0]}"
-            for cell in matrix.cells
-            if "too narrow" in (method := cell.numbers["auroc"].method)
-        ],
         "worst": max(known, key=lambda each: each["drop"].value, default=None),
         "certain": sum(each["drop"].above(0) for each in known),
         "known": len(known),
-        "drops": [(each["row"], each["internal"], each["external"], _signed(each["drop"])) for each in matrix.drops],
         "drop_methods": by_method("falls", {f"{each['row']} to {each['external']}": each["drop"] for each in known}),
-        "heads": [name if found["lung_free"] else f"{name} (perhaps some lung)" for name, found in edges.items()],
-        "lung_free": [_without_lungs(cell, edges) for cell in with_edges],
-        "seen": [(name, found["sees"]) for name, found in edges.items()],
-        "pairs": [
-            (each["column"], each["own"], each["other"], each["n"], _signed(each["difference"]))
-            for each in matrix.pairs
-        ],
-        "shared": [_in_common(cell) for cell in matrix.cells],
-        "rows": [
-            (each.name, each.what, ", ".join(each.seeds), each.images, each.patients, ", ".join(each.runs))
-            for each in matrix.rows
-        ],
+        **{name: [[*map(_told, row.values())] for row in getattr(matrix, name)] for name in ("rows", "drops", "pairs")},
+        **_cells(matrix),
         "took": duration(seconds),
         "command": command,
     }
     page = write_document(folder, "matrix", "matrix", f"{matrix.mark}Trained here, tested there", context)
     plain = {"schema": 1, **asdict(matrix), "command": command, "seconds": round(seconds, 3)}
     write_json(folder / "matrix.json", plain)
-    write_csv(folder / "matrix.csv", _as_table(matrix))
+    write_csv(folder / "matrix.csv", pd.DataFrame([_as_row(cell) for cell in matrix.cells]))
     return page
 
 
 def terminal_matrix(matrix: Matrix) -> TerminalTable:
     """AUROC of every cell with interval and n; own held-out images are bold."""
     title = Text(f"{matrix.mark}AUROC, mean over seeds (bold: own held-out images)")
-    table = TerminalTable(title=title, box=box.SIMPLE_HEAD)
-    table.add_column("trained on", overflow="fold")
+    table = TerminalTable("trained on", title=title, box=box.SIMPLE_HEAD)
     for column in matrix.columns:
-        table.add_column(Text(f"on {column.name}"), overflow="fold")
+        table.add_column(Text(f"on {column['name']}"), overflow="fold")
+    table.columns[0].overflow = "fold"
+    cells = {(cell.row, cell.column): cell for cell in matrix.cells}
     for row in matrix.rows:
-        shown = [Text(row.name)]
+        shown = [Text(row["name"])]
         for column in matrix.columns:
-            cell = matrix.cell(row.name, column.name)
+            cell = cells.get((row["name"], column["name"]))
             if cell is None:
                 shown.append(Text("failed", style="red"))
             elif cell.numbers["undefined"]:
@@ -200,65 +141,69 @@ def terminal_matrix(matrix: Matrix) -> TerminalTable:
     return table
 
 
-def _line(cell: Cell) -> tuple[object, ...]:
-    numbers = cell.numbers
-    auroc = numbers["auroc"]
-    spread = f"; {min(auroc.seeds):.3f} to {max(auroc.seeds):.3f}" if len(auroc.seeds) > 1 else ""
-    return (
-        cell.row,
-        cell.where,
-        auroc.method if auroc.value is None else f"{auroc}{spread}",
-        f"{numbers['n']} ({numbers['n_positive']}), {numbers['n_patients']}",
-        *(numbers[metric] for metric in _METRICS[1:]),
-    )
+def _cells(matrix: Matrix) -> dict[str, Any]:
+    """Three tables with a row for each cell, and what is said of their numbers."""
+    edges = next((cell.lung_free for cell in matrix.cells if cell.lung_free), {})
+    cells, shared, lung_free, small = [], [], [], []
+    for cell in matrix.cells:
+        numbers, auroc, place = cell.numbers, cell.numbers["auroc"], (cell.row, cell.where)
+        told = auroc.method if auroc.value is None else f"{auroc}"
+        if len(auroc.seeds) > 1:
+            told += f"; {min(auroc.seeds):.3f} to {max(auroc.seeds):.3f}"
+        counts = f"{numbers['n']} ({numbers['n_positive']}), {numbers['n_patients']}"
+        cells.append((*place, told, counts, numbers["sensitivity"], numbers["specificity"]))
+        common = (cell.shared[key] if cell.shared["checked"] else "NOT CHECKED" for key in _COMMON)
+        shared.append((*place, cell.shared["images"], *common, numbers["n"]))
+        if cell.lung_free:
+            shown = {name: f"{cell.lung_free[name]['auroc'].value:.2f}" for name in edges}
+            bold = (strong(value) if name == cell.best else value for name, value in shown.items())
+            best = cell.lung_free[cell.best]["auroc"] if cell.best else None
+            lung_free.append((*place, auroc, best, *bold))
+        if "too narrow" in auroc.method:
+            small.append(f"{cell.row} on {cell.column}{auroc.method.rpartition(';')[2].partition(':')[0]}")
+    defined = (cell.numbers["auroc"].method for cell in matrix.cells if not cell.numbers["undefined"])
+    return {
+        "cells": cells,
+        "methods_of_cells": sorted({method.partition(" (")[0] for method in defined}),
+        "small": small,
+        "shared": shared,
+        "lung_free": lung_free,
+        "heads": [name if found["lung_free"] else f"{name} (perhaps some lung)" for name, found in edges.items()],
+        "seen": [(name, found["sees"]) for name, found in edges.items()],
+    }
 
 
-def _without_lungs(cell: Cell, names: Iterable[str]) -> tuple[object, ...]:
-    """Classifiers without a lung in one cell, the one that was best on the training images in bold."""
-    best = cell.lung_free[cell.best]["auroc"] if cell.best else None
-    shown = []
-    for name in names:
-        value = f"{cell.lung_free[name]['auroc'].value:.2f}"
-        shown.append(strong(value) if name == cell.best else value)
-    return cell.row, cell.where, cell.numbers["auroc"], best, *shown
-
-
-def _in_common(cell: Cell) -> tuple[object, ...]:
-    counts = [cell.shared[key] if cell.shared["checked"] else "NOT CHECKED" for key in ("films", "patients", "removed")]
-    return cell.row, cell.where, cell.shared["images"], *counts, cell.numbers["n"]
-
-
-def _signed(estimate: Estimate) -> str:
-    return estimate.method if estimate.value is None else f"{estimate:+.3f}"
+def _told(value: object) -> object:
+    """A cell of a table: a list as words, a difference with its sign."""
+    if isinstance(value, Estimate):
+        return value.method if value.value is None else f"{value:+.3f}"
+    return ", ".join(value) if isinstance(value, list) else value
 
 
 def _draw(folder: Path, matrix: Matrix) -> None:
-    squares = {}
-    for cell in matrix.cells:
-        square = Square(cell.numbers["auroc"], cell.numbers["n"], cell.internal, cell.lung_free_auroc)
-        squares[cell.row, cell.column] = square
-    names = [row.name for row in matrix.rows], [column.name for column in matrix.columns]
+    squares = {
+        (cell.row, cell.column): Square(cell.numbers["auroc"], cell.numbers["n"], cell.internal, cell.lung_free_auroc)
+        for cell in matrix.cells
+    }
+    names = [row["name"] for row in matrix.rows], [column["name"] for column in matrix.columns]
     save(heat_map(*names, squares, f"{matrix.mark}AUROC"), folder / "figures" / "matrix.png")
     if matrix.drops:
-        falls = []
-        for each in matrix.drops:
-            told = f"{each['drop']:+.2f}"
-            falls.append(Row(f"on {each['external']}", [Point(each["drop"])], f"trained on {each['row']}", told))
-        title = f"{matrix.mark}AUROC lost elsewhere"
-        save(forest(falls, title, metric="AUROC at home less elsewhere", chance=0), folder / "figures" / "drop.png")
+        falls = [
+            Row(f"on {each['external']}", [Point(each["drop"])], f"trained on {each['row']}", f"{each['drop']:+.2f}")
+            for each in matrix.drops
+        ]
+        title, metric = f"{matrix.mark}AUROC lost elsewhere", "AUROC at home less elsewhere"
+        save(forest(falls, title, metric=metric, chance=0), folder / "figures" / "drop.png")
 
 
-def _as_table(matrix: Matrix) -> pd.DataFrame:
-    """One line per cell, numbers unrounded."""
-    rows = []
-    for cell in matrix.cells:
-        row: dict[str, Any] = {"row": cell.row, "column": cell.column, "internal": cell.internal}
-        row |= {key: cell.numbers[key] for key in ("n", "n_positive", "n_negative", "n_patients")}
-        row |= {f"shared_{key}": cell.shared[key] for key in ("images", "films", "patients", "removed")}
-        for metric in _METRICS:
-            row |= {f"{metric}_{key}": getattr(cell.numbers[metric], key) for key in ("value", "low", "high")}
-            seeds = cell.numbers[metric].seeds
-            row |= {f"{metric}_min": min(seeds, default=None), f"{metric}_max": max(seeds, default=None)}
-        row |= {"lung_free": cell.best, "lung_free_auroc": cell.lung_free_auroc, "undefined": cell.numbers["undefined"]}
-        rows.append(row)
-    return pd.DataFrame(rows)
+def _as_row(cell: Cell) -> dict[str, Any]:
+    """A line of ``matrix.csv``, numbers unrounded."""
+    row: dict[str, Any] = {"row": cell.row, "column": cell.column, "internal": cell.internal}
+    row |= {key: cell.numbers[key] for key in ("n", "n_positive", "n_negative", "n_patients")}
+    row |= {f"shared_{key}": cell.shared[key] for key in ("images", *_COMMON)}
+    for metric in ("auroc", "sensitivity", "specificity"):
+        found = cell.numbers[metric]
+        row |= {f"{metric}_{key}": getattr(found, key) for key in ("value", "low", "high")}
+        row |= {f"{metric}_min": min(found.seeds, default=None), f"{metric}_max": max(found.seeds, default=None)}
+    row |= {"lung_free": cell.best, "lung_free_auroc": cell.lung_free_auroc}
+    return row | {"undefined": cell.numbers["undefined"]}

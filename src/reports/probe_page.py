@@ -15,25 +15,31 @@
 ``warnings``     what a reader must know before the first number
 ``seed``         of every draw; ``seconds``, what it took; ``command``, what was typed; ``versions``
 ===============  ===================================================================================================
+
+``summary.json``, of several models, holds with ``schema`` 1: ``runs`` (``ckpt``, ``folder``, ``synthetic``,
+``verdict``), ``checks`` (by check, how often each verdict was given), ``alterations`` (by name ``words``, ``mean``,
+``low``, ``high``, ``from``, ``to``, ``runs``) and ``command``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import t as student
 
 from cxrlab.checks.base import Finding, Picture, Section, Table, Verdict, not_checked
 from cxrlab.datamodules.alterations import Alteration
 from cxrlab.evaluation import shortcuts
 from cxrlab.evaluation.estimate import Estimate
-from cxrlab.evaluation.shortcuts import FLIPS_FAIL, FLIPS_WARN, KEPT_SHARE, Retrained, Tried
+from cxrlab.evaluation.shortcuts import CHANCE, FLIPS_FAIL, FLIPS_WARN, KEPT_SHARE, Retrained, Tried
 from cxrlab.figures import Figure, Point, Row, forest, image_grid
-from cxrlab.reports.documents import code, plain
+from cxrlab.files import write_json
+from cxrlab.reports.documents import code, plain, write_document
 from cxrlab.reports.sections import write_findings
 from cxrlab.words import plural
 
@@ -42,7 +48,6 @@ VISIBLE = 0.05
 """An input counts as one without lungs if it leaves at most this share of their area to see."""
 LEAST_CENTRE = 80
 """Per cent of each side: from here on a black centre counts as lungs removed, if nobody knows where they are."""
-_Line: TypeAlias = Tried | Retrained
 _MEANING = {
     Verdict.FAIL: "what this model, or its recipe, gets right says little about lungs",
     Verdict.WARN: "nothing fails, but numbers of this model need the warnings below beside them",
@@ -75,15 +80,7 @@ every data set whose classes come from different collections can be told apart w
 
 @dataclass(frozen=True)
 class SourceClassifier:
-    """A network of the same kind that was trained to tell collections apart from Negative images only.
-
-    Attributes:
-        run: Its run folder.
-        n: Test images.
-        n_patients: People on them.
-        right: Images called rightly.
-        auroc: With its interval.
-    """
+    """A network that was trained to tell collections apart from Negative images; its run folder and test images."""
 
     run: str
     n: int
@@ -94,27 +91,16 @@ class SourceClassifier:
 
 @dataclass(frozen=True)
 class Probe:
-    """Everything that a page is made of.
+    """Everything that a page is made of; what stands in ``probe.json`` is described there.
 
     Attributes:
-        name: Of the data set.
-        synthetic: Whether its images are drawn by a program.
-        split: Whose images were used.
-        images: How many.
-        patients: On them.
-        fingerprint: Of the data set.
-        seed: Of every draw.
-        ckpt: File of the weights; empty without a model.
-        threshold: Of its decisions.
+        ckpt: Empty without a model.
         tried: The intact images first; empty without a model.
         not_tried: Why alterations were left out, by name.
-        lungs: What found the lungs; empty where nothing did.
         without_lungs: Images on which no lungs were found; they are left out where lungs are needed.
         retrained: What other runs say; empty where none were given.
-        source_classifier: Likewise.
         saliency: Its section.
         samples: What was done, and a Negative and a Positive image after it, shape (2, height, width, channels).
-        warnings: What a reader must know before the first number.
     """
 
     name: str
@@ -136,6 +122,29 @@ class Probe:
     samples: Sequence[tuple[str, npt.NDArray[np.uint8]]] = ()
     warnings: Sequence[str] = ()
 
+    @property
+    def mark(self) -> str:
+        """Before what drawn images gave."""
+        return "SYNTHETIC: " if self.synthetic else ""
+
+    @property
+    def count(self) -> str:
+        """Images and patients, in words."""
+        return f"{plural(self.images, self.split + ' image')}, {plural(self.patients, 'patient')}"
+
+
+def write_probe(folder: Path, probe: Probe, seconds: float, command: str = "") -> Path:
+    """Writes ``probe.md``, ``probe.html``, ``probe.json`` and ``figures/*.png``; returns the path of the page."""
+    rows = [{"how": "tried", **asdict(each)} for each in probe.tried]
+    rows += [{"how": "retrained", **asdict(each)} for each in probe.retrained]
+    if probe.source_classifier is not None:
+        rows.append({"how": "source classifier", "name": "which_collection", **asdict(probe.source_classifier)})
+    plain_values = ("name", "synthetic", "split", "ckpt", "threshold", "images", "patients", "fingerprint", "lungs")
+    record = {name: getattr(probe, name) for name in (*plain_values, "seed")}
+    record |= {"rows": rows, "warnings": list(probe.warnings), "seconds": seconds, "command": command}
+    title = f"{probe.mark}Does it see the lungs? {probe.name}"
+    return write_findings(folder, "probe", title, sections(probe), _MEANING, PACKAGES, record, scored=bool(probe.tried))
+
 
 def sections(probe: Probe) -> list[Section]:
     """What a page says, in its order."""
@@ -151,35 +160,6 @@ def sections(probe: Probe) -> list[Section]:
     return found
 
 
-def write_probe(folder: Path, probe: Probe, seconds: float, command: str = "") -> Path:
-    """Writes ``probe.md``, ``probe.html``, ``probe.json`` and ``figures/*.png``.
-
-    Args:
-        folder: Where; made if need be.
-        probe: What was found.
-        seconds: What it took.
-        command: What was typed, for the record.
-
-    Returns:
-        The path of ``probe.html``.
-
-    Raises:
-        OSError: The folder cannot be written.
-    """
-    rows = [{"how": "tried", **asdict(each)} for each in probe.tried]
-    rows += [{"how": "retrained", **asdict(each)} for each in probe.retrained]
-    if probe.source_classifier is not None:
-        rows.append({"how": "source classifier", "name": "which_collection", **asdict(probe.source_classifier)})
-    plain_values = ("name", "synthetic", "split", "ckpt", "threshold", "images", "patients", "fingerprint", "lungs")
-    record = {name: getattr(probe, name) for name in (*plain_values, "seed")}
-    record |= {"rows": rows, "warnings": list(probe.warnings), "seconds": seconds, "command": command}
-    title = f"{_mark(probe)}Does it see the lungs? {probe.name}"
-    return write_findings(folder, "probe", title, sections(probe), _MEANING, PACKAGES, record, scored=bool(probe.tried))
-
-
-# Findings -----------------------------------------------------------------------------------------------------------
-
-
 def _without_lungs(probe: Probe) -> Section:
     known = f"whose central {LEAST_CENTRE} % of each side or more is black, or the rectangle around the lungs"
     if probe.lungs:
@@ -191,44 +171,43 @@ def _without_lungs(probe: Probe) -> Section:
             f"Lungs were found by {plain(probe.lungs)}, once, on the intact images.{none} The column *lungs left* is "
             "the mean share of their area that is not black."
         )
-    tables = [*([_tried_table(probe)] if probe.tried else []), *([_retrained_table(probe)] if probe.retrained else [])]
+    findings: list[Finding] = []
+    tables = []
+    if probe.tried:
+        findings += _tried_findings(probe)
+        tables.append(_tried_table(probe))
+    if probe.retrained:
+        check = "the recipe trained again without lungs"
+        intact = next((each.auroc for each in probe.retrained if each.name == "none"), None)
+        if intact is None:
+            findings += not_checked("There is no run on intact images (data.alter=none) to measure by.", check)
+        else:
+            findings.append(_judged(check, intact, probe.retrained, "intact images"))
+        tables.append(_retrained_table(probe))
     caption = (
-        f"{_mark(probe)}Performance with the lungs removed: what stays to the right of 0.5 in the shaded rows was told "
-        f"apart without lungs. {_count(probe)} (fewer where lungs are needed and none were found)."
+        f"{probe.mark}Performance with the lungs removed: what stays to the right of 0.5 in the shaded rows was told "
+        f"apart without lungs. {probe.count} (fewer where lungs are needed and none were found)."
     )
     picture = Picture("lungs_removed", caption, _figure(probe))
-    findings = [*_tried_findings(probe), *_retrained_findings(probe)]
     answer = findings[0].said if findings else ""
     return Section("Performance with the lungs removed", findings, text, tables, [picture], answer=answer)
 
 
-def _tried_findings(probe: Probe) -> Iterator[Finding]:
-    if not probe.tried:
-        return
+def _tried_findings(probe: Probe) -> list[Finding]:
     intact = probe.tried[0].auroc
-    yield _judged("this model without lungs", intact, probe.tried, "the intact images")
-    only = next((each for each in probe.tried if each.name == "lungs_only"), None)
-    if only is not None:
-        verdict = Verdict(shortcuts.judge_lungs_only(intact, only.auroc))
-        said = f"If all but the lungs is black, the AUROC is {only.auroc}; intact, it is {intact}."
-        yield Finding("this model with the lungs alone", verdict, said, details=f"{_size(only)}.")
+    found = [_judged("this model without lungs", intact, probe.tried, "the intact images")]
+    for only in probe.tried:
+        if only.name == "lungs_only":
+            verdict = Verdict(shortcuts.judge_lungs_only(intact, only.auroc))
+            said = f"If all but the lungs is black, the AUROC is {only.auroc}; intact, it is {intact}."
+            found.append(Finding("this model with the lungs alone", verdict, said, details=f"{_size(only)}."))
     for reason in dict.fromkeys(probe.not_tried.values()):
         names = [name for name, why in probe.not_tried.items() if why == reason]
-        yield from not_checked(reason, ", ".join(names))
+        found += not_checked(reason, ", ".join(names))
+    return found
 
 
-def _retrained_findings(probe: Probe) -> Iterator[Finding]:
-    if not probe.retrained:
-        return
-    check = "the recipe trained again without lungs"
-    intact = next((each.auroc for each in probe.retrained if each.name == "none"), None)
-    if intact is None:
-        yield from not_checked("There is no run on intact images (data.alter=none) to measure by.", check)
-    else:
-        yield _judged(check, intact, probe.retrained, "intact images")
-
-
-def _judged(check: str, intact: Estimate, lines: Sequence[_Line], reference: str) -> Finding:
+def _judged(check: str, intact: Estimate, lines: Sequence[Tried | Retrained], reference: str) -> Finding:
     """What the best of the inputs without lungs says."""
     free = {each.name: each for each in lines if each.corrected is not None}
     limits = {name: each.corrected for name, each in free.items() if each.corrected is not None}
@@ -242,31 +221,79 @@ def _judged(check: str, intact: Estimate, lines: Sequence[_Line], reference: str
         return Finding(check, verdict, said)
     line = free[best]
     said = f"With {line.words}, the AUROC is {line.auroc}; on {reference} it is {intact}."
-    level = f"{100 * shortcuts.corrected(len(free)):.3g} % interval for {len(free)} inputs"
     seeds = f", {plural(len(line.auroc.seeds), 'seed')}" if isinstance(line, Retrained) else ""
     details = (
-        f"{best} has the AUROC {line.corrected} ({level}), {_size(line)}{seeds}; "
-        f"{100 * shortcuts.kept(intact, line.auroc):.0f} % of the distance from 0.5 is left."
+        f"{best} has the AUROC {line.corrected} ({100 * shortcuts.corrected(len(free)):.3g} % interval for {len(free)} "
+        f"inputs), {_size(line)}{seeds}; {100 * shortcuts.kept(intact, line.auroc):.0f} % of the distance from 0.5 is "
+        "left."
     )
     return Finding(check, verdict, said, 2 * abs(float(line.auroc.value or 0.5) - 0.5), details)
 
 
-def _size(line: _Line) -> str:
+def _size(line: Tried | Retrained | SourceClassifier) -> str:
     return f"n = {plural(line.n, 'image')} of {plural(line.n_patients, 'patient')}"
 
 
+def _tried_table(probe: Probe) -> Table:
+    intact = probe.tried[0].auroc
+    rows = []
+    for each in probe.tried:
+        left = None if each.visible is None else f"{each.visible:.0%}"
+        told = intact.above(CHANCE) and each.auroc.value is not None
+        kept = f"{shortcuts.kept(intact, each.auroc):.0%}" if told else ""
+        change = None if each.name == "none" else f"{each.difference:+.3f}"
+        free = "" if each.corrected is None else "yes"
+        rows.append((each.words, each.group, each.n, left, str(each.auroc), change, kept, free))
+    header = ("Images", "Group", "n", "Lungs left", "AUROC", "Change, paired", "Kept", "Without lungs")
+    return Table("This model, tried on altered images", header, rows)
+
+
+def _retrained_table(probe: Probe) -> Table:
+    rows = []
+    for each in probe.retrained:
+        low, high, seeds = min(each.right), max(each.right), each.auroc.seeds
+        right = f"{low} of {each.n}" if low == high else f"{low} to {high} of {each.n}"
+        accuracy, spread = f"{np.mean(each.right) / each.n:.3f}", f"{min(seeds):.3f} to {max(seeds):.3f}"
+        change = None if each.difference is None or each.name == "none" else f"{each.difference:+.3f}"
+        free = "" if each.corrected is None else "yes"
+        rows.append((each.words, len(each.right), right, accuracy, str(each.auroc), spread, change, free))
+    means = ("Right", "Accuracy, mean", "AUROC, mean", "Seeds from to", "Change, paired")
+    return Table("The same recipe, trained again on altered images", ("Images", "Seeds", *means, "Without lungs"), rows)
+
+
+def _figure(probe: Probe) -> Figure:
+    every: list[Tried | Retrained] = [*probe.tried, *probe.retrained]
+    lines: dict[str, list[Tried | Retrained]] = {}
+    for each in every:
+        if each.group != "edit":
+            lines.setdefault(each.name, []).append(each)
+    rows = []
+    for name, found in lines.items():
+        again = [isinstance(each, Retrained) for each in found]
+        points = [
+            Point(each.auroc, each.auroc.seeds if new else (), second=new)
+            for each, new in zip(found, again, strict=True)
+        ]
+        group = "" if name == "none" else found[0].group
+        rows.append(Row(found[0].words, points, group, shaded=any(each.corrected is not None for each in found)))
+    rows.sort(key=lambda row: ("", "lungs kept", "lungs removed", "detail removed").index(row.group))
+    dots = "; black dots: seeds" if probe.retrained else ""
+    note = f"{probe.mark}AUROC with 95 % interval, patients resampled{dots}; shaded: without lungs by the rule; "
+    kinds = ("this model, tried on such images", "trained again on them") if probe.tried and probe.retrained else ()
+    title = f"{probe.mark}Performance with the lungs removed: {probe.name}"
+    return forest(rows, title, note + probe.count, kinds=kinds)
+
+
 def _decisions(probe: Probe) -> Section:
-    findings = [
-        Finding(
-            f"decisions under {each.words}",
-            Verdict(shortcuts.judge_flips(each.flipped, on_lungs=Alteration.parse(each.name).on_lungs)),
-            f"With {each.words}, {each.flipped:.0%} of the decisions change.",
-            float(each.flipped.value or 0),
-            f"{_size(each)}.",
-        )
-        for each in probe.tried
-        if each.group == "edit"
-    ]
+    findings = []
+    for each in probe.tried:
+        if each.group == "edit":
+            verdict = shortcuts.judge_flips(each.flipped, on_lungs=Alteration.parse(each.name).on_lungs)
+            check, said = (
+                f"decisions under {each.words}",
+                f"With {each.words}, {each.flipped:.0%} of the decisions change.",
+            )
+            findings.append(Finding(check, Verdict(verdict), said, float(each.flipped.value or 0), f"{_size(each)}."))
     rows = [
         (each.words, each.n, *(f"{each.shift[name]:+.3f}" for name in ("Negative", "Positive")), f"{each.flipped:.0%}")
         for each in probe.tried[1:]
@@ -278,83 +305,82 @@ def _decisions(probe: Probe) -> Section:
 
 
 def _which_collection(found: SourceClassifier) -> Section:
-    verdict = Verdict.WARN if found.auroc.above(shortcuts.CHANCE) else Verdict.PASS
+    verdict = Verdict.WARN if found.auroc.above(CHANCE) else Verdict.PASS
     said = f"A network tells the collections of Negative images apart with an AUROC of {found.auroc}."
-    details = f"{found.right} of {found.n} are right, n = {plural(found.n, 'image')} of "
-    details += f"{plural(found.n_patients, 'patient')}."
+    details = f"{found.right} of {found.n} are right, {_size(found)}."
     weight = 2 * float(found.auroc.value or 0.5) - 1
     finding = Finding("which collection a Negative comes from", verdict, said, weight, details)
     rule = f"WARN: the interval lies above 0.5. The run is {code(found.run)}."
     return Section("Which collection?", [finding], [_COLLECTION, rule])
 
 
-# Tables and figures -------------------------------------------------------------------------------------------------
-
-
-def _tried_table(probe: Probe) -> Table:
-    intact = probe.tried[0].auroc
-    rows = []
-    for each in probe.tried:
-        left = None if each.visible is None else f"{each.visible:.0%}"
-        told = intact.above(shortcuts.CHANCE) and each.auroc.value is not None
-        kept = f"{shortcuts.kept(intact, each.auroc):.0%}" if told else ""
-        change = None if each.name == "none" else f"{each.difference:+.3f}"
-        rows.append((each.words, each.group, each.n, left, str(each.auroc), change, kept, _star(each)))
-    header = ("Images", "Group", "n", "Lungs left", "AUROC", "Change, paired", "Kept", "Without lungs")
-    return Table("This model, tried on altered images", header, rows)
-
-
-def _retrained_table(probe: Probe) -> Table:
-    rows = []
-    for each in probe.retrained:
-        right = f"{min(each.right)} to {max(each.right)}" if len(set(each.right)) > 1 else f"{each.right[0]}"
-        change = None if each.difference is None or each.name == "none" else f"{each.difference:+.3f}"
-        spread = f"{min(each.auroc.seeds):.3f} to {max(each.auroc.seeds):.3f}"
-        cells = (f"{right} of {each.n}", f"{np.mean(each.right) / each.n:.3f}", str(each.auroc), spread, change)
-        rows.append((each.words, len(each.right), *cells, _star(each)))
-    means = ("Right", "Accuracy, mean", "AUROC, mean", "Seeds from to", "Change, paired")
-    return Table("The same recipe, trained again on altered images", ("Images", "Seeds", *means, "Without lungs"), rows)
-
-
-def _star(line: _Line) -> str:
-    return "" if line.corrected is None else "yes"
-
-
-def _figure(probe: Probe) -> Figure:
-    tried = {each.name: each for each in probe.tried}
-    retrained = {each.name: each for each in probe.retrained}
-    rows = []
-    for name in dict.fromkeys([*tried, *retrained]):
-        found: list[_Line] = [each[name] for each in (tried, retrained) if name in each]
-        if found[0].group == "edit":
-            continue
-        points = [
-            Point(each.auroc, each.auroc.seeds, second=True) if isinstance(each, Retrained) else Point(each.auroc)
-            for each in found
-        ]
-        group = "" if name == "none" else found[0].group
-        rows.append(Row(found[0].words, points, group, shaded=any(each.corrected is not None for each in found)))
-    order = ("", "lungs kept", "lungs removed", "detail removed")
-    rows.sort(key=lambda row: order.index(row.group))
-    dots = "; black dots: seeds" if probe.retrained else ""
-    note = f"{_mark(probe)}AUROC with 95 % interval, patients resampled{dots}; shaded: without lungs by the rule; "
-    kinds = ("this model, tried on such images", "trained again on them") if probe.tried and probe.retrained else ()
-    title = f"{_mark(probe)}Performance with the lungs removed: {probe.name}"
-    return forest(rows, title, note + _count(probe), kinds=kinds)
-
-
-def _count(probe: Probe) -> str:
-    return f"{plural(probe.images, probe.split + ' image')}, {plural(probe.patients, 'patient')}"
-
-
 def _shown(probe: Probe) -> Section:
     pairs = np.stack([pair for _, pair in probe.samples])
     gap = np.full((*pairs.shape[:1], pairs.shape[2], max(1, pairs.shape[3] // 32), pairs.shape[4]), 255, np.uint8)
     figure = image_grid(np.concatenate([pairs[:, 0], gap, pairs[:, 1]], axis=2), [name for name, _ in probe.samples])
-    caption = f"{_mark(probe)}One image under every alteration: Negative on the left, Positive on the right"
+    caption = f"{probe.mark}One image under every alteration: Negative on the left, Positive on the right"
     text = ["The same was done to every image of every class."]
     return Section("What the model was shown", (), text, pictures=[Picture("samples", caption, figure)])
 
 
-def _mark(probe: Probe) -> str:
-    return "SYNTHETIC: " if probe.synthetic else ""
+def summarise_probes(probes: Mapping[str, Mapping[str, Any]], command: str = "") -> dict[str, Any]:
+    """Puts the numbers of several probes together.
+
+    Args:
+        probes: Contents of ``probe.json`` by the folder that holds it.
+        command: What was typed.
+
+    Returns:
+        The contents of ``summary.json``: how often each verdict was given, and what was left of the AUROC.
+    """
+    checks: dict[str, dict[str, int]] = {}
+    aurocs: dict[tuple[str, str], list[float]] = {}
+    for probe in probes.values():
+        for line in probe["verdicts"]:
+            checks.setdefault(line["check"], dict.fromkeys(map(str, Verdict), 0))[line["verdict"]] += 1
+        for row in probe["rows"]:
+            if row["how"] == "tried" and row["auroc"]["value"] is not None:
+                aurocs.setdefault((row["name"], row["words"]), []).append(row["auroc"]["value"])
+    return {
+        "schema": 1,
+        "synthetic": any(probe["synthetic"] for probe in probes.values()),
+        "runs": [
+            {"ckpt": probe["ckpt"], "folder": folder, "synthetic": probe["synthetic"], "verdict": probe["verdict"]}
+            for folder, probe in probes.items()
+        ],
+        "checks": checks,
+        "alterations": {name: {"words": words, **_spread(values)} for (name, words), values in aurocs.items()},
+        "command": command,
+    }
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    mean, n = float(np.mean(values)), len(values)
+    error = float(np.std(values, ddof=1)) / n**0.5 if n > 1 else 0.0
+    half = float(student.ppf(0.975, n - 1)) * error if error else None
+    low, high = (None, None) if half is None else (max(0.0, mean - half), min(1.0, mean + half))
+    return {"mean": mean, "low": low, "high": high, "from": min(values), "to": max(values), "runs": n}
+
+
+def write_summary(folder: Path, summary: Mapping[str, Any]) -> Path:
+    """Writes ``summary.md``, ``summary.html`` and ``summary.json``; returns the path of the page."""
+    runs = summary["runs"]
+    models = [(run["verdict"], run["ckpt"], f"{Path(run['folder']).name}/probe.html") for run in runs]
+    context = {"tables": summary_tables(summary), "models": models, "command": summary["command"]}
+    title = f"{'SYNTHETIC: ' if summary['synthetic'] else ''}{len(runs)} models probed"
+    page = write_document(folder, "summary", "probes", title, context)
+    write_json(folder / "summary.json", dict(summary))
+    return page
+
+
+def summary_tables(summary: Mapping[str, Any]) -> list[Table]:
+    """The tables of a summary, for a page or a terminal."""
+    verdicts = [(name, *map(str, given.values())) for name, given in summary["checks"].items()]
+    aurocs = []
+    for each in summary["alterations"].values():
+        mean = Estimate(each["mean"], each["low"], each["high"], "Student's t")
+        aurocs.append((each["words"], str(each["runs"]), str(mean), f"{each['from']:.3f} to {each['to']:.3f}"))
+    return [
+        Table("How often each verdict was given", ("Check", *map(str, Verdict)), verdicts),
+        Table("AUROC on altered images", ("Images", "Models", "AUROC, mean", "Range"), aurocs),
+    ]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,23 +26,12 @@ NOT_DEFINING = (
 IMAGES = "images"
 """Stands among a setting's keys for the images themselves, which may differ where every key is the same."""
 
-LeftOut = tuple[Path, str]
-"""A folder that is not compared, and why."""
-Flat = dict[str, Any]
 
-
-@dataclass(frozen=True)
-class Repeat:
-    """One seed of a setting: a run, or the runs of all folds, so that every image is scored once.
-
-    Attributes:
-        seed: Of the runs; ``None`` for an evaluation.
-        runs: One, or one per fold.
-        rows: The scored images, in an order that is the same for every repeat of a comparison.
-    """
+class Repeat(NamedTuple):
+    """One seed (``None``: an evaluation): a run, or one per fold, and the scored images, in one order for all."""
 
     seed: int | None
-    runs: tuple[RunRecord, ...]
+    runs: list[RunRecord]
     rows: pd.DataFrame
 
 
@@ -54,36 +43,24 @@ class Setting:
         name: The keys in which it differs from the other settings.
         repeats: One per seed, at least one.
         threshold: Score from which an image is called Positive.
+        rows: The images, as the manifest describes them.
+        labels: Shape (images,): 0 Negative, 1 Positive.
+        people: Shape (images,): one key per person.
+        scores: Shape (seeds, images): probability of Positive.
     """
 
     name: str
-    repeats: tuple[Repeat, ...]
+    repeats: list[Repeat]
     threshold: float
+    rows: pd.DataFrame
+    labels: npt.NDArray[np.int64]
+    people: npt.NDArray[Any]
+    scores: npt.NDArray[np.float64]
 
     @property
     def runs(self) -> list[RunRecord]:
         """Every run of every seed."""
         return [run for repeat in self.repeats for run in repeat.runs]
-
-    @property
-    def rows(self) -> pd.DataFrame:
-        """The images, as the manifest describes them."""
-        return self.repeats[0].rows
-
-    @cached_property
-    def labels(self) -> npt.NDArray[np.int64]:
-        """Shape (images,): 0 Negative, 1 Positive."""
-        return self.rows["label"].to_numpy(dtype=np.int64)
-
-    @cached_property
-    def people(self) -> npt.NDArray[Any]:
-        """Shape (images,): one key per person."""
-        return mf.people(self.rows).to_numpy()
-
-    @cached_property
-    def scores(self) -> npt.NDArray[np.float64]:
-        """Shape (seeds, images): probability of Positive."""
-        return np.stack([repeat.rows["score"].to_numpy(dtype=np.float64) for repeat in self.repeats])
 
     @property
     def ensemble(self) -> npt.NDArray[np.float64]:
@@ -102,17 +79,11 @@ class Setting:
         return np.asarray((scores >= self.threshold) == (self.labels if labels is None else labels))
 
 
-@dataclass(frozen=True)
-class Gathered:
-    """What was found.
-
-    Attributes:
-        settings: At least one, all with the same images.
-        left_out: Folders that are not compared, each with the reason.
-    """
+class Gathered(NamedTuple):
+    """At least one setting, all with the same images; and folders that are not compared, each with the reason."""
 
     settings: list[Setting]
-    left_out: list[LeftOut]
+    left_out: list[tuple[Path, str]]
 
 
 def gather(runs: str | Sequence[str], split: str = "test", key: str = "runs") -> Gathered:
@@ -127,7 +98,7 @@ def gather(runs: str | Sequence[str], split: str = "test", key: str = "runs") ->
         DataError: There is nothing to compare, folds are missing, or the images are not the same everywhere.
     """
     patterns = [runs] if isinstance(runs, str) else list(runs)
-    left_out: list[LeftOut] = []
+    left_out: list[tuple[Path, str]] = []
     groups: dict[str, list[RunRecord]] = defaultdict(list)
     for folder in find_runs(patterns):
         try:
@@ -135,16 +106,42 @@ def gather(runs: str | Sequence[str], split: str = "test", key: str = "runs") ->
         except CheckpointError as error:
             left_out.append((folder, str(error)))
         else:
-            groups[_identity(record)].append(record)
+            checkpoint = evaluated_checkpoint(record)
+            identity = checkpoint or json.dumps(_defining(record), sort_keys=True, default=str)
+            groups[str(identity)].append(record)
     if not groups:
-        raise DataError(_nothing(patterns, left_out, key))
+        given = f"{key}={', '.join(patterns)}"
+        if not left_out:
+            example = f"type for example {key}='runs/seeds/**', with the quotes, or a folder"
+            raise DataError(f"{given}: no run folder (with config.yaml and metrics.json) there; {example}")
+        reasons = "\n".join(f"  {folder}: {reason}" for folder, reason in left_out)
+        raise DataError(
+            f"{given}: none of {len(left_out)} run folder(s) can be compared; give finished runs:\n{reasons}"
+        )
     names = _names([group[0] for group in groups.values()])
     settings = [_setting(name, group, split, left_out) for name, group in zip(names, groups.values(), strict=True)]
-    _check_same_images(settings, split)
+    _check_same_images([repeat for setting in settings for repeat in setting.repeats], split)
     return Gathered(settings, left_out)
 
 
-# ------------------------------------------------------------------------------------------------- what can be compared
+def fold_of(record: RunRecord) -> int | None:
+    """The number of the fold that a run tested on, from 0; ``None`` where there are no folds."""
+    return _whole(record.config.get("data"), "fold")
+
+
+def images(rows: pd.DataFrame) -> Counter[tuple[str, int]]:
+    """Images by their bytes, or where those are not known by their paths, and labels."""
+    key = "sha256" if "sha256" in rows else "path"
+    return Counter(zip(rows[key], rows["label"], strict=True))
+
+
+def evaluated_checkpoint(record: RunRecord) -> Path | None:
+    """The run folder or file whose weights an evaluation scored; ``None`` for a training."""
+    given = record.config.get("ckpt_path")
+    if not given or "optimizer" in record.config:
+        return None
+    path = Path(given)
+    return path.parent.parent if path.parent.name == "checkpoints" else path
 
 
 def _read(folder: Path, split: str) -> RunRecord:
@@ -171,81 +168,65 @@ def _read(folder: Path, split: str) -> RunRecord:
     return record
 
 
-def _nothing(patterns: Sequence[str], left_out: Sequence[LeftOut], key: str) -> str:
-    given = f"{key}={', '.join(patterns)}"
-    if not left_out:
-        example = f"type for example {key}='runs/seeds/**', with the quotes, or a folder"
-        return f"{given}: no run folder (with config.yaml and metrics.json) there; {example}"
-    reasons = "\n".join(f"  {folder}: {reason}" for folder, reason in left_out)
-    return f"{given}: none of {len(left_out)} run folder(s) can be compared; give finished runs:\n{reasons}"
-
-
-def _setting(name: str, records: Sequence[RunRecord], split: str, left_out: list[LeftOut]) -> Setting:
+def _setting(name: str, records: Sequence[RunRecord], split: str, left_out: list[tuple[Path, str]]) -> Setting:
     """Sorts runs by seed and fold. Of several runs of a seed only the last is kept: they are not independent."""
+    # The seed of an evaluation changes nothing, and an evaluation of one fold's network stands alone.
+    trained = evaluated_checkpoint(records[0]) is None
+    folds = _whole(records[0].config.get("data"), "folds") if trained else None
     by_seed: dict[int | None, list[RunRecord]] = defaultdict(list)
     for record in records:
-        by_seed[_seed(record)].append(record)
+        by_seed[_whole(record.config, "seed") if trained else None].append(record)
     repeats = []
     for seed, runs in sorted(by_seed.items(), key=lambda item: -1 if item[0] is None else item[0]):
-        folds = _folds(runs[0])
         if folds is None:
             left_out += [(run.folder, f"same setting and seed as {runs[-1].folder}") for run in runs[:-1]]
             runs = runs[-1:]
         else:
             _check_folds(f"{name}, seed {seed}", folds, Counter(map(fold_of, runs)))
         runs = sorted(runs, key=lambda run: fold_of(run) or 0)
-        rows = pd.concat([table for run in runs if (table := run.scored(split)) is not None])
+        rows = pd.concat([run.scored(split) for run in runs])
         rows = rows.sort_values(["sha256", "label", "path"], kind="stable").reset_index(drop=True)
-        repeats.append(Repeat(seed, tuple(runs), rows))
-    found = sorted({float(run.metrics[split]["threshold"]) for repeat in repeats for run in repeat.runs})
-    if len(found) > 1:
-        raise DataError(f"{name}: its runs call images Positive from different scores on ({found}); compare them apart")
-    return Setting(name, tuple(repeats), found[0])
+        repeats.append(Repeat(seed, runs, rows))
+    thresholds = sorted({float(run.metrics[split]["threshold"]) for repeat in repeats for run in repeat.runs})
+    if len(thresholds) > 1:
+        raise DataError(
+            f"{name}: its runs call images Positive from different scores on ({thresholds}); compare them apart"
+        )
+    rows = repeats[0].rows
+    labels, scores = rows["label"].to_numpy(np.int64), [each.rows["score"].to_numpy(np.float64) for each in repeats]
+    return Setting(name, repeats, thresholds[0], rows, labels, mf.people(rows).to_numpy(), np.stack(scores))
 
 
-def _seed(record: RunRecord) -> int | None:
-    """The seed of a training; an evaluation's changes nothing."""
-    seed = record.config.get("seed")
-    return seed if isinstance(seed, int) and evaluated_checkpoint(record) is None else None
-
-
-def _folds(record: RunRecord) -> int | None:
-    """How many folds belong together; an evaluation of one fold's network stands alone."""
-    folds = mapping(record.config.get("data")).get("folds")
-    return folds if isinstance(folds, int) and evaluated_checkpoint(record) is None else None
-
-
-def fold_of(record: RunRecord) -> int | None:
-    """The number of the fold that a run tested on, from 0; ``None`` where there are no folds."""
-    fold = mapping(record.config.get("data")).get("fold")
-    return fold if isinstance(fold, int) else None
+def _whole(node: Any, key: str) -> int | None:
+    """A whole number of a configuration; ``None`` where there is none."""
+    value = mapping(node).get(key)
+    return value if isinstance(value, int) else None
 
 
 def _check_folds(name: str, folds: int, counts: Counter[int | None]) -> None:
     missing = [fold for fold in range(folds) if not counts[fold]]
     twice = [fold for fold, times in counts.items() if times > 1]
-    if missing or twice:
-        which = [f"missing: {', '.join(map(str, missing))}"] if missing else []
-        which += [f"more than once: {', '.join(map(str, twice))}"] if twice else []
+    wrong = [f"missing: {', '.join(map(str, missing))}"] if missing else []
+    wrong += [f"more than once: {', '.join(map(str, twice))}"] if twice else []
+    if wrong:
         raise DataError(
             f"{name}: of {folds} folds (data.fold=0 to {folds - 1}) each has to be there once; "
-            f"{'; '.join(which)}; train what is missing, or give runs=… without this setting"
+            f"{'; '.join(wrong)}; train what is missing, or give runs=… without this setting"
         )
 
 
-def _check_same_images(settings: Sequence[Setting], split: str) -> None:
+def _check_same_images(repeats: Sequence[Repeat], split: str) -> None:
     """Refuses runs whose images or labels are not those of the first."""
-    repeats = [repeat for setting in settings for repeat in setting.repeats]
     first = repeats[0]
     expected = images(first.rows)
     for repeat in repeats[1:]:
         found = images(repeat.rows)
-        if found == expected:
-            continue
         own, other = found - expected, expected - found
-        example = next(iter(own or other))
+        if not own and not other:
+            continue
+        sha256, label = next(iter(own or other))
         table = (repeat if own else first).rows
-        file = table.loc[(table["sha256"] == example[0]) & (table["label"] == example[1]), "path"].iloc[0]
+        file = table.loc[(table["sha256"] == sha256) & (table["label"] == label), "path"].iloc[0]
         raise DataError(
             f"{repeat.runs[0].folder}: its {split} images are not those of {first.runs[0].folder}: "
             f"{own.total()} of its {found.total()} are not among the {expected.total()} there with the same label, and "
@@ -254,37 +235,14 @@ def _check_same_images(settings: Sequence[Setting], split: str) -> None:
         )
 
 
-def images(rows: pd.DataFrame) -> Counter[tuple[str, int]]:
-    """Images by their bytes, or where those are not known by their paths, and labels."""
-    key = "sha256" if "sha256" in rows else "path"
-    return Counter(zip(rows[key], rows["label"], strict=True))
-
-
-# --------------------------------------------------------------------------------------------- what makes a setting one
-
-
-def _identity(record: RunRecord) -> str:
-    checkpoint = evaluated_checkpoint(record)
-    return f"checkpoint {checkpoint}" if checkpoint else json.dumps(_defining(record), sort_keys=True, default=str)
-
-
-def evaluated_checkpoint(record: RunRecord) -> Path | None:
-    """The run folder or file whose weights an evaluation scored; ``None`` for a training."""
-    given = record.config.get("ckpt_path")
-    if not given or "optimizer" in record.config:
-        return None
-    path = Path(given)
-    return path.parent.parent if path.parent.name == "checkpoints" else path
-
-
-def _defining(record: RunRecord) -> Flat:
+def _defining(record: RunRecord) -> dict[str, Any]:
     """What defines a training: the keys of its configuration, flat, and its images."""
     flat = {
         key: value
         for key, value in _flatten(record.config)
         if value is not None and not any(f"{key}.".startswith(f"{free}.") for free in NOT_DEFINING)
     }
-    if _folds(record) is None and "sha256" in record.manifest:
+    if _whole(record.config.get("data"), "folds") is None and "sha256" in record.manifest:
         flat[IMAGES] = mf.fingerprint(record.manifest)[:8]
     return flat
 
@@ -296,33 +254,31 @@ def _flatten(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """
     if isinstance(node, Mapping):
         if "_target_" in node:
-            yield key, _class(node, key)
+            network = node.get("name") if key == "model" else None  # torchvision's models share a class
+            yield key, str(network or _class(node))
         for name, value in node.items():
             yield from _flatten(value, f"{key}.{name}" if key else str(name))
     elif isinstance(node, list) and any(isinstance(item, Mapping) for item in node):
-        yield key, "+".join(_class(item, "") for item in node)
+        yield key, "+".join(map(_class, node))
         for number, item in enumerate(node):
             yield from _flatten(item, f"{key}.{number}")
     else:
         yield key, node
 
 
-def _class(node: Any, key: str) -> str:
-    """The last part of what a node names; of torchvision's models, which share a class, the name of the network."""
-    target = str(mapping(node).get("_target_")).rpartition(".")[2]
-    return str(mapping(node).get("name") or target) if key == "model" else target
-
-
-# ------------------------------------------------------------------------------------------------------------- its name
+def _class(node: Any) -> str:
+    return str(mapping(node).get("_target_")).rpartition(".")[2]
 
 
 def _names(records: Sequence[RunRecord]) -> list[str]:
     """Names settings, each given by one of its runs, by what tells them apart."""
     paths = [evaluated_checkpoint(record) for record in records]
     trainings = [record for record, path in zip(records, paths, strict=True) if path is None]
-    prefix = "evaluation of " if trainings else ""
-    by_keys, by_path = iter(_names_by_keys(trainings)), iter(_shortest([path for path in paths if path]))
-    return [next(by_keys) if path is None else f"{prefix}{next(by_path)}" for path in paths]
+    by_keys, prefix = iter(_names_by_keys(trainings)), "evaluation of " if trainings else ""
+    # The last parts of the checkpoints' paths, as many as it takes to tell them apart.
+    parts = {path: path.parts for path in paths if path}
+    last = next(last for last in itertools.count(1) if len({each[-last:] for each in parts.values()}) == len(parts))
+    return [next(by_keys) if path is None else f"{prefix}{'/'.join(parts[path][-last:])}" for path in paths]
 
 
 def _names_by_keys(records: Sequence[RunRecord]) -> list[str]:
@@ -330,15 +286,12 @@ def _names_by_keys(records: Sequence[RunRecord]) -> list[str]:
         chosen = [item.partition("=")[2] for item in records[0].overrides if item.startswith("experiment=")]
         return [chosen[0] if chosen else records[0].model]
     flats = [_defining(record) for record in records]
-    shown = [_telling(flat, flats) for flat in flats]
-    names = [_spelt(flat, keys, shown) for flat, keys in zip(flats, shown, strict=True)]
-    if len(set(names)) == len(names):
-        return names
-    shown = [[*keys, IMAGES] for keys in shown]
-    return [_spelt(flat, keys, shown) for flat, keys in zip(flats, shown, strict=True)]
+    keys = [_telling(flat, flats) for flat in flats]
+    names = _spelt(flats, keys)
+    return names if len(set(names)) == len(names) else _spelt(flats, [[*each, IMAGES] for each in keys])
 
 
-def _telling(flat: Flat, flats: Sequence[Flat]) -> list[str]:
+def _telling(flat: dict[str, Any], flats: Sequence[dict[str, Any]]) -> list[str]:
     """The keys that tell a setting from others whose node is of the same class, without those that follow another."""
     every = dict.fromkeys(key for each in flats for key in each if key != IMAGES)
     keys: list[str] = []
@@ -352,22 +305,22 @@ def _telling(flat: Flat, flats: Sequence[Flat]) -> list[str]:
     return keys
 
 
-def _follows(key: str, other: str, flats: Sequence[Flat]) -> bool:
+def _follows(key: str, other: str, flats: Sequence[dict[str, Any]]) -> bool:
     """Whether a key is another's interpolation: ``model.image_size`` always has the value of ``data.image_size``."""
     last, kept = key.rpartition(".")[2], other.rpartition(".")[2]
     alike = last.endswith(kept) or kept.endswith(last)
     return alike and all(flat.get(key) in (None, flat.get(other)) for flat in flats)
 
 
-def _spelt(flat: Flat, keys: Sequence[str], shown: Sequence[Sequence[str]]) -> str:
+def _spelt(flats: Sequence[dict[str, Any]], keys: Sequence[Sequence[str]]) -> list[str]:
     """``model=resnet18 lr=0.001``; a key is shortened to its last part where no other ends in it."""
-    every = {key for each in shown for key in each}
-    ends = Counter(key.rpartition(".")[2] for key in every)
-    parts = []
-    for key in keys:
-        last = key.rpartition(".")[2]
-        parts.append(f"{last if ends[last] == 1 and last != '_target_' else key}={_value(flat.get(key))}")
-    return " ".join(parts)
+    last = {key: key.rpartition(".")[2] for each in keys for key in each}
+    ends = Counter(last.values())
+    short = {key: end if ends[end] == 1 and end != "_target_" else key for key, end in last.items()}
+    return [
+        " ".join(f"{short[key]}={_value(flat.get(key))}" for key in each)
+        for flat, each in zip(flats, keys, strict=True)
+    ]
 
 
 def _value(value: Any) -> str:
@@ -376,12 +329,3 @@ def _value(value: Any) -> str:
     if isinstance(value, list):
         return f"[{','.join(map(_value, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _shortest(paths: Sequence[Path]) -> list[str]:
-    """The last parts of paths, as many as it takes to tell them apart."""
-    for count in range(1, max((len(path.parts) for path in paths), default=0) + 1):
-        names = ["/".join(path.parts[-count:]) for path in paths]
-        if len(set(names)) == len(names):
-            return names
-    return [str(path) for path in paths]

@@ -22,7 +22,7 @@ from cxrlab.evaluation.gate_rates import choose_limits
 from cxrlab.files import write_atomically, write_csv, write_json
 from cxrlab.models import GateModule, GateNet
 from cxrlab.models.gate import ACCEPT, FRONTAL, KINDS, REFUSE, VERDICTS, WARN, Gate, Limits, rule
-from cxrlab.reports.gate_report import write_gate_report
+from cxrlab.reports.auxiliary_report import write_gate_report
 from cxrlab.runs import RunFolder
 from cxrlab.runs.auxiliary import load_gate
 from cxrlab.runs.checkpoint import GATE as GATE_ENTRY

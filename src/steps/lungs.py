@@ -18,7 +18,7 @@ from cxrlab.evaluation.estimate import as_plain, mean
 from cxrlab.evaluation.overlap import dice, iou
 from cxrlab.files import write_atomically, write_csv, write_json
 from cxrlab.models import LungModule, LungUnet, Segmenter
-from cxrlab.reports.lungs_report import Overlay, write_lungs_report
+from cxrlab.reports.auxiliary_report import Overlay, write_lungs_report
 from cxrlab.runs import RunFolder
 from cxrlab.runs.auxiliary import LUNGS_ENTRY, LUNGS_FORMAT, load_segmenter
 from cxrlab.runs.folder import LUNGS

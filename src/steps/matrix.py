@@ -31,7 +31,7 @@ from cxrlab.evaluation.matrix import Answers
 from cxrlab.files import file_sha256, write_csv
 from cxrlab.locks import claimed
 from cxrlab.models import ClassifierModule
-from cxrlab.reports.matrix_page import Cell, ColumnFacts, Matrix, RowFacts
+from cxrlab.reports.matrix_page import Cell, Matrix
 from cxrlab.runs import LoadedModel, RunFolder
 from cxrlab.steps import results
 from cxrlab.steps.assembly import assemble, assemble_evaluation
@@ -90,7 +90,7 @@ class Place:
     column: Column
     config: DictConfig
     listing: str
-    facts: ColumnFacts
+    facts: dict[str, Any]
     cache: Path | None
 
 
@@ -155,7 +155,8 @@ def find_places(plan: Plan) -> list[Place]:
             config.lungs, config.trusted = plan.lungs, list(plan.trusted)
             datamodule = _listed(config)
             listing, source = _state(datamodule), datamodule.source
-            facts = ColumnFacts(column.name, " ".join(column.data), source.claim, list(source.notes), source.synthetic)
+            facts: dict[str, Any] = {"name": column.name, "what": " ".join(column.data), "claim": source.claim}
+            facts |= {"notes": list(source.notes), "synthetic": source.synthetic}
             places.append(Place(column, config, listing, facts, datamodule.cache))
     return places
 
@@ -407,7 +408,7 @@ def measure_matrix(
         failures=_together([*failures, *scores.failures]),
         notes=_notes(cells, known),
         images=plan.images,
-        synthetic=scores.synthetic or any(place.facts.synthetic for place in places),
+        synthetic=scores.synthetic or any(place.facts["synthetic"] for place in places),
     )
     return _compared(plan, matrix, answers)
 
@@ -488,36 +489,37 @@ def _compared(plan: Plan, matrix: Matrix, answers: dict[tuple[str, str], tuple[p
     """Adds what is lost between cells, and what other rows are worth on a row's own held-out images."""
     drops: list[dict[str, Any]] = []
     pairs: list[dict[str, Any]] = []
-    for row in matrix.rows:
-        own = matrix.own(row.name)
+    for row in (each["name"] for each in matrix.rows):
+        own = matrix.own(row)
         if own is None:
             continue
         paths, inside = answers[own.row, own.column]
         internal = own.numbers["auroc"]
         for cell in matrix.cells:
-            if cell.row == row.name and not cell.internal:
+            if cell.row == row and not cell.internal:
                 found = statistics.drop(internal, cell.numbers["auroc"])
-                drops.append({"row": row.name, "internal": own.column, "external": cell.column, "drop": found})
-            if cell.column == own.column and cell.row != row.name and not cell.internal:
+                drops.append({"row": row, "internal": own.column, "external": cell.column, "drop": found})
+            if cell.column == own.column and cell.row != row and not cell.internal:
                 others, outside = answers[cell.row, cell.column]
                 both = [path for path in paths if path in set(others)]
                 one = inside.take(pd.Index(paths).get_indexer(both))
                 other = outside.take(pd.Index(others).get_indexer(both))
                 found = statistics.paired(one, other, plan.how)
-                entry = {"column": own.column, "own": row.name, "other": cell.row, "n": len(both)}
+                entry = {"column": own.column, "own": row, "other": cell.row, "n": len(both)}
                 pairs.append({**entry, "difference": found})
     return Matrix(**{**vars(matrix), "drops": drops, "pairs": pairs})
 
 
 def _row_facts(
     plan: Plan, row: Row, trained: Sequence[Trained], known: pd.DataFrame | None, images: Pool | None
-) -> RowFacts:
+) -> dict[str, Any]:
     own = [model for model in trained if model.row == row.name]
     what = "trained before" if row.data is None else " ".join([*row.data, *plan.recipe])
     size = None if known is None else len(known)
     people = None if known is None or images is None else int(np.unique(images.persons(known["path"])).size)
     runs = [str(model.weights.parent.parent) for model in own]
-    return RowFacts(row.name, what, [model.seed for model in own], size, people, runs)
+    facts = {"name": row.name, "what": what, "seeds": [model.seed for model in own]}
+    return facts | {"images": size, "patients": people, "runs": runs}
 
 
 def _notes(cells: Sequence[Cell], known: dict[str, pd.DataFrame | None]) -> list[str]:

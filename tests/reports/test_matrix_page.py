@@ -6,12 +6,13 @@ import dataclasses
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
 
 from cxrlab.evaluation.estimate import Estimate, SeedMean
-from cxrlab.reports.matrix_page import Cell, ColumnFacts, Matrix, RowFacts, terminal_matrix, write_matrix
+from cxrlab.reports.matrix_page import Cell, Matrix, terminal_matrix, write_matrix
 
 
 def estimate(value: float | None, method: str = "patient bootstrap 95 % (2000 resamples)") -> SeedMean:
@@ -32,14 +33,22 @@ def cell(row: str, column: str, value: float | None, *, checked: bool = True, in
     return Cell(row, column, internal, shared, numbers, known, "corners" if known else "")
 
 
+def row(*values: Any) -> dict[str, Any]:
+    return dict(zip(("name", "what", "seeds", "images", "patients", "runs"), values, strict=True))
+
+
+def column(*values: Any) -> dict[str, Any]:
+    return dict(zip(("name", "what", "claim", "notes", "synthetic"), values, strict=True))
+
+
 def made() -> Matrix:
     drop = Estimate(0.3, 0.2, 0.4, "MOVER")
     return Matrix(
         rows=[
-            RowFacts("a", "data=a", ["0", "1"], 100, 80, ["runs/a"]),
-            RowFacts("x|y", "trained before", ["?"], None, None, []),
+            row("a", "data=a", ["0", "1"], 100, 80, ["runs/a"]),
+            row("x|y", "trained before", ["?"], None, None, []),
         ],
-        columns=[ColumnFacts("a", "data=a", "COVID-19", ["a note"], False), ColumnFacts("b", "data=b", "", [], False)],
+        columns=[column("a", "data=a", "COVID-19", ["a note"], False), column("b", "data=b", "", [], False)],
         cells=[cell("a", "a", 0.9, internal=True), cell("a", "b", 0.6), cell("x|y", "b", None, checked=False)],
         drops=[{"row": "a", "internal": "a", "external": "b", "drop": drop}],
         pairs=[{"column": "a", "own": "a", "other": "x|y", "n": 30, "difference": drop}],

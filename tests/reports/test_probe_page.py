@@ -11,8 +11,7 @@ import pytest
 
 from cxrlab.evaluation.estimate import Difference, Estimate, SeedMean
 from cxrlab.evaluation.shortcuts import Retrained, Tried
-from cxrlab.reports.probe_page import Probe, SourceClassifier, sections, write_probe
-from cxrlab.reports.probe_summary import summarise_probes, write_summary
+from cxrlab.reports.probe_page import Probe, SourceClassifier, sections, summarise_probes, write_probe, write_summary
 from cxrlab.reports.sections import verdict_lines
 
 
