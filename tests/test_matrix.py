@@ -27,6 +27,10 @@ RECIPE = "recipe='model=logistic trainer.max_epochs=2 data.image_size=32 logger=
 QUICK = [SETS, RECIPE, "resamples=100", "accelerator=cpu"]
 
 
+Done = tuple[Path, Path, dict[str, Any]]
+"""The folder of a matrix, what it keeps, and its numbers."""
+
+
 def made(folder: Path, runs: Path, *typed: str) -> tuple[Matrix, dict[str, Any]]:
     typed = (*typed, f"runs={runs}")
     with without_pages():  # of its trainings: the matrix has its own
@@ -35,7 +39,7 @@ def made(folder: Path, runs: Path, *typed: str) -> tuple[Matrix, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
+def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     """Two drawn hospitals, the first with a marker in a corner of its positives; page, kept trainings, and numbers."""
     folder, runs = tmp_path_factory.mktemp("matrix"), tmp_path_factory.mktemp("runs")
     return folder, runs, made(folder, runs, "train=[a,b]", "seeds=[0,1]", *QUICK)[1]
@@ -46,12 +50,12 @@ def cell_of(found: dict[str, Any], row: str, column: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_a_matrix_leaves_page_figures_and_numbers(done: tuple[Path, Path, dict[str, Any]]) -> None:
+def test_a_matrix_leaves_page_figures_and_numbers(done: Done) -> None:
     folder, _, found = done
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert names == {
-        "matrix.md", "matrix.html", "matrix.json", "matrix.csv", "figures/matrix.png", "figures/drop.png"
-    }  # fmt: skip
+    assert names == {f"matrix.{end}" for end in ("md", "html", "json", "csv")} | {
+        f"figures/{name}.png" for name in ("matrix", "drop")
+    }
     text = (folder / "matrix.md").read_text()
     assert text.startswith("# SYNTHETIC: ")
     assert "phantom, disease" in text
@@ -63,30 +67,22 @@ def test_a_matrix_leaves_page_figures_and_numbers(done: tuple[Path, Path, dict[s
 
 
 @pytest.mark.slow
-def test_the_diagonal_is_the_run_s_own_test_split(done: tuple[Path, Path, dict[str, Any]]) -> None:
+def test_the_diagonal_is_the_run_s_own_test_split(done: Done) -> None:
     _, runs, found = done
     own = cell_of(found, "a", "a")
     assert (own["numbers"]["n"], own["shared"]["images"], own["shared"]["removed"]) == (16, 56, 40)
-    seeds = []
-    for run in sorted(runs.glob("a-seed*")):
-        predictions = pd.read_csv(run / "predictions.csv").query("split == 'test'")
-        seeds.append(roc_auc_score(predictions["label"], predictions["score"]))
+    files = [pd.read_csv(run / "predictions.csv").query("split == 'test'") for run in sorted(runs.glob("a-seed*"))]
+    seeds = [roc_auc_score(each["label"], each["score"]) for each in files]
     assert own["numbers"]["auroc"]["seeds"] == pytest.approx(seeds)
     assert own["numbers"]["auroc"]["value"] == pytest.approx(np.mean(seeds))
-
-
-@pytest.mark.slow
-def test_other_phantoms_share_nobody(done: tuple[Path, Path, dict[str, Any]]) -> None:
-    other = cell_of(done[2], "a", "b")
+    other = cell_of(found, "a", "b")  # other phantoms share nobody
     assert (other["shared"]["removed"], other["shared"]["patients"], other["numbers"]["n"]) == (0, 0, 56)
     assert other["shared"]["checked"]
 
 
 @pytest.mark.slow
-def test_the_shortcut_of_a_set_is_found_without_a_lung_inside_and_not_elsewhere(
-    done: tuple[Path, Path, dict[str, Any]],
-) -> None:
-    inside, outside = cell_of(done[2], "a", "a"), cell_of(done[2], "a", "b")
+def test_the_shortcut_of_a_set_is_found_without_a_lung_inside_and_not_elsewhere(done: Done) -> None:
+    inside, outside = (cell_of(done[2], "a", column) for column in "ab")
     assert inside["best"] == outside["best"] == "corners"  # chosen on training images: the same in both
     assert inside["lung_free"]["corners"]["auroc"]["value"] > 0.9
     assert outside["lung_free"]["corners"]["auroc"]["value"] < 0.75
@@ -95,7 +91,7 @@ def test_the_shortcut_of_a_set_is_found_without_a_lung_inside_and_not_elsewhere(
 
 
 @pytest.mark.slow
-def test_drops_and_pairs_are_those_of_the_cells(done: tuple[Path, Path, dict[str, Any]]) -> None:
+def test_drops_and_pairs_are_those_of_the_cells(done: Done) -> None:
     found = done[2]
     values = {(cell["row"], cell["column"]): cell["numbers"]["auroc"]["value"] for cell in found["cells"]}
     drops = {(each["row"], each["external"]): each["drop"]["value"] for each in found["drops"]}
@@ -108,7 +104,7 @@ def test_drops_and_pairs_are_those_of_the_cells(done: tuple[Path, Path, dict[str
 
 @pytest.mark.slow
 def test_a_second_matrix_trains_nothing_and_reads_no_image(
-    done: tuple[Path, Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("nothing is left to be read or trained")
@@ -124,7 +120,7 @@ def test_a_second_matrix_trains_nothing_and_reads_no_image(
 
 
 @pytest.mark.slow
-def test_a_run_folder_is_a_row_and_knows_its_own_place(done: tuple[Path, Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_a_run_folder_is_a_row_and_knows_its_own_place(done: Done, tmp_path: Path) -> None:
     _, runs, first = done
     mine = sorted(map(str, runs.glob("a-seed*")))
     _, found = made(tmp_path, runs, "train=[mine]", "test=[a,b]", f"models={{mine: {mine}}}".replace("'", ""), *QUICK)
@@ -136,9 +132,7 @@ def test_a_run_folder_is_a_row_and_knows_its_own_place(done: tuple[Path, Path, d
 
 
 @pytest.mark.slow
-def test_a_checkpoint_alone_is_tested_and_says_what_was_not_checked(
-    done: tuple[Path, Path, dict[str, Any]], tmp_path: Path
-) -> None:
+def test_a_checkpoint_alone_is_tested_and_says_what_was_not_checked(done: Done, tmp_path: Path) -> None:
     alone = tmp_path / "alone.ckpt"
     shutil.copy(next(done[1].glob("a-seed0-*")) / "checkpoints/model.ckpt", alone)
     _, found = made(tmp_path, tmp_path / "runs", f"train=[{alone}]", "test=[a]", *QUICK)
@@ -213,9 +207,8 @@ def test_shared_people_and_films_are_removed_and_counted(tmp_path: Path) -> None
     _, found = made(tmp_path / "out", tmp_path / "runs", "train=[x]", "test=[x,y]", "seeds=[0]", sets, *QUICK[1:])
     there = cell_of(found, "x", "y")
     # Removed are copy.jpg and x3.png (films), y0.png (the patient of the copy), other.png (patient p21).
-    assert there["shared"] == {
-        "images": 24, "films": 2, "patients": 3, "removed": 4, "unread": 0, "checked": True
-    }  # fmt: skip
+    counts = {"images": 24, "films": 2, "patients": 3, "removed": 4, "unread": 0}
+    assert there["shared"] == {**counts, "checked": True}
     assert there["numbers"]["n"] == 20
     own = cell_of(found, "x", "x")
     assert (own["shared"]["removed"], own["numbers"]["n"]) == (26, 10)
@@ -232,9 +225,7 @@ def test_what_is_wrong_is_told_before_anything_is_trained(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_the_command_ends_with_the_table(
-    done: tuple[Path, Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_ends_with_the_table(done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     status, printed, errors = programs.run("matrix", "train=[a,b]", "seeds=[0,1]", *QUICK, f"runs={done[1]}")
     assert (status, errors) == (0, "")

@@ -30,6 +30,10 @@ MARKED = ["data.source.opacity=0", "data.source.shortcut=marker", "data.batch_si
 QUICK = ["resamples=200", "accelerator=cpu"]
 
 
+Probed = tuple[Path, dict[str, Any]]
+"""The folder of a probe, and its numbers."""
+
+
 def trained(folder: Path, *typed: str) -> Path:
     overrides = [*SMALL, *typed]
     with without_pages():
@@ -55,12 +59,12 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(marked: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def page(marked: Path, tmp_path_factory: pytest.TempPathFactory) -> Probed:
     folder = tmp_path_factory.mktemp("probe") / "probe"
     return folder, probed(folder, f"ckpt_path={marked}", "lungs=null")
 
 
-def test_a_model_that_reads_a_marker_fails(page: tuple[Path, dict[str, Any]]) -> None:
+def test_a_model_that_reads_a_marker_fails(page: Probed) -> None:
     _, found = page
     assert found["verdict"] == "FAIL"
     assert verdicts(found)["this model without lungs"] == "FAIL"
@@ -72,16 +76,14 @@ def test_a_model_that_reads_a_marker_fails(page: tuple[Path, dict[str, Any]]) ->
     assert found["images"] == 40
 
 
-def test_what_needs_lungs_is_not_checked_and_says_how_to_get_them(page: tuple[Path, dict[str, Any]]) -> None:
+def test_what_needs_lungs_is_not_checked_and_says_how_to_get_them(page: Probed) -> None:
     _, found = page
     (line,) = [row for row in found["verdicts"] if row["verdict"] == "NOT CHECKED"]
     assert line["check"] == "background_only, lungs_box_black, lungs_only"
     assert "cxrlab-train experiment=lungs" in line["evidence"]
 
 
-def test_a_probe_leaves_its_page_its_scores_and_a_copy_in_the_run(
-    page: tuple[Path, dict[str, Any]], marked: Path
-) -> None:
+def test_a_probe_leaves_its_page_its_scores_and_a_copy_in_the_run(page: Probed, marked: Path) -> None:
     folder, found = page
     assert {"probe.html", "probe.md", "probe.json", "scores.csv", "settings.yaml"} <= {p.name for p in folder.iterdir()}
     assert {path.name for path in (folder / "figures").iterdir()} == {"lungs_removed.png", "samples.png"}
@@ -89,9 +91,7 @@ def test_a_probe_leaves_its_page_its_scores_and_a_copy_in_the_run(
     assert "SYNTHETIC" in (folder / "probe.md").read_text().splitlines()[0]
 
 
-def test_intact_scores_are_those_of_the_training_and_every_auroc_can_be_recomputed(
-    page: tuple[Path, dict[str, Any]], marked: Path
-) -> None:
+def test_intact_scores_are_those_of_the_training_and_every_auroc_can_be_recomputed(page: Probed, marked: Path) -> None:
     folder, found = page
     scores = pd.read_csv(folder / "scores.csv")
     own = pd.read_csv(marked / "predictions.csv").query("split == 'test'")
@@ -102,7 +102,7 @@ def test_intact_scores_are_those_of_the_training_and_every_auroc_can_be_recomput
         assert value.value == pytest.approx(row["auroc"]["value"])
 
 
-def test_a_probe_is_not_written_over(page: tuple[Path, dict[str, Any]], marked: Path) -> None:
+def test_a_probe_is_not_written_over(page: Probed, marked: Path) -> None:
     with pytest.raises(ConfigError, match="holds a probe already"):
         probed(page[0], f"ckpt_path={marked}")
 
@@ -200,7 +200,7 @@ def with_lungs(score: Any, names: list[str]) -> dict[str, Any]:
     lungs = Lungs(masks, np.arange(8) < 7, "made up")
     alterations = [Alteration.parse(name) for name in ("none", *names)]
     ids = np.array([f"p{number}" for number in range(8)])
-    trials = try_alterations(score, images, lungs, alterations, labels, ids, threshold=0.3, resamples=100, seed=0)
+    trials = try_alterations(score, images, lungs, alterations, labels, ids, threshold=0.3, how=Resampling(100))
     return {each.name: each for each in trials.tried} | {"scores": trials.scores}
 
 

@@ -16,7 +16,7 @@ from cxrlab.figures import Point, Row, forest, save
 from cxrlab.files import write_csv
 from cxrlab.reports.cautions import warnings
 from cxrlab.reports.comparison import Comparison, against_baselines, best_by_validation, n_right
-from cxrlab.reports.documents import NOT_RECORDED, by_method, write_document
+from cxrlab.reports.documents import NOT_RECORDED, by_method, known, write_document
 from cxrlab.reports.paper import TRUE_FINDING, true_labels
 from cxrlab.reports.settings import evaluated_checkpoint
 from cxrlab.words import plural
@@ -119,7 +119,7 @@ def _choice(comparison: Comparison, rows: Sequence[Mapping[str, Any]]) -> dict[s
     pairs = plain_rows(comparison.pairs)
     own = [row for row in pairs if names in ([row["a"]], [row["b"]])]
     both = [[row[f"{key}_p_holm"] for key in _METRICS if row[f"{key}_p_holm"] is not None] for row in own or pairs]
-    smallest = [min(known) for known in both if known]
+    smallest = [min(found) for found in both if found]
     return {
         "best": names,
         "best_value": plus_minus(best[0]["validation_mean"], best[0]["validation_sd"]) if best else "",

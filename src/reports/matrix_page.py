@@ -90,11 +90,6 @@ class Matrix:
         """Before what drawn images gave."""
         return "SYNTHETIC: " if self.synthetic else ""
 
-    def own(self, row: str) -> Cell | None:
-        """The row on its own held-out images: on the column of its name, or else on one of the same source."""
-        cells = [cell for cell in self.cells if cell.row == row and cell.internal]
-        return next((cell for cell in cells if cell.column == row), cells[0] if cells else None)
-
 
 def write_matrix(folder: Path, matrix: Matrix, seconds: float, command: str = "") -> Path:
     """Writes ``matrix.md``, ``.html``, ``.json``, ``.csv`` and ``figures/*.png``; returns the path of the page."""

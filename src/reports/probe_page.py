@@ -1,19 +1,16 @@
 """A probe as files: what a model gets right without lungs, as a page for people and JSON for programs.
 
-``probe.json`` holds, with ``schema`` 1:
+``probe.json`` holds, with ``schema`` 1, and beside what ``audit.json`` holds of verdicts, see
+:mod:`cxrlab.reports.audit_page`:
 
 ===============  ===================================================================================================
 ``name``         of the data set; ``synthetic``, whether a program drew it; ``split``, whose images were used
 ``ckpt``         file of the weights, empty where only retrained runs were collected; ``threshold``, of its decisions
-``verdict``      the worst of all: FAIL, WARN, NOT CHECKED or PASS; ``counts``, how many findings have each
-``verdicts``     every finding, in the order of the page: ``verdict``, ``check``, ``evidence``, ``weight``, ``section``
 ``images``       that were used; ``patients``, an image of an unknown patient being one
 ``fingerprint``  of the data set, as a run's; ``lungs``, what found the lungs, empty where nothing did
 ``rows``         one per line of the tables: ``how`` (``tried``, ``retrained`` or ``source classifier``), ``name`` and
                  ``group`` of the alteration, and the numbers with their intervals
-``sections``     in the order of the page: ``title``, ``facts``, ``pictures`` (``file``, ``caption``, ``files``)
 ``warnings``     what a reader must know before the first number
-``seed``         of every draw; ``seconds``, what it took; ``command``, what was typed; ``versions``
 ===============  ===================================================================================================
 
 ``summary.json``, of several models, holds with ``schema`` 1: ``runs`` (``ckpt``, ``folder``, ``synthetic``,
@@ -269,10 +266,9 @@ def _figure(probe: Probe) -> Figure:
             lines.setdefault(each.name, []).append(each)
     rows = []
     for name, found in lines.items():
-        again = [isinstance(each, Retrained) for each in found]
         points = [
-            Point(each.auroc, each.auroc.seeds if new else (), second=new)
-            for each, new in zip(found, again, strict=True)
+            Point(each.auroc, each.auroc.seeds, second=True) if isinstance(each, Retrained) else Point(each.auroc)
+            for each in found
         ]
         group = "" if name == "none" else found[0].group
         rows.append(Row(found[0].words, points, group, shaded=any(each.corrected is not None for each in found)))
@@ -289,11 +285,9 @@ def _decisions(probe: Probe) -> Section:
     for each in probe.tried:
         if each.group == "edit":
             verdict = shortcuts.judge_flips(each.flipped, on_lungs=Alteration.parse(each.name).on_lungs)
-            check, said = (
-                f"decisions under {each.words}",
-                f"With {each.words}, {each.flipped:.0%} of the decisions change.",
-            )
-            findings.append(Finding(check, Verdict(verdict), said, float(each.flipped.value or 0), f"{_size(each)}."))
+            check, weight = f"decisions under {each.words}", float(each.flipped.value or 0)
+            said = f"With {each.words}, {each.flipped:.0%} of the decisions change."
+            findings.append(Finding(check, Verdict(verdict), said, weight, f"{_size(each)}."))
     rows = [
         (each.words, each.n, *(f"{each.shift[name]:+.3f}" for name in ("Negative", "Positive")), f"{each.flipped:.0%}")
         for each in probe.tried[1:]

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,27 +31,20 @@ from cxrlab.files import file_sha256, write_csv
 from cxrlab.locks import claimed
 from cxrlab.models import ClassifierModule
 from cxrlab.reports.matrix_page import Cell, Matrix
-from cxrlab.runs import LoadedModel, RunFolder
+from cxrlab.runs import RunFolder
 from cxrlab.steps import results
 from cxrlab.steps.assembly import assemble, assemble_evaluation
 from cxrlab.steps.edges import Edge, Edges
 from cxrlab.steps.matrix_plan import Column, Plan, Row
-from cxrlab.steps.overlap import Pool, Shared, chose_weights, images_of_run, pool, shared
+from cxrlab.steps.overlap import Pool, chose_weights, images_of_run, pool, shared
 
 Failure = tuple[str, str]
 """What could not be done, and why."""
 Train = Callable[[DictConfig, list[str]], tuple[dict[str, Any], dict[str, Any]]]
 """``cxrlab.train.train``."""
 
-_CHECKPOINT_SEED = "of the checkpoint"
-
-
 Step = Callable[[str], None]
 """Is told what begins, see :func:`cxrlab.console.working`."""
-
-
-def _untold(name: str) -> None:
-    """Nobody wants to know."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +63,7 @@ class Trained:
     """Weights to be tested.
 
     Attributes:
-        row: Name of the row.
         seed: In words.
-        weights: Checkpoint file.
         trained: Rows of the images that it was trained and validated on; ``None`` where they are not known.
     """
 
@@ -118,22 +108,24 @@ def plan_trainings(plan: Plan) -> list[Training]:
     """
     found = []
     for row in plan.rows:
-        if row.data is None:
-            continue
-        with _named(row.name):
-            found += _trainings(plan, row, row.data)
+        if row.data is not None:
+            with _named(row.name):
+                found += _trainings(plan, row, [*plan.recipe, *row.data])
     return found
 
 
-def _trainings(plan: Plan, row: Row, data: tuple[str, ...]) -> list[Training]:
-    typed = [*plan.recipe, *data]
+def _trainings(plan: Plan, row: Row, typed: list[str]) -> list[Training]:
     composed = compose("train", typed, plan.runs / row.name)
     listing = _state(_listed(composed))
     trainings = []
     for seed in plan.seeds:
         config = copy.deepcopy(composed)
         config.seed = seed
-        run = RunFolder(plan.runs / f"{row.name}-seed{seed}-{_fingerprint(config, listing)}")
+        plain = OmegaConf.to_container(config, resolve=True)
+        assert isinstance(plain, dict)
+        # Named by what a training depends on: its settings and its images, not where it is written.
+        kept = {key: value for key, value in plain.items() if key not in _NO_RESULT}
+        run = RunFolder(plan.runs / f"{row.name}-seed{seed}-{_hash(__version__, kept, listing)}")
         config.output_dir = str(run.path)
         trainings.append(Training(row, seed, config, [*typed, f"seed={seed}"], run))
     if any(each.run.status() != "finished" for each in trainings):
@@ -183,7 +175,7 @@ def _state(datamodule: ChestXRayDataModule) -> str:
     """Changes with the images that are listed, their files, labels, patients and splits; reads no image.
 
     Raises:
-        DataError: Images are not there, which nobody wants to hear after the first row was trained.
+        DataError: Images are missing; this is checked before anything is trained.
     """
     manifest = datamodule.list_images()
     files = {path: key_of(path) for path in manifest["path"]}
@@ -201,14 +193,6 @@ def _state(datamodule: ChestXRayDataModule) -> str:
 _NO_RESULT = ("output_dir", "ckpt_path", "callbacks", "logger", "paths", "tags", "print_config")
 
 
-def _fingerprint(config: DictConfig, listing: str) -> str:
-    """Names what a training depends on: its settings and its images, not where it is written."""
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    kept = {key: value for key, value in plain.items() if key not in _NO_RESULT}
-    return _hash(__version__, kept, listing)
-
-
 def _hash(*values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
@@ -217,15 +201,9 @@ def _hash(*values: Any) -> str:
 
 
 def train_all(
-    plan: Plan, trainings: Sequence[Training], train: Train, step: Step = _untold
+    plan: Plan, trainings: Sequence[Training], train: Train, step: Step
 ) -> tuple[list[Trained], list[Failure]]:
     """Trains what is not there, goes on with what was killed, and finds the checkpoints that were named.
-
-    Args:
-        plan: What was asked for.
-        trainings: Of the rows that are sets.
-        train: Runs, or continues, one of them.
-        step: Is told what begins.
 
     Returns:
         What can be tested, and why the rest cannot.
@@ -237,50 +215,50 @@ def train_all(
     failures: list[Failure] = []
     for row in plan.rows:
         for checkpoint in row.checkpoints:
-            _try(f"{row.name}: {checkpoint}", failures, partial(_find, row, checkpoint, done))
-        for training in trainings:
-            if training.row is row:
-                label = f"{row.name} seed {training.seed}"
-                step(f"training {label}")
-                _try(label, failures, partial(_train, training, train, done))
+            with _spared(f"{row.name}: {checkpoint}", failures):
+                path = Path(checkpoint).expanduser()
+                file = path.is_file()
+                run = RunFolder(path.parent.parent) if file else RunFolder.of(path)  # a .ckpt file needs no folder
+                weights = path if file else run.weights()
+                done.append(Trained(row.name, "of the checkpoint", weights, _trained_on(run)))
+        for training in (each for each in trainings if each.row is row):
+            label = f"{row.name} seed {training.seed}"
+            step(f"training {label}")
+            with _spared(label, failures):
+                _train(training, train, label)
+                run = training.run
+                done.append(Trained(row.name, str(training.seed), run.weights(), _trained_on(run)))
     return done, failures
 
 
-def _try(label: str, failures: list[Failure], work: Callable[[], None]) -> None:
-    """Does something whose failure must not cost the others: a user's mistake, or a network out of memory."""
+@contextmanager
+def _spared(label: str, failures: list[Failure]) -> Iterator[None]:
+    """Lets a failure not cost the others: a user's mistake, or a network out of memory."""
     try:
-        work()
+        yield
     except (UserError, RuntimeError) as error:
         failures.append((label, str(error)))
         say(f"FAILED   {label}: {str(error).partition(chr(10))[0]}")
 
 
-def _find(row: Row, checkpoint: str, done: list[Trained]) -> None:
-    path = Path(checkpoint).expanduser()
-    run = RunFolder(path.parent.parent) if path.is_file() else RunFolder.of(path)  # a .ckpt file needs no folder
-    weights = path if path.is_file() else run.weights()
-    done.append(Trained(row.name, _CHECKPOINT_SEED, weights, _trained_on(run)))
-
-
-def _train(training: Training, train: Train, done: list[Trained]) -> None:
-    run, label = training.run, f"{training.row.name} seed {training.seed}"
+def _train(training: Training, train: Train, label: str) -> None:
+    run = training.run
     run.path.mkdir(parents=True, exist_ok=True)
     with claimed(run.path, wait=True):
         if run.status() == "finished":
             say(f"found    {label}: {run.path}")
-        else:
-            began = time.monotonic()
-            goes_on = run.config.is_file()
-            training.config.ckpt_path = str(run.path) if goes_on else None
-            with hushed():  # its own lines are in the log
-                metrics, _ = train(training.config, training.typed)
-            if metrics["status"] == "interrupted":
-                raise KeyboardInterrupt
-            auroc = (metrics.get("test") or {}).get("auroc")
-            result = f", AUROC on its test images {auroc}" if isinstance(auroc, Estimate) else ""
-            verb = "went on" if goes_on else "trained"
-            say(f"{verb:<8} {label}: {metrics['epochs']} epochs, {time.monotonic() - began:.0f} s{result}")
-    done.append(Trained(training.row.name, str(training.seed), run.weights(), _trained_on(run)))
+            return
+        began = time.monotonic()
+        goes_on = run.config.is_file()
+        training.config.ckpt_path = str(run.path) if goes_on else None
+        with hushed():  # its own lines are in the log
+            metrics, _ = train(training.config, training.typed)
+    if metrics["status"] == "interrupted":
+        raise KeyboardInterrupt
+    auroc = (metrics.get("test") or {}).get("auroc")
+    result = f", AUROC on its test images {auroc}" if isinstance(auroc, Estimate) else ""
+    verb = "went on" if goes_on else "trained"
+    say(f"{verb:<8} {label}: {metrics['epochs']} epochs, {time.monotonic() - began:.0f} s{result}")
 
 
 def _trained_on(run: RunFolder) -> pd.DataFrame | None:
@@ -292,22 +270,16 @@ def _trained_on(run: RunFolder) -> pd.DataFrame | None:
 # Scoring --------------------------------------------------------------------------------------------------------------
 
 
-def score_all(plan: Plan, trained: Sequence[Trained], places: Sequence[Place], step: Step = _untold) -> Scores:
-    """Scores every place with every model; what was scored before is read.
-
-    Args:
-        plan: What was asked for.
-        trained: What is tested.
-        places: What it is tested on.
-        step: Is told what begins.
-    """
+def score_all(plan: Plan, trained: Sequence[Trained], places: Sequence[Place], step: Step) -> Scores:
+    """Scores every place with every model; what was scored before is read."""
     scores = Scores()
     for place in places:
         last: dict[str, ChestXRayDataModule | UserError] = {}  # images of one place are read once for all seeds
         for model in trained:
             label = f"{model.row} seed {model.seed} on {place.column.name}"
             step(f"scoring {label}")
-            _try(label, scores.failures, partial(_score, plan, model, place, last, scores))
+            with _spared(label, scores.failures):
+                _score(plan, model, place, last, scores)
     return scores
 
 
@@ -320,13 +292,15 @@ def _score(
     data = OmegaConf.to_container(config.data, resolve=True)
     lungs = getattr(datamodule.segment, "fingerprint", None)
     key = _hash(__version__, file_sha256(model.weights), data, place.listing, plan.images, lungs)
-    file = (
-        plan.runs / "scores" / f"{Path(model.row).name}-{model.seed}-on-{place.column.name}-{key}.csv".replace(" ", "_")
-    )
+    name = f"{Path(model.row).name}-{model.seed}-on-{place.column.name}-{key}.csv".replace(" ", "_")
+    file = plan.runs / "scores" / name
     if not file.is_file():
         began = time.monotonic()
-        table = _answers(loaded, _read(datamodule, _hash(data, lungs), last), config)
-        write_csv(file, table)
+        module, read = ClassifierModule(loaded.network), _read(datamodule, _hash(data, lungs), last)
+        table = results.score(module, read, config.accelerator, config.precision, ("test",))["test"].predictions
+        # By the calibration and threshold of the checkpoint.
+        called = loaded.calibrate(table["score"].to_numpy()) >= loaded.threshold
+        write_csv(file, table.assign(called=called.astype(int)))
         seconds = time.monotonic() - began
         say(f"scored   {model.row} seed {model.seed} on {place.column.name}: {len(table)} images, {seconds:.1f} s")
     pair = (model.row, place.column.name)
@@ -353,14 +327,6 @@ def _read(
     return found
 
 
-def _answers(loaded: LoadedModel, datamodule: ChestXRayDataModule, config: DictConfig) -> pd.DataFrame:
-    """The place's manifest with ``score`` and ``called``, by the calibration and threshold of the checkpoint."""
-    module = ClassifierModule(loaded.network)
-    table = results.score(module, datamodule, config.accelerator, config.precision, ("test",))["test"].predictions
-    called = loaded.calibrate(table["score"].to_numpy()) >= loaded.threshold
-    return table.assign(called=called.astype(int))
-
-
 # Counting -------------------------------------------------------------------------------------------------------------
 
 
@@ -370,18 +336,9 @@ def measure_matrix(
     places: Sequence[Place],
     scores: Scores,
     failures: Sequence[Failure],
-    step: Step = _untold,
+    step: Step,
 ) -> Matrix:
-    """Removes what was trained on from every cell, and counts.
-
-    Args:
-        plan: What was asked for.
-        trained: What was tested.
-        places: What it was tested on.
-        scores: Of each on each.
-        failures: Of the trainings.
-        step: Is told what begins.
-    """
+    """Removes what was trained on from every cell, and counts; ``failures`` are those of the trainings."""
     known = {row.name: _of_row(trained, row.name) for row in plan.rows}
     tables = [table for each in scores.tables.values() for table in each[:1]]
     manifests = [*tables, *(table for table in known.values() if table is not None)]
@@ -394,23 +351,25 @@ def measure_matrix(
             for row in plan.rows:
                 step(f"comparing {row.name}")
                 lung_free_models = edges.train(known[row.name])
-                for column in plan.columns:
-                    pair = (row.name, column.name)
+                for pair in ((row.name, column.name) for column in plan.columns):
                     if pair in scores.tables:
                         cell, answers[pair] = _cell(plan, scores, images, pair, known[row.name], lung_free_models)
                         cells.append(cell)
-    matrix = Matrix(
+    reasons: dict[str, list[str]] = {}  # what failed for one reason is told in one sentence
+    for label, reason in (*failures, *scores.failures):
+        reasons.setdefault(reason, []).append(label)
+    drops, pairs = _compared(plan, cells, answers)
+    return Matrix(
+        images=plan.images,
+        synthetic=scores.synthetic or any(place.facts["synthetic"] for place in places),
         rows=[_row_facts(plan, row, trained, known[row.name], images) for row in plan.rows],
         columns=[place.facts for place in places],
         cells=cells,
-        drops=[],
-        pairs=[],
-        failures=_together([*failures, *scores.failures]),
+        drops=drops,
+        pairs=pairs,
+        failures=[f"{', '.join(those)}: {reason.partition(chr(10))[0]}" for reason, those in reasons.items()],
         notes=_notes(cells, known),
-        images=plan.images,
-        synthetic=scores.synthetic or any(place.facts["synthetic"] for place in places),
     )
-    return _compared(plan, matrix, answers)
 
 
 def _of_row(trained: Sequence[Trained], row: str) -> pd.DataFrame | None:
@@ -419,14 +378,6 @@ def _of_row(trained: Sequence[Trained], row: str) -> pd.DataFrame | None:
     if not tables or any(table is None for table in tables):
         return None
     return pd.concat([table for table in tables if table is not None]).drop_duplicates("path").reset_index(drop=True)
-
-
-def _together(failures: Sequence[Failure]) -> list[str]:
-    """One sentence for everything that failed for one reason."""
-    labels: dict[str, list[str]] = {}
-    for label, reason in failures:
-        labels.setdefault(reason, []).append(label)
-    return [f"{', '.join(those)}: {reason.partition(chr(10))[0]}" for reason, those in labels.items()]
 
 
 def _cell(
@@ -438,9 +389,8 @@ def _cell(
     lung_free_models: dict[str, Edge],
 ) -> tuple[Cell, tuple[pd.Series, Answers]]:
     tables = scores.tables[pair]
-    first = tables[0]
-    common = shared(images, first, known)
-    kept = first[common.kept]
+    common = shared(images, tables[0], known)
+    kept = tables[0][common.kept]
     paths = kept["path"]
     own = [table.set_index("path").loc[paths] for table in tables]
     found = Answers(
@@ -449,65 +399,54 @@ def _cell(
         called=np.stack([table["called"].to_numpy() == 1 for table in own]),
         patients=images.persons(paths),
     )
-    edges = (
-        {}
-        if found.undefined
-        else {name: edge.tested(paths, found, plan.how) for name, edge in lung_free_models.items()}
-    )
+    able = {} if found.undefined else lung_free_models
+    edges = {name: edge.tested(paths, found, plan.how) for name, edge in able.items()}
+    chosen_by = {
+        name: edge["training"] for name, edge in edges.items() if edge["lung_free"] and edge["training"] is not None
+    }
+    counted = {"films": common.films, "patients": common.people, "removed": common.images}
     cell = Cell(
         row=pair[0],
         column=pair[1],
         internal=scores.internal[pair],
-        shared=_as_facts(common, len(first), known is not None),
+        shared={
+            "images": len(tables[0]),
+            **{name: None if known is None else count for name, count in counted.items()},
+            "unread": common.unread,
+            "checked": known is not None,
+        },
         numbers=statistics.cell(found, plan.how),
         lung_free=edges,
-        best=_best(edges),
+        best=max(chosen_by, key=chosen_by.__getitem__, default=""),  # the first of equals
     )
     return cell, (paths, found)
 
 
-def _as_facts(common: Shared, images: int, checked: bool) -> dict[str, Any]:
-    return {
-        "images": images,
-        "films": common.films if checked else None,
-        "patients": common.people if checked else None,
-        "removed": common.images if checked else None,
-        "unread": common.unread,
-        "checked": checked,
-    }
-
-
-def _best(edges: dict[str, dict[str, Any]]) -> str:
-    """The classifier without a lung that was best in training, the first of equals; none where that is unknown."""
-    able = {
-        name: edge["training"] for name, edge in edges.items() if edge["lung_free"] and edge["training"] is not None
-    }
-    return max(able, key=lambda name: able[name]) if able else ""
-
-
-def _compared(plan: Plan, matrix: Matrix, answers: dict[tuple[str, str], tuple[pd.Series, Answers]]) -> Matrix:
-    """Adds what is lost between cells, and what other rows are worth on a row's own held-out images."""
+def _compared(
+    plan: Plan, cells: Sequence[Cell], answers: dict[tuple[str, str], tuple[pd.Series, Answers]]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What is lost between cells, and what other rows are worth on a row's own held-out images."""
     drops: list[dict[str, Any]] = []
     pairs: list[dict[str, Any]] = []
-    for row in (each["name"] for each in matrix.rows):
-        own = matrix.own(row)
+    for row in (each.name for each in plan.rows):
+        # The row on its own held-out images: on the column of its name, or else on one of the same source.
+        internal = [cell for cell in cells if cell.row == row and cell.internal]
+        own = next((cell for cell in internal if cell.column == row), internal[0] if internal else None)
         if own is None:
             continue
         paths, inside = answers[own.row, own.column]
-        internal = own.numbers["auroc"]
-        for cell in matrix.cells:
-            if cell.row == row and not cell.internal:
-                found = statistics.drop(internal, cell.numbers["auroc"])
-                drops.append({"row": row, "internal": own.column, "external": cell.column, "drop": found})
-            if cell.column == own.column and cell.row != row and not cell.internal:
+        for cell in (cell for cell in cells if not cell.internal):
+            if cell.row == row:
+                drop = statistics.drop(own.numbers["auroc"], cell.numbers["auroc"])
+                drops.append({"row": row, "internal": own.column, "external": cell.column, "drop": drop})
+            elif cell.column == own.column:
                 others, outside = answers[cell.row, cell.column]
                 both = [path for path in paths if path in set(others)]
                 one = inside.take(pd.Index(paths).get_indexer(both))
                 other = outside.take(pd.Index(others).get_indexer(both))
-                found = statistics.paired(one, other, plan.how)
                 entry = {"column": own.column, "own": row, "other": cell.row, "n": len(both)}
-                pairs.append({**entry, "difference": found})
-    return Matrix(**{**vars(matrix), "drops": drops, "pairs": pairs})
+                pairs.append({**entry, "difference": statistics.paired(one, other, plan.how)})
+    return drops, pairs
 
 
 def _row_facts(
@@ -523,13 +462,13 @@ def _row_facts(
 
 
 def _notes(cells: Sequence[Cell], known: dict[str, pd.DataFrame | None]) -> list[str]:
-    notes = [
+    tested = {cell.row: cell.shared["unread"] for cell in cells}
+    return [
         f"{row}: on which images it was trained (manifest.csv of its run is not there), so nothing could be removed"
         for row, table in known.items()
-        if table is None and any(cell.row == row for cell in cells)
-    ]
-    unread = {cell.row: cell.shared["unread"] for cell in cells if cell.shared["unread"]}
-    return notes + [
+        if table is None and row in tested
+    ] + [
         f"{row}: copies and crops of {count} training images that cannot be read any more"
-        for row, count in unread.items()
+        for row, count in tested.items()
+        if count
     ]

@@ -17,21 +17,8 @@ from cxrlab.errors import check_choice, check_range, did_you_mean
 from cxrlab.evaluation.estimate import Resampling
 
 KEYS = (
-    "train",
-    "test",
-    "sets",
-    "models",
-    "seeds",
-    "recipe",
-    "images",
-    "accelerator",
-    "lungs",
-    "trusted",
-    "resamples",
-    "confidence",
-    "seed",
-    "runs",
-    "output_dir",
+    *("train", "test", "sets", "models", "seeds", "recipe", "images", "accelerator", "lungs", "trusted"),
+    *("resamples", "confidence", "seed", "runs", "output_dir"),
 )
 """The keys of ``conf/matrix.yaml``."""
 
@@ -67,8 +54,6 @@ class Plan:
     """Everything that was asked for, checked.
 
     Attributes:
-        rows: From top to bottom.
-        columns: From left to right.
         seeds: Of every training.
         recipe: Overrides of ``train.py`` for every training.
         images: ``all`` or ``test``: which of a column's.
@@ -103,19 +88,27 @@ def plan_matrix(config: DictConfig) -> Plan:
     problems = Problems()
     check_names(config, KEYS, problems)
     problems.raise_if_any()
-    plain: dict[str, Any] = {str(key): value for key, value in _plain(config).items()}
-    sets, models = _sets(plain["sets"], problems), _models(plain["models"], problems)
-    options = {name: (f"data={name}",) for name in group_options("data")} | sets
-    rows = [
-        row for name in _listed("train", plain["train"], problems) if (row := _row(name, options, models, problems))
-    ]
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    options = {name: (f"data={name}",) for name in group_options("data")} | _sets(plain["sets"], problems)
+    models = {name: _paths(name, each, problems) for name, each in _named("models", plain["models"], problems).items()}
+    rows = _rows(_listed("train", plain["train"], problems), options, models, problems)
     names = _listed("test", plain["test"], problems) if plain["test"] else [row.name for row in rows if row.data]
-    columns = [Column(name, options[name]) for name in names if _is_known(name, options, problems)]
-    _refuse_twice("train", [row.name for row in rows], problems)
-    _refuse_twice("test", [column.name for column in columns], problems)
+    for name in names:
+        if name not in options:
+            problems.add("test", f"{name!r} is no set{_known(name, [*options])}")
+    for key, given in (("train", [row.name for row in rows]), ("test", [name for name in names if name in options])):
+        for name in sorted({name for name in given if given.count(name) > 1}):
+            hint = "`sets` gives the same images with other options another name"
+            problems.add(key, f"{name!r} stands there twice; {hint}")
     if rows and not names:
         problems.add("test", "name a set: none of the rows is one")
-    seeds = _seeds(plain["seeds"], problems)
+    seeds = plain["seeds"] if isinstance(plain["seeds"], list) else [plain["seeds"]]
+    with problems.guard("seeds"):
+        if not seeds or len({*map(str, seeds)}) < len(seeds):
+            raise ValueError(f"must be whole numbers, each once, such as [0, 1, 2], got {plain['seeds']!r}")
+        for seed in seeds:
+            check_range("seeds", seed, 0, 2**32 - 1, integer=True)
     recipe = _overrides("recipe", plain["recipe"], problems)
     with problems.guard("images"):
         check_choice("images", plain["images"], ("all", "test"))
@@ -125,8 +118,8 @@ def plan_matrix(config: DictConfig) -> Plan:
     problems.raise_if_any()
     return Plan(
         rows=tuple(rows),
-        columns=tuple(columns),
-        seeds=seeds,
+        columns=tuple(Column(name, options[name]) for name in names),
+        seeds=tuple(seeds),
         recipe=recipe,
         images=plain["images"],
         accelerator=plain["accelerator"],
@@ -137,10 +130,24 @@ def plan_matrix(config: DictConfig) -> Plan:
     )
 
 
-def _plain(config: DictConfig) -> dict[Any, Any]:
-    found = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(found, dict)
-    return found
+def _rows(
+    names: Sequence[str],
+    options: Mapping[str, tuple[str, ...]],
+    models: Mapping[str, tuple[str, ...]],
+    problems: Problems,
+) -> list[Row]:
+    rows = []
+    for name in names:
+        if name in models:
+            rows.append(Row(name, None, models[name]))
+        elif name in options:
+            rows.append(Row(name, options[name]))
+        elif "/" in name or name.endswith(".ckpt") or Path(name).expanduser().exists():
+            rows.append(Row(name, None, (name,)))
+        else:
+            known = _known(name, [*options, *models])
+            problems.add("train", f"{name!r} is no set, no name of `models` and no run folder{known}")
+    return rows
 
 
 def _overrides(key: str, value: Any, problems: Problems) -> tuple[str, ...]:
@@ -159,39 +166,34 @@ def _overrides(key: str, value: Any, problems: Problems) -> tuple[str, ...]:
 
 def _named(key: str, value: Any, problems: Problems) -> dict[str, Any]:
     """A dict with names as keys; anything else is a problem."""
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
+    if value is not None and not isinstance(value, Mapping):
         problems.add(key, f"must be names with what they stand for, {{mine: …}}, got {value!r}")
         return {}
-    for name in value:
+    for name in value or {}:
         if not _NAME.fullmatch(str(name)):
             problems.add(f"{key}.{name}", "a name consists of letters, digits, dots, + and -")
-    return {str(name): each for name, each in value.items()}
+    return {str(name): each for name, each in (value or {}).items()}
 
 
 def _sets(value: Any, problems: Problems) -> dict[str, tuple[str, ...]]:
     found = {}
     for name, each in _named("sets", value, problems).items():
-        overrides = _overrides(f"sets.{name}", each, problems)
+        overrides = found[name] = _overrides(f"sets.{name}", each, problems)
         for override in overrides:
             if not _OF_DATA.match(override):
                 problems.add(f"sets.{name}", f"{override!r} is no option of data; `recipe` has those of the training")
         if overrides and not any(override.startswith("data=") for override in overrides):
             problems.add(f"sets.{name}", f"lacks data=…; there are {', '.join(group_options('data'))}")
-        found[name] = overrides
     return found
 
 
-def _models(value: Any, problems: Problems) -> dict[str, tuple[str, ...]]:
-    found = {}
-    for name, each in _named("models", value, problems).items():
-        paths = [each] if isinstance(each, str) else each
-        if not isinstance(paths, Sequence) or not paths or not all(isinstance(path, str) and path for path in paths):
-            problems.add(f"models.{name}", f"must be a run folder or .ckpt file, or a list of these, got {each!r}")
-            continue
-        found[name] = tuple(paths)
-    return found
+def _paths(name: str, value: Any, problems: Problems) -> tuple[str, ...]:
+    """The checkpoints of a model."""
+    paths = [value] if isinstance(value, str) else value
+    if not isinstance(paths, Sequence) or not paths or not all(isinstance(path, str) and path for path in paths):
+        problems.add(f"models.{name}", f"must be a run folder or .ckpt file, or a list of these, got {value!r}")
+        return ()
+    return tuple(paths)
 
 
 def _listed(key: str, value: Any, problems: Problems) -> list[str]:
@@ -202,40 +204,5 @@ def _listed(key: str, value: Any, problems: Problems) -> list[str]:
     return list(names)
 
 
-def _row(
-    name: str, options: Mapping[str, tuple[str, ...]], models: Mapping[str, tuple[str, ...]], problems: Problems
-) -> Row | None:
-    if name in models:
-        return Row(name, None, models[name])
-    if name in options:
-        return Row(name, options[name])
-    if "/" in name or name.endswith(".ckpt") or Path(name).expanduser().exists():
-        return Row(name, None, (name,))
-    known = [*options, *models]
-    problems.add("train", f"{name!r} is no set, no name of `models` and no run folder{_known(name, known)}")
-    return None
-
-
-def _is_known(name: str, options: Mapping[str, tuple[str, ...]], problems: Problems) -> bool:
-    if name not in options:
-        problems.add("test", f"{name!r} is no set{_known(name, [*options])}")
-    return name in options
-
-
 def _known(name: str, known: Sequence[str]) -> str:
     return did_you_mean(name, known) or f"; there are {', '.join(known)}, and `sets` takes names of your own"
-
-
-def _refuse_twice(key: str, names: Sequence[str], problems: Problems) -> None:
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        problems.add(key, f"{name!r} stands there twice; `sets` gives the same images with other options another name")
-
-
-def _seeds(value: Any, problems: Problems) -> tuple[int, ...]:
-    seeds = value if isinstance(value, list) else [value]
-    with problems.guard("seeds"):
-        if not seeds or len({*map(str, seeds)}) < len(seeds):
-            raise ValueError(f"must be whole numbers, each once, such as [0, 1, 2], got {value!r}")
-        for seed in seeds:
-            check_range("seeds", seed, 0, 2**32 - 1, integer=True)
-    return tuple(seeds)

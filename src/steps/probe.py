@@ -12,7 +12,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from cxrlab.checks.base import Section
 from cxrlab.config import Problems, check_names, keys_of
 from cxrlab.console import command, say
 from cxrlab.datamodules import manifest as mf
@@ -38,7 +37,6 @@ Masks = NDArray[np.bool_]
 
 LEAST_LUNGS = 0.05
 """Share of an image: where less was found to be lungs, none were found."""
-_INTACT = Alteration.parse("none")
 
 
 @dataclass(frozen=True)
@@ -96,21 +94,17 @@ def check_plan(config: DictConfig) -> Plan:
     check_names(config, keys_of("probe"), problems)
     problems.raise_if_any()
     if not config.ckpt_path and not config.retrained:
-        problems.add(
-            "ckpt_path", "name a run folder or .ckpt file to probe, or runs with retrained='runs/…/**', or both"
-        )
+        hint = "name a run folder or .ckpt file to probe, or runs with retrained='runs/…/**', or both"
+        problems.add("ckpt_path", hint)
     names = ["none", *(BATTERY if config.alterations is None else config.alterations)]
     alterations: list[Alteration] = []
     with problems.guard("alterations"):
-        alterations = list(dict.fromkeys(Alteration.parse(name) for name in names))
+        alterations = list(dict.fromkeys(map(Alteration.parse, names)))
     with problems.guard("split"):
         check_choice("split", config.split, ("test", "val", "all"))
-    with problems.guard("resamples"):
-        check_range("resamples", config.resamples, 100, integer=True)
-    with problems.guard("saliency_images"):
-        check_range("saliency_images", config.saliency_images, 2, integer=True)
-    with problems.guard("seed"):
-        check_range("seed", config.seed, 0, 2**32 - 1, integer=True)
+    for key, limits in (("resamples", (100,)), ("saliency_images", (2,)), ("seed", (0, 2**32 - 1))):
+        with problems.guard(key):
+            check_range(key, config[key], *limits, integer=True)
     method = problems.build(config, "saliency")
     problems.raise_if_any()
     return Plan(alterations, config.alterations is not None, method)
@@ -138,7 +132,7 @@ def find_checkpoints(ckpt_path: Any) -> list[str]:
 def find_lungs(
     images: Images, known: Masks | None, lungs: str | None, alterations: Iterable[Alteration], *, asked: bool
 ) -> Lungs | str:
-    """Finds the lungs on intact images, once for everything that needs them.
+    """Finds the lungs on intact images, once for everything that needs them, or says why there are none.
 
     Args:
         images: Shape (n, height, width, channels), uint8.
@@ -147,9 +141,6 @@ def find_lungs(
         lungs: A run of ``experiment=lungs``, a folder above some, or a file of weights; ``None`` goes without.
         alterations: Those of the probe.
         asked: Whether somebody typed them, so that leaving one out is an error.
-
-    Returns:
-        The lungs, or the reason why there are none.
 
     Raises:
         UserError: An alteration that was typed needs lungs, and there is nothing that finds them.
@@ -177,8 +168,7 @@ def try_alterations(
     patients: NDArray[Any],
     *,
     threshold: float,
-    resamples: int,
-    seed: int,
+    how: Resampling,
     step: Callable[[str], None] = lambda name: None,
 ) -> Trials:
     """Scores images under every alteration and says what became of the scores.
@@ -191,21 +181,23 @@ def try_alterations(
         labels: Shape (n,): 0 Negative, 1 Positive.
         patients: Shape (n,): one key per person.
         threshold: An image is called Positive from this score on.
-        resamples: Of every bootstrap.
-        seed: Of every bootstrap.
+        how: Of every interval.
         step: Is told which alteration is scored.
     """
     known = lungs if isinstance(lungs, Lungs) else None
     possible = [each for each in alterations if known is not None or not each.needs_lungs]
     not_tried = {each.name: f"{lungs}" for each in alterations if each not in possible}
-    scores = {}
+    scores, seen = {}, {}
     for each in possible:
         step(f"scoring images: {each.words}")
-        scores[each.name] = _altered_scores(score, images, known, each)
+        scores[each.name] = np.full(len(images), np.nan)
+        rows = known.found if known is not None and each.needs_lungs else np.ones(len(images), np.bool_)
+        if rows.any():
+            scores[each.name][rows] = score(each.apply(images[rows], None if known is None else known.masks[rows]))
+        seen[each.name] = _visible(each, known)
     step("what became of the scores")
-    seen = {each.name: _visible(each, images, known) for each in possible}
     free = {each.name for each in possible if lung_free(each, seen[each.name])}
-    how = Resampling(resamples, seed)
+    wide = replace(how, confidence=shortcuts.corrected(len(free)))
     tried = []
     for each in possible:
         rows = np.isfinite(scores[each.name])
@@ -213,7 +205,6 @@ def try_alterations(
             not_tried[each.name] = "no lungs were found on any image"
             continue
         y, after, ids = labels[rows], scores[each.name][rows], patients[rows]
-        level = shortcuts.corrected(len(free))
         tried.append(
             Tried(
                 name=each.name,
@@ -221,30 +212,18 @@ def try_alterations(
                 words=each.words,
                 **shortcuts.respond(y, scores["none"][rows], after, ids, threshold=threshold, how=how),
                 visible=seen[each.name],
-                corrected=mean_auroc(y, after, ids, replace(how, confidence=level)) if each.name in free else None,
+                corrected=mean_auroc(y, after, ids, wide) if each.name in free else None,
             )
         )
     return Trials(tried, scores, not_tried)
 
 
-def _altered_scores(
-    score: Callable[[Images], Floats], images: Images, lungs: Lungs | None, alteration: Alteration
-) -> Floats:
-    found = np.full(len(images), np.nan)
-    rows = lungs.found if lungs is not None and alteration.needs_lungs else np.ones(len(images), np.bool_)
-    if rows.any():
-        masks = None if lungs is None else lungs.masks[rows]
-        found[rows] = score(alteration.apply(images[rows], masks))
-    return found
-
-
-def _visible(alteration: Alteration, images: Images, lungs: Lungs | None) -> float | None:
+def _visible(alteration: Alteration, lungs: Lungs | None) -> float | None:
     """The mean share of the lungs' area that an alteration leaves other than black."""
     if lungs is None or not lungs.found.any():
         return None
     masks = lungs.masks[lungs.found]
-    white = np.full((*masks.shape, 1), 255, np.uint8)
-    shown = alteration.apply(white, masks)[..., 0] > 0
+    shown = alteration.apply(np.full((*masks.shape, 1), 255, np.uint8), masks)[..., 0] > 0
     return float(((masks & shown).sum(axis=(1, 2)) / masks.sum(axis=(1, 2))).mean())
 
 
@@ -266,50 +245,23 @@ def samples(
     images: Images, lungs: Lungs | str, trials: Trials, labels: NDArray[np.int64]
 ) -> list[tuple[str, NDArray[np.uint8]]]:
     """What was done, and a Negative and a Positive image after it, for every alteration that was tried."""
-    masks = lungs.masks if isinstance(lungs, Lungs) else None
-    able = lungs.found if isinstance(lungs, Lungs) else np.ones(len(images), np.bool_)
-    rows = [int(np.flatnonzero(of if not (of & able).any() else of & able)[0]) for of in (labels == 0, labels == 1)]
-    return [
-        (each.words, each.apply(images[rows], None if masks is None else masks[rows]))
-        for each in (Alteration.parse(tried.name) for tried in trials.tried)
-    ]
-
-
-def measure_saliency(
-    model: LoadedModel,
-    method: Any,
-    images: Images,
-    lungs: Lungs | str,
-    labels: NDArray[np.int64],
-    scores: Floats,
-    patients: NDArray[Any],
-    *,
-    threshold: float,
-    most: int,
-    seed: int,
-) -> Section:
-    """The section on saliency, of at most ``most`` images, half of either label where there are as many."""
-    from cxrlab.steps.saliency import measure  # its library takes a second to import
-
-    rng = np.random.default_rng(seed)
-    mixed = [rng.permutation(np.flatnonzero(labels == label)) for label in (0, 1)]
-    half = max(most // 2, most - min(len(each) for each in mixed))
-    rows = np.sort(np.concatenate([each[:half] for each in mixed]))
-    masks = lungs.masks[rows] if isinstance(lungs, Lungs) else None
-    of = (labels[rows], scores[rows], patients[rows])
-    return measure(model.network, method, images[rows], masks, *of, threshold, seed).section()
+    known = lungs if isinstance(lungs, Lungs) else None
+    able = np.ones(len(images), np.bool_) if known is None else known.found
+    rows = [int(np.flatnonzero(of & able if (of & able).any() else of)[0]) for of in (labels == 0, labels == 1)]
+    masks = None if known is None else known.masks[rows]
+    done = (Alteration.parse(tried.name) for tried in trials.tried)
+    return [(each.words, each.apply(images[rows], masks)) for each in done]
 
 
 # What was trained again ---------------------------------------------------------------------------------------------
 
 
-def collect_retrained(runs: str | Sequence[str], *, resamples: int, seed: int) -> tuple[list[Retrained], list[Setting]]:
+def collect_retrained(runs: str | Sequence[str], how: Resampling) -> tuple[list[Retrained], list[Setting]]:
     """Groups finished runs by the alteration of their images.
 
     Args:
         runs: A run folder, a folder above some, a pattern, or several of these.
-        resamples: Of every bootstrap.
-        seed: Of every bootstrap.
+        how: Of every interval.
 
     Returns:
         One line per alteration, in the order of the battery; and the runs behind each.
@@ -329,29 +281,30 @@ def collect_retrained(runs: str | Sequence[str], *, resamples: int, seed: int) -
             raise ConfigError(f"retrained: the runs of data.alter={name} differ in more than their seeds ({both})")
         settings[name] = setting
     _check_same_data(settings)
-    order = [*BATTERY, *settings]
-    names = sorted(settings, key=order.index)
-    free = [name for name in names if lung_free(Alteration.parse(name))]
-    how, level = Resampling(resamples, seed), shortcuts.corrected(len(free))
-    lines = [_retrained(name, settings, level if name in free else None, how) for name in names]
-    return lines, [settings[name] for name in names]
-
-
-def _retrained(name: str, settings: dict[str, Setting], level: float | None, how: Resampling) -> Retrained:
-    setting, alteration = settings[name], Alteration.parse(name)
-    y, ids, scores = setting.labels, setting.people, setting.scores
+    altered = [Alteration.parse(name) for name in sorted(settings, key=[*BATTERY, *settings].index)]
+    wide = replace(how, confidence=shortcuts.corrected(sum(map(lung_free, altered))))
     intact = settings.get("none")
-    return Retrained(
-        name=name,
-        group=alteration.group,
-        words=alteration.words,
-        n=int(y.size),
-        n_patients=int(np.unique(ids).size),
-        right=tuple(int(right) for right in setting.right(scores).sum(axis=1)),
-        auroc=mean_auroc(y, scores, ids, how),
-        difference=None if intact is None else patient_bootstrap_auroc_difference(y, scores, intact.scores, ids, how),
-        corrected=None if level is None else mean_auroc(y, scores, ids, replace(how, confidence=level)),
-    )
+    lines = []
+    for each in altered:
+        setting = settings[each.name]
+        y, ids, scores = setting.labels, setting.people, setting.scores
+        difference = None
+        if intact is not None:
+            difference = patient_bootstrap_auroc_difference(y, scores, intact.scores, ids, how)
+        lines.append(
+            Retrained(
+                name=each.name,
+                group=each.group,
+                words=each.words,
+                n=int(y.size),
+                n_patients=int(np.unique(ids).size),
+                right=tuple(int(right) for right in setting.right(scores).sum(axis=1)),
+                auroc=mean_auroc(y, scores, ids, how),
+                difference=difference,
+                corrected=mean_auroc(y, scores, ids, wide) if lung_free(each) else None,
+            )
+        )
+    return lines, [settings[each.name] for each in altered]
 
 
 def _check_same_data(settings: dict[str, Setting]) -> None:
@@ -359,14 +312,15 @@ def _check_same_data(settings: dict[str, Setting]) -> None:
     prints: dict[str, str] = {}
     for name, setting in settings.items():
         for run in setting.runs:
+            if mapping(run.config.get("data")).get("folds"):
+                return  # of folds the splits differ, and gather() has compared the images
             prints.setdefault(mf.fingerprint(run.manifest), f"{run.folder} (data.alter={name})")
-    folds = any(mapping(run.config.get("data")).get("folds") for each in settings.values() for run in each.runs)
-    if len(prints) > 1 and not folds:  # of folds the splits differ, and gather() has compared the images
+    if len(prints) > 1:
         listed = " and ".join([*prints.values()][:2])
         raise DataError(f"retrained: images, labels or splits are not the same in {listed}; give runs of one data set")
 
 
-def read_source_classifier(folder: str, *, resamples: int, seed: int) -> SourceClassifier:
+def read_source_classifier(folder: str, how: Resampling) -> SourceClassifier:
     """What a finished run of ``data=which_collection`` says.
 
     Raises:
@@ -382,20 +336,16 @@ def read_source_classifier(folder: str, *, resamples: int, seed: int) -> SourceC
         raise CheckpointError(f"source_classifier={folder}: it holds no predictions of test images; {hint}")
     threshold = float((record.section("test") or {}).get("threshold", 0.5))
     labels, scores, ids = rows["label"].to_numpy(), rows["score"].to_numpy(np.float64), mf.people(rows).to_numpy()
-    return SourceClassifier(
-        run=str(record.folder),
-        n=len(rows),
-        n_patients=int(np.unique(ids).size),
-        right=int(((scores >= threshold) == (labels == 1)).sum()),
-        auroc=mean_auroc(labels, scores, ids, Resampling(resamples, seed)),
-    )
+    right = int(((scores >= threshold) == (labels == 1)).sum())
+    auroc = mean_auroc(labels, scores, ids, how)
+    return SourceClassifier(str(record.folder), len(rows), int(np.unique(ids).size), right, auroc)
 
 
 # From a configuration to what a page is made of --------------------------------------------------------------------
 
 
 def probe_model(
-    config: DictConfig, overrides: Sequence[str], plan: Plan, step: Callable[[str], None] = lambda name: None
+    config: DictConfig, overrides: Sequence[str], plan: Plan, step: Callable[[str], None]
 ) -> tuple[Probe, pd.DataFrame, LoadedModel]:
     """Tries one model on altered images.
 
@@ -416,29 +366,32 @@ def probe_model(
     if plan.saliency is not None:
         plan.saliency.check(model.network, datamodule.preprocessing.shape)
     datamodule.setup()
-    rows = datamodule.rows("val" if config.split == "val" else "test")
+    split = "val" if config.split == "val" else "test"
+    rows = datamodule.rows(split)
     table, images = datamodule.manifest.iloc[rows], datamodule.pixels[rows]
     labels, ids = table["label"].to_numpy(np.int64), mf.people(table).to_numpy()
-    trained = images_of_model(model, None)
-    seen = known_to(datamodule.manifest, trained, False, "val" if config.split == "val" else "test", datamodule.cache)
+    seen = known_to(datamodule.manifest, images_of_model(model, None), False, split, datamodule.cache)
     say(f"probing  {model.path}: {len(rows)} {config.split} images of {datamodule.source.name}")
-    known = None if datamodule.lungs is None else datamodule.lungs[rows]
     step("finding the lungs")
+    known = None if datamodule.lungs is None else datamodule.lungs[rows]
     lungs = find_lungs(images, known, config.lungs, plan.alterations, asked=plan.asked)
     network_score = TorchScorer(model.network, config.accelerator, config.precision)
 
     def score(images: Images) -> Floats:
         return model.calibrate(network_score(images))
 
-    options = {"threshold": model.threshold, "seed": config.seed}
-    of = (score, images, lungs, plan.alterations, labels, ids)
-    trials = try_alterations(*of, resamples=config.resamples, step=step, **options)
+    of, how = (score, images, lungs, plan.alterations, labels, ids), Resampling(config.resamples, config.seed)
+    trials = try_alterations(*of, threshold=model.threshold, how=how, step=step)
     saliency = None
     if plan.saliency is not None:
         step("measuring the saliency maps")
-        whose = (labels, trials.scores["none"], ids)
-        most = config.saliency_images
-        saliency = measure_saliency(model, plan.saliency, images, lungs, *whose, most=most, **options)
+        from cxrlab.steps.saliency import measure  # its library takes a second to import
+
+        some = _sample(labels, config.saliency_images, config.seed)
+        masks = lungs.masks[some] if isinstance(lungs, Lungs) else None
+        whose = (labels[some], trials.scores["none"][some], ids[some])
+        measured = measure(model.network, plan.saliency, images[some], masks, *whose, model.threshold, config.seed)
+        saliency = measured.section()
     found = Probe(
         name=datamodule.source.name,
         synthetic=datamodule.source.synthetic,
@@ -461,6 +414,14 @@ def probe_model(
     return found, table.assign(**named), model
 
 
+def _sample(labels: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
+    """Rows of at most so many images, half of either label where there are as many."""
+    rng = np.random.default_rng(seed)
+    mixed = [rng.permutation(np.flatnonzero(labels == label)) for label in (0, 1)]
+    half = max(most // 2, most - min(len(each) for each in mixed))
+    return np.sort(np.concatenate([each[:half] for each in mixed]))
+
+
 def count_steps(plan: Plan) -> int:
     """How many steps :func:`probe_model` has, those of alterations included that need lungs where none are known."""
     return 3 + len(plan.alterations) + (plan.saliency is not None)
@@ -477,8 +438,8 @@ def add_retrained(config: DictConfig, found: Probe | None, rows: pd.DataFrame | 
     Raises:
         UserError: The runs cannot be used.
     """
-    options = {"resamples": config.resamples, "seed": config.seed}
-    lines, settings = collect_retrained(config.retrained, **options) if config.retrained else ([], [])
+    how = Resampling(config.resamples, config.seed)
+    lines, settings = collect_retrained(config.retrained, how) if config.retrained else ([], [])
     if found is None:
         runs, images = [run for setting in settings for run in setting.runs], settings[0].rows
         found = Probe(
@@ -494,9 +455,7 @@ def add_retrained(config: DictConfig, found: Probe | None, rows: pd.DataFrame | 
     warnings = list(found.warnings)
     if rows is not None and settings and set(rows["sha256"]) != set(settings[0].rows["sha256"]):
         warnings.append("the runs of retrained=… were tested on other images than this model was tried on")
-    other = None
-    if config.source_classifier:
-        other = read_source_classifier(config.source_classifier, **options)
+    other = read_source_classifier(config.source_classifier, how) if config.source_classifier else None
     return replace(found, retrained=lines, source_classifier=other, warnings=warnings)
 
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from cxrlab import figures
 from cxrlab.checks.base import Finding, Picture, Section, Table, Verdict
-from cxrlab.datamodules import ChestXRayDataModule, Preprocessing
+from cxrlab.datamodules import Preprocessing
 from cxrlab.datamodules.manifest import NAMES
 from cxrlab.evaluation import saliency as measures
 from cxrlab.evaluation.estimate import Bools, Floats, Ints, Mean, Resampling, mean
@@ -50,7 +50,6 @@ class SaliencyMeasured:
     """What was measured.
 
     Attributes:
-        method: Name of the method.
         table: One row per image: ``label``, ``score``, ``called`` (Positive), ``patient``, ``zero`` (no evidence
             anywhere), ``inside`` (the map's share inside the lungs), ``area`` (the lungs' share of the image),
             ``excess`` (``inside - area``), ``pointing`` (whether the largest value is inside), ``deletion`` and
@@ -61,12 +60,9 @@ class SaliencyMeasured:
             ``zero``, ``no_lungs``.
         effect: Estimates ``deletion`` and ``insertion``.
         sanity: By part of :data:`PARTS`: estimates ``correlation`` and ``ssim``.
-        deleted: Curves of the images called Positive; ``None`` where there is none.
-        inserted: Likewise.
+        deleted: Curves of the images called Positive, like ``inserted``; ``None`` where there is none.
         shown: Positions of the images that overlays show.
-        images: Shape (shown, H, W, C).
-        maps: Shape (shown, H, W).
-        lungs: Shape (shown, H, W); ``None`` where the lungs are not known.
+        images: Shape (shown, H, W, C); ``maps`` and ``lungs`` (shown, H, W), ``None`` where the lungs are not known.
     """
 
     method: str
@@ -83,105 +79,97 @@ class SaliencyMeasured:
 
     def section(self) -> Section:
         """The measures as a section of a page, with verdicts and the rules by which they were given."""
+        depends = self._depends_on_weights()
+        facts = {"method": self.method, "images": len(self.table), "inside": self.inside}
         return Section(
             title=f"Saliency, measured ({self.method})",
-            findings=[self._depends_on_weights(), self._is_inside(), self._matters()],
+            findings=[depends, self._is_inside(depends.verdict is Verdict.PASS), self._matters()],
             text=_TEXT,
-            tables=[*self._tables()],
-            pictures=[*self._pictures()],
-            facts={
-                "method": self.method,
-                "images": len(self.table),
-                "inside": self.inside,
-                "effect": self.effect,
-                "sanity": self.sanity,
-            },
+            tables=self._tables(),
+            pictures=self._pictures(),
+            facts={**facts, "effect": self.effect, "sanity": self.sanity},
         )
-
-    @property
-    def sane(self) -> bool:
-        """Whether the maps are known to change with the weights."""
-        return self._depends_on_weights().verdict is Verdict.PASS
 
     def _depends_on_weights(self) -> Finding:
-        check = DEPENDS
         found = self.sanity["all"]["correlation"]
-        if _too_few(found):
-            return Finding(check, Verdict.NOT_CHECKED, self._few(found))
+        if found.n_patients < FEWEST:
+            return self._few(DEPENDS, found)
         sane = found.below(ALIKE)
         said = "The maps change with the weights." if sane else "The maps show little of what was learned."
-        details = (
-            f"Their rank correlation with maps of random weights is {found}, the SSIM {self.sanity['all']['ssim']}; "
-            f"{_of(found)}."
-        )
-        return Finding(check, Verdict.PASS if sane else Verdict.WARN, said, max(0.0, found.value or 0.0), details)
+        ssim = self.sanity["all"]["ssim"]
+        details = f"Their rank correlation with maps of random weights is {found}, the SSIM {ssim}; {_of(found)}."
+        return Finding(DEPENDS, Verdict.PASS if sane else Verdict.WARN, said, max(0.0, found.value or 0.0), details)
 
-    def _is_inside(self) -> Finding:
+    def _is_inside(self, sane: bool) -> Finding:
+        """Where the maps lie neither clears nor accuses a network unless they are sane: change with its weights."""
         check = "does the evidence for Positive lie in the lungs"
         group = self.inside["called Positive"]
-        excess = group["excess"]
+        excess, above = group["excess"], group["above"]
         if group["images"] and group["no_lungs"] == group["images"]:
             return Finding(check, Verdict.NOT_CHECKED, "It is not known where the lungs are.")
-        if _too_few(excess):
-            return Finding(check, Verdict.NOT_CHECKED, self._few(excess))
-        verdict = _verdict(excess, group["above"])
-        doubt = ""
-        if not self.sane:  # where they lie then neither clears nor accuses the network
-            verdict, doubt = Verdict.NOT_CHECKED, " These maps are not known to show what was learned."
+        if excess.n_patients < FEWEST:
+            return self._few(check, excess)
+        # Where all images differ alike, the difference has no interval, and the share of images above chance has one.
+        found, even = (excess, 0.0) if excess.low is not None else (above, 0.5)
+        verdict = Verdict.PASS if found.above(even) else Verdict.WARN
+        if found.high is not None and found.high <= even:
+            verdict = Verdict.FAIL
+        doubt = "" if sane else " These maps are not known to show what was learned."
         said = (
             f"In images called Positive, {group['inside']} of the saliency is inside the lungs, which cover "
             f"{group['area']} of the image."
         )
         details = (
-            f"The ratio is {group['ratio']:.2f}, the difference {excess}; it is more than by chance in "
-            f"{group['above']} of them; {_of(excess)}, {plural(group['zero'], 'map')} without evidence left out.{doubt}"
+            f"The ratio is {group['ratio']:.2f}, the difference {excess}; it is more than by chance in {above} of "
+            f"them; {_of(excess)}, {plural(group['zero'], 'map')} without evidence left out.{doubt}"
         )
-        return Finding(check, verdict, said, min(1.0, abs(excess.value)), details)
+        return Finding(check, verdict if sane else Verdict.NOT_CHECKED, said, min(1.0, abs(excess.value)), details)
 
     def _matters(self) -> Finding:
         check = "does the score depend on what the maps show"
         gone, come = self.effect["deletion"], self.effect["insertion"]
-        if _too_few(gone):
-            return Finding(check, Verdict.NOT_CHECKED, self._few(gone))
-        works = gone.above(0) and not come.below(0)
-        said = f"Blackening the most salient pixels first takes {gone} more area from the score's curve than "
+        if gone.n_patients < FEWEST:
+            return self._few(check, gone)
+        verdict = Verdict.PASS if gone.above(0) and not come.below(0) else Verdict.WARN
+        said = f"Blackening the most salient pixels first takes {gone} more area from the score's curve than random "
         details = f"Uncovering them first adds {come}; {_of(gone)} called Positive."
-        return Finding(check, Verdict.PASS if works else Verdict.WARN, f"{said}random tiles do.", details=details)
+        return Finding(check, verdict, f"{said}tiles do.", details=details)
 
-    def _few(self, found: Mean) -> str:
+    def _few(self, check: str, found: Mean) -> Finding:
         zero = int(self.table["zero"].sum())
         without = f" {zero} of {len(self.table)} maps are zero: they show no evidence for Positive." if zero else ""
-        return f"There are {_of(found)} to look at, and at least {plural(FEWEST, 'patient')} are needed.{without}"
+        said = f"There are {_of(found)} to look at, and at least {plural(FEWEST, 'patient')} are needed.{without}"
+        return Finding(check, Verdict.NOT_CHECKED, said)
 
     def _tables(self) -> list[Table]:
         header = ("Images", "n", "Inside the lungs", "Lungs' area", "Ratio", "Above chance", "Peak inside", "No map")
         rows = []
         for name, found in self.inside.items():
             ratio = "" if found["ratio"] is None else f"{found['ratio']:.2f}"
-            cells = (str(found[key]) for key in ("inside", "area"))
-            shares = (str(found[key]) for key in ("above", "pointing"))
-            rows.append((name, found["images"], *cells, ratio, *shares, found["zero"]))
-        caption = "Where the evidence for Positive lies, by group of images; intervals over patients"
+            inside, area, above, peak = (str(found[key]) for key in ("inside", "area", "above", "pointing"))
+            rows.append((name, found["images"], inside, area, ratio, above, peak, found["zero"]))
         weights = [
             (PARTS[part], str(found["correlation"]), str(found["ssim"]), found["correlation"].n)
             for part, found in self.sanity.items()
         ]
-        return [
-            Table(caption, header, rows),
-            Table(
-                "Likeness of the maps to those of random weights",
-                ("Random", "Rank correlation", "SSIM", "n"),
-                weights,
-            ),
-        ]
+        likeness, columns = (
+            "Likeness of the maps to those of random weights",
+            ("Random", "Rank correlation", "SSIM", "n"),
+        )
+        caption = "Where the evidence for Positive lies, by group of images; intervals over patients"
+        return [Table(caption, header, rows), Table(likeness, columns, weights)]
 
     def _pictures(self) -> list[Picture]:
         found = []
         if len(self.shown):
-            outline = "" if self.lungs is None else ", the lungs outlined"
-            title = f"Evidence for Positive by {self.method}{outline}"
+            rows = self.table.iloc[self.shown]
+            captions = [
+                caption + ("" if np.isnan(inside) else f"\nin lungs {inside:.2f}, area {area:.2f}")
+                for caption, inside, area in zip(_captions(rows), rows["inside"], rows["area"], strict=True)
+            ]
+            title = f"Evidence for Positive by {self.method}{'' if self.lungs is None else ', the lungs outlined'}"
             caption = f"{title}; each map relative to its own largest value; wrongly called images first"
-            figure = figures.overlays(self.images, self.maps, self.lungs, self._captions(), title)
+            figure = figures.overlays(self.images, self.maps, self.lungs, captions, title)
             found.append(Picture("saliency_overlays", caption, figure))
         if self.table["inside"].notna().any():
             inside, area, called = (self.table[name].to_numpy() for name in ("inside", "area", "called"))
@@ -193,13 +181,6 @@ class SaliencyMeasured:
             caption = "Mean score while pixels are blackened, or uncovered from a blur, in the maps' order"
             found.append(Picture("saliency_curves", caption, figure))
         return found
-
-    def _captions(self) -> list[str]:
-        rows = self.table.iloc[self.shown]
-        return [
-            caption + ("" if np.isnan(inside) else f"\nin lungs {inside:.2f}, area {area:.2f}")
-            for caption, inside, area in zip(_captions(rows), rows["inside"], rows["area"], strict=True)
-        ]
 
 
 _ABOUT = """
@@ -250,64 +231,53 @@ def measure(
         ConfigError: The method cannot explain this network.
     """
     maps = method(network, _tensor(images))
-    called = np.asarray(scores) >= threshold
-    table = pd.DataFrame(
-        {"label": labels, "score": scores, "called": called, "patient": np.asarray(patients).astype(str)}
-    )
+    called, ids = np.asarray(scores) >= threshold, np.asarray(patients).astype(str)
+    table = pd.DataFrame({"label": labels, "score": scores, "called": called, "patient": ids})
     table["zero"] = maps.max(axis=(1, 2)) <= 0
     _add_places(table, maps, lungs)
     deleted, inserted = _add_effect(table, network, images, maps, seed)
     _add_sanity(table, network, method, images, maps, seed)
     shown = measures.pick(table["label"], table["score"], threshold, SHOWN)
-    masked = None if lungs is None else lungs[shown]
     how = Resampling(seed=seed)
+
+    def mean_of(column: str) -> Mean:
+        return mean(table[column], table["patient"], how)
+
+    positive, everything = table["label"] == 1, pd.Series(True, table.index)
+    groups = zip(GROUPS, (table["called"], ~table["called"], positive, ~positive, everything), strict=True)
     return SaliencyMeasured(
         method=method.name,
         table=table,
-        inside={name: _places(table[of], how) for name, of in _groups(table).items()},
-        effect={name: mean(table[name], table["patient"], how) for name in ("deletion", "insertion")},
-        sanity={
-            part: {name: mean(table[f"{name}_{part}"], table["patient"], how) for name in ("correlation", "ssim")}
-            for part in PARTS
-        },
+        inside={name: _places(table[of], how) for name, of in groups},
+        effect={name: mean_of(name) for name in ("deletion", "insertion")},
+        sanity={part: {name: mean_of(f"{name}_{part}") for name in ("correlation", "ssim")} for part in PARTS},
         deleted=deleted,
         inserted=inserted,
         shown=shown,
         images=images[shown],
         maps=maps[shown],
-        lungs=masked,
+        lungs=None if lungs is None else lungs[shown],
     )
 
 
-def draw_test(method: Saliency, network: nn.Module, datamodule: ChestXRayDataModule, scored: Scored) -> figures.Figure:
-    """Draws a few test images with their maps: half of them called wrongly where there are as many.
-
-    Args:
-        method: How maps are made.
-        network: With the weights that were evaluated.
-        datamodule: Set up.
-        scored: The test split.
-    """
-    threshold = scored.decided.threshold
-    table = scored.predictions.assign(score=scored.probabilities, called=scored.probabilities >= threshold)
-    rows = table.iloc[measures.pick(table["label"], table["score"], threshold, SHOWN)]
-    images = datamodule.pixels[rows.index.to_numpy()]
-    maps = method(network, _tensor(images))
-    mark = "SYNTHETIC test" if datamodule.source.synthetic else "Test"
-    title = f"{mark} images: evidence for Positive by {method.name}"
-    return figures.overlays(images, maps, None, _captions(rows), title)
-
-
 def show_test(parts: Parts, run: RunFolder, scored: Scored) -> None:
-    """Puts the figure of :func:`draw_test` into the run folder, for the report, and into TensorBoard.
+    """Draws a few test images with their maps, half of them called wrongly where there are as many.
 
     Args:
-        parts: Of the run, with a method; TensorBoard's loggers take ``test/saliency`` and must still be open.
-        run: Takes ``figures/saliency.png``.
+        parts: Of the run, with a method and the weights that were evaluated; TensorBoard's loggers take
+            ``test/saliency`` and must still be open.
+        run: Takes ``figures/saliency.png``, for the report.
         scored: The test split.
     """
     assert parts.saliency is not None
-    figure = draw_test(parts.saliency, parts.network, parts.datamodule, scored)
+    threshold = scored.decided.threshold
+    table = scored.predictions.assign(score=scored.probabilities, called=scored.probabilities >= threshold)
+    rows = table.iloc[measures.pick(table["label"], table["score"], threshold, SHOWN)]
+    images = parts.datamodule.pixels[rows.index.to_numpy()]
+    maps = parts.saliency(parts.network, _tensor(images))
+    mark = "SYNTHETIC test" if parts.datamodule.source.synthetic else "Test"
+    title = f"{mark} images: evidence for Positive by {parts.saliency.name}"
+    figure = figures.overlays(images, maps, None, _captions(rows), title)
     figures.save(figure, run.path / MAPS)
     for logger in parts.trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
@@ -386,24 +356,22 @@ def _sample(wanted: Bools, seed: int) -> Ints:
     return rows if len(rows) <= MOST else np.sort(np.random.default_rng(seed).choice(rows, MOST, replace=False))
 
 
-def _groups(table: pd.DataFrame) -> dict[str, pd.Series[bool]]:
-    positive = table["label"] == 1
-    everything = pd.Series(True, table.index)
-    return dict(zip(GROUPS, (table["called"], ~table["called"], positive, ~positive, everything), strict=True))
-
-
 def _places(rows: pd.DataFrame, how: Resampling) -> dict[str, Any]:
     """See ``SaliencyMeasured.inside``."""
     known = rows[rows["inside"].notna()]
     columns = {name: known[name] for name in ("inside", "area", "excess", "pointing")}
     columns["above"] = (known["excess"] > 0).astype(float)
-    shares = ("above", "pointing")  # of images, while the others are means of shares
     found: dict[str, Any] = {
-        name: mean(column, known["patient"], how, share=name in shares) for name, column in columns.items()
+        # Shares of images; the others are means of shares.
+        name: mean(column, known["patient"], how, share=name in ("above", "pointing"))
+        for name, column in columns.items()
     }
     found["ratio"] = found["inside"].value / found["area"].value if len(known) else None
-    counts = {"images": len(rows), "zero": int(rows["zero"].sum()), "no_lungs": int(rows["area"].isna().sum())}
-    return found | counts
+    return found | {
+        "images": len(rows),
+        "zero": int(rows["zero"].sum()),
+        "no_lungs": int(rows["area"].isna().sum()),
+    }
 
 
 def _captions(rows: pd.DataFrame) -> list[str]:
@@ -412,18 +380,6 @@ def _captions(rows: pd.DataFrame) -> list[str]:
         f"{NAMES[int(label)]}, score {score:.3f}\n{'right' if bool(label) == bool(called) else 'WRONG'}"
         for label, score, called in zip(rows["label"], rows["score"], rows["called"], strict=True)
     ]
-
-
-def _verdict(excess: Mean, above: Mean) -> Verdict:
-    """By the difference's interval; without one, all images being alike, by the share of images above chance."""
-    found, even = (excess, 0.0) if excess.low is not None else (above, 0.5)
-    if found.high is not None and found.high <= even:
-        return Verdict.FAIL
-    return Verdict.PASS if found.above(even) else Verdict.WARN
-
-
-def _too_few(found: Mean) -> bool:
-    return found.n_patients < FEWEST
 
 
 def _of(found: Mean) -> str:

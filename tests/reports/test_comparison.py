@@ -7,8 +7,8 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -29,108 +29,84 @@ from cxrlab.reports.record import find_runs
 from cxrlab.reports.settings import gather
 
 N_TEST, N_VAL, N_TRAIN = 40, 8, 12
-CONFIG: dict[str, Any] = {
-    "seed": 0,
-    "monitor": "val/loss",
-    "monitor_mode": "min",
-    "weights": "best",
-    "keep_weights": True,
-    "ckpt_path": None,
-    "output_dir": "/somewhere",
-    "data": {
-        "_target_": "cxrlab.datamodules.ChestXRayDataModule",
-        "image_size": 64,
-        "val": 0.15,
-        "num_workers": 0,
-        "seed": 0,
-        "source": {"_target_": "cxrlab.datamodules.PaperSource", "root": "/somewhere"},
-    },
-    "augment": {"_target_": "cxrlab.datamodules.Augmentation", "transforms": []},
-    "model": {
-        "_target_": "cxrlab.models.PaperCNN",
-        "image_size": 64,
-        "in_channels": 3,
-        "dropout": [0.25, 0.25, 0.5],
-    },
-    "optimizer": {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 0.001, "eps": 1e-07},
-    "scheduler": {},
-    "loss": {"_target_": "cxrlab.models.BinaryCrossEntropy", "class_weights": None},
-    "callbacks": {
-        "progress": {"_target_": "cxrlab.callbacks.Progress"},
-        "checkpoints": {"_target_": "cxrlab.callbacks.Checkpoints", "monitor": "val/loss", "mode": "min"},
-    },
-    "logger": {"tensorboard": {"_target_": "pytorch_lightning.loggers.TensorBoardLogger", "save_dir": "/somewhere"}},
-    "trainer": {"_target_": "pytorch_lightning.Trainer", "max_epochs": 3},
-}
+CONFIG: dict[str, Any] = yaml.safe_load("""
+seed: 0
+monitor: val/loss
+monitor_mode: min
+weights: best
+keep_weights: true
+ckpt_path: null
+output_dir: /somewhere
+data:
+  {_target_: cxrlab.datamodules.ChestXRayDataModule, image_size: 64, val: 0.15, num_workers: 0, seed: 0,
+   source: {_target_: cxrlab.datamodules.PaperSource, root: /somewhere}}
+augment: {_target_: cxrlab.datamodules.Augmentation, transforms: []}
+model: {_target_: cxrlab.models.PaperCNN, image_size: 64, in_channels: 3, dropout: [0.25, 0.25, 0.5]}
+optimizer: {_target_: torch.optim.Adam, _partial_: true, lr: 0.001, eps: 1.0e-07}
+scheduler: {}
+loss: {_target_: cxrlab.models.BinaryCrossEntropy, class_weights: null}
+callbacks:
+  progress: {_target_: cxrlab.callbacks.Progress}
+  checkpoints: {_target_: cxrlab.callbacks.Checkpoints, monitor: val/loss, mode: min}
+logger: {tensorboard: {_target_: pytorch_lightning.loggers.TensorBoardLogger, save_dir: /somewhere}}
+trainer: {_target_: pytorch_lightning.Trainer, max_epochs: 3}
+""")
 RESNET = {"_target_": "cxrlab.models.TorchvisionNet", "name": "resnet18", "pretrained": False}
 
 
 def images(root: str = "films") -> pd.DataFrame:
     """A manifest whose test images are of patients with two images each, a tenth of the findings COVID-19."""
-    rows = []
-    for split, n in (("train", N_TRAIN), ("val", N_VAL), ("test", N_TEST)):
-        for i in range(n):
-            name = f"{split}-{i:02d}.png"
-            rows.append(
-                {
-                    "path": f"/{root}/{name}",
-                    "label": i % 2,
-                    "patient_id": f"{split}{i % 2}-{i // 4:03d}",
-                    "split": split,
-                    "source": "paper",
-                    "finding": "Normal" if i % 2 == 0 else "COVID-19" if i < 8 else "SARS",
-                    "view": "PA",
-                    "sha256": hashlib.sha256(name.encode()).hexdigest(),
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def set_key(config: dict[str, Any], key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    for parent in parents:
-        config = config.setdefault(parent, {})
-    config[last] = value
+    splits = ["train"] * N_TRAIN + ["val"] * N_VAL + ["test"] * N_TEST
+    i = np.array([*range(N_TRAIN), *range(N_VAL), *range(N_TEST)])
+    names = [f"{split}-{number:02d}.png" for split, number in zip(splits, i, strict=True)]
+    return pd.DataFrame(
+        {
+            "path": [f"/{root}/{name}" for name in names],
+            "label": i % 2,
+            "patient_id": [f"{split}{n % 2}-{n // 4:03d}" for split, n in zip(splits, i, strict=True)],
+            "split": splits,
+            "source": "paper",
+            "finding": np.where(i % 2 == 0, "Normal", np.where(i < 8, "COVID-19", "SARS")),
+            "view": "PA",
+            "sha256": [hashlib.sha256(name.encode()).hexdigest() for name in names],
+        }
+    )
 
 
 class Run:
-    """A run folder in the making; ``write`` makes it."""
+    """A run folder in the making; ``write`` makes it.
+
+    Keys are those of its configuration, with ``__`` for a dot, or attributes of the run itself.
+    """
 
     def __init__(self, folder: Path, seed: int = 0, quality: float = 1.0, **keys: Any) -> None:
-        self.folder = folder
-        self.config = copy.deepcopy(CONFIG)
-        for key, value in {"seed": seed, "data.seed": seed, **keys}.items():
-            set_key(self.config, key.replace("__", "."), value)
-        self.manifest = images()
+        self.folder, self.quality, self.manifest = folder, quality, images()
         self.rng = np.random.default_rng([seed, len(folder.name), int(1000 * quality)])
-        self.quality = quality
-        self.warnings = ["the films are old"]
-        self.metrics: dict[str, Any] = {
-            "status": "finished",
-            "epochs": 3,
-            "weights": "best (epoch 2 of 3, by val/loss)",
-        }
-        self.val_loss = [0.6, 0.4, 0.5]
-        self.synthetic = False
-        self.overrides = ["experiment=mine"]
+        self.status, self.evaluated = "finished", "best (epoch 2 of 3, by val/loss)"
+        self.warnings, self.val_loss = ["the films are old"], [0.6, 0.4, 0.5]
+        self.synthetic, self.overrides = False, ["experiment=mine"]
         self.baselines: dict[str, float] = {}  # by baseline: the share of the labels that it gets
         self.files = {"manifest.csv", "metrics.csv", "predictions.csv", "metrics.json", "environment.json"}
+        for name in [name for name in keys if hasattr(self, name)]:
+            setattr(self, name, keys.pop(name))
+        self.config = copy.deepcopy(CONFIG)
+        for key, value in {"seed": seed, "data.seed": seed, **keys}.items():
+            *parents, last = key.replace("__", ".").split(".")
+            reduce(lambda node, parent: node.setdefault(parent, {}), parents, self.config)[last] = value
 
     def write(self) -> Path:
         rows = self.manifest[self.manifest["split"] != "train"].copy()
         noise = self.rng.normal(0, 0.25, len(rows))
         rows["score"] = np.clip(0.5 + 0.3 * self.quality * (rows["label"] - 0.5) + noise, 0, 1)
-        metrics = {**self.metrics, "synthetic": self.synthetic, "warnings": self.warnings}
+        metrics: dict[str, Any] = {"status": self.status, "epochs": 3, "weights": self.evaluated}
+        metrics |= {"synthetic": self.synthetic, "warnings": self.warnings}
         for split in ("val", "test"):
             part = rows[rows["split"] == split]
             if len(part):
                 people = part["patient_id"].where(part["patient_id"] != "", part["path"])
                 metrics[split] = summarise(part["label"], part["score"], people, resamples=100)
-        metrics |= {
-            "epoch_seconds": [9.0, 7.0, 8.0],
-            "wall_seconds": 25.0,
-            "peak_memory_mb": 100.0 + self.config["seed"],
-        }
+        memory = 100.0 + self.config["seed"]
+        metrics |= {"epoch_seconds": [9.0, 7.0, 8.0], "wall_seconds": 25.0, "peak_memory_mb": memory}
         environment = {"parameters": 1234, "seed": self.config["seed"], "git_commit": "abc", "packages": {}}
         texts = {
             "manifest.csv": self.manifest.to_csv(index=False),
@@ -163,9 +139,20 @@ def written(root: Path, folder: Path, reference: str | None = None, resamples: i
 
 
 def predictions(folder: Path) -> pd.DataFrame:
-    """The test predictions of a run folder as they stand in its file, by image."""
+    """The test predictions of a run folder as they stand in its file, by image, and whether they are ``right``."""
     rows = pd.read_csv(folder / "predictions.csv").query("split == 'test'")
+    rows = rows.assign(right=(rows["score"] >= 0.5) == rows["label"])
     return rows.sort_values("path").reset_index(drop=True)
+
+
+def n_right(folder: Path) -> int:
+    return int(predictions(folder)["right"].sum())
+
+
+def exact_p(a: Any, b: Any) -> float:
+    """Of statsmodels' McNemar test of what two classifiers have right."""
+    cells = pd.crosstab(a, b).reindex(index=[True, False], columns=[True, False], fill_value=0)
+    return float(mcnemar(cells, exact=True).pvalue)
 
 
 @pytest.fixture
@@ -175,13 +162,9 @@ def two_settings(tmp_path: Path) -> Path:
         [([0, 0, 0.5], 1.0, [0.6, 0.1, 0.5]), ([0.25, 0.25, 0.5], 4.0, [0.6, 0.4, 0.5])]
     ):
         for seed in range(3):
-            run = Run(tmp_path / f"sweep/{number}_{seed}", seed, quality, model__dropout=dropout)
-            run.val_loss = [losses[0], losses[1] + seed / 100, losses[2]]
-            run.write()
+            val_loss = [losses[0], losses[1] + seed / 100, losses[2]]
+            Run(tmp_path / f"sweep/{number}_{seed}", seed, quality, model__dropout=dropout, val_loss=val_loss).write()
     return tmp_path / "sweep"
-
-
-# ----------------------------------------------------------------------------------------------------- what is compared
 
 
 def test_runs_are_found_by_folder_pattern_and_list(tmp_path: Path) -> None:
@@ -194,15 +177,9 @@ def test_runs_are_found_by_folder_pattern_and_list(tmp_path: Path) -> None:
     assert find_runs([f"{tmp_path}/x/sweep/[1]", str(tmp_path / "y"), str(b)]) == [b, c]
     assert find_runs([str(tmp_path / "x"), f"{tmp_path}/y/../x/sweep"]) == [a, b]
     assert find_runs([str(tmp_path / "nothing")]) == []
-
-
-def test_jobs_come_in_the_order_in_which_they_ran(tmp_path: Path) -> None:
-    folders = [Run(tmp_path / f"sweep/{number}_x", number).write() for number in (0, 2, 10)]
-    assert find_runs([str(tmp_path)]) == folders
-
-
-def test_a_folder_with_signs_of_a_pattern_is_a_folder(tmp_path: Path) -> None:
-    run = Run(tmp_path / "lr[1]").write()
+    jobs = [Run(tmp_path / f"jobs/{number}_x", number).write() for number in (0, 2, 10)]
+    assert find_runs([str(tmp_path / "jobs")]) == jobs  # in the order in which they ran
+    run = Run(tmp_path / "lr[1]").write()  # a folder, although it has the signs of a pattern
     assert find_runs([str(run)]) == [run]
 
 
@@ -221,64 +198,43 @@ def test_what_does_not_define_a_setting(tmp_path: Path) -> None:
 def test_a_single_setting_is_called_by_its_experiment_or_model(tmp_path: Path) -> None:
     Run(tmp_path / "a/0").write()
     assert names_of(tmp_path / "a") == ["mine"]
-    run = Run(tmp_path / "b/0", model=RESNET)
-    run.overrides = ["model=torchvision"]
-    run.write()
+    Run(tmp_path / "b/0", model=RESNET, overrides=["model=torchvision"]).write()
     assert names_of(tmp_path / "b") == ["resnet18"]
 
 
-@pytest.mark.parametrize(
-    ("changes", "names"),
-    [
-        ([{"model.dropout": [0, 0, 0.5]}, {}], ["dropout=[0,0,0.5]", "dropout=[0.25,0.25,0.5]"]),
-        ([{"data.image_size": 32, "model.image_size": 32}, {}], ["image_size=32", "image_size=64"]),
-        ([{"model": RESNET}, {}], ["model=resnet18", "model=PaperCNN"]),
-        (
-            [{"model": RESNET}, {"model.dropout": [0, 0, 0]}, {}],
-            ["model=resnet18", "model=PaperCNN dropout=[0,0,0]", "model=PaperCNN dropout=[0.25,0.25,0.5]"],
-        ),
-        (
-            [{"model": RESNET}, {"model": {**RESNET, "name": "densenet121"}}],
-            ["model=resnet18", "model=densenet121"],
-        ),
-        (
-            [{"optimizer": {"_target_": "torch.optim.SGD", "lr": 0.1}}, {}, {"optimizer.lr": 0.01}],
-            ["optimizer=SGD", "optimizer=Adam lr=0.001", "optimizer=Adam lr=0.01"],
-        ),
-        (
-            [{"augment.transforms": [{"_target_": "a.Affine", "p": 1.0}, {"_target_": "a.Noise"}]}, {}],
-            ["transforms=Affine+Noise", "transforms=none"],
-        ),
-        (
-            [{"augment.transforms": [{"_target_": "a.Affine", "p": p}]} for p in (0.5, 1.0)],
-            ["p=0.5", "p=1.0"],
-        ),
-        (
-            [{"monitor_mode": "max", "callbacks.checkpoints.mode": "max"}, {}],
-            ["monitor_mode=max", "monitor_mode=min"],
-        ),
-        ([{"scheduler": {"_target_": "x.StepLR", "gamma": 0.1}}, {}], ["scheduler=StepLR", "scheduler=none"]),
-        (
-            [{"callbacks.early_stopping": {"_target_": "x.EarlyStopping", "patience": 3}}, {}],
-            ["early_stopping=EarlyStopping", "early_stopping=none"],
-        ),
-        (
-            [{"model._target_": "mine.PaperCNN"}, {}],
-            ["model._target_=mine.PaperCNN", "model._target_=cxrlab.models.PaperCNN"],
-        ),
-        (
-            [{"weights": "last"}, {"data.allow_leak": True}],
-            ["weights=last allow_leak=none", "weights=best allow_leak=true"],
-        ),
+SGD = {"_target_": "torch.optim.SGD", "lr": 0.1}
+AFFINE = {"_target_": "a.Affine", "p": 1.0}
+STOPPING = {"_target_": "x.EarlyStopping", "patience": 3}
+NAMED: dict[str, list[dict[str, Any]]] = {
+    "dropout=[0,0,0.5] | dropout=[0.25,0.25,0.5]": [{"model.dropout": [0, 0, 0.5]}, {}],
+    "image_size=32 | image_size=64": [{"data.image_size": 32, "model.image_size": 32}, {}],
+    "model=resnet18 | model=PaperCNN": [{"model": RESNET}, {}],
+    "model=resnet18 | model=PaperCNN dropout=[0,0,0] | model=PaperCNN dropout=[0.25,0.25,0.5]": [
+        {"model": RESNET},
+        {"model.dropout": [0, 0, 0]},
+        {},
     ],
-    ids=lambda value: " | ".join(value) if isinstance(value[0], str) else "",
-)
-def test_a_setting_is_named_by_what_tells_it_apart(
-    changes: list[dict[str, Any]], names: list[str], tmp_path: Path
-) -> None:
-    for number, keys in enumerate(changes):
+    "model=resnet18 | model=densenet121": [{"model": RESNET}, {"model": {**RESNET, "name": "densenet121"}}],
+    "optimizer=SGD | optimizer=Adam lr=0.001 | optimizer=Adam lr=0.01": [
+        {"optimizer": SGD},
+        {},
+        {"optimizer.lr": 0.01},
+    ],
+    "transforms=Affine+Noise | transforms=none": [{"augment.transforms": [AFFINE, {"_target_": "a.Noise"}]}, {}],
+    "p=0.5 | p=1.0": [{"augment.transforms": [{"_target_": "a.Affine", "p": p}]} for p in (0.5, 1.0)],
+    "monitor_mode=max | monitor_mode=min": [{"monitor_mode": "max", "callbacks.checkpoints.mode": "max"}, {}],
+    "scheduler=StepLR | scheduler=none": [{"scheduler": {"_target_": "x.StepLR", "gamma": 0.1}}, {}],
+    "early_stopping=EarlyStopping | early_stopping=none": [{"callbacks.early_stopping": STOPPING}, {}],
+    "model._target_=mine.PaperCNN | model._target_=cxrlab.models.PaperCNN": [{"model._target_": "mine.PaperCNN"}, {}],
+    "weights=last allow_leak=none | weights=best allow_leak=true": [{"weights": "last"}, {"data.allow_leak": True}],
+}
+
+
+@pytest.mark.parametrize("names", NAMED)
+def test_a_setting_is_named_by_what_tells_it_apart(names: str, tmp_path: Path) -> None:
+    for number, keys in enumerate(NAMED[names]):
         Run(tmp_path / str(number), **keys).write()
-    assert names_of(tmp_path) == names
+    assert " | ".join(names_of(tmp_path)) == names
 
 
 def test_other_training_images_make_another_setting(tmp_path: Path) -> None:
@@ -286,9 +242,7 @@ def test_other_training_images_make_another_setting(tmp_path: Path) -> None:
     other = Run(tmp_path / "1", 1)
     other.manifest.loc[0, "sha256"] = "f" * 64
     other.write()
-    first, second = names_of(tmp_path)
-    assert re.fullmatch(r"images=[0-9a-f]{8}", first)
-    assert re.fullmatch(r"images=[0-9a-f]{8}", second)
+    assert re.fullmatch(r"images=[0-9a-f]{8} images=[0-9a-f]{8}", " ".join(names_of(tmp_path)))
 
 
 def test_trainings_and_evaluations_are_told_apart(tmp_path: Path) -> None:
@@ -314,17 +268,10 @@ def test_an_evaluations_setting_is_its_checkpoint(tmp_path: Path) -> None:
     assert "not every run recorded a validation metric" in reason
 
 
-# ------------------------------------------------------------------------------------------ what is left out or refused
-
-
 def test_what_cannot_be_compared_is_left_out_with_the_reason(tmp_path: Path) -> None:
     Run(tmp_path / "a").write()
-    running = Run(tmp_path / "b", 1)
-    running.files = {"manifest.csv"}
-    running.write()
-    interrupted = Run(tmp_path / "c", 2)
-    interrupted.metrics["status"] = "interrupted"
-    interrupted.write()
+    Run(tmp_path / "b", 1, files={"manifest.csv"}).write()
+    Run(tmp_path / "c", 2, status="interrupted").write()
     damaged = Run(tmp_path / "d", 3).write()
     (damaged / "metrics.json").write_text("{")
     unscored = Run(tmp_path / "e", 4)
@@ -353,17 +300,12 @@ def test_a_seed_counts_once(tmp_path: Path) -> None:
     assert gathered.left_out == [(tmp_path / "2026-01-01", f"same setting and seed as {tmp_path / '2026-01-02'}")]
 
 
-def test_nothing_there(tmp_path: Path) -> None:
+def test_nothing_there_and_nothing_finished(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"runs=.*/nowhere/\*\*: no run folder .* type for example runs='runs/seeds/\*\*'"
     ):
         gather(f"{tmp_path}/nowhere/**")
-
-
-def test_nothing_finished(tmp_path: Path) -> None:
-    run = Run(tmp_path / "a")
-    run.metrics["status"] = "interrupted"
-    run.write()
+    Run(tmp_path / "a", status="interrupted").write()
     with pytest.raises(
         DataError, match=r"none of 1 run folder\(s\) can be compared[^\n]*\n.*/a: the run is interrupted"
     ):
@@ -381,19 +323,18 @@ def test_validation_images_can_be_compared_unless_they_are_the_test_images(tmp_p
     ]
 
 
-@pytest.mark.parametrize("change", ["file", "label", "fewer"])
-def test_other_test_images_are_refused(change: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "own"), [({"sha256": "f" * 64}, "1 of its 40"), ({"label": 0}, "1 of its 40"), ({}, "0 of its 39")]
+)
+def test_other_test_images_are_refused(change: dict[str, Any], own: str, tmp_path: Path) -> None:
     Run(tmp_path / "a").write()
     other = Run(tmp_path / "b", 1)
     last = other.manifest.index[-1]
-    if change == "file":
-        other.manifest.loc[last, "sha256"] = "f" * 64
-    elif change == "label":
-        other.manifest.loc[last, "label"] = 0
-    else:
+    for column, value in change.items():
+        other.manifest.loc[last, column] = value
+    if not change:
         other.manifest = other.manifest.drop(last)
     other.write()
-    own = {"file": "1 of its 40", "label": "1 of its 40", "fewer": "0 of its 39"}[change]
     with pytest.raises(DataError) as caught:
         gather(str(tmp_path))
     message = str(caught.value)
@@ -420,10 +361,7 @@ def test_folds_are_pooled(tmp_path: Path) -> None:
     assert [len(repeat.runs) for repeat in setting.repeats] == [4, 4]
     n = N_TEST + N_VAL + N_TRAIN
     assert setting.labels.size == n
-    right = [
-        sum(((rows["score"] >= 0.5) == rows["label"]).sum() for rows in tables)
-        for tables in ([predictions(tmp_path / f"{seed}_{fold}") for fold in range(4)] for seed in range(2))
-    ]
+    right = [sum(n_right(tmp_path / f"{seed}_{fold}") for fold in range(4)) for seed in range(2)]
     assert comparison.table["accuracy_mean"].item() == pytest.approx(np.mean(right) / n)
     assert list(comparison.runs["fold"]) == [0, 1, 2, 3] * 2
     assert "the folds are pooled" in text
@@ -431,22 +369,15 @@ def test_folds_are_pooled(tmp_path: Path) -> None:
     assert f"| {tmp_path / '1_3'} | mine | 1 | 3 |" in text
 
 
-def test_missing_folds_are_named(tmp_path: Path) -> None:
+def test_folds_that_are_missing_or_there_twice_are_named(tmp_path: Path) -> None:
     for fold in (0, 2):
         fold_run(tmp_path, 7, fold).write()
     with pytest.raises(DataError, match=r"mine, seed 7: of 4 folds .* missing: 1, 3; train what is missing"):
         gather(str(tmp_path))
-
-
-def test_a_fold_twice_is_refused(tmp_path: Path) -> None:
-    for fold in range(4):
-        fold_run(tmp_path / "a", 0, fold).write()
-    fold_run(tmp_path / "b", 0, 2).write()
+    for fold in (1, 2, 3):
+        fold_run(tmp_path / "b", 7, fold).write()
     with pytest.raises(DataError, match="more than once: 2"):
         gather(str(tmp_path))
-
-
-# ---------------------------------------------------------------------------------------------------------- the numbers
 
 
 def test_a_row_per_setting(two_settings: Path, tmp_path: Path) -> None:
@@ -455,44 +386,41 @@ def test_a_row_per_setting(two_settings: Path, tmp_path: Path) -> None:
     assert list(table["setting"]) == ["dropout=[0,0,0.5]", "dropout=[0.25,0.25,0.5]"]
     for number, row in table.iterrows():
         files = [predictions(two_settings / f"{number}_{seed}") for seed in range(3)]
-        right = [int(((rows["score"] >= 0.5) == rows["label"]).sum()) for rows in files]
+        right = [int(rows["right"].sum()) for rows in files]
         accuracy = np.array(right) / N_TEST
         own = [json.loads((two_settings / f"{number}_{seed}/metrics.json").read_text()) for seed in range(3)]
         auroc = [metrics["test"]["auroc"]["value"] for metrics in own]
-        assert (row.seeds, row["images"], row["patients"]) == (3, N_TEST, 20)
-        assert (row["right_min"], row["right_max"]) == (min(right), max(right))
-        assert row["accuracy_mean"] == pytest.approx(accuracy.mean())
-        assert row["accuracy_sd"] == pytest.approx(accuracy.std(ddof=1))
-        assert row["auroc_mean"] == pytest.approx(np.mean(auroc))
-        assert row["auroc_sd"] == pytest.approx(np.std(auroc, ddof=1))
-        middle = wilson(sorted(right)[1], N_TEST)
-        assert (row["accuracy_one_run_low"], row["accuracy_one_run_high"]) == pytest.approx(middle)
-        pooled = wilson(sum(right), 3 * N_TEST)
-        assert (row["accuracy_pooled_low"], row["accuracy_pooled_high"]) == pytest.approx(pooled)
-        assert (row["parameters"], row["seconds_per_epoch"], row["peak_memory_mb"]) == (1234, 8.0, 102.0)
-        together = summarise(
-            files[0]["label"], np.mean([rows["score"] for rows in files], axis=0), files[0]["patient_id"], resamples=200
-        )
-        assert row["ensemble_accuracy"] == pytest.approx(together["accuracy"].value)
-        assert row["ensemble_auroc"] == pytest.approx(together["auroc"].value)
-        # 3 digits, as the order of the images decides which patients a resample draws
-        assert (row["ensemble_auroc_low"], row["ensemble_auroc_high"]) == pytest.approx(
-            (together["auroc"].low, together["auroc"].high), abs=0.03
-        )
-        shares = np.mean([(rows["score"] >= 0.5) == rows["label"] for rows in files], axis=0)
-        seeds = mean(shares, files[0]["patient_id"], Resampling(200), share=True)
+        middle, pooled = wilson(sorted(right)[1], N_TEST), wilson(sum(right), 3 * N_TEST)
+        scores, ids = np.mean([rows["score"] for rows in files], axis=0), files[0]["patient_id"]
+        together = summarise(files[0]["label"], scores, ids, resamples=200)
+        seeds = mean(np.mean([rows["right"] for rows in files], axis=0), ids, Resampling(200), share=True)
+        expected: dict[str, Any] = {
+            "seeds": 3,
+            "images": N_TEST,
+            "patients": 20,
+            "right_min": min(right),
+            "right_max": max(right),
+        }
+        expected |= {"accuracy_mean": accuracy.mean(), "accuracy_sd": accuracy.std(ddof=1)}
+        expected |= {"auroc_mean": np.mean(auroc), "auroc_sd": np.std(auroc, ddof=1)}
+        expected |= {"accuracy_one_run_low": middle[0], "accuracy_one_run_high": middle[1]}
+        expected |= {"accuracy_pooled_low": pooled[0], "accuracy_pooled_high": pooled[1]}
+        expected |= {"parameters": 1234, "seconds_per_epoch": 8.0, "peak_memory_mb": 102.0}
+        expected |= {f"ensemble_{metric}": together[metric].value for metric in ("accuracy", "auroc")}
+        assert row[[*expected]].to_dict() == pytest.approx(expected)
         assert row["accuracy_mean"] == pytest.approx(seeds.value)
-        found = [row["accuracy_mean_low"], row["accuracy_mean_high"]]
-        assert found == pytest.approx([seeds.low, seeds.high], abs=0.03)
-        shown = f"{row['accuracy_mean']:.3f} [{found[0]:.3f}, {found[1]:.3f}]"
-        auroc_shown = f"{np.mean(auroc):.3f} [{row['auroc_mean_low']:.3f}, {row['auroc_mean_high']:.3f}]"
+        # 3 digits, as the order of the images decides which patients a resample draws
+        for name, found in (("ensemble_auroc", together["auroc"]), ("accuracy_mean", seeds)):
+            limits = [row[f"{name}_low"], row[f"{name}_high"]]
+            assert limits == pytest.approx([found.low, found.high], abs=0.03)
+        shown = [
+            f"{row[name]:.3f} [{row[f'{name}_low']:.3f}, {row[f'{name}_high']:.3f}]"
+            for name in ("accuracy_mean", "auroc_mean")
+        ]
         of_all = f"{min(right)} to {max(right)} of 40 | 3 |"
-        assert f"| {row['setting']} | {shown} | {auroc_shown} | {of_all}" in text
-        apart = f"{accuracy.mean():.3f} ± {accuracy.std(ddof=1):.3f}"
-        assert (
-            f"| {apart} | {np.mean(auroc):.3f} ± {np.std(auroc, ddof=1):.3f} | [{middle[0]:.3f}, {middle[1]:.3f}]"
-            in text
-        )
+        assert f"| {row['setting']} | {' | '.join(shown)} | {of_all}" in text
+        apart = [f"{row[f'{name}_mean']:.3f} ± {row[f'{name}_sd']:.3f}" for name in ("accuracy", "auroc")]
+        assert f"| {' | '.join(apart)} | [{middle[0]:.3f}, {middle[1]:.3f}]" in text
     assert "too narrow, since all seeds share their images" in text
 
 
@@ -510,8 +438,7 @@ def test_a_row_per_run(two_settings: Path, tmp_path: Path) -> None:
     runs = pd.read_csv(tmp_path / "out/runs.csv")
     assert list(runs["seed"]) == [0, 1, 2] * 2
     for _, row in runs.iterrows():
-        rows = predictions(Path(row["folder"]))
-        right = int(((rows["score"] >= 0.5) == rows["label"]).sum())
+        right = n_right(Path(row["folder"]))
         assert (row["right"], row["images"]) == (right, N_TEST)
         assert row["accuracy"] == pytest.approx(right / N_TEST)
     assert list(runs["validation"]) == pytest.approx([0.1, 0.11, 0.12, 0.4, 0.41, 0.42])
@@ -525,21 +452,16 @@ def three_settings(tmp_path: Path) -> Path:
     return tmp_path / "sweep"
 
 
-def ensembles_from_files(root: Path, settings: Sequence[int]) -> tuple[pd.DataFrame, list[np.ndarray]]:
-    files = [[predictions(root / f"{number}_{seed}") for seed in range(2)] for number in settings]
-    return files[0][0], [np.mean([rows["score"] for rows in tables], axis=0) for tables in files]
-
-
 def test_pairs_against_statsmodels_on_the_same_files(three_settings: Path, tmp_path: Path) -> None:
-    written(three_settings, tmp_path / "out", resamples=4000)
+    _, text = written(three_settings, tmp_path / "out", resamples=4000)
     pairs = pd.read_csv(tmp_path / "out/pairs.csv")
-    rows, scores = ensembles_from_files(three_settings, range(3))
+    files = [[predictions(three_settings / f"{number}_{seed}") for seed in range(2)] for number in range(3)]
+    rows, scores = files[0][0], [np.mean([rows["score"] for rows in tables], axis=0) for tables in files]
     label = rows["label"].to_numpy()
     right = [(each >= 0.5) == label for each in scores]
     expected, aurocs = [], []
     for a, b in ((0, 1), (0, 2), (1, 2)):
-        cells = pd.crosstab(right[a], right[b]).reindex(index=[True, False], columns=[True, False], fill_value=0)
-        expected.append(float(mcnemar(cells, exact=True).pvalue))
+        expected.append(exact_p(right[a], right[b]))
         aurocs.append(auroc_difference(label, scores[a], scores[b], rows["patient_id"], Resampling(4000)))
     assert list(pairs["accuracy_p"]) == pytest.approx(expected)
     assert list(pairs["accuracy_p_holm"]) == pytest.approx(list(multipletests(expected, method="holm")[1]))
@@ -550,6 +472,9 @@ def test_pairs_against_statsmodels_on_the_same_files(three_settings: Path, tmp_p
     assert list(pairs["auroc_p_holm"]) == pytest.approx(list(adjusted))
     assert list(zip(pairs["a"], pairs["b"], strict=True))[1] == ("dropout=[0,0,0.0]", "dropout=[0,0,0.5]")
     assert pairs["auroc_method"].str.contains("not DeLong: 40 images of 20 patients").all()
+    apart = (pairs[["accuracy_p_holm", "auroc_p_holm"]].min(axis=1) < 0.05).sum()
+    assert 0 < apart < 3
+    assert f"{apart} of 3 pairs of settings differ by more than chance" in text.partition("![")[0]
 
 
 def test_delong_where_every_image_is_of_another_patient(tmp_path: Path) -> None:
@@ -562,7 +487,9 @@ def test_delong_where_every_image_is_of_another_patient(tmp_path: Path) -> None:
     assert "40 images of 40 patients" in text
 
 
-def test_a_reference_halves_the_tests(three_settings: Path, tmp_path: Path) -> None:
+def test_a_reference_halves_the_tests_and_an_unknown_one_is_told_what_to_type(
+    three_settings: Path, tmp_path: Path
+) -> None:
     comparison, text = written(three_settings, tmp_path / "out", reference="dropout=[0,0,0.25]")
     assert list(comparison.pairs["a"]) == ["dropout=[0,0,0.0]", "dropout=[0,0,0.5]"]
     assert set(comparison.pairs["b"]) == {"dropout=[0,0,0.25]"}
@@ -570,28 +497,19 @@ def test_a_reference_halves_the_tests(three_settings: Path, tmp_path: Path) -> N
     assert list(comparison.pairs["accuracy_p_holm"]) == pytest.approx(list(multipletests(plain, method="holm")[1]))
     assert "## Paired differences from dropout=[0,0,0.25]" in text
     assert "adjusted for 2 pairs" in text
-
-
-def test_an_unknown_reference_is_told_what_to_type(three_settings: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         compare_settings(gather(str(three_settings)), reference="dropout=[0,0,0.3]")
     assert "no such setting; did you mean 'dropout=[0,0,0." in str(caught.value)
     assert """'reference="dropout=[0,0,0.25]"'""" in str(caught.value)
 
 
-# ----------------------------------------------------------------------------------------------------------- the choice
-
-
-def test_the_best_setting_is_chosen_by_validation_not_by_test(two_settings: Path, tmp_path: Path) -> None:
+def test_the_best_is_chosen_by_validation_and_the_first_sentence_says_how_sure_it_is(
+    two_settings: Path, tmp_path: Path
+) -> None:
     comparison, text = written(two_settings, tmp_path / "out")
-    table = comparison.table
+    table, (pair,) = comparison.table, comparison.pairs.to_dict("records")
     assert table["accuracy_mean"][1] > table["accuracy_mean"][0]
     assert "Best on the validation images: **dropout=[0,0,0.5]**, val/loss 0.110 ± 0.010 (smaller is better" in text
-
-
-def test_the_first_sentence_says_how_sure_it_is(two_settings: Path, tmp_path: Path) -> None:
-    comparison, text = written(two_settings, tmp_path / "out")
-    (pair,) = comparison.pairs.to_dict("records")
     assert min(pair["accuracy_p_holm"], pair["auroc_p_holm"]) < 0.05
     assert "it differs by more than chance from 1 of 1 other setting (smallest p" in text.partition("![")[0]
     for seed in range(3):  # the same network again, said to be another one
@@ -600,13 +518,6 @@ def test_the_first_sentence_says_how_sure_it_is(two_settings: Path, tmp_path: Pa
         config = two_settings / f"1_{seed}/config.yaml"
         config.write_text(config.read_text().replace("lr: 0.001", "lr: 0.01"))
     assert "no setting can be told from another (smallest p" in written(two_settings, tmp_path / "same")[1]
-
-
-def test_the_first_sentence_counts_pairs_where_several_are_best(three_settings: Path, tmp_path: Path) -> None:
-    comparison, text = written(three_settings, tmp_path / "out")
-    apart = comparison.pairs[["accuracy_p_holm", "auroc_p_holm"]].astype(float).min(axis=1) < 0.05
-    assert 0 < apart.sum() < 3
-    assert f"{apart.sum()} of 3 pairs of settings differ by more than chance" in text.partition("![")[0]
 
 
 def test_a_monitor_that_metrics_json_holds_is_read_there(tmp_path: Path) -> None:
@@ -621,17 +532,13 @@ def test_a_monitor_that_metrics_json_holds_is_read_there(tmp_path: Path) -> None
 
 def test_a_loss_of_zero_is_the_best(tmp_path: Path) -> None:
     for number, loss in enumerate((0.0, 0.1)):
-        run = Run(tmp_path / str(number), model__dropout=[0, 0, loss])
-        run.val_loss = [0.6, loss, 0.5]
-        run.write()
+        Run(tmp_path / str(number), model__dropout=[0, 0, loss], val_loss=[0.6, loss, 0.5]).write()
     assert best_by_validation(gather(str(tmp_path)).settings) == (["dropout=[0,0,0.0]"], "")
 
 
 @pytest.mark.parametrize(("weights", "loss"), [("best (epoch 2 of 3, by val/loss)", 0.4), ("last (epoch 3)", 0.5)])
 def test_the_loss_is_that_of_the_evaluated_epoch(weights: str, loss: float, tmp_path: Path) -> None:
-    run = Run(tmp_path / "sweep/a")
-    run.metrics["weights"] = weights
-    run.write()
+    Run(tmp_path / "sweep/a", evaluated=weights).write()
     comparison, _ = written(tmp_path / "sweep", tmp_path / "out")
     assert comparison.table["validation_mean"].item() == loss
 
@@ -664,26 +571,20 @@ def test_no_setting_is_named_on_different_validation_images_or_without_a_value(t
     assert "(monitor: train/loss)" in best_by_validation(gather(str(tmp_path / "b")).settings)[1]
 
 
-# ----------------------------------------------------------------------------------------------- the seeds of the paper
-
-
 @pytest.fixture
 def seeds(tmp_path: Path) -> Path:
+    baselines = {"majority": 0.5, "left_strip": 0.95, "thumbnail_8x8": 0.9}
     for seed in range(4):
-        run = Run(tmp_path / f"sweep/{seed}", seed, 3.0)
-        run.baselines = {"majority": 0.5, "left_strip": 0.95, "thumbnail_8x8": 0.9}
-        run.write()
+        Run(tmp_path / f"sweep/{seed}", seed, 3.0, baselines=baselines).write()
     return tmp_path / "sweep"
 
 
 def test_how_many_are_right_is_distributed(seeds: Path, tmp_path: Path) -> None:
     _, text = written(seeds, tmp_path / "out")
-    right = [
-        ((rows["score"] >= 0.5) == rows["label"]).sum() for rows in (predictions(seeds / str(i)) for i in range(4))
-    ]
+    right = [n_right(seeds / str(seed)) for seed in range(4)]
     counts = pd.Series(right).value_counts().sort_index()
     shown = ", ".join(f"{value}: {times} run{'s' * (times > 1)}" for value, times in counts.items())
-    low, high = wilson(int(sum(right)), 4 * N_TEST)
+    low, high = wilson(sum(right), 4 * N_TEST)
     assert f"| mine | {shown} | 0." in text
     assert f"| [{low:.3f}, {high:.3f}] |" in text
     assert "the best" not in text
@@ -693,25 +594,25 @@ def test_how_many_are_right_is_distributed(seeds: Path, tmp_path: Path) -> None:
 def test_true_findings(seeds: Path, tmp_path: Path) -> None:
     _, text = written(seeds, tmp_path / "out")
     section = text.partition("against the true findings")[2].partition("## ")[0]
-    right = []
-    for seed in range(4):
-        rows = predictions(seeds / str(seed))
-        right.append(int(((rows["score"] >= 0.5) == (rows["finding"] == "COVID-19")).sum()))
+    tables = [predictions(seeds / str(seed)) for seed in range(4)]
+    right = [int(((rows["score"] >= 0.5) == (rows["finding"] == "COVID-19")).sum()) for rows in tables]
     accuracy = np.array(right) / N_TEST
-    assert "4 of the 20 labelled Positive show COVID-19" in section
-    assert (
-        f"| mine | {min(right)} to {max(right)} of 40 | {accuracy.mean():.3f} ± {accuracy.std(ddof=1):.3f} |" in section
-    )
+    apart = f"{accuracy.mean():.3f} ± {accuracy.std(ddof=1):.3f}"
     low, high = wilson(sorted(right)[1], N_TEST)
-    assert f"[{low:.3f}, {high:.3f}]" in section
+    assert "4 of the 20 labelled Positive show COVID-19" in section
+    assert f"| mine | {min(right)} to {max(right)} of 40 | {apart} | [{low:.3f}, {high:.3f}] |" in section
     assert "Always answering Negative would get 36 of 40 right" in section
 
 
-def test_true_findings_of_the_papers_images_only(tmp_path: Path) -> None:
-    run = Run(tmp_path / "sweep/a")
+def test_other_images_than_the_papers_have_no_true_findings_and_drawn_ones_are_marked(tmp_path: Path) -> None:
+    run = Run(tmp_path / "sweep/a", synthetic=True)
     run.manifest["source"] = "folder"
     run.write()
-    assert "true findings" not in written(tmp_path / "sweep", tmp_path / "out")[1]
+    comparison, text = written(tmp_path / "sweep", tmp_path / "out")
+    assert "true findings" not in text
+    assert text.startswith("# SYNTHETIC: Comparison of 1 setting (1 run)")
+    assert "| mine (SYNTHETIC) | 0." in text
+    assert comparison.table["synthetic"].item()
 
 
 def test_baselines_against_statsmodels(seeds: Path, tmp_path: Path) -> None:
@@ -720,37 +621,26 @@ def test_baselines_against_statsmodels(seeds: Path, tmp_path: Path) -> None:
     for seed in range(4):
         rows = predictions(seeds / str(seed))
         strip = pd.read_csv(seeds / str(seed) / "baselines.csv").set_index("path").loc[rows["path"], "left_strip"]
-        network = (rows["score"] >= 0.5) == rows["label"]
-        baseline = (strip.to_numpy() >= 0.5) == rows["label"]
-        cells = pd.crosstab(network, baseline).reindex(index=[True, False], columns=[True, False], fill_value=0)
-        found.append(float(mcnemar(cells, exact=True).pvalue))
+        found.append(exact_p(rows["right"], (strip.to_numpy() >= 0.5) == rows["label"]))
     line = next(line for line in text.splitlines() if line.startswith("| mine | left strip | 38 of 40 |"))
     shown = sorted({f"{p:.3f}" for p in (min(found), max(found))})
     assert f"| {' to '.join(shown)} | {sum(p < 0.05 for p in found)} of 4 |" in line
     assert "| mine | majority | 20 of 40 |" in text
     assert "not recorded" not in text.partition("## Trivial baselines")[2].partition("## The same")[0]
-
-
-def test_baselines_that_are_not_there_are_said_not_to_be(seeds: Path, tmp_path: Path) -> None:
     (seeds / "2/baselines.csv").unlink()
-    assert "not recorded: mine: 1 of 4." in written(seeds, tmp_path / "out")[1]
-
-
-# ------------------------------------------------------------------------------------------------------------- the page
+    assert "not recorded: mine: 1 of 4." in written(seeds, tmp_path / "less")[1]
 
 
 def test_warnings_are_counted_and_told_of_above_the_first_figure(tmp_path: Path) -> None:
     for seed in range(3):
-        run = Run(tmp_path / f"sweep/{seed}", seed)
-        run.warnings = ["the films are old", *(["one was skipped"] if seed else [])]
-        run.write()
+        said = ["the films are old", *(["one was skipped"] if seed else [])]
+        Run(tmp_path / f"sweep/{seed}", seed, warnings=said).write()
     _, text = written(tmp_path / "sweep", tmp_path / "out")
     section = text.partition("## Cautions")[2].partition("## ")[0]
     assert "- **WARNING:** the films are old (all runs)" in section
     assert "- **WARNING:** one was skipped (2 of 3 runs)" in section
-    assert (
-        "Research software, not a medical device. 2 warnings below: [Cautions](#cautions)." in text.partition("![")[0]
-    )
+    top = text.partition("![")[0]
+    assert "Research software, not a medical device. 2 warnings below: [Cautions](#cautions)." in top
     assert "SYNTHETIC" not in text
 
 
@@ -758,16 +648,6 @@ def test_runs_of_two_versions_of_the_code_are_told(two_settings: Path, tmp_path:
     file = two_settings / "0_0/environment.json"
     file.write_text(file.read_text().replace('"abc"', '"def"'))
     assert "2 versions of the code (git commits abc, def)" in written(two_settings, tmp_path / "out")[1]
-
-
-def test_synthetic_in_title_and_rows(tmp_path: Path) -> None:
-    run = Run(tmp_path / "sweep/a")
-    run.synthetic = True
-    run.write()
-    comparison, text = written(tmp_path / "sweep", tmp_path / "out")
-    assert text.startswith("# SYNTHETIC: Comparison of 1 setting (1 run)")
-    assert "| mine (SYNTHETIC) | 0." in text
-    assert comparison.table["synthetic"].item()
 
 
 def test_what_is_written(two_settings: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tests.training import QUICK
 from torch import Tensor, nn
 
 from cxrlab.checks.base import Section, Verdict
@@ -26,16 +28,7 @@ from cxrlab.steps.saliency import SaliencyMeasured, measure
 from cxrlab.train import train
 
 SIDE = 32
-QUICK = [
-    "trainer=cpu",
-    "trainer.max_epochs=1",
-    "model=paper_cnn_small",
-    "data.image_size=32",
-    "data.batch_size=8",
-    "data.source.n_train=24",
-    "data.source.n_test=16",
-    "data.source.size=64",
-]
+ONE_EPOCH = [*QUICK, "trainer.max_epochs=1"]
 LEARNED, LUNGS, SCORE = (
     "do the maps depend on what was learned",
     "does the evidence for Positive lie in the lungs",
@@ -65,6 +58,7 @@ def looks_at(tiles: list[tuple[int, int]]) -> ThumbnailLogistic:
 
 CORNER = [(0, 0)]
 CENTRE = [(1, 1), (1, 2), (2, 1), (2, 2)]
+GRADIENTS = IntegratedGradients(steps=4)
 
 
 def films(tiles: list[tuple[int, int]], n: int = 24) -> tuple[Images, Bools, np.ndarray]:
@@ -79,20 +73,19 @@ def films(tiles: list[tuple[int, int]], n: int = 24) -> tuple[Images, Bools, np.
     return images, lungs, labels
 
 
-def measured(
-    method: Saliency, tiles: list[tuple[int, int]], masks: bool = True, patients: int = 24
-) -> SaliencyMeasured:
+def measured(method: Saliency, tiles: list[tuple[int, int]], patients: int = 24, **other: Any) -> SaliencyMeasured:
+    """Of a network that looks at these tiles; other images, lungs or scores take the place of the usual ones."""
     images, lungs, labels = films(tiles)
+    given = {"images": images, "lungs": lungs, "scores": np.where(labels == 1, 0.9, 0.1), **other}
     ids = [f"p{number % patients}" for number in range(len(images))]
-    scores = np.where(labels == 1, 0.9, 0.1)
-    return measure(looks_at(tiles), method, images, lungs if masks else None, labels, scores, ids, 0.5, 0)
+    return measure(looks_at(tiles), method, labels=labels, patients=ids, threshold=0.5, seed=0, **given)
 
 
 def verdicts(section: Section) -> dict[str, Verdict]:
     return {finding.check: finding.verdict for finding in section.findings}
 
 
-@pytest.mark.parametrize("method", [IntegratedGradients(steps=4), Occlusion(window=0.25, stride=0.25)])
+@pytest.mark.parametrize("method", [GRADIENTS, Occlusion(window=0.25, stride=0.25)])
 def test_a_marker_in_the_corner_is_found(method: Saliency) -> None:
     found = measured(method, CORNER)
     assert verdicts(found.section()) == {LEARNED: Verdict.PASS, LUNGS: Verdict.FAIL, SCORE: Verdict.PASS}
@@ -104,7 +97,7 @@ def test_a_marker_in_the_corner_is_found(method: Saliency) -> None:
 
 
 def test_evidence_in_the_lungs_is_found() -> None:
-    found = measured(IntegratedGradients(steps=4), CENTRE)
+    found = measured(GRADIENTS, CENTRE)
     assert verdicts(found.section()) == {LEARNED: Verdict.PASS, LUNGS: Verdict.PASS, SCORE: Verdict.PASS}
     group = found.inside["called Positive"]
     assert group["inside"].value > 0.99
@@ -121,25 +114,22 @@ def test_a_method_that_ignores_the_weights_is_told() -> None:
     given = verdicts(found.section())
     assert given[LEARNED] is Verdict.WARN
     assert given[LUNGS] is Verdict.NOT_CHECKED  # a map that shows nothing learned proves nothing
-    assert not found.sane
 
 
 def test_unknown_lungs_and_few_patients_are_not_checked() -> None:
-    found = measured(IntegratedGradients(steps=4), CENTRE, masks=False)
+    found = measured(GRADIENTS, CENTRE, lungs=None)
     given = verdicts(found.section())
     assert given == {LEARNED: Verdict.PASS, LUNGS: Verdict.NOT_CHECKED, SCORE: Verdict.PASS}
     assert [picture.name for picture in found.section().pictures] == ["saliency_overlays", "saliency_curves"]
-    few = measured(IntegratedGradients(steps=4), CENTRE, patients=4).section()
+    few = measured(GRADIENTS, CENTRE, patients=4).section()
     assert set(verdicts(few).values()) == {Verdict.NOT_CHECKED}
 
 
 def test_maps_without_evidence_are_counted_apart() -> None:
-    images, lungs, labels = films(CENTRE)
+    images, lungs, _ = films(CENTRE)
     images[0] = 0  # from black to black there is nothing to explain
     lungs[2] = False
-    scores = np.full(24, 0.9)
-    network = looks_at(CENTRE)
-    found = measure(network, IntegratedGradients(steps=4), images, lungs, labels, scores, range(24), 0.5, 0)
+    found = measured(GRADIENTS, CENTRE, images=images, lungs=lungs, scores=np.full(24, 0.9))
     group = found.inside["called Positive"]
     assert (group["images"], group["zero"], group["no_lungs"], group["inside"].n) == (24, 1, 1, 22)
     assert np.isnan(found.table["inside"][[0, 2]]).all()
@@ -148,15 +138,12 @@ def test_maps_without_evidence_are_counted_apart() -> None:
 
 
 def test_no_image_called_positive() -> None:
-    images, lungs, labels = films(CENTRE)
-    network = looks_at(CENTRE)
-    found = measure(network, IntegratedGradients(steps=4), images, lungs, labels, np.zeros(24), range(24), 0.5, 0)
-    assert verdicts(found.section())[LUNGS] is Verdict.NOT_CHECKED
-    assert verdicts(found.section())[SCORE] is Verdict.NOT_CHECKED
+    given = verdicts(measured(GRADIENTS, CENTRE, scores=np.zeros(24)).section())
+    assert given[LUNGS] is given[SCORE] is Verdict.NOT_CHECKED
 
 
 def test_section_is_for_a_page(tmp_path: Path) -> None:
-    section = measured(IntegratedGradients(steps=4), CORNER).section()
+    section = measured(GRADIENTS, CORNER).section()
     json.dumps(section.facts, allow_nan=False, default=asdict)
     assert [picture.name for picture in section.pictures] == ["saliency_overlays", "saliency_inside", "saliency_curves"]
     for picture in section.pictures:
@@ -164,14 +151,14 @@ def test_section_is_for_a_page(tmp_path: Path) -> None:
         assert (tmp_path / f"{picture.name}.png").stat().st_size > 10_000
     assert section.tables[0].rows[0][0] == "called Positive"
     assert "Rules" in section.text[1]
-    again = measured(IntegratedGradients(steps=4), CORNER).section()
+    again = measured(GRADIENTS, CORNER).section()
     assert again.facts == section.facts
 
 
 @pytest.mark.slow
 def test_training_shows_test_images(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    typed = [*QUICK, "saliency=gradcam"]
+    typed = [*ONE_EPOCH, "saliency=gradcam"]
     train(compose("train", typed, folder), typed)
     picture = folder / "figures/saliency.png"
     with Image.open(picture) as image:
@@ -191,10 +178,10 @@ def test_training_shows_test_images(tmp_path: Path) -> None:
 
 
 def test_a_network_without_feature_maps_is_refused_at_once(tmp_path: Path) -> None:
-    typed = [*QUICK, "model=logistic", "saliency=gradcam"]
+    typed = [*ONE_EPOCH, "model=logistic", "saliency=gradcam"]
     with pytest.raises(ConfigError, match=r"saliency: ThumbnailLogistic has no feature maps .*saliency=occlusion"):
         train(compose("train", typed, tmp_path / "run"), typed)
-    typed = [*QUICK, "saliency=gradcam", "saliency.layer=conv_9"]
+    typed = [*ONE_EPOCH, "saliency=gradcam", "saliency.layer=conv_9"]
     with pytest.raises(ConfigError, match=r"saliency.layer: 'conv_9' is no layer of the network"):
         train(compose("train", typed, tmp_path / "run"), typed)
     assert not (tmp_path / "run").exists()
