@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from statsmodels.stats.contingency_tables import mcnemar
 from tests.training import QUICK, without_pages
 
 from cxrlab import compare as program
@@ -54,19 +53,6 @@ def test_runs_become_settings(runs: Path, tmp_path: Path, capsys: pytest.Capture
     printed = capsys.readouterr().out
     assert "SYNTHETIC test images" in printed
     assert f"{tmp_path / 'comparison.html'}" in printed
-
-
-def test_a_pair_is_tested_on_the_files_of_its_runs(runs: Path, tmp_path: Path) -> None:
-    _, objects = run_comparison(runs, tmp_path)
-    files = [pd.read_csv(runs / str(i) / "predictions.csv").query("split == 'test'") for i in range(3)]
-    label = files[0]["label"]
-    scores = ((files[0]["score"] + files[1]["score"]) / 2, files[2]["score"])
-    first, second = ((score >= 0.5) == label for score in scores)
-    cells = pd.crosstab(first, second).reindex(index=[True, False], columns=[True, False], fill_value=0)
-    (pair,) = objects["comparison"].pairs.to_dict("records")
-    assert pair["accuracy_p"] == pytest.approx(mcnemar(cells, exact=True).pvalue)
-    assert pair["accuracy_p_holm"] == pair["accuracy_p"]
-    assert (pair["only_a_right"], pair["only_b_right"]) == (cells.loc[True, False], cells.loc[False, True])
 
 
 @pytest.mark.slow

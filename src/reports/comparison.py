@@ -130,7 +130,7 @@ def _monitored(run: RunRecord) -> float | None:
 def _row(setting: Setting, means: dict[str, SeedMean], ensemble: dict[str, Any], confidence: float) -> dict[str, Any]:
     right, n, runs = n_right(setting), setting.labels.size, setting.runs
     checked = [validation(repeat) for repeat in setting.repeats]
-    # scikit-learn's AUROCs, as they always stood here: the last binary digit may be another than that of the means.
+    # The table holds scikit-learn's AUROCs, whose last binary digit may differ from those behind the means.
     aurocs = [roc_auc_score(setting.labels, scores) for scores in setting.scores] if means["auroc"].seeds else []
     seconds = [value for run in runs for value in run.metrics.get("epoch_seconds") or []]
     memory = [value for run in runs if (value := run.metrics.get("peak_memory_mb")) is not None]

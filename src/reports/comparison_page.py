@@ -74,11 +74,13 @@ def _context(comparison: Comparison) -> dict[str, Any]:
     tables: dict[str, list[Any]] = {"results": [], "seeds": [], "ensembles": [], "cost": []}  # a row for each setting
     for setting, row in zip(settings, rows, strict=True):
         name, mean, ensemble = _marked(row), comparison.means[setting.name], comparison.ensembles[setting.name]
-        right = images_right(row["right_min"], row["right_max"], n)
-        tables["results"].append((name, mean["accuracy"], mean["auroc"], right, row["seeds"], _validation(row)))
+        both = images_right(row["right_min"], row["right_max"], n)
+        tables["results"].append((name, mean["accuracy"], mean["auroc"], both, row["seeds"], _validation(row)))
         spread = (plus_minus(row[f"{metric}_mean"], row[f"{metric}_sd"]) for metric in _METRICS)
         limits = (_limits(row[f"accuracy_{of}_low"], row[f"accuracy_{of}_high"]) for of in ("one_run", "pooled"))
-        tables["seeds"].append((setting.name, distribution(n_right(setting)), *spread, *limits))
+        runs_by_right = sorted(Counter(n_right(setting)).items())
+        distribution = ", ".join(f"{right}: {plural(times, 'run')}" for right, times in runs_by_right)
+        tables["seeds"].append((setting.name, distribution, *spread, *limits))
         tables["ensembles"].append((name, ensemble["accuracy"], ensemble["auroc"], f"{row['ensemble_right']} of {n}"))
         forms = {"parameters": ",.0f", "seconds_per_epoch": ".2f", "peak_memory_mb": ",.0f"}
         tables["cost"].append((name, *(known(row[key], form) for key, form in forms.items())))
@@ -217,11 +219,6 @@ def plus_minus(mean: float | None, deviation: float | None) -> str:
     if mean is None:
         return "undefined"
     return f"{mean:.3f}" if deviation is None else f"{mean:.3f} ± {deviation:.3f}"
-
-
-def distribution(values: Sequence[int]) -> str:
-    """``39: 3 runs, 40: 7 runs``."""
-    return ", ".join(f"{value}: {plural(times, 'run')}" for value, times in sorted(Counter(values).items()))
 
 
 def _marked(row: Mapping[str, Any]) -> str:

@@ -47,11 +47,6 @@ class Cell:
     best: str = ""
 
     @property
-    def where(self) -> str:
-        """The column, and whether it is the row's own."""
-        return f"{self.column} (internal)" if self.internal else self.column
-
-    @property
     def lung_free_auroc(self) -> Any:
         """Of the best that sees no lung; ``None`` where there is none."""
         return self.lung_free[self.best]["auroc"].value if self.best else None
@@ -141,7 +136,8 @@ def _cells(matrix: Matrix) -> dict[str, Any]:
     edges = next((cell.lung_free for cell in matrix.cells if cell.lung_free), {})
     cells, shared, lung_free, small = [], [], [], []
     for cell in matrix.cells:
-        numbers, auroc, place = cell.numbers, cell.numbers["auroc"], (cell.row, cell.where)
+        numbers, auroc = cell.numbers, cell.numbers["auroc"]
+        place = (cell.row, f"{cell.column} (internal)" if cell.internal else cell.column)
         told = auroc.method if auroc.value is None else f"{auroc}"
         if len(auroc.seeds) > 1:
             told += f"; {min(auroc.seeds):.3f} to {max(auroc.seeds):.3f}"

@@ -56,13 +56,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Lungs:
-    """Where the lungs are on the images of a probe.
-
-    Attributes:
-        masks: Shape (n, height, width), predicted on the intact images.
-        found: Shape (n,): whether there are any.
-        words: What found them.
-    """
+    """Predicted on the intact images: masks (n, height, width), whether there are any (n,), and what found them."""
 
     masks: Masks
     found: NDArray[np.bool_]
@@ -228,12 +222,7 @@ def _visible(alteration: Alteration, lungs: Lungs | None) -> float | None:
 
 
 def lung_free(alteration: Alteration, visible: float | None = None) -> bool:
-    """Whether an input counts as one without lungs.
-
-    Args:
-        alteration: What was done.
-        visible: Share of the lungs' area that is left to see; ``None`` where nobody knows where they are.
-    """
+    """Whether an input counts as one without lungs, of whose area a share is ``visible`` (``None``: nobody knows)."""
     if alteration.group != "lungs removed" or alteration.kind == "background_only":
         return False  # the outline of what turned black is that of the lungs, and disease moves it
     if visible is not None:
@@ -257,11 +246,7 @@ def samples(
 
 
 def collect_retrained(runs: str | Sequence[str], how: Resampling) -> tuple[list[Retrained], list[Setting]]:
-    """Groups finished runs by the alteration of their images.
-
-    Args:
-        runs: A run folder, a folder above some, a pattern, or several of these.
-        how: Of every interval.
+    """Groups finished runs (folders, folders above some, or patterns) by the alteration of their images.
 
     Returns:
         One line per alteration, in the order of the battery; and the runs behind each.
@@ -347,13 +332,10 @@ def read_source_classifier(folder: str, how: Resampling) -> SourceClassifier:
 def probe_model(
     config: DictConfig, overrides: Sequence[str], plan: Plan, step: Callable[[str], None]
 ) -> tuple[Probe, pd.DataFrame, LoadedModel]:
-    """Tries one model on altered images.
+    """Tries one model, ``ckpt_path`` being one run or file, on altered images.
 
-    Args:
-        config: As composed from ``conf/probe.yaml``, ``ckpt_path`` being one run or file.
-        overrides: What was typed, to refuse a preprocessing other than the checkpoint's.
-        plan: See :func:`check_plan`.
-        step: Is told what begins: :func:`count_steps` of them.
+    ``overrides`` serve to refuse a preprocessing other than the checkpoint's; ``step`` is told what begins,
+    :func:`count_steps` times.
 
     Returns:
         What was found, the manifest's rows with one column of scores per alteration, and the model.
@@ -428,12 +410,7 @@ def count_steps(plan: Plan) -> int:
 
 
 def add_retrained(config: DictConfig, found: Probe | None, rows: pd.DataFrame | None = None) -> Probe:
-    """Adds what other runs say to what was found of a model, or begins with it where there is no model.
-
-    Args:
-        config: With ``retrained`` and ``source_classifier``.
-        found: Of the model; ``None`` without one.
-        rows: The images it was tried on.
+    """Adds what other runs say to what was found of a model on ``rows``, or begins with it where there is no model.
 
     Raises:
         UserError: The runs cannot be used.

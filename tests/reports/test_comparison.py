@@ -459,10 +459,11 @@ def test_pairs_against_statsmodels_on_the_same_files(three_settings: Path, tmp_p
     rows, scores = files[0][0], [np.mean([rows["score"] for rows in tables], axis=0) for tables in files]
     label = rows["label"].to_numpy()
     right = [(each >= 0.5) == label for each in scores]
-    expected, aurocs = [], []
-    for a, b in ((0, 1), (0, 2), (1, 2)):
-        expected.append(exact_p(right[a], right[b]))
-        aurocs.append(auroc_difference(label, scores[a], scores[b], rows["patient_id"], Resampling(4000)))
+    ids, tested = rows["patient_id"], ((0, 1), (0, 2), (1, 2))
+    expected = [exact_p(right[a], right[b]) for a, b in tested]
+    aurocs = [auroc_difference(label, scores[a], scores[b], ids, Resampling(4000)) for a, b in tested]
+    assert list(pairs["only_a_right"]) == [(right[a] & ~right[b]).sum() for a, b in tested]
+    assert list(pairs["only_b_right"]) == [(right[b] & ~right[a]).sum() for a, b in tested]
     assert list(pairs["accuracy_p"]) == pytest.approx(expected)
     assert list(pairs["accuracy_p_holm"]) == pytest.approx(list(multipletests(expected, method="holm")[1]))
     assert min(expected) < 0.05  # or this test would say little
