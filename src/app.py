@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, ListConfig
 
-from cxrlab.config import Problems, check_names
+from cxrlab.config import Problems, check_names, keys_of
 from cxrlab.console import say
 from cxrlab.entry import command_line
 from cxrlab.errors import check_choice, check_range
@@ -19,12 +19,6 @@ from cxrlab.imports import check_installed, quick_imports
 
 if TYPE_CHECKING:
     from cxrlab.page import Desk
-
-KEYS = (
-    *("ckpt_path", "gate", "saliency", "lungs", "host", "port", "open_browser", "max_upload_mb", "max_megapixels"),
-    *("max_waiting", "accelerator", "precision", "trusted"),
-)
-"""The keys of ``conf/app.yaml``."""
 
 
 def app(config: DictConfig, overrides: Sequence[str] = ()) -> None:
@@ -102,7 +96,7 @@ def _paths(config: DictConfig) -> list[str]:
 def _check(config: DictConfig) -> None:
     """Finds every mistake before anything is loaded."""
     problems = Problems()
-    check_names(config, KEYS, problems)
+    check_names(config, keys_of("app"), problems)
     problems.raise_if_any()
     with problems.guard("ckpt_path"):
         check_range("number of models", len(_paths(config)), 1, 8, integer=True)

@@ -11,14 +11,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from cxrlab.config import Problems, check_names
+from cxrlab.config import Problems, check_names, keys_of
 from cxrlab.console import say
 from cxrlab.entry import command_line
 from cxrlab.errors import DataError, check_choice, check_range
 from cxrlab.imports import quick_imports
-
-KEYS = ("folder", "clear", "unused_for")
-"""The keys of ``conf/cache.yaml``."""
 
 
 def cache(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -35,7 +32,7 @@ def cache(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, 
         UserError: The configuration is wrong.
     """
     problems = Problems()
-    check_names(config, KEYS, problems)
+    check_names(config, keys_of("cache"), problems)
     clear = config["clear"]  # config.clear is a method of every mapping
     with problems.guard("clear"):
         if clear is not None:

@@ -8,14 +8,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from cxrlab.config import Problems, build, check_names
+from cxrlab.config import Problems, build, check_names, keys_of
 from cxrlab.console import say
 from cxrlab.downloads import COLLECTIONS, Collection, download
 from cxrlab.entry import command_line
 from cxrlab.errors import ConfigError, check_choice, check_range
-
-KEYS = ("data", "to", "url", "sha256", "force", "timeout")
-"""The keys of ``conf/download.yaml``."""
 
 
 def get(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -33,7 +30,8 @@ def get(config: DictConfig, overrides: Sequence[str] = ()) -> tuple[dict[str, An
     """
     problems = Problems()
     # Only the source of a data set matters here, and what a run would set is missing.
-    check_names(OmegaConf.masked_copy(config, [str(key) for key in config if key != "data"]), KEYS, problems)
+    others = [str(key) for key in config if key != "data"]
+    check_names(OmegaConf.masked_copy(config, others), keys_of("download"), problems)
     with problems.guard("timeout", config):
         check_range("timeout", config.timeout, 0, 3600, low_open=True)
     with problems.guard("force", config):

@@ -12,7 +12,7 @@ import torch
 from omegaconf import DictConfig, ListConfig
 from rich.table import Table
 
-from cxrlab.config import Problems, check_names
+from cxrlab.config import Problems, check_names, keys_of
 from cxrlab.console import DISCLAIMER, command
 from cxrlab.datamodules import Preprocessing, SyntheticSource
 from cxrlab.datamodules.pixels import read_all
@@ -27,8 +27,6 @@ from cxrlab.models.gate import Gate
 from cxrlab.runs.checkpoint import GATE, AtomicCheckpointIO, LoadedModel, load_checkpoint, load_model
 from cxrlab.runs.environment import cpu_name
 
-KEYS = ("ckpt_path", "format", "output", "gate", "opset", "images", "max_images", "latency", "trusted")
-"""The keys of ``conf/export.yaml``."""
 ONNX, CHECKPOINT = "onnx", "checkpoint"
 SUFFIXES = {ONNX: ".onnx", CHECKPOINT: ".ckpt"}
 
@@ -40,7 +38,7 @@ def check_plan(config: DictConfig) -> None:
         ConfigError: Lists every problem.
     """
     problems = Problems()
-    check_names(config, KEYS, problems)
+    check_names(config, keys_of("export"), problems)
     with problems.guard("format"):
         check_choice("format", config.format, SUFFIXES)
         for name in ("onnx", "onnxruntime", "onnxscript") if config.format == ONNX else ():

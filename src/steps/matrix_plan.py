@@ -11,16 +11,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from cxrlab.config import Problems, check_names
+from cxrlab.config import Problems, check_names, keys_of
 from cxrlab.config.compose import group_options
 from cxrlab.errors import check_choice, check_range, did_you_mean
 from cxrlab.evaluation.estimate import Resampling
-
-KEYS = (
-    *("train", "test", "sets", "models", "seeds", "recipe", "images", "accelerator", "lungs", "trusted"),
-    *("resamples", "confidence", "seed", "runs", "output_dir"),
-)
-"""The keys of ``conf/matrix.yaml``."""
 
 _OF_DATA = re.compile(r"[+~]{0,2}data[=./@]")
 _NAME = re.compile(r"[\w.+-]+")  # it names folders
@@ -86,7 +80,7 @@ def plan_matrix(config: DictConfig) -> Plan:
         ConfigError: Lists every problem.
     """
     problems = Problems()
-    check_names(config, KEYS, problems)
+    check_names(config, keys_of("matrix"), problems)
     problems.raise_if_any()
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
