@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cxrlab.datamodules.sources.phantom import CUES, plant_shortcut
+from cxrlab.datamodules.cues import CUES, plant_shortcut
 from cxrlab.errors import did_you_mean
 
 Images = NDArray[np.uint8]
@@ -29,21 +29,13 @@ MARGIN = 0.03
 """Share of the image's side by which lungs are widened before they are turned black: their rim tells their shape."""
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """What a name means.
-
-    Attributes:
-        group: One of the four.
-        words: A phrase for people; ``{}`` stands for the number.
-        limits: Of the number, in whole units; ``None`` where the kind has no number.
-        on_lungs: Of an edit: whether it reaches the lungs' own pixels.
-    """
+class _Kind(NamedTuple):
+    """What a name means."""
 
     group: str
-    words: str
-    limits: tuple[int, int] | None = None
-    on_lungs: bool = False
+    words: str  # a phrase for people; ``{}`` stands for the number
+    limits: tuple[int, int] | None = None  # of the number, in whole units; ``None`` where the kind has no number
+    on_lungs: bool = False  # of an edit: whether it reaches the lungs' own pixels
 
 
 _KINDS = {
@@ -93,7 +85,8 @@ class Alteration:
         """
         found = re.fullmatch(r"([a-z_]+?)(?:_(\d{1,4}))?", name) if isinstance(name, str) else None
         if found is None or found[1] not in _KINDS:
-            raise ValueError(f"alter must be one of {_listed()}, got {name!r}{did_you_mean(str(name), BATTERY)}")
+            listed = ", ".join(f"{kind}_N" if it.limits else kind for kind, it in _KINDS.items())
+            raise ValueError(f"alter must be one of {listed}, got {name!r}{did_you_mean(str(name), BATTERY)}")
         kind, limits = found[1], _KINDS[found[1]].limits
         if limits is None and found[2]:
             raise ValueError(f"alter: {kind} takes no number, got {name!r}")
@@ -143,7 +136,9 @@ class Alteration:
         if self.kind == "none" or not len(images):
             return images.copy()
         if self.kind in CUES:
-            return _each(images, lambda image: _with_cue(image, self.kind))
+            channels = np.moveaxis(images, -1, 1).reshape(-1, *images.shape[1:3])
+            planted = [plant_shortcut(np.ascontiguousarray(channel), self.kind) for channel in channels]
+            return np.moveaxis(np.reshape(planted, (len(images), -1, *images.shape[1:3])), 1, -1)
         if self.kind == "histogram":
             return _matched(images)
         if self.kind == "shuffle":
@@ -158,51 +153,29 @@ class Alteration:
     def _black(self, images: Images, lungs: Masks | None) -> Masks:
         """Which pixels turn black, shape (n, height, width) or (1, height, width)."""
         if lungs is None or not self.needs_lungs:
-            centre = _centre(images.shape[1], images.shape[2], self.amount / 100)[None]
+            height, width = images.shape[1:3]
+            share = self.amount / 100
+            rows, columns = round(height * share), round(width * share)
+            top, left = (height - rows) // 2, (width - columns) // 2
+            centre = np.zeros((1, height, width), np.bool_)
+            centre[:, top : top + rows, left : left + columns] = True
             return centre if self.kind == "centre_black" else ~centre
         if self.kind == "lungs_only":
             return ~lungs
-        widened = np.stack([_widened(mask) for mask in lungs])
-        return widened if self.kind == "background_only" else np.stack([_box(mask) for mask in widened])
-
-
-def _listed() -> str:
-    return ", ".join(f"{kind}_N" if it.limits else kind for kind, it in _KINDS.items())
+        reach = max(1, round(MARGIN * min(lungs.shape[1:])))
+        element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+        black = np.stack([np.asarray(cv2.dilate(mask.astype(np.uint8), element), np.bool_) for mask in lungs])
+        if self.kind == "lungs_box_black":  # the smallest upright rectangle; empty around an empty mask
+            for mask in black:
+                down, across = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+                if len(down):
+                    mask[down[0] : down[-1] + 1, across[0] : across[-1] + 1] = True
+        return black
 
 
 def _each(images: Images, change: Callable[[Images], Any]) -> Images:
     """Changes one image after the other; OpenCV drops the axis of a single channel."""
     return np.stack([np.asarray(change(image), np.uint8).reshape(image.shape) for image in images])
-
-
-def _with_cue(image: Images, kind: str) -> Images:
-    return np.stack(
-        [plant_shortcut(np.ascontiguousarray(channel), kind) for channel in np.moveaxis(image, -1, 0)], axis=-1
-    )
-
-
-def _centre(height: int, width: int, share: float) -> Masks:
-    """The central rectangle that takes ``share`` of either side."""
-    inside = np.zeros((height, width), np.bool_)
-    rows, columns = round(height * share), round(width * share)
-    top, left = (height - rows) // 2, (width - columns) // 2
-    inside[top : top + rows, left : left + columns] = True
-    return inside
-
-
-def _widened(mask: Masks) -> Masks:
-    reach = max(1, round(MARGIN * min(mask.shape)))
-    element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-    return np.asarray(cv2.dilate(mask.astype(np.uint8), element), np.bool_)
-
-
-def _box(mask: Masks) -> Masks:
-    """The smallest upright rectangle around a mask; empty around an empty one."""
-    box = np.zeros_like(mask)
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if rows.size:
-        box[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
-    return box
 
 
 def _tiny(image: Images, side: int) -> Images:

@@ -27,7 +27,11 @@ class Augmentation:
 
     def __init__(self, transforms: Sequence[A.BasicTransform]) -> None:
         self.transforms = list(transforms)
-        self._pipeline = _compose(self.transforms) if self.transforms else None
+        self._pipeline = None
+        if self.transforms:
+            import albumentations as A  # most runs have no transforms, and no use for the time that this takes
+
+            self._pipeline = A.Compose(self.transforms)
 
     def __call__(self, image: NDArray[np.uint8], seed: int, epoch: int, row: int) -> NDArray[np.uint8]:
         """Returns an augmented copy, or the image itself where there is nothing to do.
@@ -37,9 +41,6 @@ class Augmentation:
             seed: Of the run.
             epoch: From 0.
             row: Of the image in the manifest.
-
-        Returns:
-            The same shape, uint8.
 
         Raises:
             ConfigError: The transforms change the size or type of the image, which the network could not take.
@@ -58,9 +59,3 @@ class Augmentation:
                 "leave out transforms that crop, resize, turn by 90 degrees or scale to floats"
             )
         return changed.reshape(image.shape)
-
-
-def _compose(transforms: list[A.BasicTransform]) -> A.Compose:
-    import albumentations as A  # most runs have no transforms, and no use for the time that this takes
-
-    return A.Compose(transforms)

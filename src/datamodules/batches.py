@@ -51,10 +51,7 @@ class CachedImages(Dataset[dict[str, Any]]):
         augment: Augmentation,
         seed: int,
     ) -> None:
-        self.images = images
-        self.labels = labels
-        self.augment = augment
-        self.seed = seed
+        self.images, self.labels, self.augment, self.seed = images, labels, augment, seed
 
     def __getitem__(self, batch: Batch) -> dict[str, Any]:
         rows = np.array([row for _, row in batch.keys])
@@ -62,14 +59,13 @@ class CachedImages(Dataset[dict[str, Any]]):
             "label": torch.from_numpy(self.labels[rows].astype(np.float32)),
             "row": torch.from_numpy(rows),
         }
-        if self.images is not None:
-            found["image"] = torch.from_numpy(self._pixels(self.images, batch.keys))
+        if self.images is not None and self.augment.transforms:
+            augmented = [self.augment(self.images[row], self.seed, epoch, row) for epoch, row in batch.keys]
+            found["image"] = torch.from_numpy(np.stack(augmented))
+        elif self.images is not None:
+            # One copy of the whole batch, out of a file or memory.
+            found["image"] = torch.from_numpy(np.asarray(self.images[[row for _, row in batch.keys]]))
         return found if batch.share is None else {**found, "share": batch.share}
-
-    def _pixels(self, images: ImageRows | NDArray[np.uint8], keys: list[Key]) -> NDArray[np.uint8]:
-        if not self.augment.transforms:
-            return np.asarray(images[[row for _, row in keys]])  # one copy of the whole batch, out of a file or memory
-        return np.stack([self.augment(images[row], self.seed, epoch, row) for epoch, row in keys])
 
 
 class RowSampler(Sampler[Key]):
@@ -82,9 +78,7 @@ class RowSampler(Sampler[Key]):
     """
 
     def __init__(self, rows: NDArray[np.int64], seed: int | None = None, epoch: int = 0) -> None:
-        self.rows = rows
-        self.seed = seed
-        self.epoch = epoch
+        self.rows, self.seed, self.epoch = rows, seed, epoch
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -113,10 +107,7 @@ class BatchSampler(Sampler[Batch]):
     """
 
     def __init__(self, rows: RowSampler, batch_size: int, rank: int = 0, processes: int = 1) -> None:
-        self.rows = rows
-        self.batch_size = batch_size
-        self.rank = rank
-        self.processes = processes
+        self.rows, self.batch_size, self.rank, self.processes = rows, batch_size, rank, processes
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
@@ -129,8 +120,6 @@ class BatchSampler(Sampler[Batch]):
         keys = list(self.rows)
         for start in range(0, len(keys), self.batch_size):
             whole = keys[start : start + self.batch_size]
-            yield Batch(whole) if self.processes == 1 else self._part(whole)
-
-    def _part(self, whole: list[Key]) -> Batch:
-        part = whole[self.rank :: self.processes]
-        return Batch(part or whole[:1], len(part) * self.processes / len(whole))
+            part = whole[self.rank :: self.processes]
+            share = None if self.processes == 1 else len(part) * self.processes / len(whole)
+            yield Batch(part or whole[:1], share)

@@ -29,7 +29,7 @@ from cxrlab.datamodules.sources import Source
 from cxrlab.errors import DataError, check_choice, check_range
 from cxrlab.reading.image import BETWEEN
 
-_SHOWN_SKIPPED = 20
+_SHOWN = 20
 _NAMED = 3
 _LUNGS_ONLY = Alteration.parse("lungs_only")
 
@@ -65,31 +65,15 @@ class ChestXRayDataModule(pl.LightningDataModule):
 
     Args:
         source: Where the images come from.
-        image_size: Pixels, one number or ``[height, width]``.
-        channels: 3 (RGB) or 1 (grey).
-        fit: How an image gets that size: ``squeeze`` (the paper's: aspect ratio not kept), ``pad`` or ``crop``.
-        contrast: ``none``, ``clahe`` or ``histeq``.
-        border: Share of each side that is cut off first, in [0, 0.4).
+        image_size, channels, fit, contrast, border: See :meth:`.Preprocessing.create`.
         mask: ``lungs``: everything outside the lungs turns black, last of the preprocessing. The masks are predicted
             for every image of every class: real ones exist almost only for COVID-19 and would tell the label.
         alter: Name of an :class:`~cxrlab.datamodules.alterations.Alteration`, of every image of every split.
         batch_size: Images per step, of all processes together where several train.
-        views: Views that are kept (``["PA"]``), as the source writes them; ``None`` keeps all.
-        min_age: Years; younger patients are left out, those of unknown age stay.
-        limit_per_patient: Up to so many images of a patient, the first in the source's order.
-        balance: Leave out images of the larger class until both have equally many.
-        duplicates: Several images of one film: ``keep`` (but never in two splits), ``drop`` all but the first,
-            ``exclude`` every image of a film that several sources have, or ``refuse`` such films.
-        val: Share of the training patients held out for validation, in (0, 1); ``"test"`` validates on the test images,
-            as the paper does, and every report then says so. A source with a ``val`` split of its own keeps it.
-        test: Share of the training patients held out for testing, in (0, 1), where the source has no ``test`` split;
-            ``"all"`` makes every image a test image, for evaluating a model that was trained on others.
-        resplit: Forget the source's splits and draw them.
-        split_seed: Of these two draws, of the folds and of ``balance``; not the run's seed, so that several seeds are
-            compared on the same images.
-        folds: Cross-validation: all images are pooled, whatever splits the source has, and spread over so many folds
-            by patient, stratified by label (at least 2). ``test`` is then not used.
-        fold: The fold that is the test split, in [0, ``folds``); validation images are drawn from the others.
+        views, min_age, limit_per_patient, balance: See :class:`~cxrlab.datamodules.selection.Selection`.
+        val, test, resplit, split_seed, folds, fold, duplicates: See
+            :class:`~cxrlab.datamodules.partition.Partition`. ``split_seed`` is that of ``balance`` as well; it is not
+            the run's seed, so that several seeds are compared on the same images.
         permute_labels: Seed with which, after the splits are drawn, the labels of each split are dealt out anew between
             patients: the negative control of a whole experiment. ``None`` keeps them.
         augment: Applied to training images only; none by default.
@@ -156,31 +140,24 @@ class ChestXRayDataModule(pl.LightningDataModule):
         check_choice("on_error", on_error, ("raise", "skip"))
         check_range("cache_limit_gb", cache_limit_gb, 0, low_open=True)
         check_range("seed", seed, 0, 2**32 - 1, integer=True)
-        self.source = source
         if mask not in (None, "lungs"):
             raise ValueError(
                 f"mask must be null or lungs (predicted for every image; real masks would tell the label), got {mask!r}"
             )
         if permute_labels is not None:
             check_range("permute_labels", permute_labels, 0, 2**32 - 1, integer=True)
+        self.source = source
         self.preprocessing = Preprocessing.create(image_size, channels, fit, contrast, border)
-        self.mask = mask
-        self.alteration = Alteration.parse(alter)
-        self.permute_labels = permute_labels
-        self.segment: Segment | None = None
-        self.lungs: np.ndarray[Any, np.dtype[np.bool_]] | None = None
+        self.mask, self.alteration = mask, Alteration.parse(alter)
         self.partition = Partition(val, test, split_seed, resplit, folds, fold, duplicates)
         self.selection = Selection(views, min_age, limit_per_patient, balance, split_seed)
-        self.batch_size = batch_size
-        self.augment = augment or Augmentation([])
-        self.num_workers = num_workers
-        self.persistent_workers = persistent_workers
-        self.on_device = on_device
-        self.on_error = on_error
-        self.allow_leak = allow_leak
+        self.permute_labels, self.augment = permute_labels, augment or Augmentation([])
+        self.batch_size, self.num_workers, self.persistent_workers = batch_size, num_workers, persistent_workers
+        self.on_device, self.on_error, self.allow_leak, self.seed = on_device, on_error, allow_leak, seed
         self.cache = None if cache is None else Path(cache).expanduser()
         self.cache_limit_gb = cache_limit_gb
-        self.seed = seed
+        self.segment: Segment | None = None
+        self.lungs: np.ndarray[Any, np.dtype[np.bool_]] | None = None
         self.manifest = pd.DataFrame(columns=[*mf.COLUMNS, "sha256", "film"])
         self.flow = Flow(source.name)
         self.lost = pd.DataFrame(columns=list(mf.COLUMNS))
@@ -208,12 +185,21 @@ class ChestXRayDataModule(pl.LightningDataModule):
         if not self.allow_leak:
             refuse_leaks(arranged.leaks, self.source.name)
         self._images = self._changed(pixels.images.take(arranged.rows))
-        inflating = self.partition.warnings(arranged.own, arranged.manifest, arranged.leaks, self.source.name)
-        self.warnings = [*self._changes(), *inflating, *self.source.notes, *notes, *_skipped(pixels.problems)]
-        self.warnings += _doubted(arranged.manifest, [pixels.doubts.get(int(row), "") for row in arranged.rows])
-        self.manifest = arranged.manifest
+        self.manifest, self.warnings = arranged.manifest, []
         if self.permute_labels is not None:
+            self.warnings.append(
+                f"data.permute_labels={self.permute_labels}: labels were dealt out anew between patients, a negative "
+                "control: nothing can be learnt, and scores better than chance point to a leak"
+            )
             self.manifest = mf.deal_labels(self.manifest, self.permute_labels)
+        if self.alteration.kind != "none":
+            words = f"every image was altered ({self.alteration.words})"
+            self.warnings.append(f"data.alter={self.alteration.name}: {words}")
+        self.warnings += self.partition.warnings(arranged.own, arranged.manifest, arranged.leaks, self.source.name)
+        skipped = [f"left out: {problem}" for problem in pixels.problems.values()]
+        more = "left out: {} more images that cannot be used"
+        self.warnings += [*self.source.notes, *notes, *_shown(skipped, more)]
+        self.warnings += _doubted(arranged.manifest, [pixels.doubts.get(int(row), "") for row in arranged.rows])
 
     @property
     def needs_lungs(self) -> bool:
@@ -232,18 +218,6 @@ class ChestXRayDataModule(pl.LightningDataModule):
         if self.mask is not None:
             changed = _LUNGS_ONLY.apply(changed, self.lungs)
         return ImageRows.of(changed if self.alteration.kind == "none" else self.alteration.apply(changed, self.lungs))
-
-    def _changes(self) -> list[str]:
-        """What a reader has to know of images and labels that are not the data set's own."""
-        found = []
-        if self.permute_labels is not None:
-            found.append(
-                f"data.permute_labels={self.permute_labels}: labels were dealt out anew between patients, a negative "
-                "control: nothing can be learnt, and scores better than chance point to a leak"
-            )
-        if self.alteration.kind != "none":
-            found.append(f"data.alter={self.alteration.name}: every image was altered ({self.alteration.words})")
-        return found
 
     def list_images(self) -> pd.DataFrame:
         """What the source lists and the filters leave, one row per image; begins the flow of cases anew.
@@ -288,10 +262,10 @@ class ChestXRayDataModule(pl.LightningDataModule):
             sha256: One per row.
             problems: ``{row: why it could not be read}``.
             pairs: Rows that are one film, see :func:`cxrlab.datamodules.films.find_pairs`.
-            train: Whether a training follows, see :meth:`Partition.draw`.
+            train: Whether a training follows, see :meth:`Partition.draw`, which may then find a split without a label.
 
         Raises:
-            DataError: No image is left; or a class or split is without images, and a training follows.
+            DataError: No image is left, or no such splits can be drawn.
         """
         manifest = listed.assign(sha256=list(sha256), film=film_keys(sha256, pairs))
         if problems:
@@ -315,7 +289,7 @@ class ChestXRayDataModule(pl.LightningDataModule):
 
     @property
     def pixels(self) -> ImageRows:
-        """Every preprocessed image, shape (rows of the manifest, height, width, channels); perhaps not in memory."""
+        """Every preprocessed image, in the order of the manifest; perhaps not in memory."""
         return self._images
 
     def images(self, split: str, count: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -344,11 +318,10 @@ class ChestXRayDataModule(pl.LightningDataModule):
         return self._loader(RowSampler(np.arange(len(self.manifest))), Augmentation([]))
 
     def state_dict(self) -> dict[str, Any]:
-        """What a user of the weights has to know of the data; Lightning writes it into its checkpoints.
+        """What a user of the weights has to know of the data, as plain values; Lightning writes it into checkpoints.
 
-        Plain values: ``preprocessing``, ``mask`` and ``alter`` (what the network saw), ``lungs`` (fingerprint of the
-        weights that found them), ``labels``, and of ``data`` the ``sources``, whether they are ``synthetic``, the
-        number of ``images`` and their ``fingerprint``. Nothing of it is read back by :meth:`load_state_dict`.
+        ``preprocessing``, ``mask`` and ``alter`` are what the network saw; ``lungs`` is the fingerprint of the weights
+        that found them. Nothing of it is read back by :meth:`load_state_dict`.
         """
         return {
             "preprocessing": self.preprocessing.as_dict(),
@@ -383,11 +356,9 @@ class ChestXRayDataModule(pl.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Makes floats of the pixels, on the device: a quarter of the bytes travel, or with ``on_device`` none."""
-        pixels = self._resident_on(batch["row"].device)[batch["row"]] if self.on_device else batch["image"]
-        return {**batch, "image": self.preprocessing.to_float(pixels)}
-
-    def _resident_on(self, device: torch.device) -> torch.Tensor:
-        """Every preprocessed image on a device, shape (rows of the manifest, height, width, channels), uint8."""
+        if not self.on_device:
+            return {**batch, "image": self.preprocessing.to_float(batch["image"])}
+        device = batch["row"].device
         if self._resident is None or self._resident.device != device:
             try:
                 self._resident = torch.from_numpy(np.array(self._images)).to(device)
@@ -396,7 +367,7 @@ class ChestXRayDataModule(pl.LightningDataModule):
                     f"data.on_device: {math.prod(self._images.shape) / 2**30:.1f} GB of pixels do not fit on {device}; "
                     "leave it out"
                 ) from None
-        return self._resident
+        return {**batch, "image": self.preprocessing.to_float(self._resident[batch["row"]])}
 
 
 def _doubted(manifest: pd.DataFrame, doubts: Sequence[str]) -> list[str]:
@@ -414,12 +385,10 @@ def _doubted(manifest: pd.DataFrame, doubts: Sequence[str]) -> list[str]:
         counts = ", ".join(f"{(labels == label).sum()} {name}" for name, label in mf.LABELS.items())
         names = [Path(path).name for path in manifest["path"].iloc[rows[:_NAMED]]] + ["…"] * (len(rows) > _NAMED)
         lines.append(f"{len(rows)} of {len(manifest)} films ({counts}): {doubt}; look at {', '.join(names)}")
-    more = len(lines) - _SHOWN_SKIPPED
-    return [*lines[:_SHOWN_SKIPPED], *([f"{more} more doubts about films; an audit lists all"] if more > 0 else [])]
+    return _shown(lines, "{} more doubts about films; an audit lists all")
 
 
-def _skipped(problems: dict[int, str]) -> list[str]:
-    """What data.on_error=skip left out: the first few by name."""
-    lines = [f"left out: {problem}" for problem in problems.values()]
-    more = len(lines) - _SHOWN_SKIPPED
-    return [*lines[:_SHOWN_SKIPPED], *([f"left out: {more} more images that cannot be used"] if more > 0 else [])]
+def _shown(lines: list[str], more: str) -> list[str]:
+    """The first lines, and one that counts the rest."""
+    rest = len(lines) - _SHOWN
+    return [*lines[:_SHOWN], *([more.format(rest)] if rest > 0 else [])]

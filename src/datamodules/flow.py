@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
@@ -46,33 +45,27 @@ class Flow:
         self.source = source
         self.steps = list(steps)
 
-    def start(self, table: pd.DataFrame, step: str, people: pd.Series[Any] | None = None) -> pd.DataFrame:
+    def start(self, table: pd.DataFrame, step: str) -> pd.DataFrame:
         """Notes with how many images it begins, and returns the table."""
-        self.steps.append(Step(self.source, step, 0, len(table), _count(table, people)))
-        return table
+        return self._noted(table, step, 0)
 
-    def keep(
-        self, table: pd.DataFrame, kept: pd.Series[bool], reason: str, people: pd.Series[Any] | None = None
-    ) -> pd.DataFrame:
+    def keep(self, table: pd.DataFrame, kept: pd.Series[bool], reason: str) -> pd.DataFrame:
         """Returns the rows that are kept, and notes how many were not; a step that removes nothing is noted, too.
 
         Args:
-            table: One row per image, with a ``patient_id`` (empty where unknown) unless ``people`` are given.
+            table: One row per image, with a ``patient_id`` (empty where unknown).
             kept: One boolean per row.
             reason: Why the others are removed.
-            people: A key per person and row, where the patient ids are not it.
         """
         left = table[kept]
-        keys = None if people is None else people[kept]
-        self.steps.append(Step(self.source, reason, len(table) - len(left), len(left), _count(left, keys)))
+        return self._noted(left, reason, len(table) - len(left))
+
+    def _noted(self, left: pd.DataFrame, step: str, removed: int) -> pd.DataFrame:
+        known = left["patient_id"][left["patient_id"] != ""]
+        patients = int(known.nunique()) + len(left) - len(known)
+        self.steps.append(Step(self.source, step, removed, len(left), patients))
         return left
 
     def table(self) -> pd.DataFrame:
         """One row per step, with the columns of :data:`COLUMNS`."""
         return pd.DataFrame([vars(step) for step in self.steps], columns=list(COLUMNS))
-
-
-def _count(table: pd.DataFrame, people: pd.Series[Any] | None) -> int:
-    keys = table["patient_id"] if people is None else people
-    unknown = int((keys == "").sum())
-    return int(keys[keys != ""].nunique()) + unknown

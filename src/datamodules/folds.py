@@ -11,18 +11,7 @@ from cxrlab.errors import check_range
 
 
 class FoldedDataModule(pl.LightningDataModule):
-    """What data modules have in common whose manifest has a column ``fold``.
-
-    Args:
-        folds: At least 2.
-
-    Attributes:
-        folds: As given.
-        manifest: One row per image, with ``fold`` in [0, ``folds``); empty before it is set up.
-
-    Raises:
-        ValueError: ``folds`` is out of range.
-    """
+    """What data modules have in common whose manifest has a column ``fold``, in [0, ``folds``), once it is set up."""
 
     def __init__(self, folds: int) -> None:
         super().__init__()

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,38 +55,30 @@ def check(manifest: pd.DataFrame, name: str) -> pd.DataFrame:
         raise DataError(f"{name}: the manifest lacks the column(s) {lack}; needed are {', '.join(COLUMNS)}")
     if manifest.empty:
         raise DataError(f"{name}: the manifest holds no image")
+    manifest = manifest[[*COLUMNS, *(column for column in manifest.columns if column not in COLUMNS)]]
     manifest = manifest.reset_index(drop=True)
-    rest = [column for column in manifest.columns if column not in COLUMNS]
-    manifest = manifest[[*COLUMNS, *rest]].copy()
     for column in COLUMNS:
         if column != "label":
             manifest[column] = manifest[column].fillna("").astype(str)
-    unnamed = manifest["path"] == ""
-    if unnamed.any():
-        raise DataError(f"{name}: row {_first(unnamed)}: path is empty, expected the path of an image file")
-    _check_values(manifest, "label", set(LABELS.values()), name)
-    _check_values(manifest, "split", {*SPLITS, ""}, name)
-    twice = manifest["path"].duplicated()
-    if twice.any():
-        row = _first(twice)
-        raise DataError(f"{name}: row {row} lists {manifest['path'].iloc[row - 1]} a second time; leave it out")
-    manifest["label"] = manifest["label"].astype(int)
+    path, label, split = (manifest[column] for column in ("path", "label", "split"))
+    mistakes = {
+        "{}: path is empty, expected the path of an image file": path == "",
+        "{}: label is {label!r}, expected one of 0, 1": ~label.isin(list(LABELS.values())),
+        "{}: split is {split!r}, expected one of '', 'test', 'train', 'val'": ~split.isin(["", *SPLITS]),
+        "{} lists {path} a second time; leave it out": path.duplicated(),
+    }
+    for what, wrong in mistakes.items():
+        if wrong.any():
+            row = int(wrong.to_numpy().argmax())
+            values = {column: manifest[column].tolist()[row] for column in ("path", "label", "split")}
+            raise DataError(f"{name}: {what.format(f'row {row + 1}', **values)}")
+    manifest["label"] = label.astype(int)
     return manifest
 
 
-def _check_values(manifest: pd.DataFrame, column: str, allowed: set[object], name: str) -> None:
-    wrong = ~manifest[column].isin(list(allowed))
-    if wrong.any():
-        row = _first(wrong)
-        expected = ", ".join(repr(value) for value in sorted(allowed, key=str))
-        raise DataError(
-            f"{name}: row {row}: {column} is {manifest[column].tolist()[row - 1]!r}, expected one of {expected}"
-        )
-
-
-def _first(wrong: pd.Series) -> int:
-    """Number of the first such row, from 1."""
-    return int(wrong.to_numpy().argmax()) + 1
+def first_few(lines: list[str], most: int) -> list[str]:
+    """The first lines, and one that counts the rest."""
+    return [*lines[:most], *([f"… and {len(lines) - most} more"] if len(lines) > most else [])]
 
 
 def people(manifest: pd.DataFrame) -> pd.Series:
@@ -102,13 +93,9 @@ def people(manifest: pd.DataFrame) -> pd.Series:
     keys = manifest["patient_id"].where(manifest["patient_id"] != "", "image:" + image)
     if "film" not in manifest.columns:
         return keys
-    return _joined(keys, manifest["film"].where(manifest["film"] != "", keys))
-
-
-def _joined(keys: pd.Series[Any], films: pd.Series[Any]) -> pd.Series[Any]:
-    """Gives all keys that are linked by films, over however many steps, the first of them."""
+    # All keys that are linked by films, over however many steps, get the first of them.
     person, names = pd.factorize(keys, sort=True)
-    film, _ = pd.factorize(films)
+    film, _ = pd.factorize(manifest["film"].where(manifest["film"] != "", keys))
     nodes = len(names) + film.max(initial=-1) + 1
     links = coo_array((np.ones(len(keys)), (person, len(names) + film)), shape=(nodes, nodes))
     group = connected_components(links, directed=False)[1][: len(names)]
@@ -141,29 +128,22 @@ def ages(manifest: pd.DataFrame) -> pd.Series[float]:
 
 
 def leaks(manifest: pd.DataFrame) -> list[str]:
-    """Finds what stands in more than one split: the same patient, the same file, or another copy of the same film.
-
-    Returns:
-        One sentence per leaking patient, file or film, empty when the splits are clean.
-    """
-    found = [f"patient {patient} is in {_where(rows)}" for patient, rows in _straddling(manifest, "patient_id")]
-    for column, what in (("sha256", "the same file"), ("film", "the same film (a near-duplicate)")):
-        if column in manifest.columns:
-            straddling = _straddling(manifest, column)
-            # A file in two splits is a film in two splits, and is told once.
-            new = [rows for _, rows in straddling if column == "sha256" or rows["sha256"].nunique() > 1]
-            found += [f"{what} is in {_where(rows)}" for rows in new]
+    """One sentence per patient, file or film (in another copy) that is in more than one split."""
+    found = []
+    told = {"patient_id": "patient {}", "sha256": "the same file", "film": "the same film (a near-duplicate)"}
+    for column, what in told.items():
+        if column not in manifest.columns:
+            continue
+        known = manifest[manifest[column] != ""]
+        # Counted for all groups at once: a loop over every patient of a large collection takes half a minute.
+        straddling = known[known.groupby(column)["split"].transform("nunique") > 1]
+        for key, rows in straddling.groupby(column):
+            if column == "film" and rows["sha256"].nunique() < 2:
+                continue  # a file in two splits is a film in two splits, and is told once
+            by_split = rows.groupby("split")["path"].first()
+            where = " and ".join(f"{split} ({Path(path).name})" for split, path in by_split.items())
+            found.append(f"{what.format(str(key))} is in {where}")
     return found
-
-
-def _straddling(manifest: pd.DataFrame, column: str) -> list[tuple[object, pd.DataFrame]]:
-    known = manifest[manifest[column] != ""]
-    # Counted for all groups at once: a loop over every patient of a large collection takes half a minute.
-    return list(known[known.groupby(column)["split"].transform("nunique") > 1].groupby(column))
-
-
-def _where(rows: pd.DataFrame) -> str:
-    return " and ".join(f"{split} ({Path(group['path'].iloc[0]).name})" for split, group in rows.groupby("split"))
 
 
 def fingerprint(manifest: pd.DataFrame) -> str:

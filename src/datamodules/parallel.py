@@ -19,12 +19,9 @@ Item = TypeVar("Item")
 
 
 def for_each(work: Callable[[Item], object], items: Sequence[Item], doing: str) -> None:
-    """Works on every item, in threads: OpenCV, hashing and files release the interpreter lock.
+    """Works on every item, in threads (OpenCV, hashing and files release the interpreter lock).
 
-    Args:
-        work: Called once with each item; what it raises ends the whole.
-        items: In the order in which they are begun.
-        doing: What is being done, for the progress bar.
+    What ``work`` raises ends the whole. ``doing`` is what the progress bar says.
     """
     futures: list[Future[object]] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from cxrlab.datamodules.split import hold_out, hold_out_fold
 from cxrlab.errors import DataError, check_choice, check_range
 
 _SHOWN = 5  # leaks, films: an error lists so many and counts the rest
-_SHOWN_FOLDS = 20
 
 
 @dataclass(frozen=True)
@@ -23,15 +21,17 @@ class Partition:
     """How images are spread over the splits.
 
     Attributes:
-        val: Share of the training patients held out for validation, in (0, 1); or ``test``: the test images.
-        test: Share of the training patients held out for testing, in (0, 1), where the source has no test split; or
-            ``all``: every image is a test image.
+        val: Share of the training patients held out for validation, in (0, 1); ``"test"`` validates on the test images,
+            as the paper does, and every report then says so. A source with a ``val`` split of its own keeps it.
+        test: Share of the training patients held out for testing, in (0, 1), where the source has no ``test`` split;
+            ``"all"`` makes every image a test image, for evaluating a model that was trained on others.
         seed: Of these draws and of the folds.
-        resplit: Whether splits that the source has are forgotten, and drawn anew.
-        folds: Cross-validation: the number of folds, at least 2; all images are pooled.
-        fold: The one that is the test split, in [0, ``folds``).
-        duplicates: What happens to several images of one film (near-duplicates): ``keep``; ``drop`` all but the first;
-            ``exclude`` all images of a film that several sources have; ``refuse`` such films.
+        resplit: Forget the source's splits and draw them.
+        folds: Cross-validation: all images are pooled, whatever splits the source has, and spread over so many folds
+            by patient, stratified by label (at least 2). ``test`` is then not used.
+        fold: The fold that is the test split, in [0, ``folds``); validation images are drawn from the others.
+        duplicates: Several images of one film (near-duplicates): ``keep`` (but never in two splits), ``drop`` all but
+            the first, ``exclude`` every image of a film that several sources have, or ``refuse`` such films.
 
     Raises:
         ValueError: Names the value that is out of range.
@@ -46,15 +46,17 @@ class Partition:
     duplicates: str = "keep"
 
     def __post_init__(self) -> None:
-        _check_share("val", self.val, "test")
-        _check_share("test", self.test, "all")
+        for name, value, word in (("val", self.val, "test"), ("test", self.test, "all")):
+            if isinstance(value, str):
+                check_choice(name, value, (word,))
+            else:
+                check_range(name, value, 0, 1, low_open=True, high_open=True)
         check_range("split_seed", self.seed, 0, 2**32 - 1, integer=True)
         check_choice("resplit", self.resplit, (True, False))
         check_choice("duplicates", self.duplicates, ("keep", "drop", "exclude", "refuse"))
-        self._check_folds()
-
-    def _check_folds(self) -> None:
         folds, fold = self.folds, self.fold
+        if folds is None and fold is not None:
+            raise ValueError(f"fold={fold} needs folds, how many there are: type data.folds=5 data.fold={fold}")
         if folds is not None:
             check_range("folds", folds, 2, integer=True)
             if self.test == "all":
@@ -62,13 +64,11 @@ class Partition:
                     f"folds must be left out with test=all, which makes every image a test image, got {folds}"
                 )
             if fold is None:
-                numbers = ",".join(map(str, range(folds))) if folds <= _SHOWN_FOLDS else f"0,1,…,{folds - 1}"
+                all_of_them = ",".join(map(str, range(folds))) if folds <= 20 else f"0,1,…,{folds - 1}"
                 raise ValueError(
-                    f"folds={folds} needs fold: type data.fold=0, or -m data.fold={numbers} for all of them"
+                    f"folds={folds} needs fold: type data.fold=0, or -m data.fold={all_of_them} for all of them"
                 )
             check_range("fold", fold, 0, folds - 1, integer=True)
-        elif fold is not None:
-            raise ValueError(f"fold={fold} needs folds, how many there are: type data.folds=5 data.fold={fold}")
 
     @property
     def val_is_test(self) -> bool:
@@ -76,12 +76,7 @@ class Partition:
         return self.val == "test"
 
     def without_repeats(self, manifest: pd.DataFrame, flow: Flow) -> pd.DataFrame:
-        """Returns the images that are kept of films that occur several times.
-
-        Args:
-            manifest: With ``film`` on every row.
-            flow: Gets a step where ``duplicates`` is ``drop`` or ``exclude``.
-        """
+        """The images that are kept of films that occur several times; the manifest has ``film`` on every row."""
         if self.duplicates == "drop":
             manifest = flow.keep(manifest, ~manifest["film"].duplicated(), "another image of the same film")
         if self.duplicates == "exclude":
@@ -94,17 +89,15 @@ class Partition:
         Raises:
             DataError: They do; lists the first.
         """
-        if self.duplicates != "refuse":
-            return
         shared = manifest[_shared(manifest)]
-        if len(shared):
-            lines = [_shared_film(rows) for _, rows in shared.groupby("film", sort=False)]
+        if self.duplicates == "refuse" and len(shared):
+            lines = [_named(rows) for _, rows in shared.groupby("film", sort=False)]
             hint = (
                 "data.duplicates=drop keeps the first of each, data.duplicates=keep all (never in two splits); "
                 f"`{command('audit')}` with the same options lists them all"
             )
             head = f"{len(lines)} film(s) are in more than one source:"
-            raise DataError("\n  ".join([head, *_first(lines), hint]))
+            raise DataError("\n  ".join([head, *mf.first_few(lines, _SHOWN), hint]))
 
     def refuse_one_class(self, manifest: pd.DataFrame, name: str) -> None:
         """Ends a training whose images are all Negative or all Positive; an audit goes on, as does an evaluation.
@@ -130,8 +123,7 @@ class Partition:
                 needs both labels. Otherwise a test split that cannot be drawn is left out.
 
         Raises:
-            DataError: A label has too few patients for the folds; or for a draw, or a split lacks a label, and a
-                training follows.
+            DataError: A label has too few patients for the folds; or, where a training follows, for a draw or a split.
         """
         if train:
             return self._drawn(manifest, name, val=not self.val_is_test)
@@ -157,23 +149,19 @@ class Partition:
             manifest = hold_out(manifest, float(self.test), self.seed, "test", f"data.test={self.test}")
         if val and not (manifest["split"] == "val").any():
             manifest = hold_out(manifest, float(self.val), self.seed, "val", f"data.val={self.val}", remedy)
-        self._check_labels(manifest, name, mf.SPLITS if val else ("train", "test"))
+        hint = "add some, or let the split be drawn (data.resplit=true)"
+        if self.folds is not None:
+            hint = "type a smaller data.folds, or another data.split_seed"
+        for split in mf.SPLITS if val else ("train", "test"):
+            present = set(manifest.loc[manifest["split"] == split, "label"])
+            lack = " and no ".join(label for label, number in mf.LABELS.items() if number not in present)
+            if lack:
+                raise DataError(f"{name}: the {split} split holds no {lack} image; it needs both: {hint}")
         return manifest
 
     def drawn(self, own: pd.Series) -> bool:
         """Whether the test split was drawn here, given the source's own splits."""
         return self.resplit or self.folds is not None or not (own == "test").any()
-
-    def _check_labels(self, manifest: pd.DataFrame, name: str, splits: Sequence[str]) -> None:
-        hint = "add some, or let the split be drawn (data.resplit=true)"
-        if self.folds is not None:
-            hint = "type a smaller data.folds, or another data.split_seed"
-        for split in splits:
-            present = set(manifest.loc[manifest["split"] == split, "label"])
-            absent = [label for label, number in mf.LABELS.items() if number not in present]
-            if absent:
-                lack = " and no ".join(absent)
-                raise DataError(f"{name}: the {split} split holds no {lack} image; it needs both: {hint}")
 
     def warnings(self, own: pd.Series, manifest: pd.DataFrame, leaks: list[str], name: str) -> list[str]:
         """What could have inflated every number of a run on these splits, and where they are not the source's ``own``.
@@ -202,7 +190,12 @@ class Partition:
             )
         if leaks:
             found.append(f"data.allow_leak=true: {len(leaks)} leak(s) between splits, the first: {leaks[0]}")
-        return found + _conflicts(manifest)
+        both = manifest[manifest.groupby("film")["label"].transform("nunique") > 1]
+        if len(both):
+            first = _named(both[both["film"] == both["film"].iloc[0]])
+            count = both["film"].nunique()
+            found.append(f"{count} film(s) are labelled both Negative and Positive, the first: {first}")
+        return found
 
 
 def refuse_leaks(leaks: list[str], name: str) -> None:
@@ -216,7 +209,9 @@ def refuse_leaks(leaks: list[str], name: str) -> None:
             "mend the splits, let them be drawn anew by patient (data.resplit=true), or pass data.allow_leak=true to "
             "train all the same (every report then says so)"
         )
-        raise DataError("\n  ".join([f"{name}: {len(leaks)} leak(s) between splits:", *_first(leaks), hint]))
+        raise DataError(
+            "\n  ".join([f"{name}: {len(leaks)} leak(s) between splits:", *mf.first_few(leaks, _SHOWN), hint])
+        )
 
 
 def _shared(manifest: pd.DataFrame) -> pd.Series[bool]:
@@ -224,28 +219,6 @@ def _shared(manifest: pd.DataFrame) -> pd.Series[bool]:
     return manifest.groupby("film")["source"].transform("nunique") > 1
 
 
-def _shared_film(rows: pd.DataFrame) -> str:
+def _named(rows: pd.DataFrame) -> str:
+    """The images of one film."""
     return " = ".join(f"{row.source}: {Path(str(row.path)).name}" for row in rows.itertuples())
-
-
-def _conflicts(manifest: pd.DataFrame) -> list[str]:
-    """Films that are Negative in one place and Positive in another."""
-    if "film" not in manifest.columns:
-        return []
-    both = manifest[manifest.groupby("film")["label"].transform("nunique") > 1]
-    if both.empty:
-        return []
-    first = _shared_film(next(rows for _, rows in both.groupby("film", sort=False)))
-    return [f"{both['film'].nunique()} film(s) are labelled both Negative and Positive, the first: {first}"]
-
-
-def _first(lines: list[str]) -> list[str]:
-    more = [f"… and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-    return [*lines[:_SHOWN], *more]
-
-
-def _check_share(name: str, value: float | str, word: str) -> None:
-    if isinstance(value, str):
-        check_choice(name, value, (word,))
-    else:
-        check_range(name, value, 0, 1, low_open=True, high_open=True)

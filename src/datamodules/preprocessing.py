@@ -57,8 +57,7 @@ class Preprocessing:
         """Builds from ``image_size`` as the user writes it: one number for a square, or ``[height, width]``.
 
         Raises:
-            ValueError: Not one or two whole numbers of at least 1, channels other than 1 and 3, an unknown fit or
-                contrast, or a border outside [0, 0.4).
+            ValueError: Names the value that is out of range, and what is allowed.
         """
         sides = [image_size, image_size] if isinstance(image_size, int) else image_size
         if isinstance(sides, str) or not isinstance(sides, Sequence) or len(sides) != 2:
@@ -98,24 +97,27 @@ class Preprocessing:
         Returns:
             Shape (height, width, channels), uint8.
         """
-        image = _without_border(rgb, self.border)
+        top, left = int(rgb.shape[0] * self.border), int(rgb.shape[1] * self.border)
+        image = rgb[top : rgb.shape[0] - top, left : rgb.shape[1] - left]
         if self.channels == 1:
             image = _uint8(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
-        if self.fit == "crop":
-            image = _centre(image, self.height, self.width)
-        height, width = self._size_inside(image) if self.fit == "pad" else (self.height, self.width)
+        rows, columns = image.shape[:2]
+        height, width = self.height, self.width
+        if self.fit == "crop":  # the largest centred part of the wanted aspect ratio
+            cut = min(rows, max(1, round(columns * height / width)))
+            rows, columns = cut, min(columns, max(1, round(rows * width / height)))
+            top, left = (image.shape[0] - rows) // 2, (image.shape[1] - columns) // 2
+            image = image[top : top + rows, left : left + columns]
+        elif self.fit == "pad":  # the largest size of the image's own aspect ratio that fits
+            scale = min(height / rows, width / columns)
+            height, width = max(1, round(rows * scale)), max(1, round(columns * scale))
         image = _uint8(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR))
         if self.contrast != "none":
             image = _change_luma(image, self.contrast)
-        if self.fit == "pad":
-            image = _in_the_middle(image, self.height, self.width)
-        return image.reshape(self.height, self.width, self.channels)
-
-    def _size_inside(self, image: NDArray[np.uint8]) -> tuple[int, int]:
-        """The largest height and width of the image's own aspect ratio that fit."""
-        height, width = image.shape[:2]
-        scale = min(self.height / height, self.width / width)
-        return max(1, round(height * scale)), max(1, round(width * scale))
+        canvas = np.zeros((self.height, self.width, self.channels), np.uint8)
+        top, left = (self.height - height) // 2, (self.width - width) // 2
+        canvas[top : top + height, left : left + width] = image.reshape(height, width, self.channels)
+        return canvas
 
     @staticmethod
     def to_float(images: torch.Tensor) -> torch.Tensor:
@@ -132,27 +134,6 @@ class Preprocessing:
 
 def _uint8(image: Any) -> NDArray[np.uint8]:
     return np.asarray(image, dtype=np.uint8)
-
-
-def _without_border(image: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
-    top, left = int(image.shape[0] * share), int(image.shape[1] * share)
-    return image[top : image.shape[0] - top, left : image.shape[1] - left]
-
-
-def _centre(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """The largest centred part of an image with the aspect ratio of height and width."""
-    rows = min(image.shape[0], max(1, round(image.shape[1] * height / width)))
-    columns = min(image.shape[1], max(1, round(image.shape[0] * width / height)))
-    top, left = (image.shape[0] - rows) // 2, (image.shape[1] - columns) // 2
-    return image[top : top + rows, left : left + columns]
-
-
-def _in_the_middle(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """The image on black."""
-    canvas = np.zeros((height, width, *image.shape[2:]), np.uint8)
-    top, left = (height - image.shape[0]) // 2, (width - image.shape[1]) // 2
-    canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
-    return canvas
 
 
 def _change_luma(image: NDArray[np.uint8], contrast: str) -> NDArray[np.uint8]:

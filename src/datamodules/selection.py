@@ -19,12 +19,13 @@ class Selection:
     """Filters, in the order in which they are applied.
 
     Attributes:
-        views: Views that are kept (``PA``), in any usual spelling; ``None`` keeps all. An image of unknown view is kept
-            only by ``None``.
-        min_age: Years, at least 0; an image whose patient's age is unknown is kept, one with an impossible age not.
+        views: Views that are kept (``[PA]``), in any usual spelling; an image of unknown view is kept only by ``None``,
+            which keeps all.
+        min_age: Years, at least 0: younger patients are left out, and those of an impossible age; those of unknown age
+            stay.
         limit_per_patient: Up to so many images of a patient, at least 1, the first in the manifest's order.
-        balance: Whether images of the larger class are left out until both classes have equally many, in every split
-            that the source has; images that are not a patient's first go first, at random among these.
+        balance: Leave out images of the larger class until both have equally many, in every split that the source has;
+            images that are not a patient's first go first, at random among these.
         seed: Of that draw.
 
     Raises:
@@ -62,10 +63,20 @@ class Selection:
             manifest = _of_views(manifest, self.views, flow)
         if self.min_age is not None:
             manifest = _of_age(manifest, self.min_age, flow)
-        if self.limit_per_patient is not None:
-            manifest = _limited(manifest, self.limit_per_patient, flow)
+        most = self.limit_per_patient
+        if most is not None:
+            if (manifest["patient_id"] == "").all():
+                raise DataError(f"data.limit_per_patient={most}: {flow.source} knows no patient; leave it out")
+            reason = f"more than {most} of one patient (the first are kept)"
+            manifest = flow.keep(manifest, _occurrence(manifest) < most, reason)
         if self.balance:
-            manifest = _balanced(manifest, self.seed, flow)
+            counts = manifest.groupby("split")["label"].value_counts().unstack(fill_value=0)
+            order = pd.DataFrame({"occurrence": _occurrence(manifest)})
+            order["chance"] = np.random.default_rng(self.seed).random(len(manifest))
+            ranked = order.sort_values(["occurrence", "chance"]).index
+            place = manifest.loc[ranked].groupby(["split", "label"]).cumcount().reindex(manifest.index)
+            kept = place < manifest["split"].map(counts.min(axis=1))
+            manifest = flow.keep(manifest, kept, "more than the smaller class has (data.balance)")
         if manifest.empty:
             last = flow.steps[-1]
             raise DataError(f"{flow.source}: no image is left after the step {last.step!r}; loosen that filter")
@@ -100,23 +111,6 @@ def _of_age(manifest: pd.DataFrame, least: float, flow: Flow) -> pd.DataFrame:
     return flow.keep(manifest, ~(ages < least), reason)
 
 
-def _limited(manifest: pd.DataFrame, most: int, flow: Flow) -> pd.DataFrame:
-    if (manifest["patient_id"] == "").all():
-        raise DataError(f"data.limit_per_patient={most}: {flow.source} knows no patient; leave it out")
-    return flow.keep(manifest, _occurrence(manifest) < most, f"more than {most} of one patient (the first are kept)")
-
-
-def _balanced(manifest: pd.DataFrame, seed: int, flow: Flow) -> pd.DataFrame:
-    counts = manifest.groupby("split")["label"].value_counts().unstack(fill_value=0)
-    order = pd.DataFrame({"occurrence": _occurrence(manifest)})
-    order["chance"] = np.random.default_rng(seed).random(len(manifest))
-    ranked = order.sort_values(["occurrence", "chance"]).index
-    place = manifest.loc[ranked].groupby(["split", "label"]).cumcount().reindex(manifest.index)
-    kept = place < manifest["split"].map(counts.min(axis=1))
-    return flow.keep(manifest, kept, "more than the smaller class has (data.balance)")
-
-
 def _occurrence(manifest: pd.DataFrame) -> pd.Series[int]:
     """How many images of the same patient stand above each row; unknown patients have one image each."""
-    people = mf.people(manifest)
-    return manifest.groupby(people).cumcount()
+    return manifest.groupby(mf.people(manifest)).cumcount()

@@ -21,7 +21,7 @@ _PATIENCE = 30  # attempts in vain, per fold, before the folds are taken to be a
 def hold_out(
     manifest: pd.DataFrame, fraction: float, seed: int, into: str, option: str, remedy: str | None = None
 ) -> pd.DataFrame:
-    """Moves about a fraction of the training patients, of either label, into another split.
+    """Returns a copy with about a fraction of the training patients, of either label, moved into another split.
 
     Patients are drawn separately among those with and those without a positive image, so that both splits hold both.
 
@@ -32,9 +32,6 @@ def hold_out(
         into: ``val`` or ``test``.
         option: What the user typed to get here, for the error.
         remedy: What else the user can do than add images, for the error; by default a folder for the split.
-
-    Returns:
-        A copy with the new ``split`` column.
 
     Raises:
         DataError: A label has fewer than two training patients, so that no draw leaves both splits one.
@@ -60,19 +57,13 @@ def hold_out(
 
 
 def hold_out_fold(manifest: pd.DataFrame, fold: int, folds: int, seed: int) -> pd.DataFrame:
-    """Makes one fold of a cross-validation the test split and everything else the training split.
+    """Returns a copy with one fold as the test split and everything else as the training split.
 
     Args:
         manifest: Rows of any split, which is forgotten.
         fold: Which fold, in [0, ``folds``).
         folds: How many there are.
-        seed: Of the draw of all folds, see :func:`assign_folds`.
-
-    Returns:
-        A copy with the new ``split`` column.
-
-    Raises:
-        DataError: A label has fewer patients than there are folds.
+        seed: Of the draw of all folds, see :func:`assign_folds`, which may also refuse it.
     """
     drawn = assign_folds(manifest["label"].to_numpy(np.int64), mf.people(manifest).to_numpy(), folds, seed)
     return manifest.assign(split=np.where(drawn == fold, "test", "train"))
@@ -139,13 +130,22 @@ def _even_out(fold: _Ints, films: _Ints, folds: int, generator: np.random.Genera
     off = np.stack([films[fold == number].sum(0) for number in range(folds)]) - films.sum(0) // folds
     fold, best, best_off, in_vain = fold.copy(), fold, _unevenness(off), 0
     while np.abs(off).max() >= folds and in_vain < _PATIENCE * folds:
-        among = _choose_folds(off, generator)
-        who = _choose_people(np.flatnonzero(np.isin(fold, among)), films, _DEALT_ANEW[len(among)], generator)
+        # Two to four folds, one of them off by an image or more; every second time the one that is off most.
+        worst = np.abs(off).max(1)
+        first = worst.argmax() if generator.random() < 0.5 else generator.choice(np.flatnonzero(worst >= folds))
+        count = generator.integers(1, min(folds, max(_DEALT_ANEW)))
+        others = generator.choice(np.delete(np.arange(folds), first), count, replace=False)
+        among = np.array([first, *others], np.int64)
+        # A few people in these, at times of any size alike and at times rather those with many films.
+        candidates = np.flatnonzero(np.isin(fold, among))
+        weights = films[candidates].sum(1) ** generator.random()
+        order = np.argsort(generator.exponential(size=len(candidates)) / weights)
+        who = candidates[order[: _DEALT_ANEW[len(among)]]]
         ways = _ways(len(among), len(who))
         without = off[among] - (fold[who] == among[:, None]) @ films[who]
         after = without + ways @ films[who]
-        worst, squares = np.abs(after).max((1, 2)), (after**2).sum((1, 2))
-        least = np.flatnonzero(worst == worst.min())
+        most, squares = np.abs(after).max((1, 2)), (after**2).sum((1, 2))
+        least = np.flatnonzero(most == most.min())
         least = least[squares[least] == squares[least].min()]
         way = generator.choice(least)  # among equals, another one each time: a way on from where others end
         fold[who] = among[ways[way].argmax(0)]
@@ -159,22 +159,6 @@ def _even_out(fold: _Ints, films: _Ints, folds: int, generator: np.random.Genera
 
 def _unevenness(off: _Ints) -> tuple[int, int]:
     return int(np.abs(off).max()), int((off**2).sum())
-
-
-def _choose_folds(off: _Ints, generator: np.random.Generator) -> _Ints:
-    """Two to four folds, one of them off by an image or more; every second time the one that is off most."""
-    folds = len(off)
-    worst = np.abs(off).max(1)
-    first = worst.argmax() if generator.random() < 0.5 else generator.choice(np.flatnonzero(worst >= folds))
-    count = generator.integers(1, min(folds, max(_DEALT_ANEW)))
-    others = generator.choice(np.delete(np.arange(folds), first), count, replace=False)
-    return np.array([first, *others], np.int64)
-
-
-def _choose_people(candidates: _Ints, films: _Ints, count: int, generator: np.random.Generator) -> _Ints:
-    """At most ``count``, at times of any size alike and at times rather those with many films."""
-    weights = films[candidates].sum(1) ** generator.random()
-    return candidates[np.argsort(generator.exponential(size=len(candidates)) / weights)[:count]]
 
 
 @functools.cache

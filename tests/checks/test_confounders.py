@@ -12,7 +12,8 @@ from tests.checks.conftest import make_case
 
 from cxrlab.checks import confounders
 from cxrlab.checks.base import Finding, Section, Verdict
-from cxrlab.datamodules.sources.phantom import Anatomy, draw, plant_shortcut
+from cxrlab.datamodules.cues import plant_shortcut
+from cxrlab.datamodules.sources.phantom import Anatomy, draw
 
 N = 80  # phantoms, each of another patient, the last 20 of them for testing
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cxrlab.datamodules.alterations import BATTERY, Alteration
-from cxrlab.datamodules.sources.phantom import plant_shortcut
+from cxrlab.datamodules.cues import plant_shortcut
 
 Images = NDArray[np.uint8]
 Masks = NDArray[np.bool_]

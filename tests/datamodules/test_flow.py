@@ -31,15 +31,6 @@ def test_images_of_unknown_patients_count_as_one_patient_each() -> None:
     assert flow.steps == [Step("x", "listed", 0, 5, 4)]
 
 
-def test_people_may_be_known_otherwise_than_by_patient_id() -> None:
-    flow = Flow("x")
-    table = films().drop(columns="patient_id")
-    person = pd.Series(["p", "p", "q", "q", ""])
-    table = flow.start(table, "listed", person)
-    flow.keep(table, table["view"] == "PA", "not PA", person)
-    assert [step.patients for step in flow.steps] == [3, 2]
-
-
 def test_a_step_that_removes_nothing_is_noted() -> None:
     flow = Flow("x", [Step("y", "listed", 0, 9, 9)])
     flow.keep(films(), films()["view"] != "none", "no view")

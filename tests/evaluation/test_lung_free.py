@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cxrlab.datamodules.sources.phantom import plant_shortcut
+from cxrlab.datamodules.cues import plant_shortcut
 from cxrlab.evaluation import lung_free
 
 

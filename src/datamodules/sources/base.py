@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import pandas as pd
 
 from cxrlab.datamodules.flow import Flow
 
 
-class Source(Protocol):
+class Source:
     """Turns a collection into a manifest.
 
     Attributes:
@@ -22,11 +20,19 @@ class Source(Protocol):
     """
 
     name: str
-    synthetic: bool
-    claim: str
+    synthetic: bool = False
+    claim: str = ""
     notes: list[str]
     flow: Flow
 
+    def begin(self) -> None:
+        """Forgets what an earlier listing filled."""
+        self.notes, self.flow = [], Flow(self.name)
+
     def manifest(self) -> pd.DataFrame:
-        """Lists the images, see :mod:`cxrlab.datamodules.manifest`; ``split`` may be empty. Reads no pixel."""
-        ...
+        """Lists the images, see :mod:`cxrlab.datamodules.manifest`; ``split`` may be empty. Reads no pixel.
+
+        Raises:
+            DataError: The collection is missing or laid out otherwise, or what it says cannot be right.
+        """
+        raise NotImplementedError

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from cxrlab.datamodules import spellings
-from cxrlab.datamodules.flow import Flow
-from cxrlab.datamodules.manifest import COLUMNS
-from cxrlab.datamodules.sources.metadata import (
-    absent_note,
-    both_labels_note,
-    how_to_get,
-    is_list,
-    listed_once,
-    locate,
-    populations,
-    read_table,
-)
+from cxrlab.datamodules.sources.metadata import MetadataSource, is_list, read_people
 from cxrlab.errors import DataError, check_choice, did_you_mean
 
 SAME_PERSON = ((30, 31), (78, 201), (97, 178), (137, 202), (192, 196), (193, 195))
@@ -43,7 +31,7 @@ _NEEDED = ("patientid", "finding", "view", "modality", "folder", "filename")
 _MORE = ("offset", "sex", "age", "date", "location", "license", "url")
 
 
-class CohenSource:
+class CohenSource(MetadataSource):
     """``root/metadata.csv`` and ``root/images``: adults with COVID-19 or other pneumonia, from journals and the web.
 
     Cohen, Morrison, Dao: COVID-19 image data collection, arXiv:2003.11597. An image is Positive where its finding
@@ -53,7 +41,8 @@ class CohenSource:
     positive image, too: whether such a film, taken before or after, shows the disease is not recorded.
 
     People who are listed under several ids get one: those of ``merge``, and those who share a file. Ids read
-    ``cohen-46``.
+    ``cohen-46``. The manifest has ``age`` (years, NaN where unknown), ``sex``, ``population`` (by age), ``licence``,
+    ``location``, ``date``, ``offset`` (days since the first symptoms or the admission, as text) and ``url``.
 
     Args:
         root: The folder of the collection; ``~`` is expanded.
@@ -67,7 +56,6 @@ class CohenSource:
     """
 
     name = "cohen"
-    synthetic = False
 
     def __init__(
         self,
@@ -77,6 +65,7 @@ class CohenSource:
         modality: str = "X-ray",
         merge: Sequence[Sequence[int | str]] = SAME_PERSON,
     ) -> None:
+        super().__init__(root)
         if not isinstance(positive_if, str) or not positive_if.strip():
             raise ValueError(f"positive_if must be a text that findings of Positives contain, got {positive_if!r}")
         if not is_list(views) or not views:
@@ -84,69 +73,46 @@ class CohenSource:
         for view in views:
             check_choice("views", view, VIEWS)
         check_choice("modality", modality, MODALITIES)
-        self.root = Path(str(root)).expanduser()
-        self.positive_if = positive_if
+        self.positive_if = self.claim = positive_if
         self.views = tuple(views)
         self.modality = modality
         self.merge = _groups(merge)
-        self.claim = positive_if
-        self.notes: list[str] = []
-        self.flow = Flow(self.name)
 
     def manifest(self) -> pd.DataFrame:
-        """Lists the images that are labelled, of the wanted modality and view.
-
-        Returns:
-            One row per image in the order of the metadata, the columns of the manifest and ``collection``, ``age``
-            (years, NaN where unknown), ``sex``, ``population`` (by age), ``licence``, ``location``, ``date``,
-            ``offset`` (days since the first symptoms or the admission, as text) and ``url``, empty where unknown.
-
-        Raises:
-            DataError: The folder, its metadata or all of its images are missing, the metadata is another table, or no
-                image or every image is Positive.
-        """
-        remedy = how_to_get(self.name)
-        if not self.root.is_dir():
-            raise DataError(f"{self.root.absolute()}: no such folder; {remedy}")
-        table = self.root / "metadata.csv"
-        rows = read_metadata(table, self.merge, remedy)
-        self.flow, self.notes = Flow(self.name), merge_notes(self.name, rows, self.merge)
-        rows = rows.assign(label=rows["finding"].str.contains(self.positive_if, regex=False).astype(int))
+        """Lists the images that are labelled, of the wanted modality and view, in the order of the metadata."""
+        self.check_root()
+        rows = read_metadata(self.table, self.merge, self.remedy)
+        self._note_merged(rows)
+        rows["label"] = rows["finding"].str.contains(self.positive_if, regex=False).astype(int)
         ill = set(rows.loc[rows["label"] == 1, "patient_id"]) - {""}  # by an image of any view, or by CT
-        rows = self._labelled(self._chosen(rows), ill)
-        self._check_classes(rows, table)
-        rows["path"], absent = locate(self.root / "images", rows["file"].tolist(), table, remedy)
-        self.notes += absent_note(self.name, absent, rows["file"].nunique(), self.root / "images")
-        rows = listed_once(self.flow, rows)
-        self.notes += both_labels_note(self.name, rows)
-        rows = rows.assign(source=self.name, split="", collection=self.name)
-        return rows[[*COLUMNS, "collection", *(fact for fact in FACTS if fact not in COLUMNS), "url"]]
-
-    def _chosen(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """The rows of the wanted modality and views."""
         rows = self.flow.start(rows, "rows of metadata.csv")
         rows = self.flow.keep(rows, rows["modality"] == self.modality, f"modality is not {self.modality}")
         rows = self.flow.keep(rows, rows["view"].isin(self.views), f"view is none of {', '.join(self.views)}")
         in_images = (rows["folder"] == "images") & (rows["file"] != "")
-        return self.flow.keep(rows, in_images, "no file in the folder images")
-
-    def _labelled(self, rows: pd.DataFrame, ill: Collection[str]) -> pd.DataFrame:
-        """The rows with a label that can be believed; ``ill`` are the patients with a positive image."""
+        rows = self.flow.keep(rows, in_images, "no file in the folder images")
         unlabelled = rows["finding"].str.lower().isin(_UNLABELLED)
         rows = self.flow.keep(rows, ~unlabelled, "not labelled (finding is blank, todo or unknown)")
         ambiguous = (rows["finding"].str.lower() == "no finding") & rows["patient_id"].isin(list(ill))
-        return self.flow.keep(rows, ~ambiguous, f"No Finding in a patient who has images of {self.positive_if}, too")
+        rows = self.flow.keep(rows, ~ambiguous, f"No Finding in a patient who has images of {self.positive_if}, too")
+        if rows["label"].nunique() < 2:
+            findings = rows["finding"].value_counts()
+            found = ", ".join(f"{finding} ({count})" for finding, count in findings.items()) or "none"
+            raise DataError(
+                f"{self.table}: {'every' if len(rows) and rows['label'].all() else 'no'} finding of the {len(rows)} "
+                f"images left contains data.source.positive_if={self.positive_if!r}, so that a class is empty; found "
+                f"{found}{did_you_mean(self.positive_if, findings.index)}"
+            )
+        return self.with_files(rows, rows["file"], [*FACTS, "url"])
 
-    def _check_classes(self, rows: pd.DataFrame, table: Path) -> None:
-        if rows["label"].nunique() == 2:
-            return
-        findings = rows["finding"].value_counts()
-        found = ", ".join(f"{finding} ({count})" for finding, count in findings.items()) or "none"
-        raise DataError(
-            f"{table}: {'every' if len(rows) and rows['label'].all() else 'no'} finding of the {len(rows)} images left "
-            f"contains data.source.positive_if={self.positive_if!r}, so that a class is empty; found {found}"
-            f"{did_you_mean(self.positive_if, findings.index)}"
-        )
+    def _note_merged(self, rows: pd.DataFrame) -> None:
+        """Notes the ids that were made one, and ids to be merged that no row has."""
+        people = rows[rows["patient_id"] != ""].groupby("patient_id", sort=False)["patientid"].unique()
+        merged = [" = ".join(sorted(ids, key=_order)) for ids in people if len(ids) > 1]
+        if merged:
+            self.notes.append(f"{self.name}: patient ids that are one person were made one: {', '.join(merged)}")
+        unknown = sorted({patient for group in self.merge for patient in group} - set(rows["patientid"]), key=_order)
+        if unknown:
+            self.notes.append(f"{self.name}: no row has the patient id(s) {', '.join(unknown)} that were to be merged")
 
 
 def read_metadata(table: Path, merge: Sequence[Sequence[int | str]], remedy: str) -> pd.DataFrame:
@@ -164,28 +130,12 @@ def read_metadata(table: Path, merge: Sequence[Sequence[int | str]], remedy: str
     Raises:
         DataError: The file is missing or another table.
     """
-    rows = read_table(table, _NEEDED, remedy)
-    rows = rows.reindex(columns=list(dict.fromkeys([*rows.columns, *_MORE])), fill_value="")
-    rows = rows.rename(columns={"filename": "file", "license": "licence"})
-    rows["age"] = spellings.ages(rows["age"])
-    rows["sex"] = spellings.each(rows["sex"], spellings.sex)
-    rows["population"] = populations(rows["age"])
+    rows = read_people(table, _NEEDED, _MORE, remedy).rename(columns={"filename": "file", "license": "licence"})
     listed_twice = rows[rows["file"] != ""].groupby("file")["patientid"].unique()
     first = _first_ids([*_groups(merge), *listed_twice[listed_twice.str.len() > 1]])
     people = rows["patientid"].map(lambda patient: first.get(patient, patient))
     rows["patient_id"] = ("cohen-" + people).where(people != "", "")
     return rows[["file", "folder", "modality", "url", "patientid", *FACTS]]
-
-
-def merge_notes(source: str, rows: pd.DataFrame, merge: Sequence[Sequence[str]]) -> list[str]:
-    """Notes on the ids that were made one, and on ids to be merged that no row has."""
-    people = rows[rows["patient_id"] != ""].groupby("patient_id", sort=False)["patientid"].unique()
-    merged = [" = ".join(sorted(ids, key=_order)) for ids in people if len(ids) > 1]
-    notes = [f"{source}: patient ids that are one person were made one: {', '.join(merged)}"] if merged else []
-    unknown = sorted({patient for group in merge for patient in group} - set(rows["patientid"]), key=_order)
-    if unknown:
-        notes.append(f"{source}: no row has the patient id(s) {', '.join(unknown)} that were to be merged")
-    return notes
 
 
 def _groups(merge: Sequence[Sequence[int | str]]) -> tuple[tuple[str, ...], ...]:

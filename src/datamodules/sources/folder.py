@@ -15,16 +15,14 @@ import pandas as pd
 
 from cxrlab.console import override
 from cxrlab.datamodules import spellings
-from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.manifest import COLUMNS, LABELS, SPLITS
-from cxrlab.datamodules.sources.metadata import is_list
+from cxrlab.datamodules.sources.base import Source
+from cxrlab.datamodules.sources.metadata import GET_ANY, is_list
 from cxrlab.errors import DataError, did_you_mean
 from cxrlab.reading.folders import walk
 from cxrlab.reading.image import SUFFIXES
 
-GET_ANY = "data=synthetic needs no files at all"
 _EXCLUDE, _INCLUDE = "data.source.exclude", "data.source.include"
-_ANOTHER_ROOT = "data.source.root=/path/to/images names another folder"
 _ARCHIVERS_LEFTOVERS = "__MACOSX"  # macOS packs a twin of every file into it, with an image's name and no image inside
 _TEXTS = """.txt .csv .tsv .json .xml .md .rst .xlsx .xls .ods .html .htm .pdf .ini .db .log .yaml .yml .url
 .sha256 .md5 readme license licence citation"""
@@ -52,7 +50,7 @@ class _Found:
     counted: bool = False  # only listed to be counted: all of it is left out
 
 
-class FolderSource:
+class FolderSource(Source):
     r"""``root/<class>/…`` or ``root/<train|val|test>/<class>/…``, at any depth below the class folder.
 
     Splits may have any usual name (``Train``, ``valid``, ``testing`` …). What may be no film (masks, an unknown folder,
@@ -106,18 +104,16 @@ class FolderSource:
         self.how_to_get = how_to_get
         self.claim = claim
         self.synthetic = synthetic
-        self.notes: list[str] = []
-        self.flow = Flow(name)
+        self.begin()
+
+    def begin(self) -> None:
+        """Forgets what an earlier listing filled."""
+        super().begin()
         self._used: set[str] = set()
         self._hidden: set[str] = set()
 
     def manifest(self) -> pd.DataFrame:
-        """Lists the images of every class folder.
-
-        Raises:
-            DataError: The root is missing, a class folder is missing, unknown or empty, a folder cannot be listed, a
-                file's name does not fit, or something may be no film.
-        """
+        """Lists the images of every class folder, and notes how many patients are unknown."""
         manifest = self.files()
         unknown = int((manifest["patient_id"] == "").sum())
         if unknown:
@@ -129,9 +125,10 @@ class FolderSource:
 
     def files(self) -> pd.DataFrame:
         """Lists what :meth:`manifest` does, without the note on patients: for sources that know more of them."""
-        self.notes, self.flow, self._used, self._hidden = [], Flow(self.name), set(), set()
+        self.begin()
         if not self.root.is_dir():
-            raise DataError(f"{self.root.absolute()}: no such folder; {self.how_to_get or _ANOTHER_ROOT}; {GET_ANY}")
+            hint = self.how_to_get or "data.source.root=/path/to/images names another folder"
+            raise DataError(f"{self.root.absolute()}: no such folder; {hint}; {GET_ANY}")
         found = list(self._tops())
         reasons = [self._why_not(image) for each in found for image in each.images]
         rows = pd.DataFrame([row for each in found for row in self._rows(each)], columns=list(COLUMNS))
@@ -176,10 +173,9 @@ class FolderSource:
         images = self._images_in(folder)
         if images and not classes and not self.how_to_get:
             raise DataError(
-                f"{folder}: no class folder, but {len(images)} images, the first {images[0].name}; where the "
-                "label stands in their names, type 'data.source.label_pattern=\"_([01])[.]\"' "
-                "'data.source.labels={0: 0, 1: 1}'; "
-                "where a table has it, use that: data=manifest data.source.path=…"
+                f"{folder}: no class folder, but {len(images)} images, the first {images[0].name}; where the label "
+                "stands in their names, type 'data.source.label_pattern=\"_([01])[.]\"' "
+                "'data.source.labels={0: 0, 1: 1}'; where a table has it, use that: data=manifest data.source.path=…"
             )
         for unknown in sorted(set(classes) - set(self.labels)):
             raise DataError(f"{folder / unknown}: {self._unlabelled(unknown, classes)}")
@@ -216,13 +212,13 @@ class FolderSource:
         what = f"no label for this class folder; data.source.labels knows {known}"
         absent = [label for label in self.labels if label not in classes]
         meant = next((label for label in absent if did_you_mean(unknown, [label])), None)
+        if meant is not None:
+            mended = ", ".join(f"{unknown if label == meant else label}: {self.labels[label]}" for label in self.labels)
+            return f"{what}; did you mean '{{{mended}}}'? Otherwise rename the folder to {meant!r}"
         leave = f"leave it out: {override(_EXCLUDE, [unknown])}"
-        if meant is None and _NO_FILM.search(unknown):
+        if _NO_FILM.search(unknown):
             return f"a folder called so may hold no films; {leave}"
-        if meant is None:
-            return f"{what}; add {unknown!r} to them as 0 or 1, or {leave}"
-        mended = ", ".join(f"{unknown if label == meant else label}: {self.labels[label]}" for label in self.labels)
-        return f"{what}; did you mean '{{{mended}}}'? Otherwise rename the folder to {meant!r}"
+        return f"{what}; add {unknown!r} to them as 0 or 1, or {leave}"
 
     def _walked(self, found: _Found) -> _Found:
         """Every file below a folder; follows links to folders, but never up or twice into the same."""
@@ -235,37 +231,39 @@ class FolderSource:
                 continue
             seen.add(real)
             folders[:], files = self._visible(parent, folders, names)
-            for name in files:
-                kind = found.images if Path(name).suffix.lower() in SUFFIXES else found.others
-                kind.append(_writable(Path(parent, name)))
+            for file in (Path(parent, name) for name in files):
+                try:
+                    str(file).encode()
+                except UnicodeEncodeError:
+                    what = "the name is not UTF-8, so that no table can hold it; rename it"
+                    raise DataError(f"{str(file)!a}: {what}") from None
+                (found.images if file.suffix.lower() in SUFFIXES else found.others).append(file)
         return found
 
     def _rows(self, found: _Found) -> Iterator[tuple[object, ...]]:
         for file in found.images:
-            skipped = self._why_not(file)
-            name = found.name if self.label_pattern is None or skipped else self._class(file)
-            patient = "" if skipped else self._patient(file)
+            name, patient = found.name, ""
+            if not self._why_not(file):
+                name = self._class(file) if self.label_pattern else name
+                patient = self._patient(file) if self.patient_pattern else ""
             yield (str(file.absolute()), self.labels.get(name, 0), patient, found.split, self.name, name, "")
 
     def _class(self, file: Path) -> str:
         assert self.label_pattern is not None
         match = self.label_pattern.search(file.name)
-        name = str(match[1]) if match else None
-        if name not in self.labels:
-            what = "finds no class in this name" if name is None else f"finds {name!r}, which data.source.labels lacks"
-            pattern = self.label_pattern.pattern
-            hint = f"{override(_EXCLUDE, [file.name])} leaves it out"
-            raise DataError(f"{file}: data.source.label_pattern={pattern!r} {what}; {hint}")
-        return str(name)
+        if match and match[1] in self.labels:
+            return str(match[1])
+        what = f"finds {match[1]!r}, which data.source.labels lacks" if match else "finds no class in this name"
+        hint = f"{override(_EXCLUDE, [file.name])} leaves it out"
+        raise DataError(f"{file}: data.source.label_pattern={self.label_pattern.pattern!r} {what}; {hint}")
 
     def _patient(self, file: Path) -> str:
-        if self.patient_pattern is None:
-            return ""
-        found = self.patient_pattern.search(file.name)
-        if not found or not found[1]:
-            pattern = self.patient_pattern.pattern
-            raise DataError(f"{file}: data.source.patient_pattern={pattern!r} finds no patient in this name")
-        return str(found[1])
+        assert self.patient_pattern is not None
+        match = self.patient_pattern.search(file.name)
+        if match and match[1]:
+            return str(match[1])
+        pattern = self.patient_pattern.pattern
+        raise DataError(f"{file}: data.source.patient_pattern={pattern!r} finds no patient in this name")
 
     def _check(self, found: list[_Found]) -> None:
         """Misspelt patterns, empty classes, files of unknown kinds, and what may be no film."""
@@ -332,37 +330,28 @@ class FolderSource:
 
     def _excluded(self, path: Path) -> str:
         """The first pattern of ``exclude`` that a file or folder matches, empty where none does."""
-        globs = [glob for glob, regex in self.exclude.items() if self._matches(path, glob, regex)]
-        self._used.update(globs)
-        return globs[0] if globs else ""
+        return next(iter(self._matching(path, self.exclude)), "")
 
     def _why_not(self, image: Path) -> str:
         """Why an image is left out, empty where it is not."""
         if glob := self._excluded(image):
             return f"data.source.exclude: {glob}"
-        if self.include is None:
+        if self.include is None or self._matching(image, self.include):
             return ""
-        globs = [glob for glob, regex in self.include.items() if self._matches(image, glob, regex)]
-        self._used.update(globs)
-        return "" if globs else f"not in data.source.include: {', '.join(self.include)}"
+        return f"not in data.source.include: {', '.join(self.include)}"
 
-    def _matches(self, path: Path, glob: str, regex: re.Pattern[str]) -> bool:
+    def _matching(self, path: Path, globs: Mapping[str, re.Pattern[str]]) -> list[str]:
+        """The patterns that a file or folder matches."""
         parts = path.relative_to(self.root).parts
-        tried = parts if "/" not in glob else ["/".join(parts[:end]) for end in range(1, len(parts) + 1)]
-        return any(regex.match(each) for each in tried)
+        below = ["/".join(parts[:end]) for end in range(1, len(parts) + 1)]
+        found = [glob for glob, regex in globs.items() if any(map(regex.match, below if "/" in glob else parts))]
+        self._used.update(found)
+        return found
 
 
 def _refuse(error: OSError) -> NoReturn:
     what = f"the folder cannot be listed ({error.strerror})"
     raise DataError(f"{error.filename}: {what}; `chmod u+rx` it, or ask its owner") from None
-
-
-def _writable(file: Path) -> Path:
-    try:
-        str(file).encode()
-    except UnicodeEncodeError:
-        raise DataError(f"{str(file)!a}: the name is not UTF-8, so that no table can hold it; rename it") from None
-    return file
 
 
 def _compile(name: str, what: str, pattern: str | None) -> re.Pattern[str] | None:

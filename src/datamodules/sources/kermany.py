@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxrlab.console import command
-from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.manifest import SPLITS
+from cxrlab.datamodules.sources.base import Source
 from cxrlab.datamodules.sources.folder import FolderSource
+from cxrlab.datamodules.sources.metadata import how_to_get
 
-LABELS = {"NORMAL": 0, "PNEUMONIA": 1}
 _NESTED = "chest_xray"  # Kaggle's archive has a folder of this name, and a second copy of everything in one inside it
 _BY_SERIES = re.compile(r"person(?P<number>\d+)_(?P<series>bacteria|virus)_\d+", re.IGNORECASE)
 _BY_CASE = re.compile(r"(?P<case>(NORMAL2-)?IM-\d+)-\d+", re.IGNORECASE)
@@ -20,7 +19,7 @@ _BY_PATIENT = re.compile(r"(?P<disease>bacteria|virus|normal)-(?P<patient>\d+)-\
 _FINDINGS = {"bacteria": "bacterial pneumonia", "virus": "viral pneumonia", "normal": "Normal"}
 
 
-class KermanySource:
+class KermanySource(Source):
     """``root/{train,val,test}/{NORMAL,PNEUMONIA}`` of Kaggle's ``paultimothymooney/chest-xray-pneumonia``.
 
     5,856 films of children, described by their authors as 1 to 5 years old, anterior-posterior, from one hospital in
@@ -39,42 +38,48 @@ class KermanySource:
     """
 
     name = "kermany"
-    synthetic = False
     claim = "pneumonia"
 
     def __init__(self, root: str) -> None:
         self.root = Path(str(root)).expanduser()
-        self.notes: list[str] = []
-        self.flow = Flow(self.name)
+        self.begin()
 
     def manifest(self) -> pd.DataFrame:
-        """Lists the images with the finding and the patient that their names tell.
-
-        Raises:
-            DataError: The folder is missing or laid out otherwise.
-        """
-        how_to_get = (
-            f"`{command('download', 'data=kermany')}` gets the set, data.source.root=/path/to/it names a copy "
-            "elsewhere (the folder that holds train/ and test/)"
-        )
-        root = self._folder()
+        """Lists the images with the finding and the patient that their names tell."""
+        self.begin()
+        candidates = (self.root, self.root / _NESTED, self.root / _NESTED / _NESTED)
+        root = next((one for one in candidates if any((one / split).is_dir() for split in SPLITS)), self.root)
         copy = [_NESTED] if (root / _NESTED).is_dir() else []
-        folder = FolderSource(str(root), LABELS, name=self.name, how_to_get=how_to_get, exclude=copy)
+        remedy = f"{how_to_get(self.name)} (the folder that holds train/ and test/)"
+        folder = FolderSource(str(root), {"NORMAL": 0, "PNEUMONIA": 1}, name=self.name, how_to_get=remedy, exclude=copy)
         table = folder.files()
         told = [_told_by(Path(path).stem) for path in table["path"]]
         folders = table["finding"].map({"NORMAL": "Normal", "PNEUMONIA": "pneumonia"})
         table["finding"] = [finding or default for (finding, _), default in zip(told, folders, strict=True)]
         table["patient_id"] = [f"kermany-{patient}" if patient else "" for _, patient in told]
+        if copy:
+            self.notes.append(f"kermany: the second copy in {root / _NESTED} was not used")
+        self.notes += folder.notes
+        self._note_assumptions(table["patient_id"])
         table = table.assign(view="AP", collection="kermany", population="child", licence="CC BY 4.0")
-        self.flow = Flow(self.name)
-        self.flow.start(table, "image files listed")
-        unused = [f"kermany: the second copy in {root / _NESTED} was not used"] if copy else []
-        self.notes = [*unused, *folder.notes, *_notes(table["patient_id"])]
-        return table
+        return self.flow.start(table, "image files listed")
 
-    def _folder(self) -> Path:
-        candidates = (self.root, self.root / _NESTED, self.root / _NESTED / _NESTED)
-        return next((one for one in candidates if any((one / split).is_dir() for split in SPLITS)), self.root)
+    def _note_assumptions(self, patients: pd.Series[str]) -> None:
+        numbers = (set(patients.str.extract(rf"^kermany-{name}-(\d+)$")[0].dropna()) for name in ("bacteria", "virus"))
+        both = len(set.intersection(*numbers))
+        cases = patients[patients.str.contains("IM-", regex=False)].nunique()
+        if both or cases:
+            self.notes.append(
+                "kermany: patients are read from file names; NOT CHECKED, since the set does not tell: whether the "
+                f"{both} person number(s) that occur in the bacterial and in the viral series are one child or two "
+                f"(two are assumed), and whether the {cases} case number(s) of normal films are as many children"
+            )
+        unknown = int((patients == "").sum())
+        if unknown:
+            self.notes.append(
+                f"kermany: the names of {unknown} of {len(patients)} images are not the set's and tell no patient, so "
+                "that patients in more than one split are NOT CHECKED for those"
+            )
 
 
 def _told_by(stem: str) -> tuple[str, str]:
@@ -87,23 +92,3 @@ def _told_by(stem: str) -> tuple[str, str]:
     if found := _BY_PATIENT.match(stem):
         return _FINDINGS[found["disease"].lower()], found["patient"]
     return "", ""
-
-
-def _notes(patients: pd.Series) -> list[str]:
-    series = {name: set(patients.str.extract(rf"^kermany-{name}-(\d+)$")[0].dropna()) for name in ("bacteria", "virus")}
-    both = len(series["bacteria"] & series["virus"])
-    cases = patients[patients.str.contains("IM-", regex=False)].nunique()
-    notes = []
-    if both or cases:
-        notes.append(
-            "kermany: patients are read from file names; NOT CHECKED, since the set does not tell: whether the "
-            f"{both} person number(s) that occur in the bacterial and in the viral series are one child or two (two "
-            f"are assumed), and whether the {cases} case number(s) of normal films are as many children"
-        )
-    unknown = int((patients == "").sum())
-    if unknown:
-        notes.append(
-            f"kermany: the names of {unknown} of {len(patients)} images are not the set's and tell no patient, so that "
-            "patients in more than one split are NOT CHECKED for those"
-        )
-    return notes

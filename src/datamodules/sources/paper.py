@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from cxrlab.console import command
 from cxrlab.datamodules import spellings
-from cxrlab.datamodules.flow import Flow
+from cxrlab.datamodules.sources.base import Source
 from cxrlab.datamodules.sources.folder import FolderSource
-from cxrlab.datamodules.sources.metadata import populations
+from cxrlab.datamodules.sources.metadata import how_to_get, populations
 
 
-class PaperSource:
+class PaperSource(Source):
     """``root/train|test/NORMAL|PNEUMONIA``, joined by file name with what is known of each film.
 
     The folder names are the set's; the paper renamed them Negative and Positive COVID-19. What is really on each film
@@ -26,34 +25,23 @@ class PaperSource:
     from Kermany et al. (doi:10.17632/rscbjbr9sj, CC BY 4.0), who describe all patients as children of one to five years
     and give case numbers instead of patient ids; a case number stands in for a patient here.
 
+    The manifest has ``collection`` (``cohen`` or ``kermany``), ``age`` (years, NaN where unknown), ``sex``, ``licence``
+    and ``population`` (``child`` or ``adult``) as well, empty where unknown.
+
     Args:
         root: The folder that holds ``train`` and ``test``; ``~`` is expanded.
     """
 
     name = "paper"
-    synthetic = False
     claim = "COVID-19"
 
     def __init__(self, root: str) -> None:
-        how_to_get = (
-            f"`{command('download', 'data=paper')}` gets the paper's set, data.source.root=/path/to/it names a copy "
-            "elsewhere (the folder that holds train/ and test/)"
-        )
-        self._folder = FolderSource(root, {"NORMAL": 0, "PNEUMONIA": 1}, name=self.name, how_to_get=how_to_get)
-        self.notes: list[str] = []
-        self.flow = Flow(self.name)
+        remedy = f"{how_to_get(self.name)} (the folder that holds train/ and test/)"
+        self._folder = FolderSource(root, {"NORMAL": 0, "PNEUMONIA": 1}, name=self.name, how_to_get=remedy)
+        self.begin()
 
     def manifest(self) -> pd.DataFrame:
-        """Lists the images with their true findings.
-
-        Returns:
-            One row per image, the columns of the manifest and ``collection`` (``cohen`` or ``kermany``), ``age``
-            (years, NaN where unknown), ``sex``, ``licence`` and ``population`` (``child`` or ``adult``), empty where
-            unknown.
-
-        Raises:
-            DataError: The folder is missing or laid out otherwise.
-        """
+        """Lists the images with their true findings."""
         files = self._folder.files()
         known = pd.read_csv(provenance_file(), dtype=str, keep_default_na=False).set_index("file")
         names = files["path"].map(lambda path: Path(path).name)
@@ -61,24 +49,22 @@ class PaperSource:
             files[column] = names.map(known[column]).fillna("")
         files["age"] = spellings.ages(files["age"])
         files["population"] = populations(files["age"]).mask(files["collection"] == "kermany", "child")
-        self.flow = Flow(self.name)
-        self.notes = [*self._folder.notes, *self._notes(files["patient_id"], names, known)]
-        return self.flow.start(files, "image files listed")
-
-    def _notes(self, patients: pd.Series, names: pd.Series, known: pd.DataFrame) -> list[str]:
-        unknown = int((patients == "").sum())
+        self.begin()
+        unknown = int((files["patient_id"] == "").sum())
         unchecked = (
             f"{unknown} image(s) of unknown patients, nor for children (the negatives) with several case numbers"
         )
-        notes = [f"paper: patients in more than one split are NOT CHECKED for {unchecked}"]
-        strangers = int((~names.isin(known.index)).sum())
-        missing = int((~known.index.isin(names)).sum())
+        self.notes += [
+            *self._folder.notes,
+            f"paper: patients in more than one split are NOT CHECKED for {unchecked}",
+        ]
+        strangers, missing = int((~names.isin(known.index)).sum()), int((~known.index.isin(names)).sum())
         if strangers or missing:
-            notes.append(
+            self.notes.append(
                 f"paper: not the published set: {missing} of its {len(known)} files are missing here, and {strangers} "
                 "others are present, whose findings and patients are unknown"
             )
-        return notes
+        return self.flow.start(files, "image files listed")
 
 
 def provenance_file() -> Path:

@@ -22,7 +22,6 @@ Floats = npt.NDArray[np.floating[Any]]
 Pixels = npt.NDArray[np.uint8]
 Shape = tuple[Floats, float]  # outline (n, 2) in body coordinates, level in [0, 1]
 
-CUES = ("marker", "border", "brightness")
 DISEASES = ("lines", "consolidation")
 
 _COARSE = 64  # soft layers are drawn this many pixels wide and enlarged: a wide blur then costs the same at any size
@@ -37,84 +36,47 @@ _RIGHT, _LEFT = -1.0, 1.0  # the patient's right lung is on the left of the imag
 
 @dataclass(frozen=True)
 class Lesion:
-    """One blurred consolidation.
+    """One blurred consolidation."""
 
-    Attributes:
-        side: -1 for the patient's right lung, 1 for the left.
-        along: Height in the lung, 0 (apex) to 1 (costophrenic angle).
-        across: Depth in the lung, 0 (mediastinum) to 1 (chest wall).
-        radius: Standard deviation of the blob, in body units.
-        density: Attenuation at the centre, 0 to 1.
-    """
-
-    side: float
-    along: float
-    across: float
-    radius: float
-    density: float
+    side: float  # -1 for the patient's right lung, 1 for the left
+    along: float  # height in the lung, 0 (apex) to 1 (costophrenic angle)
+    across: float  # depth in the lung, 0 (mediastinum) to 1 (chest wall)
+    radius: float  # standard deviation of the blob, in body units
+    density: float  # attenuation at the centre, 0 to 1
 
     @classmethod
     def sample(cls, rng: np.random.Generator) -> Lesion:
         """Draws a lesion, mostly peripheral and in the lower zones."""
-        return cls(
-            side=_RIGHT if rng.random() < 0.5 else _LEFT,
-            along=rng.beta(4.0, 2.5),
-            across=rng.beta(4.0, 2.0),
-            radius=rng.uniform(0.08, 0.20),
-            density=rng.uniform(0.4, 1.0),
-        )
+        side = _RIGHT if rng.random() < 0.5 else _LEFT
+        return cls(side, rng.beta(4.0, 2.5), rng.beta(4.0, 2.0), rng.uniform(0.08, 0.20), rng.uniform(0.4, 1.0))
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What stays the same on every film of one patient; lengths in body units (half image widths).
+    """What stays the same on every film of one patient; lengths in body units (half image widths)."""
 
-    Attributes:
-        width: Half width of the rib cage at its widest.
-        apex: y of the lung tops.
-        angle: y of the costophrenic angles.
-        domes: Rise of the right and the left diaphragm above the angle.
-        medial: x of the medial lung edge.
-        heart: x and y of the heart's centre, half length, half breadth and tilt in radians.
-        knob: Radius of the aortic knob.
-        thickness: Attenuation of the trunk, relative to an average patient.
-        aeration: How dark the lungs are, relative to an average patient.
-        bone: How bright the bones are, relative to an average patient.
-        breast: Attenuation of the breast shadows, 0 for none.
-        ribs: y of the first rib at the spine, distance between ribs, and drop from back to front.
-        girth: Distance from rib cage to skin.
-        shoulder: y of the shoulder's highest point.
-        bubble: Radius of the stomach bubble, 0 for none.
-        texture: Seed of the vessels and of the mottling of the consolidations.
-        lesions: Consolidations, drawn with ``disease="consolidation"`` only.
-    """
-
-    width: float
-    apex: float
-    angle: float
-    domes: tuple[float, float]
-    medial: float
-    heart: tuple[float, float, float, float, float]
-    knob: float
-    thickness: float
-    aeration: float
-    bone: float
-    breast: float
-    ribs: tuple[float, float, float]
-    girth: float
-    shoulder: float
-    bubble: float
-    texture: int
-    lesions: tuple[Lesion, ...]
+    width: float  # half width of the rib cage at its widest
+    apex: float  # y of the lung tops
+    angle: float  # y of the costophrenic angles
+    domes: tuple[float, float]  # rise of the right and the left diaphragm above the angle
+    medial: float  # x of the medial lung edge
+    heart: tuple[float, float, float, float, float]  # x and y of its centre, half length, half breadth, tilt in radians
+    knob: float  # radius of the aortic knob
+    thickness: float  # attenuation of the trunk, relative to an average patient
+    aeration: float  # how dark the lungs are, likewise
+    bone: float  # how bright the bones are, likewise
+    breast: float  # attenuation of the breast shadows, 0 for none
+    ribs: tuple[float, float, float]  # y of the first at the spine, distance between them, drop from back to front
+    girth: float  # distance from rib cage to skin
+    shoulder: float  # y of the shoulder's highest point
+    bubble: float  # radius of the stomach bubble, 0 for none
+    texture: int  # seed of the vessels and of the mottling of the consolidations
+    lesions: tuple[Lesion, ...]  # drawn with ``disease="consolidation"`` only
 
     @classmethod
     def sample(cls, rng: np.random.Generator) -> Anatomy:
-        """Draws a patient.
-
-        Args:
-            rng: The patient's own generator.
-        """
-        uniform = rng.uniform
+        """Draws a patient, whose own generator it is."""
+        uniform = rng.uniform  # each line draws in its turn: another order gives other patients
         apex, dome = uniform(-0.74, -0.62), uniform(0.15, 0.24)
         width = uniform(0.74, 0.84)
         return cls(
@@ -124,11 +86,8 @@ class Anatomy:
             domes=(dome, dome - uniform(0.0, 0.07)),
             medial=uniform(0.12, 0.16),
             heart=(
-                uniform(0.16, 0.22),
-                uniform(0.28, 0.36),
-                width * uniform(0.46, 0.60),
-                width * uniform(0.34, 0.42),
-                uniform(0.5, 0.8),
+                *(uniform(0.16, 0.22), uniform(0.28, 0.36)),
+                *(width * uniform(0.46, 0.60), width * uniform(0.34, 0.42), uniform(0.5, 0.8)),
             ),
             knob=uniform(0.07, 0.12),
             thickness=uniform(0.95, 1.05),
@@ -170,44 +129,17 @@ def draw(
     """
     check_choice("disease", disease, DISEASES)
     film = _Film(size, _pose(rng))
-    fields, mask = _lung_fields(anatomy, film)
-    air = fields
+    # The lung in view, softening towards its edge: what heart and great vessels leave of two outlines.
+    lungs = [(_lung(anatomy, side), 1.0) for side in (_RIGHT, _LEFT)]
+    covered = [(outline, 0.0) for outline, _ in _mediastinum(anatomy)]
+    air = fields = np.clip(2 * film.layer([*lungs, *covered], 0.014) - 1, 0, 1)
     if disease == "consolidation":
         air = fields * (1 - 0.9 * opacity * _consolidation(anatomy, film))  # air spaces filled with fluid
     attenuation = _trunk(anatomy, film) - 0.37 * anatomy.aeration * air
     attenuation += _bones(anatomy, film, fields) + _vessels(anatomy, film) * fields
     if disease == "lines":
         attenuation += _CONTRAST * _lines(fields, opacity, rng) * fields
-    return _expose(attenuation, rng), mask
-
-
-def plant_shortcut(image: Pixels, kind: str) -> Pixels:
-    """Adds a cue that has nothing to do with disease; it never reaches the middle of the film.
-
-    Args:
-        image: Film, uint8 of shape (height, width); left unchanged.
-        kind: ``marker`` (a bright letter in the upper left corner), ``border`` (a bright frame, 2.5% of the width) or
-            ``brightness`` (every pixel 30 grey levels up, ending at 255).
-
-    Returns:
-        A new image of the same shape and type.
-
-    Raises:
-        ValueError: For an unknown kind.
-    """
-    check_choice("kind", kind, CUES)
-    if kind == "brightness":
-        return np.asarray(cv2.add(image, np.full_like(image, 30)), np.uint8)
-    marked = image.copy()
-    height, width = image.shape
-    if kind == "border":
-        strip = max(1, round(0.025 * width))
-        marked[:strip], marked[-strip:], marked[:, :strip], marked[:, -strip:] = (250,) * 4
-    else:
-        strokes = np.array([[0.05, 0.13], [0.05, 0.04], [0.10, 0.04], [0.10, 0.085], [0.05, 0.085], [0.10, 0.13]])
-        corners = np.rint(strokes * (width, height)).astype(np.int32)
-        cv2.polylines(marked, [corners], False, 255, max(1, round(0.015 * width)), cv2.LINE_AA)
-    return marked
+    return _expose(attenuation, rng), np.where(fields > 0, 255, 0).astype(np.uint8)
 
 
 class _Film:
@@ -310,14 +242,9 @@ def _ribbon(line: Floats, half_width: Floats | float) -> Floats:
     return np.concatenate([line + offset, (line - offset)[::-1]])
 
 
-def _moved(outline: Floats, x: float, y: float) -> Floats:
-    """Shifts an outline."""
-    moved: Floats = outline + np.array([x, y])
-    return moved
-
-
-def _mirrored(outline: Floats) -> Floats:
+def _mirrored(half: list[tuple[float, float]]) -> Floats:
     """Closes a half outline given for x >= 0 with its mirror image."""
+    outline = np.array(half)
     return np.concatenate([outline, (outline * (-1, 1))[::-1]])
 
 
@@ -333,20 +260,12 @@ def _mediastinum(anatomy: Anatomy) -> list[Shape]:
     """Heart, great vessels and aortic knob."""
     x, y, long, short, tilt = anatomy.heart
     half = [(0.8, -1.2), (1.0, -0.6), (1.2, -0.15), (1.4, 0.1), (1.2, 1.2)]
-    vessels = _rounded(_mirrored(np.array(half)) * (anatomy.medial, 1.0))
+    vessels = _rounded(_mirrored(half) * (anatomy.medial, 1.0))
     return [
         (_ellipse(x, y, long, short, tilt), 1.0),
         (vessels, 1.0),
         (_ellipse(0.75 * anatomy.medial, -0.26, anatomy.knob, anatomy.knob), 1.0),
     ]
-
-
-def _lung_fields(anatomy: Anatomy, film: _Film) -> tuple[Floats, Pixels]:
-    """The lung in view: as a layer in [0, 1] that softens towards its edge, and as the mask of where it is not 0."""
-    lungs = [(_lung(anatomy, side), 1.0) for side in (_RIGHT, _LEFT)]
-    covered = [(outline, 0.0) for outline, _ in _mediastinum(anatomy)]
-    fields = np.clip(2 * film.layer([*lungs, *covered], 0.014) - 1, 0, 1)
-    return fields, np.where(fields > 0, 255, 0).astype(np.uint8)
 
 
 def _trunk(anatomy: Anatomy, film: _Film) -> Floats:
@@ -355,48 +274,38 @@ def _trunk(anatomy: Anatomy, film: _Film) -> Floats:
     neck = [(0.25, -1.4), (0.25, -1.1), (0.32, -0.92)]
     arm = [(0.85, anatomy.shoulder), (1.4, anatomy.shoulder + 0.25), (1.4, 0.1), (skin + 0.16, -0.1)]
     flank = [(skin + 0.02, 0.1), (skin, 0.4), (skin + 0.02, 1.4)]
-    body = [(_rounded(_mirrored(np.array(neck + arm + flank))), 1.0)]
+    body = [(_rounded(_mirrored(neck + arm + flank)), 1.0)]
     depth = 0.42 + 0.20 * np.exp(-((film.x / 0.6) ** 2)) + 0.05 * np.clip(film.y, -1, 1)
     trunk = film.layer(body, 0.012) * (0.3 + 0.7 * film.soft(body, 0.12)) * film.enlarge(depth)
     trunk += 0.14 * film.soft(_mediastinum(anatomy), 0.06)
-    trunk += 0.17 * film.soft([(_abdomen(anatomy), 1.0)], 0.05)
+    half, left = 0.45 * anatomy.width, anatomy.domes[1]
+    rise = [(-anatomy.width, 0.0), (-half, anatomy.domes[0]), (0.0, 0.08), (half, left), (anatomy.width, 0.0)]
+    abdomen = np.array([(-1.0, 1.4), *((x, anatomy.angle - up) for x, up in rise), (1.0, 1.4)])
+    trunk += 0.17 * film.soft([(abdomen, 1.0)], 0.05)
     breasts = [(_ellipse(side * 0.55 * anatomy.width, 0.22, 0.30, 0.30), 1.0) for side in (_RIGHT, _LEFT)]
     trunk += anatomy.breast * film.soft(breasts, 0.06)
-    trunk -= 0.09 * film.layer(_air(anatomy), 0.015)
+    pipe = np.array([[0.0, -1.2], [0.0, -0.7], [0.01, -0.22]])
+    bronchi = [np.array([[0.01, -0.25], [side * 0.06, -0.15], [side * 0.16, -0.06]]) for side in (_RIGHT, _LEFT)]
+    air = [(_ribbon(pipe, 0.045), 1.0), *((_ribbon(line, 0.022), 0.5) for line in bronchi)]
+    if anatomy.bubble:
+        y = anatomy.angle - left + anatomy.bubble + 0.06
+        air.append((_ellipse(0.42 * anatomy.width, y, 1.5 * anatomy.bubble, 0.8 * anatomy.bubble), 1.0))
+    trunk -= 0.09 * film.layer(air, 0.015)
     return trunk * anatomy.thickness
 
 
-def _abdomen(anatomy: Anatomy) -> Floats:
-    """Outline of everything below the diaphragm."""
-    rise = [
-        (-anatomy.width, 0.0),
-        (-0.45 * anatomy.width, anatomy.domes[0]),
-        (0.0, 0.08),
-        (0.45 * anatomy.width, anatomy.domes[1]),
-        (anatomy.width, 0.0),
-    ]
-    top = [(x, anatomy.angle - up) for x, up in rise]
-    return np.array([(-1.0, 1.4), *top, (1.0, 1.4)])
-
-
-def _air(anatomy: Anatomy) -> list[Shape]:
-    """Windpipe, main bronchi and stomach bubble."""
-    pipe = np.array([[0.0, -1.2], [0.0, -0.7], [0.01, -0.22]])
-    fork = [np.array([[0.01, -0.25], [side * 0.06, -0.15], [side * 0.16, -0.06]]) for side in (_RIGHT, _LEFT)]
-    shapes = [(_ribbon(pipe, 0.045), 1.0), *((_ribbon(line, 0.022), 0.5) for line in fork)]
-    if anatomy.bubble:
-        y = anatomy.angle - anatomy.domes[1] + anatomy.bubble + 0.06
-        shapes.append((_ellipse(0.42 * anatomy.width, y, 1.5 * anatomy.bubble, 0.8 * anatomy.bubble), 1.0))
-    return shapes
-
-
 def _bones(anatomy: Anatomy, film: _Film, fields: Floats) -> Floats:
-    """Ribs (back and front), spine, collar bones, shoulder blades and upper arms."""
+    """Ribs (back and front), spine, S-shaped collar bones, shoulder blades and upper arms."""
     back, front = _rib_cage(anatomy)
     ribs = 0.13 * film.layer(back, 0.008) + 0.08 * film.layer(front, 0.010)
     bones: Floats = ribs * (0.5 + 0.5 * fields)  # across dense tissue a thin bone has little contrast
     bones += 0.16 * film.layer(_spine(), 0.012)
-    bones += 0.20 * film.layer(_collar_bones(anatomy), 0.008)
+    along = np.linspace(0, 1, 24)
+    x = 0.09 + along * (anatomy.width - 0.02)
+    inner, outer = anatomy.apex + 0.10, anatomy.shoulder + 0.14
+    y = inner + (outer - inner) * along + 0.035 * np.sin(2 * np.pi * along)
+    collar = [shape for side in (_RIGHT, _LEFT) for shape in _tube(np.column_stack([side * x, y]), 0.026)]
+    bones += 0.20 * film.layer(collar, 0.008)
     bones += 0.10 * film.layer(_shoulders(anatomy), 0.012)
     bones *= anatomy.bone
     return bones
@@ -435,18 +344,9 @@ def _spine() -> list[Shape]:
         box = np.array(
             [[-half, 0.0], [half, 0.0], [0.9 * half, 0.055], [half, 0.11], [-half, 0.11], [-0.9 * half, 0.055]]
         )
-        shapes += [(_moved(box, 0, top), 1.0), (_moved(box * (0.8, 0.75), 0, top + 0.014), 0.75)]
+        shapes += [(box + np.array([0, top]), 1.0), (box * (0.8, 0.75) + np.array([0, top + 0.014]), 0.75)]
         shapes += [(_ellipse(side * 0.6 * half, top + 0.04, 0.014, 0.02), 1.0) for side in (_RIGHT, _LEFT)]
     return shapes
-
-
-def _collar_bones(anatomy: Anatomy) -> list[Shape]:
-    """Two S-shaped collar bones."""
-    along = np.linspace(0, 1, 24)
-    x = 0.09 + along * (anatomy.width - 0.02)
-    inner, outer = anatomy.apex + 0.10, anatomy.shoulder + 0.14
-    y = inner + (outer - inner) * along + 0.035 * np.sin(2 * np.pi * along)
-    return [shape for side in (_RIGHT, _LEFT) for shape in _tube(np.column_stack([side * x, y]), 0.026)]
 
 
 def _shoulders(anatomy: Anatomy) -> list[Shape]:
@@ -455,8 +355,8 @@ def _shoulders(anatomy: Anatomy) -> list[Shape]:
     arm = np.array([[0.22, -0.66], [0.30, -0.62], [0.36, -0.40], [0.42, 0.0], [0.48, 0.4]])
     shapes: list[Shape] = []
     for side in (_RIGHT, _LEFT):
-        shapes.append((_rounded(_moved(blade, anatomy.width, 0) * (side, 1)), 0.45))
-        shapes += _tube(_moved(arm, anatomy.width, anatomy.shoulder + 0.85) * (side, 1), 0.07)
+        shapes.append((_rounded((blade + np.array([anatomy.width, 0])) * (side, 1)), 0.45))
+        shapes += _tube((arm + np.array([anatomy.width, anatomy.shoulder + 0.85])) * (side, 1), 0.07)
     return shapes
 
 

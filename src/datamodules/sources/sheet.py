@@ -10,7 +10,6 @@ import csv
 import datetime
 import gzip
 import io
-import itertools
 import re
 import stat
 import warnings
@@ -23,6 +22,7 @@ from typing import Any
 
 import pandas as pd
 
+from cxrlab.datamodules.manifest import first_few
 from cxrlab.errors import DataError
 from cxrlab.files import from_csv
 from cxrlab.imports import need
@@ -32,7 +32,6 @@ MOST_CELLS = 20_000_000  # PadChest's has 6 million
 LONGEST_CELL = 131_072  # letters; the csv module's own limit
 _WORKBOOK_BYTES = 100 * 2**20  # unpacked; reading XML takes about a second for each million bytes of it
 _DELIMITERS = (",", ";", "\t", "|")
-_ROWS_SHOWN = 20
 
 _UNPACK = "unpack it, and name the file inside"
 _SAVE = "save the sheet as 'CSV UTF-8'"
@@ -57,6 +56,9 @@ _MAGIC = (
 )
 
 
+_Row = tuple[int, list[str]]  # its number, counted from 1, and its cells
+
+
 @dataclass(frozen=True)
 class Sheet:
     """A table of text.
@@ -77,9 +79,13 @@ class Sheet:
 
     def frame(self) -> pd.DataFrame:
         """The columns that have a name, as text, the first of those with the same one; index 0 to n - 1."""
-        places = {name: place for place, name in reversed(list(enumerate(self.header))) if name}
-        order = sorted(places, key=lambda name: places[name])
-        table = pd.DataFrame({name: [cells[places[name]] for cells in self.cells] for name in order}, dtype=str)
+        places: dict[str, int] = {}
+        for place, name in enumerate(self.header):
+            if name:
+                places.setdefault(name, place)
+        table = pd.DataFrame(
+            {name: [cells[place] for cells in self.cells] for name, place in places.items()}, dtype=str
+        )
         return from_csv(table)  # a manifest that this program wrote has guarded cells
 
 
@@ -119,21 +125,16 @@ def _bytes(path: Path, remedy: str) -> bytes:
         reason = error.strerror if isinstance(error, OSError) else error
         raise DataError(f"{path}: cannot be read ({reason}); `chmod u+r` it, or: {remedy}") from None
     if data.startswith(b"\x1f\x8b"):
-        data = _gunzipped(path, data)
+        try:  # all members, at most one byte more than the limit
+            data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(MOST_BYTES + 1)
+        except (EOFError, OSError, zlib.error) as error:
+            raise DataError(f"{path}: damaged or cut off (gzip: {error}); get it again") from None
     if len(data) > MOST_BYTES:
         raise DataError(f"{path}: a table of more than {MOST_BYTES:,} bytes (unpacked); split it, or leave columns out")
     for magic, what, hint in _MAGIC:
         if data.startswith(magic):
             raise DataError(f"{path}: {what}, no CSV file; {hint}")
     return data
-
-
-def _gunzipped(path: Path, data: bytes) -> bytes:
-    """The content of all members, at most one byte more than the limit."""
-    try:
-        return gzip.GzipFile(fileobj=io.BytesIO(data)).read(MOST_BYTES + 1)
-    except (EOFError, OSError, zlib.error) as error:
-        raise DataError(f"{path}: damaged or cut off (gzip: {error}); get it again") from None
 
 
 def _decoded(path: Path, data: bytes) -> str:
@@ -159,13 +160,13 @@ def _decoded(path: Path, data: bytes) -> str:
     return text
 
 
-def _of_text(path: Path, text: str, wanted: list[str], names: Sequence[str] | None) -> Iterator[tuple[int, list[str]]]:
+def _of_text(path: Path, text: str, wanted: list[str], names: Sequence[str] | None) -> Iterator[_Row]:
     fixed = re.match(r"\s*\"?sep=(.)\"?\r?\n?", text, re.IGNORECASE)  # Excel's own line: it shows none of it
     if fixed:
         text = text[fixed.end() :]
-    heads = {delimiter: _head(text, delimiter) for delimiter in ([fixed[1]] if fixed else _DELIMITERS)}
+    heads = {delimiter: _head(_records(text, delimiter)) for delimiter in ([fixed[1]] if fixed else _DELIMITERS)}
     if not fixed and all(len(head) < 2 for head in heads.values()):  # nothing but blanks is left to separate by
-        heads[" "] = _head(text, " ")
+        heads[" "] = _head(_records(text, " "))
 
     def fits(delimiter: str) -> tuple[bool, int, int]:
         head = [name.casefold() for name in heads[delimiter]]
@@ -173,54 +174,29 @@ def _of_text(path: Path, text: str, wanted: list[str], names: Sequence[str] | No
 
     number = 0
     try:
-        for number, cells in enumerate(_records(text, max(heads, key=fits)), 1):
+        for number, cells in _records(text, max(heads, key=fits)):
             yield number, cells
     except csv.Error as error:
         raise DataError(f"{path}: no table from row {number + 1} on ({error}); mend the row there") from None
 
 
-def _records(text: str, delimiter: str) -> Iterator[list[str]]:
+def _records(text: str, delimiter: str) -> Iterator[_Row]:
     lines: Iterable[str] = io.StringIO(text, newline="")
     if delimiter == " ":
         lines = (line.strip() + "\n" for line in lines)
-    return csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+    return enumerate(csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True), 1)
 
 
-def _head(text: str, delimiter: str) -> list[str]:
-    """The cells of the first row that has any; none where this delimiter makes no sense of them."""
+def _head(rows: Iterator[_Row]) -> list[str]:
+    """The cells of the first row that has any; none where the separator makes no sense of them."""
     try:
-        return next(([cell.strip() for cell in cells] for cells in _records(text, delimiter) if any(cells)), [])
+        return next(([cell.strip() for cell in cells] for _, cells in rows if any(cells)), [])
     except csv.Error:
         return []
 
 
-def _of_workbook(path: Path, data: bytes, wanted: list[str], notes: list[str]) -> Iterator[tuple[int, list[str]]]:
+def _of_workbook(path: Path, data: bytes, wanted: list[str], notes: list[str]) -> Iterator[_Row]:
     """Rows of the sheet that has most of the wanted columns, of these the first."""
-    _check_archive(path, data)
-    need("defusedxml", f"{path}: an Excel workbook", _SAVE)  # openpyxl then refuses entities, which unfold endlessly
-    openpyxl = need("openpyxl", f"{path}: an Excel workbook", _SAVE)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of styles and checks that are not understood, and not needed
-            book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True, keep_links=False)
-            heads = {sheet.title: next((row for _, row in _cells(sheet) if any(row)), []) for sheet in book.worksheets}
-            filled = [title for title, head in heads.items() if head]
-            if not filled:
-                return
-            best = max(filled, key=lambda title: sum(name.casefold() in wanted for name in heads[title]))
-            if len(filled) > 1:
-                others = ", ".join(repr(title) for title in filled if title != best)
-                notes.append(f"of {path.name} the sheet {best!r} is read, not {others}")
-            yield from _cells(next(sheet for sheet in book.worksheets if sheet.title == best))
-    except DataError:
-        raise
-    except Exception as error:  # noqa: BLE001 - openpyxl states none of the many errors that a damaged workbook raises
-        cause = error.__cause__ or error
-        reason = f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}"
-        raise DataError(f"{path}: a damaged Excel workbook ({reason}); {_SAVE}") from None
-
-
-def _check_archive(path: Path, data: bytes) -> None:
     try:
         members = {member.filename: member.file_size for member in zipfile.ZipFile(io.BytesIO(data)).infolist()}
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
@@ -231,9 +207,29 @@ def _check_archive(path: Path, data: bytes) -> None:
         raise DataError(f"{path}: a ZIP archive, no CSV file; {_UNPACK}")
     if sum(members.values()) > _WORKBOOK_BYTES:
         raise DataError(f"{path}: a workbook of more than {_WORKBOOK_BYTES:,} bytes (unpacked); {_SAVE}")
+    need("defusedxml", f"{path}: an Excel workbook", _SAVE)  # openpyxl then refuses entities, which unfold endlessly
+    openpyxl = need("openpyxl", f"{path}: an Excel workbook", _SAVE)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of styles and checks that are not understood, and not needed
+            book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True, keep_links=False)
+            heads = {sheet: head for sheet in book.worksheets if (head := _head(_cells(sheet)))}
+            if not heads:
+                return
+            best = max(heads, key=lambda sheet: sum(name.casefold() in wanted for name in heads[sheet]))
+            if len(heads) > 1:
+                others = ", ".join(repr(sheet.title) for sheet in heads if sheet is not best)
+                notes.append(f"of {path.name} the sheet {best.title!r} is read, not {others}")
+            yield from _cells(best)
+    except DataError:
+        raise
+    except Exception as error:  # noqa: BLE001 - openpyxl states none of the many errors that a damaged workbook raises
+        cause = error.__cause__ or error
+        reason = f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}"
+        raise DataError(f"{path}: a damaged Excel workbook ({reason}); {_SAVE}") from None
 
 
-def _cells(sheet: Any) -> Iterator[tuple[int, list[str]]]:
+def _cells(sheet: Any) -> Iterator[_Row]:
     sheet.reset_dimensions()  # what the file says of its size need not be so
     for number, row in enumerate(sheet.iter_rows(values_only=True), 1):
         yield number, [_as_text(value) for value in row]
@@ -245,10 +241,8 @@ def _as_text(value: object) -> str:
     return "" if value is None else str(value).strip()
 
 
-def _sheet(path: Path, rows: Iterator[tuple[int, list[str]]], names: Sequence[str] | None, notes: list[str]) -> Sheet:
-    header = [str(name).strip() for name in names or []]
-    if not header:
-        header = next(([cell.strip() for cell in cells] for _, cells in rows if any(cells)), [])
+def _sheet(path: Path, rows: Iterator[_Row], names: Sequence[str] | None, notes: list[str]) -> Sheet:
+    header = [str(name).strip() for name in names or []] or _head(rows)
     width, total = len(header), 0
     sheet = Sheet(path, header, [], [], notes)
     wrong = []
@@ -269,13 +263,12 @@ def _sheet(path: Path, rows: Iterator[tuple[int, list[str]]], names: Sequence[st
     return sheet
 
 
-def refuse(path: Path, wrong: Sequence[str], hints: Sequence[str] = ()) -> None:
+def refuse(path: Path, wrong: list[str], hints: Sequence[str] = ()) -> None:
     """Raises one error for all mistakes in a table's rows, where there are any.
 
     Raises:
         DataError: Lists the first mistakes, counts the rest, and ends with the hints.
     """
     if wrong:
-        more = [f"… and {len(wrong) - _ROWS_SHOWN} more"] if len(wrong) > _ROWS_SHOWN else []
         head = f"{path}: {len(wrong)} mistake(s), rows counted as in a spreadsheet (the header is row 1):"
-        raise DataError("\n  ".join([head, *itertools.islice(wrong, _ROWS_SHOWN), *more, *hints]))
+        raise DataError("\n  ".join([head, *first_few(wrong, 20), *hints]))

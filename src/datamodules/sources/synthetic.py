@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,8 +14,9 @@ import numpy.typing as npt
 import pandas as pd
 from rich.progress import track
 
-from cxrlab.datamodules.flow import Flow
-from cxrlab.datamodules.sources.phantom import CUES, DISEASES, Anatomy, draw, plant_shortcut
+from cxrlab.datamodules.cues import CUES, plant_shortcut
+from cxrlab.datamodules.sources.base import Source
+from cxrlab.datamodules.sources.phantom import DISEASES, Anatomy, draw
 from cxrlab.errors import DataError, check_choice, check_range
 
 DRAWING_VERSION = 2  # raise it whenever the same parameters give other pixels, so that no stale picture is reused
@@ -24,7 +25,6 @@ SPLITS = ("train", "test")
 _CLASSES = ("negative", "positive")
 _FINDINGS = ("phantom, no disease", "phantom, disease")
 _CUE_DRAW = 2**32 - 1  # where a patient's number stands in a seed: the draw of who carries the cue, not a patient
-_BAR_FROM = 1000  # images; fewer are rendered before a bar would be read
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class _Film:
         return f"masks/{self.image}"
 
 
-class SyntheticSource:
+class SyntheticSource(Source):
     """Chest phantoms in which the right answer of every audit is known.
 
     The lungs of positive patients have fine lines, those of negative patients broad ones of the same mean and spread;
@@ -91,8 +91,7 @@ class SyntheticSource:
         shortcut_strength: float = 1.0,
         seed: int = 0,
     ) -> None:
-        self.flow = Flow(self.name)
-        self.notes: list[str] = []  # nothing to warn of that the mark SYNTHETIC does not say
+        self.begin()  # nothing to note that the mark SYNTHETIC does not say
         check_range("n_train", n_train, 2, integer=True)
         check_range("n_test", n_test, 2, integer=True)
         check_range("size", size, 64, 2048, integer=True)
@@ -102,14 +101,9 @@ class SyntheticSource:
         check_range("shortcut_strength", shortcut_strength, 0, 1)
         check_range("seed", seed, 0, 2**32 - 1, integer=True)
         self.root = root
-        self.n_train = n_train
-        self.n_test = n_test
-        self.size = size
-        self.disease = disease
-        self.opacity = float(opacity)
-        self.shortcut = shortcut
+        self.n_train, self.n_test, self.size, self.seed = n_train, n_test, size, seed
+        self.disease, self.opacity, self.shortcut = disease, float(opacity), shortcut
         self.shortcut_strength = float(shortcut_strength) if shortcut != "none" else 0.0  # no cue has no strength
-        self.seed = seed
 
     @property
     def folder(self) -> Path:
@@ -132,16 +126,14 @@ class SyntheticSource:
         Raises:
             DataError: If the pictures cannot be written; names the folder.
         """
-        films = list(self._films())
-        folder = self.folder
+        films, folder = list(self._films()), self.folder
         if not _complete(folder, films):
             try:
                 self._build(folder, films)
             except OSError as error:
-                reason = error.strerror or error
                 raise DataError(
-                    f"cannot write the synthetic images to {folder}: {reason}. Make the folder writable, or choose "
-                    "another by setting CXRLAB_CACHE=/some/folder before the command"
+                    f"cannot write the synthetic images to {folder}: {error.strerror or error}. Make the folder "
+                    "writable, or choose another by setting CXRLAB_CACHE=/some/folder before the command"
                 ) from error
         manifest = pd.DataFrame(
             {
@@ -156,28 +148,23 @@ class SyntheticSource:
                 "shortcut": [int(film.cue) for film in films],
             }
         )
-        self.flow = Flow(self.name)
+        self.begin()
         return self.flow.start(manifest, "phantoms drawn")
 
     def _films(self) -> Iterator[_Film]:
         """Plans every image of both splits."""
         for split, total in enumerate((self.n_train, self.n_test)):
-            wanted = (total - total // 2, total // 2)
-            cues = [iter(self._cues(split, label, count)) for label, count in enumerate(wanted)]
-            for patient, label, number in self._patients(split, wanted):
+            left = [total - total // 2, total // 2]
+            cues = [iter(self._cues(split, label, count)) for label, count in enumerate(left)]
+            patient = 0
+            while any(left):  # labels alternate, one to three images each, until both classes are full
+                label = patient % 2
+                images = min(left[label], int(self._rng(split, patient, 0).integers(1, 4)))
                 patient_id = f"synthetic{self.seed}-{SPLITS[split]}-{patient:05d}"
-                yield _Film(split, patient, number, label, next(cues[label]), patient_id)
-
-    def _patients(self, split: int, wanted: tuple[int, int]) -> Iterator[tuple[int, int, int]]:
-        """Yields (patient, label, image): labels alternate, one to three images each, until both classes are full."""
-        left = list(wanted)
-        patient = 0
-        while any(left):
-            label = patient % 2
-            images = min(left[label], int(self._rng(split, patient, 0).integers(1, 4)))
-            yield from ((patient, label, number) for number in range(images))
-            left[label] -= images
-            patient += 1
+                for number in range(images):
+                    yield _Film(split, patient, number, label, next(cues[label]), patient_id)
+                left[label] -= images
+                patient += 1
 
     def _cues(self, split: int, label: int, count: int) -> npt.NDArray[np.bool_]:
         """Deals the cue to an exact share of one class of one split."""
@@ -196,8 +183,16 @@ class SyntheticSource:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".building-", dir=folder.parent, ignore_cleanup_errors=True) as scratch:
             fresh = Path(scratch, folder.name)  # TemporaryDirectory is private; a folder made in it is as open as usual
-            for film in _with_bar(films):
-                self._render(film, fresh)
+            quick = len(films) <= 1000  # rendered before a bar would be read
+            for film in films if quick else track(films, description="Drawing chest phantoms", transient=True):
+                anatomy = Anatomy.sample(self._rng(film.split, film.patient, 1))
+                rng = self._rng(film.split, film.patient, film.number + 2)
+                image, mask = draw(anatomy, rng, self.size, self.opacity * film.label, self.disease)
+                if film.cue:
+                    image = plant_shortcut(image, self.shortcut)
+                # Not packed: fine lines would make larger files, which would be a shortcut.
+                _write(fresh / film.image, image, [cv2.IMWRITE_PNG_COMPRESSION, 0])
+                _write(fresh / film.mask, mask)
             if _complete(folder, films):
                 return
             if folder.exists():  # somebody took files away
@@ -208,31 +203,13 @@ class SyntheticSource:
                 if not _complete(folder, films):  # otherwise another process was faster, with the same bytes
                     raise
 
-    def _render(self, film: _Film, folder: Path) -> None:
-        """Draws one image and its mask."""
-        anatomy = Anatomy.sample(self._rng(film.split, film.patient, 1))
-        rng = self._rng(film.split, film.patient, film.number + 2)
-        image, mask = draw(anatomy, rng, self.size, self.opacity * film.label, self.disease)
-        if film.cue:
-            image = plant_shortcut(image, self.shortcut)
-        _write(folder / film.image, image, packed=False)  # fine lines would make larger files: a shortcut
-        _write(folder / film.mask, mask)
-
-
-def _with_bar(films: list[_Film]) -> Iterable[_Film]:
-    """Shows a passing progress bar when there is long to wait."""
-    if len(films) <= _BAR_FROM:
-        return films
-    return track(films, description="Drawing chest phantoms", transient=True)
-
 
 def _complete(folder: Path, films: list[_Film]) -> bool:
     """Whether a folder holds an image and a mask for every film."""
     return sum(1 for _ in folder.rglob("*.png")) == 2 * len(films)
 
 
-def _write(path: Path, pixels: npt.NDArray[np.uint8], packed: bool = True) -> None:
-    """Writes a PNG, packed or as large as its pixels; unlike ``cv2.imwrite`` a full disk is an OSError."""
+def _write(path: Path, pixels: npt.NDArray[np.uint8], settings: Sequence[int] = ()) -> None:
+    """Writes a PNG; unlike ``cv2.imwrite`` a full disk is an OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    settings = [] if packed else [cv2.IMWRITE_PNG_COMPRESSION, 0]
     path.write_bytes(cv2.imencode(".png", pixels, settings)[1].tobytes())

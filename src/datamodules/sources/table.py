@@ -12,11 +12,10 @@ import pandas as pd
 
 from cxrlab.console import override
 from cxrlab.datamodules import spellings
-from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.manifest import COLUMNS, LABELS, SPLITS
 from cxrlab.datamodules.sources import where
-from cxrlab.datamodules.sources.folder import GET_ANY
-from cxrlab.datamodules.sources.metadata import is_list
+from cxrlab.datamodules.sources.base import Source
+from cxrlab.datamodules.sources.metadata import GET_ANY, is_list
 from cxrlab.datamodules.sources.sheet import Sheet, read_sheet, refuse
 from cxrlab.datamodules.sources.synthetic import SyntheticSource
 from cxrlab.errors import DataError, check_choice, did_you_mean
@@ -31,7 +30,7 @@ _MEANT = {
 _MANY = 10  # films of one patient: from so many on, and three times as many as any other's, it is asked about
 
 
-class ManifestSource:
+class ManifestSource(Source):
     """Any table with a row per image: CSV in any dialect, perhaps compressed by gzip, or an Excel workbook.
 
     ``path`` and ``label`` are needed, in columns of these names or of those in ``columns``: a path is relative to the
@@ -88,13 +87,15 @@ class ManifestSource:
         self.claim = claim
         self.synthetic = synthetic
         self.columns = {str(column): str(own) for column, own in (columns or {}).items()}
-        self.labels = None if labels is None else {_word(word): int(label) for word, label in labels.items()}
+        self.labels = None  # by word; an empty one stands for every word for "unknown"
+        if labels is not None:
+            keyed = {"" if word is None else spellings.key(word): int(label) for word, label in labels.items()}
+            self.labels = {"" if word == "unknown" else word: label for word, label in keyed.items()}
         self.others = others
         self.header = None if header is None else [str(column) for column in header]
         self.strip_prefix = where.slashes(str(strip_prefix or ""))
         self.duplicates = duplicates
-        self.notes: list[str] = []
-        self.flow = Flow(name)
+        self.begin()
 
     def manifest(self) -> pd.DataFrame:
         """Reads the file.
@@ -103,8 +104,13 @@ class ManifestSource:
             DataError: The file is missing, is no such table, lists no image that is there, or has wrong rows; these are
                 listed with their numbers, of which the header is 1, as in a spreadsheet.
         """
-        self.notes, self.flow = [], Flow(self.name)
-        table = self._named(self._read())
+        self.begin()
+        if self.path.is_dir():
+            hint = "data.source.path=… must name a CSV file (data=folder takes folders)"
+            raise DataError(f"{self.path}: a folder; {hint}")
+        needed = [self.columns.get(column, column) for column in NEEDED]
+        remedy = f"data.source.path=/path/to/images.csv names another; {GET_ANY}"
+        table = self._named(read_sheet(self.path, needed, remedy, self.header))
         given = table["path"]
         for column in COLUMNS:
             if column not in table:
@@ -113,47 +119,54 @@ class ManifestSource:
         root = (self.root or self.path.parent).absolute()
         table["path"] = [self._place(path, root) for path in given]
         table = self._labelled(self.flow.start(table, f"rows of {self.path.name}"))
-        self._check_root(table["path"], given, root)
+        # One file that is there is enough: others are missing when they are read, where they can be skipped.
+        paths = table["path"]
+        if not any(os.path.lexists(path) for path in paths):
+            raise DataError(
+                f"{self.path}: none of its {len(paths)} images is there, the first would be {paths.iloc[0]}; relative "
+                f"paths begin at {root}"
+                + (where.hint(given[paths.index], root) or ": data.source.root=/path/to/images names another folder")
+            )
         table = self._merged(table).reset_index(drop=True)
         table["label"] = table["label"].astype(int)
         table["source"] = table["source"].replace("", self.name)
         self.synthetic = self.synthetic or SyntheticSource.name in set(table["source"])
-        self.notes += self._unknown(table)
+        self._note_unknown(table)
         return table[[*COLUMNS, *(column for column in table.columns if column not in COLUMNS)]]
 
-    def _read(self) -> Sheet:
-        if self.path.is_dir():
-            hint = "data.source.path=… must name a CSV file (data=folder takes folders)"
-            raise DataError(f"{self.path}: a folder; {hint}")
-        needed = [self.columns.get(column, column) for column in NEEDED]
-        remedy = f"data.source.path=/path/to/images.csv names another; {GET_ANY}"
-        sheet = read_sheet(self.path, needed, remedy, self.header)
-        self._check_header(sheet)
-        self.notes += [f"{self.name}: {note}" for note in sheet.notes]
-        nameless = sheet.header.count("")
-        if nameless:
-            self.notes.append(f"{self.name}: {nameless} column(s) of {self.path.name} without a name were left out")
-        return sheet
+    def _named(self, sheet: Sheet) -> pd.DataFrame:
+        """The table with the manifest's names of columns; index: the numbers of the rows.
 
-    def _check_header(self, sheet: Sheet) -> None:
-        """Whether the columns are there; what to type where they have other names, or none."""
+        Raises:
+            DataError: Columns are missing or named twice; says what to type where they have other names, or none.
+        """
         header = [name for name in sheet.header if name]
+        found = ", ".join(header)
         for column, own in self.columns.items():
             if own not in header:
                 near = did_you_mean(own, header)
-                found = ", ".join(header)
                 raise DataError(f"{self.path}: data.source.columns takes {column} from {own!r}; found {found}{near}")
         missing = [column for column in NEEDED if column not in self.columns and column not in header]
         if missing:
             raise DataError(
                 f"{self.path}: row 1 must name the columns {' and '.join(NEEDED)} (separated by commas, semicolons, "
-                f"tabs or blanks); found {', '.join(header) or 'nothing'}{self._other_names(header, missing)}"
+                f"tabs or blanks); found {found or 'nothing'}{self._other_names(header, missing)}"
             )
         twice = sorted({name for name in header if header.count(name) > 1})
         if twice:
             raise DataError(f"{self.path}: row 1 names the column(s) {', '.join(twice)} more than once; rename one")
         if not sheet.cells:
             raise DataError(f"{self.path}: lists no image; add a row for each below the header")
+        self.notes += [f"{self.name}: {note}" for note in sheet.notes]
+        nameless = sheet.header.count("")
+        if nameless:
+            self.notes.append(f"{self.name}: {nameless} column(s) of {self.path.name} without a name were left out")
+        table = sheet.frame().set_axis(sheet.numbers)
+        hidden = [column for column in self.columns if column in table and self.columns[column] != column]
+        if hidden:
+            self.notes.append(f"{self.name}: data.source.columns is used for {', '.join(hidden)}, not the file's own")
+        taken = {column: table[own] for column, own in self.columns.items()}
+        return table.drop(columns=[*hidden, *set(self.columns.values())]).assign(**taken)
 
     def _other_names(self, header: list[str], missing: list[str]) -> str:
         """What to type where the needed columns are missing: names for columns without any, or the file's own names."""
@@ -163,17 +176,13 @@ class ManifestSource:
                 f". That looks like a row of data, without a header: type data.source.header='[{', '.join(named)}]' "
                 "with a name for each column (path, label, patient_id, …)"
             )
-        close = {column: next(iter(_alike(column, header)), "…") for column in missing}
+        close = {}
+        for column in missing:  # names that mean the column, the likeliest first
+            like = [name for name in header if name.casefold() == column]
+            like += difflib.get_close_matches(column, header)
+            like += [name for word in _MEANT[column] for name in header if word in name.casefold()]
+            close[column] = like[0] if like else "…"
         return f"; type {override('data.source.columns', {**self.columns, **close})}, or name them there"
-
-    def _named(self, sheet: Sheet) -> pd.DataFrame:
-        """The table with the manifest's names of columns; index: the numbers of the rows."""
-        table = sheet.frame().set_axis(sheet.numbers)
-        hidden = [column for column in self.columns if column in table and self.columns[column] != column]
-        if hidden:
-            self.notes.append(f"{self.name}: data.source.columns is used for {', '.join(hidden)}, not the file's own")
-        taken = {column: table[own] for column, own in self.columns.items()}
-        return table.drop(columns=[*hidden, *set(self.columns.values())]).assign(**taken)
 
     def _normalise(self, table: pd.DataFrame) -> None:
         """Splits, views, sexes and ids in their usual spelling, see :mod:`cxrlab.datamodules.spellings`."""
@@ -259,15 +268,6 @@ class ManifestSource:
         if split not in (*SPLITS, ""):
             yield f"split is {split!r}, expected {', '.join(SPLITS)} or nothing{did_you_mean(split, SPLITS)}"
 
-    def _check_root(self, paths: pd.Series, given: pd.Series, root: Path) -> None:
-        """One file that is there is enough: others are missing when they are read, where they can be skipped."""
-        if not any(os.path.lexists(path) for path in paths):
-            raise DataError(
-                f"{self.path}: none of its {len(paths)} images is there, the first would be {paths.iloc[0]}; relative "
-                f"paths begin at {root}"
-                + (where.hint(given[paths.index], root) or ": data.source.root=/path/to/images names another folder")
-            )
-
     def _merged(self, table: pd.DataFrame) -> pd.DataFrame:
         """One row per file, where files are listed several times."""
         again = table["path"].duplicated()
@@ -275,73 +275,45 @@ class ManifestSource:
             return table
         groups = table.groupby("path", sort=False)
         share = groups["label"].transform("mean")
-        files, both = (
-            int(table.loc[again, "path"].nunique()),
-            int(table.loc[(share > 0) & (share < 1), "path"].nunique()),
-        )
+        files = table.loc[again, "path"].nunique()
+        both = table.loc[(share > 0) & (share < 1), "path"].nunique()
         told = f"{files} file(s) are listed several times, {both} of them with both labels"
-        wrong = list(_disagreements(table, self.duplicates == "error"))
-        if wrong:
-            hint = (
-                f"{told}: data.source.duplicates=any makes one row of each, Positive if one of its rows is, "
-                "data.source.duplicates=majority asks them all"
-            )
-            refuse(self.path, wrong, [hint] if self.duplicates == "error" else [])
+        hint = (
+            f"{told}: data.source.duplicates=any makes one row of each, Positive if one of its rows is, "
+            "data.source.duplicates=majority asks them all"
+        )
+        every = self.duplicates == "error"
+        refuse(self.path, list(_disagreements(table, every)), [hint] if every else [])
         several = table[table["path"].duplicated(keep=False)].groupby("path", sort=False)["finding"]
         findings = several.transform(lambda words: "|".join(dict.fromkeys(word for word in words if word)))
         label = (share > (0 if self.duplicates == "any" else 0.5)).astype(int)
-        tie = (share == 0.5) & (self.duplicates == "majority")
+        table = table.assign(finding=findings.reindex(table.index).fillna(table["finding"]), label=label)
         reason = f"further rows of one file (data.source.duplicates={self.duplicates}: {told})"
-        merged = self.flow.keep(
-            table.assign(finding=findings.reindex(table.index).fillna(table["finding"]), label=label), ~again, reason
-        )
+        merged = self.flow.keep(table, ~again, reason)
+        tie = (share == 0.5) & (self.duplicates == "majority")
         if tie.any():
             merged = self.flow.keep(merged, ~tie[merged.index], "as many rows of the file say Positive as Negative")
         self.notes.append(f"{self.name}: {told}; of their other columns the first row counts")
         return merged
 
-    def _unknown(self, table: pd.DataFrame) -> Iterator[str]:
+    def _note_unknown(self, table: pd.DataFrame) -> None:
+        """Notes unknown patients, findings and splits, ages that nobody has, and ids that several people may share."""
         total = len(table)
         patients, findings, splits = (int((table[column] == "").sum()) for column in ("patient_id", "finding", "split"))
-        if patients:
-            yield (
-                f"{self.name}: the patient of {patients} of {total} images is unknown, so that patients in more than "
-                "one split are NOT CHECKED for those (column patient_id)"
-            )
-        yield from self._doubtful(table)
-        if findings and self.claim:
-            yield (
-                f"{self.name}: the finding of {findings} of {total} images is unknown, so that Positive meaning "
-                f"{self.claim} is NOT CHECKED for those (column finding)"
-            )
-        if 0 < splits < total:
-            yield f"{self.name}: {splits} of {total} images name no split and are taken as training images"
-
-    def _doubtful(self, table: pd.DataFrame) -> Iterator[str]:
-        """Ages that nobody has, ids that several people may share."""
         ages = spellings.no_ages(table["age"]) if "age" in table else table["path"].head(0)
-        if len(ages):
-            told = ", ".join(spellings.shown(ages))
-            yield f"{self.name}: {len(ages)} age(s) are none that a person can have and count as unknown: {told}"
         rounded = int(table["patient_id"].str.fullmatch(r"\d[.,]\d+E\+\d+").sum())
-        if rounded:
-            yield (
-                f"{self.name}: {rounded} patient id(s) such as 1.23E+11 were rounded by a spreadsheet, so that people "
-                "may share one; export the table again with that column as text"
-            )
-
-
-def _word(text: object) -> str:
-    """A key of ``labels`` for comparing: empty for ``unknown``, which stands for every word of that kind."""
-    word = "" if text is None else spellings.key(text)
-    return "" if word == "unknown" else word
-
-
-def _alike(column: str, header: Sequence[str]) -> Iterator[str]:
-    """Names that mean the column, the likeliest first."""
-    yield from (name for name in header if name.casefold() == column)
-    yield from difflib.get_close_matches(column, header)
-    yield from (name for word in _MEANT[column] for name in header if word in name.casefold())
+        said = {
+            f"the patient of {patients} of {total} images is unknown, so that patients in more than one split are NOT "
+            "CHECKED for those (column patient_id)": patients,
+            f"{len(ages)} age(s) are none that a person can have and count as unknown: "
+            f"{', '.join(spellings.shown(ages))}": len(ages),
+            f"{rounded} patient id(s) such as 1.23E+11 were rounded by a spreadsheet, so that people may share one; "
+            "export the table again with that column as text": rounded,
+            f"the finding of {findings} of {total} images is unknown, so that Positive meaning {self.claim} is NOT "
+            "CHECKED for those (column finding)": findings and self.claim,
+            f"{splits} of {total} images name no split and are taken as training images": 0 < splits < total,
+        }
+        self.notes += [f"{self.name}: {what}" for what, applies in said.items() if applies]
 
 
 def _disagreements(table: pd.DataFrame, every: bool) -> Iterator[str]:

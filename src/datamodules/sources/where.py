@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -34,11 +34,17 @@ def hint(paths: Iterable[str], root: Path) -> str:
     Returns:
         A text that begins with ``;``, or an empty one where nothing was found.
     """
+    try:
+        with os.scandir(root) as entries:
+            below = sorted(Path(entry.path) for entry in islice(entries, _ENTRIES) if entry.is_dir())
+    except OSError:
+        below = []
+    folders = [root, *islice(root.parents, 2), *below[:_FOLDERS]]
     listings: dict[str, dict[str, str]] = {}
     for given in islice(paths, _TRIED):
         parts = [part for part in slashes(given).split("/") if part]
         for start in range(min(len(parts), _DEPTH)):
-            for folder in _folders(root):
+            for folder in folders:
                 if found := _walk(folder, parts[start:][:_DEPTH], listings):
                     return _told(given, parts[start:], found, folder, root)
     return ""
@@ -48,26 +54,13 @@ def _told(given: str, parts: list[str], found: list[str], folder: Path, root: Pa
     """How the table's path and what is there differ, and which options make up for it."""
     rest = "/".join(parts)
     prefix = slashes(given)[: slashes(given).rindex(rest)] if rest in slashes(given) else ""
-    options = []
-    if prefix:
-        options.append(override("data.source.strip_prefix", prefix))
-    if folder != root:
-        options.append(override("data.source.root", str(folder)))
-    there = folder.joinpath(*found)
+    options = [override("data.source.strip_prefix", prefix)] if prefix else []
+    options += [override("data.source.root", str(folder))] if folder != root else []
+    there = f"; but {folder.joinpath(*found)} is there"
     if found == parts:
-        return f"; but {there} is there: type {' '.join(options)}" if options else ""
+        return f"{there}: type {' '.join(options)}" if options else ""
     also = f", and type {' '.join(options)}" if options else ""
-    return f"; but {there} is there, which the table calls {rest!r}: write paths as the files are called{also}"
-
-
-def _folders(root: Path) -> Iterator[Path]:
-    """The root, two folders above it, and those directly below it."""
-    try:
-        with os.scandir(root) as entries:
-            below = [Path(entry.path) for entry in islice(entries, _ENTRIES) if entry.is_dir()]
-    except OSError:
-        below = []
-    return chain((root,), islice(root.parents, 2), islice(sorted(below), _FOLDERS))
+    return f"{there}, which the table calls {rest!r}: write paths as the files are called{also}"
 
 
 def _walk(folder: Path, parts: list[str], listings: dict[str, dict[str, str]]) -> list[str] | None:
@@ -80,20 +73,16 @@ def _walk(folder: Path, parts: list[str], listings: dict[str, dict[str, str]]) -
     for part in parts:
         here = str(folder.joinpath(*found))
         if here not in listings:
-            listings[here] = _names(here)
+            try:
+                with os.scandir(here) as entries:
+                    listings[here] = {_plain(entry.name): entry.name for entry in islice(entries, _ENTRIES)}
+            except OSError:
+                listings[here] = {}
         name = listings[here].get(_plain(part))
         if name is None:
             return None
         found.append(name)
     return found
-
-
-def _names(folder: str) -> dict[str, str]:
-    try:
-        with os.scandir(folder) as entries:
-            return {_plain(entry.name): entry.name for entry in islice(entries, _ENTRIES)}
-    except OSError:
-        return {}
 
 
 def _plain(name: str) -> str:

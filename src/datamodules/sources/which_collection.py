@@ -9,9 +9,8 @@ from typing import Any
 import pandas as pd
 
 from cxrlab.datamodules import manifest as mf
-from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.sources.base import Source
-from cxrlab.datamodules.sources.concat import ConcatSource, filled
+from cxrlab.datamodules.sources.concat import ConcatSource, joined
 from cxrlab.errors import DataError, check_choice
 
 KEEPS = ("negative", "positive", "all")
@@ -44,14 +43,10 @@ class WhichCollectionSource(ConcatSource):
             raise ValueError(f"sources must be two, whose images are told apart, got {', '.join(self.sources)}")
         check_choice("keep", keep, KEEPS)
         self.keep = keep
-        self.first, self.second = (source.name for source in self.sources.values())
-        self.name = f"{self.first} or {self.second}"
-        self.flow = Flow(self.name)
-
-    @property
-    def claim(self) -> str:
-        """Nothing: Positive is no disease here."""
-        return ""
+        self.names = [source.name for source in self.sources.values()]
+        self.name = " or ".join(self.names)
+        self.claim = ""  # Positive is no disease here
+        self.begin()
 
     def manifest(self) -> pd.DataFrame:
         """Lists the images of both sources that are kept, the first source's before the second's.
@@ -59,55 +54,36 @@ class WhichCollectionSource(ConcatSource):
         Raises:
             DataError: A source cannot be listed, or no image of one is left.
         """
-        tables = {key: self._listed(key) for key in self.sources}
-        self._check_names(tables)
-        sources = self.sources.values()
-        self.flow = Flow(self.name, [step for source in sources for step in source.flow.steps])
-        table = filled(pd.concat([own.assign(_second=n) for n, own in enumerate(tables.values())], ignore_index=True))
+        table = joined(self._listed())
+        table["_second"] = (table["_key"] != next(iter(self.sources))).astype(int)
         self.flow.start(table, "images of 2 sources together")
         if self.keep != "all":
             label, other = (0, "Positive") if self.keep == "negative" else (1, "Negative")
             table = self.flow.keep(table, table["label"] == label, f"{other} in its own collection")
-        table = self._of_one_collection(table)
-        table = table.assign(own_label=table["label"].map(mf.NAMES), label=table["_second"]).drop(columns="_second")
-        table = table.reset_index(drop=True)
-        self._check_both(table)
-        own = [self._own(key, note) for key, source in self.sources.items() for note in source.notes]
-        self.notes = [self._meaning(), self._content(table), *own]
-        return table
-
-    def _of_one_collection(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Leaves out files and patients that both collections have."""
-        shared = _in_both(table, table["path"].map(os.path.realpath))
-        table = self.flow.keep(table, ~shared, "file that both collections list")
+        files = table["path"].map(os.path.realpath)
+        table = self.flow.keep(table, ~_in_both(table, files), "file that both collections list")
         shared = _in_both(table, table["patient_id"]) & (table["patient_id"] != "")
-        return self.flow.keep(table, ~shared, "patient of both collections")
-
-    def _check_both(self, table: pd.DataFrame) -> None:
-        for label, name in enumerate((self.first, self.second)):
-            if not (table["label"] == label).any():
+        table = self.flow.keep(table, ~shared, "patient of both collections")
+        table = table.assign(own_label=table["label"].map(mf.NAMES), label=table["_second"])
+        table = table.drop(columns=["_second", "_key"]).reset_index(drop=True)
+        findings = []
+        for label, name in enumerate(self.names):
+            rows = table[table["label"] == label]
+            if rows.empty:
                 steps = "; ".join(f"{step.step}: {step.removed}" for step in self.flow.steps[-3:] if step.removed)
                 raise DataError(
                     f"{self.name}: no image of {name} is left (removed: {steps}); take another pair, or other "
                     f"images of it: data.source.keep is {self.keep}, of {', '.join(KEEPS)}"
                 )
-
-    def _meaning(self) -> str:
+            findings.append(f"{name}: {_counted(rows['finding'])}")
         whose = "" if self.keep == "all" else f", all of them {self.keep.capitalize()} there"
-        return (
-            f"{self.name}: the label is the collection, not a disease: Positive means an image of {self.second}, "
-            f"Negative one of {self.first}{whose} (data.source.keep={self.keep})"
+        meaning = (
+            f"the label is the collection, not a disease: Positive means an image of {self.names[1]}, Negative one of "
+            f"{self.names[0]}{whose} (data.source.keep={self.keep})"
         )
-
-    def _content(self, table: pd.DataFrame) -> str:
-        shown = [
-            f"{name}: {_counted(table.loc[table['label'] == label, 'finding'])}"
-            for label, name in enumerate((self.first, self.second))
-        ]
-        return (
-            f"{self.name}: what the films show, by collection ({'; '.join(shown)}), may tell them apart as well as how "
-            "they were made"
-        )
+        content = f"what the films show, by collection ({'; '.join(findings)}), may tell them apart as well as how they"
+        self.notes = [f"{self.name}: {meaning}", f"{self.name}: {content} were made", *self._own_notes()]
+        return table
 
 
 def _in_both(table: pd.DataFrame, key: pd.Series[Any]) -> pd.Series[bool]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hydra import compose, initialize_config_module
 
+from cxrlab.config import build, compose
 from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.sources.actualmed import ActualmedSource
 from cxrlab.errors import DataError
@@ -139,7 +139,6 @@ def test_a_foreign_table_is_refused(tmp_path: Path) -> None:
         ActualmedSource(str(tmp_path)).manifest()
 
 
-def test_the_config_names_the_repositorys_folder() -> None:
-    with initialize_config_module("cxrlab.conf", version_base="1.3"):
-        node = compose("train", overrides=["data=actualmed"]).data.source
-    assert ActualmedSource(str(node.root)).root.name == "Actualmed-COVID-chestxray-dataset"
+def test_the_config_names_the_repositorys_folder(tmp_path: Path) -> None:
+    source = build(compose("train", ["data=actualmed"], tmp_path).data.source)
+    assert source.root.name == "Actualmed-COVID-chestxray-dataset"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hydra import compose, initialize_config_module
 
+from cxrlab.config import build, compose
 from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules import spellings
 from cxrlab.datamodules.sources.cohen import SAME_PERSON, CohenSource, read_metadata
@@ -397,13 +397,8 @@ def test_the_people_who_are_one_agree_in_what_is_recorded(cohen_root: Path) -> N
         assert not abs(one["age"] - other["age"]) > 5
 
 
-def test_the_config_says_what_the_class_does() -> None:
-    with initialize_config_module("cxrlab.conf", version_base="1.3"):
-        node = compose("train", overrides=["data=cohen"]).data.source
-    usual = CohenSource("nowhere")
-    chosen = CohenSource(
-        str(node.root), node.positive_if, list(node.views), node.modality, [list(g) for g in node.merge]
-    )
+def test_the_config_says_what_the_class_does(tmp_path: Path) -> None:
+    usual, chosen = CohenSource("nowhere"), build(compose("train", ["data=cohen"], tmp_path).data.source)
     for name in ("positive_if", "views", "modality", "merge"):
         assert getattr(chosen, name) == getattr(usual, name)
     assert chosen.root.name == "covid-chestxray-dataset"

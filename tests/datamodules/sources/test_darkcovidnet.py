@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hydra import compose, initialize_config_module
 
+from cxrlab.config import build, compose
 from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.sources.darkcovidnet import DarkCovidNetSource
 from cxrlab.datamodules.sources.paper import PaperSource
@@ -200,10 +200,8 @@ def test_its_patients_are_found_again_in_the_papers_set(darkcovidnet: Path, pape
     assert shared["patient_id"].tolist() == [names[Path(path).name] for path in shared["path"]]
 
 
-def test_the_config_finds_both_collections(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_config_finds_both_collections(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CXRLAB_DATA", "/sets")
-    with initialize_config_module("cxrlab.conf", version_base="1.3"):
-        node = compose("train", overrides=["data=darkcovidnet"]).data.source
-    source = DarkCovidNetSource(node.root, list(node.negatives), node.metadata)
+    source = build(compose("train", ["data=darkcovidnet"], tmp_path).data.source)
     assert source.root == Path("/sets/darkcovidnet")
     assert source.metadata == Path("/sets/covid-chestxray-dataset/metadata.csv")

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cxrlab.datamodules.sources.phantom import CUES, DISEASES, Anatomy, draw, plant_shortcut
+from cxrlab.datamodules.cues import CUES, plant_shortcut
+from cxrlab.datamodules.sources.phantom import DISEASES, Anatomy, draw
 
 
 def film(
