@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -93,20 +92,11 @@ class Features:
     @classmethod
     def empty(cls, n: int) -> Features:
         """Of n images, none of which has a point yet."""
-        shape = (n, POINTS)
-        return cls(
-            np.zeros(n, np.int32),
-            np.zeros((*shape, 3), np.float32),
-            np.zeros((*shape, 128), np.uint8),
-        )
+        points, descriptors = np.zeros((n, POINTS, 3), np.float32), np.zeros((n, POINTS, 128), np.uint8)
+        return cls(np.zeros(n, np.int32), points, descriptors)
 
     def find(self, row: int, rgb: NDArray[np.uint8]) -> None:
-        """Finds an image's features and puts them into its row.
-
-        Args:
-            row: Of the image.
-            rgb: Shape (height, width, 3), uint8.
-        """
+        """Finds the features of an image, shape (height, width, 3), uint8, and puts them into its row."""
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
         scale = _SIDE / max(grey.shape)
         size = [max(1, round(side * scale)) for side in grey.shape[::-1]]
@@ -222,24 +212,18 @@ def _same_files(sha256: Sequence[str]) -> tuple[Rows, Rows]:
 def _table(
     same: Rows, rows: Rows, hashes: NDArray[np.uint8], *confirmed: tuple[Rows, NDArray[np.int64]]
 ) -> pd.DataFrame:
-    parts = [_columns(same, np.zeros(len(same), np.int64), hashes, same_file=True, mirrored=False)]
-    for mirrored, (pairs, inliers) in enumerate(confirmed):
-        parts.append(_columns(np.sort(rows[pairs]), inliers, hashes, same_file=False, mirrored=bool(mirrored)))
-    table = pd.concat(parts, ignore_index=True)
+    """The pairs of same files, and those that were confirmed among ``rows``, first as they are, then mirrored."""
+    straight, mirrored = ((np.sort(rows[pairs]), inliers) for pairs, inliers in confirmed)
+    kinds = ((same, 0, True, False), (*straight, False, False), (*mirrored, False, True))
+    parts = []
+    for pairs, inliers, same_file, is_mirrored in kinds:
+        first, second = hashes[pairs[:, 0]], hashes[pairs[:, 1]] ^ (_MIRROR_HASH if is_mirrored else np.uint8(0))
+        distance = np.bitwise_count(first ^ second).sum(axis=1, dtype=np.int64)
+        values = (pairs[:, 0], pairs[:, 1], same_file, distance, inliers, is_mirrored)
+        parts.append(pd.DataFrame(dict(zip(COLUMNS, values, strict=True)), columns=list(COLUMNS)))
+    table = pd.concat(parts, ignore_index=True).astype({"same_file": bool, "mirrored": bool, "inliers": np.int64})
     table = table.drop_duplicates(["first", "second"])  # a symmetric picture is its own mirror image
     return table.sort_values(["first", "second"], ignore_index=True)
-
-
-def _columns(
-    pairs: Rows, inliers: NDArray[np.int64], hashes: NDArray[np.uint8], same_file: bool, mirrored: bool
-) -> pd.DataFrame:
-    first, second = hashes[pairs[:, 0]], hashes[pairs[:, 1]]
-    second = second ^ _MIRROR_HASH if mirrored else second
-    distance = np.bitwise_count(first ^ second).sum(axis=1, dtype=np.int64)
-    values = (pairs[:, 0], pairs[:, 1], same_file, distance, inliers, mirrored)
-    return pd.DataFrame(dict(zip(COLUMNS, values, strict=True)), columns=list(COLUMNS)).astype(
-        {"same_file": bool, "mirrored": bool}
-    )
 
 
 def _unique(pairs: Rows, n: int) -> Rows:
@@ -294,11 +278,8 @@ def _voted(features: Features) -> Rows:
     starts = np.flatnonzero(np.diff(cast, prepend=-1))
     keys, votes = cast[starts], np.diff(starts, append=len(cast))
     enough = votes >= _VOTES
-    return _most_voted(np.stack([keys // n, keys % n], axis=1)[enough], votes[enough])
-
-
-def _most_voted(pairs: Rows, votes: NDArray[np.int64]) -> Rows:
-    """The pairs that have some of the most votes of one of their two images."""
+    pairs, votes = np.stack([keys // n, keys % n], axis=1)[enough], votes[enough]
+    # Kept are those that have some of the most votes of one of their two images.
     rows = pairs.ravel()
     order = np.lexsort((-votes.repeat(2), rows))
     rank = np.empty(len(rows), np.intp)
@@ -351,8 +332,10 @@ def _confirmed(features: Features, pairs: Rows, mirrored: bool = False) -> tuple
 
 def _agreement(features: Features, one: int, other: int, mirrored: bool) -> int:
     """On how many places two images agree, see :func:`find_pairs`."""
-    points, descriptors = _of(features, one)
-    others, other_descriptors = _of(features, other)
+    points, others = (features.points[row, : features.counts[row], :2] for row in (one, other))
+    descriptors, other_descriptors = (
+        features.descriptors[row, : features.counts[row]].astype(np.float32) for row in (one, other)
+    )
     if mirrored:
         others, other_descriptors = others * np.array([-1, 1], np.float32), other_descriptors[:, _MIRROR_DESCRIPTOR]
     matches = _matches(descriptors, other_descriptors)
@@ -363,20 +346,12 @@ def _agreement(features: Features, one: int, other: int, mirrored: bool) -> int:
     _, moved = cv2.estimateAffinePartial2D(points, others, *ransac)
     squeeze, squeezed = cv2.estimateAffine2D(points, others, *ransac)  # as where all images were made square
     upright = squeeze is not None and max(abs(squeeze[0, 1]), abs(squeeze[1, 0])) <= _TURN * abs(squeeze[:, :2]).max()
-    return max(_places(points, others, moved), _places(points, others, squeezed) if upright else 0)
-
-
-def _places(points: NDArray[np.float32], others: NDArray[np.float32], inside: NDArray[Any] | None) -> int:
-    """In how many cells matching points, shape (m, 2), fall on each other; 0 if too many of the matches do not."""
-    if inside is None or inside.mean() < _SHARE:
-        return 0
-    fits = inside[:, 0] > 0
-    return min(len(np.unique(side[fits] // _CELL, axis=0)) for side in (points, others))
-
-
-def _of(features: Features, row: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    count = features.counts[row]
-    return features.points[row, :count, :2], features.descriptors[row, :count].astype(np.float32)
+    places = 0
+    for inside in (moved, squeezed if upright else None):
+        if inside is not None and inside.mean() >= _SHARE:  # in how many cells matching points fall on each other
+            fits = inside[:, 0] > 0
+            places = max(places, min(len(np.unique(side[fits] // _CELL, axis=0)) for side in (points, others)))
+    return places
 
 
 def _matches(one: NDArray[np.float32], other: NDArray[np.float32]) -> Rows:

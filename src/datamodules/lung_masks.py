@@ -31,7 +31,7 @@ MASKS = "annotations/lungVAE-masks"
 radiologist."""
 
 _SUFFIX = "_mask"
-_NOT_RECORDED = "not in metadata.csv"
+_COLUMNS = ["path", "mask", "patient_id", "source", "finding", "view"]
 
 
 class LungMasksDataModule(FoldedDataModule):
@@ -90,10 +90,7 @@ class LungMasksDataModule(FoldedDataModule):
         if phantoms:  # with consolidations, as on films of patients
             side = max(64, image_size)
             self.phantoms = SyntheticSource(cache, n_train=phantoms, size=side, disease="consolidation")
-        self.image_size = image_size
-        self.batch_size = batch_size
-        self.augment = augment
-        self.seed = seed
+        self.image_size, self.batch_size, self.augment, self.seed = image_size, batch_size, augment, seed
         self.images: list[NDArray[np.uint8]] = []
         self.masks: list[NDArray[np.bool_]] = []
         self.flow = Flow("cohen")
@@ -121,18 +118,19 @@ class LungMasksDataModule(FoldedDataModule):
             return
         self.flow = Flow("cohen")
         tables = [self._cohen()] if self.cohen else []
-        tables += [_phantoms(self.phantoms, self.flow)] if self.phantoms else []
+        if self.phantoms:
+            drawn = self.phantoms.manifest().query("split == 'train'")
+            steps = Flow("synthetic")
+            tables.append(steps.start(drawn, "phantoms drawn")[_COLUMNS])
+            self.flow.steps += steps.steps
         manifest = pd.concat(tables, ignore_index=True)
         with ThreadPoolExecutor() as pool:
             read = list(pool.map(_read, manifest["path"], manifest["mask"]))
         self.images, self.masks = [each.image for each in read], [each.mask for each in read]
-        manifest["sha256"], manifest["mask_sha256"] = (
-            [each.sha256 for each in read],
-            [each.mask_sha256 for each in read],
-        )
-        hashes = np.stack([each.hash for each in read])
-        pairs = near_duplicates(list(manifest["path"]), hashes, list(manifest["sha256"]))
-        manifest["film"] = film_keys(list(manifest["sha256"]), pairs)
+        sha256 = [each.sha256 for each in read]
+        manifest["sha256"], manifest["mask_sha256"] = sha256, [each.mask_sha256 for each in read]
+        pairs = near_duplicates(list(manifest["path"]), np.stack([each.hash for each in read]), sha256)
+        manifest["film"] = film_keys(sha256, pairs)
         manifest["person"] = people(manifest)
         manifest["fold"] = self._deal(manifest)
         self._squares = np.stack([_square(image[..., 0], self.image_size) for image in self.images])
@@ -153,7 +151,11 @@ class LungMasksDataModule(FoldedDataModule):
 
     def _cohen(self) -> pd.DataFrame:
         """The films of the collection that have a mask; a CT's scout view is left out."""
-        folder, remedy = self.root / MASKS, _remedy()
+        folder = self.root / MASKS
+        remedy = (
+            f"`{command('download', 'data=cohen')}` gets the collection with its masks, data.root=/path/to/it names a "
+            "copy elsewhere; data.cohen=false data.phantoms=200 trains on drawn phantoms only"
+        )
         if not folder.is_dir():
             raise DataError(f"{folder.absolute()}: no such folder; {remedy}")
         masks = sorted(folder.glob(f"*{_SUFFIX}.png"))
@@ -168,11 +170,11 @@ class LungMasksDataModule(FoldedDataModule):
         table = self.flow.start(table, f"masks in {MASKS}")
         table = self.flow.keep(table, table["path"] != "", "no image of that name in images/")
         # Three films have a mask and have left the table since: they are frontal X-rays of people unknown.
-        table["finding"] = table["finding"].where(table["modality"] != "", _NOT_RECORDED)
+        table["finding"] = table["finding"].where(table["modality"] != "", "not in metadata.csv")
         table = self.flow.keep(table, table["modality"].isin(("X-ray", "")), "modality is not X-ray")
         if table.empty:
             raise DataError(f"{folder.absolute()}: no <image>{_SUFFIX}.png with its image; {remedy}")
-        return table[["path", "mask", "patient_id", "source", "finding", "view"]]
+        return table[_COLUMNS]
 
     def _deal(self, manifest: pd.DataFrame) -> NDArray[np.int64]:
         """A fold for each row: people of each collection in random order, to the fold that has the fewest images."""
@@ -191,15 +193,6 @@ class LungMasksDataModule(FoldedDataModule):
                 filled[dealt[person]] += sizes[person]
             folds[rows.index] = rows["person"].map(dealt)
         return folds
-
-
-def _phantoms(source: SyntheticSource, flow: Flow) -> pd.DataFrame:
-    """The training films of the drawn set."""
-    table = source.manifest().query("split == 'train'")
-    drawn = Flow("synthetic")
-    drawn.start(table, "phantoms drawn")
-    flow.steps += drawn.steps
-    return table[["path", "mask", "patient_id", "source", "finding", "view"]]
 
 
 class _Squares(Dataset[dict[str, Any]]):
@@ -227,50 +220,39 @@ def augmented(
 
     Turned by up to 12 degrees, scaled by 0.75 to 1.2 (each side by up to 10 % more), moved by up to 8 % of the side,
     mirrored half of the time; gamma 0.6 to 1.6, contrast 0.6 to 1.2, noise; bars of black on any side in one of three.
+    Bars take up to 12 % of the side each.
 
     Args:
         image: Shape (size, size), uint8.
-        mask: Shape (size, size), bool.
+        mask: The same shape, bool, as are those of the result.
         rng: Of this sample.
-
-    Returns:
-        The same shapes and types.
     """
     size = image.shape[0]
-    matrix = _affine(size, rng)
     shape = (size, size)
-    moved = cv2.warpAffine(image, matrix, shape, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    inside = cv2.warpAffine(mask.astype(np.uint8), matrix, shape, flags=cv2.INTER_NEAREST) > 0
-    grey = np.asarray(moved, np.float32) / 255
-    frame = cv2.warpAffine(np.ones(shape, np.uint8), matrix, shape, flags=cv2.INTER_NEAREST) > 0
-    grey = grey ** rng.uniform(0.6, 1.6) * rng.uniform(0.6, 1.2) + rng.uniform(-0.1, 0.15)
-    grey = grey + rng.normal(0, rng.uniform(0, 0.04), shape).astype(np.float32)
-    grey = np.where(frame, grey, 0)
-    if rng.random() < 1 / 3:
-        grey, inside = _with_bars(grey, inside, rng)
-    if rng.random() < 0.5:
-        grey, inside = grey[:, ::-1], inside[:, ::-1]
-    pixels = np.rint(np.clip(grey, 0, 1) * 255).astype(np.uint8)
-    return np.ascontiguousarray(pixels), np.ascontiguousarray(inside)
-
-
-def _affine(size: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """A (2, 3) map of pixels about the middle of the image."""
+    # A (2, 3) map of pixels about the middle of the image.
     angle, scale = np.deg2rad(rng.uniform(-12, 12)), rng.uniform(0.75, 1.2)
     sides = scale * rng.uniform(0.9, 1.1, 2)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * sides
     middle = np.full(2, (size - 1) / 2)
-    shift = middle - turn @ middle + rng.uniform(-0.08, 0.08, 2) * size
-    return np.column_stack([turn, shift])
-
-
-def _with_bars(grey: Any, inside: Any, rng: np.random.Generator) -> tuple[Any, Any]:
-    """Black bars of up to 12 % of the side, as scanners and slides leave them; what they cover is no lung."""
-    size = grey.shape[0]
-    top, bottom, left, right = rng.integers(0, max(1, round(0.12 * size)), 4)
-    seen = np.zeros(grey.shape, np.bool_)
-    seen[top : size - bottom, left : size - right] = True
-    return np.where(seen, grey, 0), inside & seen
+    matrix = np.column_stack([turn, middle - turn @ middle + rng.uniform(-0.08, 0.08, 2) * size])
+    moved = cv2.warpAffine(image, matrix, shape, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    inside, frame = (
+        cv2.warpAffine(each, matrix, shape, flags=cv2.INTER_NEAREST) > 0
+        for each in (mask.astype(np.uint8), np.ones(shape, np.uint8))
+    )
+    grey = np.asarray(moved, np.float32) / 255
+    grey = grey ** rng.uniform(0.6, 1.6) * rng.uniform(0.6, 1.2) + rng.uniform(-0.1, 0.15)
+    grey = grey + rng.normal(0, rng.uniform(0, 0.04), shape).astype(np.float32)
+    grey = np.where(frame, grey, 0)
+    if rng.random() < 1 / 3:  # black bars, as scanners and slides leave them; what they cover is no lung
+        top, bottom, left, right = rng.integers(0, max(1, round(0.12 * size)), 4)
+        seen = np.zeros(shape, np.bool_)
+        seen[top : size - bottom, left : size - right] = True
+        grey, inside = np.where(seen, grey, 0), inside & seen
+    if rng.random() < 0.5:
+        grey, inside = grey[:, ::-1], inside[:, ::-1]
+    pixels = np.rint(np.clip(grey, 0, 1) * 255).astype(np.uint8)
+    return np.ascontiguousarray(pixels), np.ascontiguousarray(inside)
 
 
 class _Pair(NamedTuple):
@@ -298,10 +280,3 @@ def _square(image: NDArray[Any], size: int) -> NDArray[Any]:
     shrinks = size < min(image.shape[:2])
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image, (size, size), interpolation=interpolation))
-
-
-def _remedy() -> str:
-    return (
-        f"`{command('download', 'data=cohen')}` gets the collection with its masks, data.root=/path/to/it names a "
-        "copy elsewhere; data.cohen=false data.phantoms=200 trains on drawn phantoms only"
-    )

@@ -40,15 +40,6 @@ def flat(passes: list[list[dict[str, torch.Tensor]]], key: str) -> list[Any]:
     return [batch[key].tolist() for batches in passes for batch in batches]
 
 
-def test_a_batch_has_the_documented_shapes_and_types() -> None:
-    batch = epochs(1)[0][0]
-    assert batch["image"].shape == (4, 16, 12, 3)
-    assert batch["image"].dtype == torch.uint8
-    assert batch["label"].dtype == torch.float32
-    assert batch["row"].dtype == torch.int64
-    assert batch["label"].tolist() == [labels()[row] for row in batch["row"]]
-
-
 def test_without_augmentation_the_pixels_are_the_cached_ones() -> None:
     dataset = CachedImages(images(), labels(), Augmentation([]), 0)
     batch = dataset[next(iter(BatchSampler(RowSampler(ROWS), 4)))]

@@ -46,40 +46,28 @@ def test_check_leaves_its_argument_alone_and_fills_gaps_with_text() -> None:
     assert checked["label"].dtype == np.int64
 
 
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        pytest.param({"label": [0, 1, 2, 1]}, "toy: row 3: label is 2, expected one of 0, 1", id="label"),
-        pytest.param({"label": ["0", 1, 0, 1]}, "toy: row 1: label is '0', expected one of 0, 1", id="label-text"),
-        pytest.param({"label": [0, 1, 0, None]}, "toy: row 4: label is nan, expected one of 0, 1", id="label-missing"),
-        pytest.param({"label": [0, 0.5, 0, 1]}, "toy: row 2: label is 0.5, expected one of 0, 1", id="label-soft"),
-        pytest.param(
-            {"split": ["train", "valid", "", ""]},
-            "toy: row 2: split is 'valid', expected one of '', 'test', 'train', 'val'",
-            id="split",
-        ),
-        pytest.param({"path": ["/a", "", "/c", "/d"]}, "toy: row 2: path is empty, expected", id="path-empty"),
-        pytest.param({"path": ["/a", "/b", None, "/d"]}, "toy: row 3: path is empty, expected", id="path-missing"),
-        pytest.param({"path": ["/a", "/b", "/c", "/a"]}, "toy: row 4 lists /a a second time", id="path-twice"),
-    ],
-)
-def test_check_names_the_first_wrong_row(columns: dict[str, list[Any]], message: str) -> None:
+WRONG_ROWS: dict[str, dict[str, list[Any]]] = {
+    "row 3: label is 2, expected one of 0, 1": {"label": [0, 1, 2, 1]},
+    "row 1: label is '0', expected one of 0, 1": {"label": ["0", 1, 0, 1]},
+    "row 4: label is nan, expected one of 0, 1": {"label": [0, 1, 0, None]},
+    "row 2: label is 0.5, expected one of 0, 1": {"label": [0, 0.5, 0, 1]},
+    "row 2: split is 'valid', expected one of '', 'test', 'train', 'val'": {"split": ["train", "valid", "", ""]},
+    "row 2: path is empty, expected": {"path": ["/a", "", "/c", "/d"]},
+    "row 3: path is empty, expected": {"path": ["/a", "/b", None, "/d"]},
+    "row 4 lists /a a second time": {"path": ["/a", "/b", "/c", "/a"]},
+}
+
+
+@pytest.mark.parametrize("message", WRONG_ROWS)
+def test_check_names_the_first_wrong_row_whatever_the_index(message: str) -> None:
     with pytest.raises(DataError) as caught:
-        mf.check(table(**columns), "toy")
-    assert str(caught.value).startswith(message)
+        mf.check(table(**WRONG_ROWS[message]).set_index(pd.Index([7, 7, 7, 7])), "toy")
+    assert str(caught.value).startswith(f"toy: {message}")
 
 
-def test_check_counts_rows_whatever_the_index() -> None:
-    with pytest.raises(DataError, match="row 3: label is 9"):
-        mf.check(table(label=[0, 1, 9, 9]).set_index(pd.Index([7, 7, 7, 7])), "toy")
-
-
-def test_check_names_missing_columns() -> None:
+def test_check_names_missing_columns_and_refuses_an_empty_manifest() -> None:
     with pytest.raises(DataError, match=r"toy: the manifest lacks the column\(s\) label, view; needed are path, label"):
         mf.check(table().drop(columns=["label", "view"]), "toy")
-
-
-def test_check_refuses_an_empty_manifest() -> None:
     with pytest.raises(DataError, match="toy: the manifest holds no image"):
         mf.check(table().iloc[:0], "toy")
 
@@ -102,22 +90,19 @@ def test_hashes_of_digits_stay_text(tmp_path: Path) -> None:
     assert list(mf.read(tmp_path / "manifest.csv")["sha256"]) == digits
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        pytest.param(b"", "not a manifest", id="empty"),
-        pytest.param(b"\x89PNG\r\n\xff\xfe\x00", "not a manifest", id="binary"),
-        pytest.param(b"path,label\n/a.png,0\n", "lacks the column", id="columns"),
-        pytest.param(b"path,label\n/a.png,yes\n", "not a manifest", id="label"),
-        pytest.param(b"path,label\n/a.png,0\n/b.png,0,1,2,3\n", "not a manifest", id="ragged"),
-    ],
-)
-def test_read_names_a_file_that_is_no_manifest(tmp_path: Path, content: bytes, message: str) -> None:
+def test_read_names_a_file_that_is_no_manifest(tmp_path: Path) -> None:
     file = tmp_path / "some.csv"
-    file.write_bytes(content)
-    with pytest.raises(DataError, match=message) as caught:
-        mf.read(file)
-    assert str(caught.value).startswith(f"{file}: ")
+    for content, message in (
+        (b"", "not a manifest"),
+        (b"\x89PNG\r\n\xff\xfe\x00", "not a manifest"),
+        (b"path,label\n/a.png,0\n", "lacks the column"),
+        (b"path,label\n/a.png,yes\n", "not a manifest"),
+        (b"path,label\n/a.png,0\n/b.png,0,1,2,3\n", "not a manifest"),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(DataError, match=message) as caught:
+            mf.read(file)
+        assert str(caught.value).startswith(f"{file}: ")
 
 
 def test_read_names_what_is_missing_or_a_folder(tmp_path: Path) -> None:
@@ -134,57 +119,35 @@ def test_fingerprint_is_of_the_content_and_not_of_order_names_or_notes() -> None
     assert mf.fingerprint(table(path=ODD, patient_id=[""] * 4, finding=["x"] * 4)) == expected
 
 
-@pytest.mark.parametrize(
-    "columns",
-    [
-        pytest.param({"label": [1, 1, 0, 1]}, id="label"),
-        pytest.param({"split": ["val", "train", "test", "test"]}, id="split"),
-        pytest.param({"sha256": ["e" * 64, "b" * 64, "c" * 64, "d" * 64]}, id="bytes"),
-        pytest.param({"label": [1, 0, 0, 1]}, id="labels-swapped"),
-    ],
-)
-def test_fingerprint_changes_with(columns: dict[str, list[Any]]) -> None:
-    assert mf.fingerprint(table(**columns)) != mf.fingerprint(table())
+def test_fingerprint_changes_with_labels_splits_bytes_and_images() -> None:
+    changes: list[dict[str, list[Any]]] = [
+        {"label": [1, 1, 0, 1]},
+        {"split": ["val", "train", "test", "test"]},
+        {"sha256": ["e" * 64, "b" * 64, "c" * 64, "d" * 64]},
+        {"label": [1, 0, 0, 1]},  # swapped
+    ]
+    tables = [table(), pd.concat([table(), table().iloc[:1]]), *(table(**change) for change in changes)]
+    assert len(set(map(mf.fingerprint, tables))) == 6
 
 
-def test_fingerprint_changes_when_an_image_is_added_twice() -> None:
-    assert mf.fingerprint(pd.concat([table(), table().iloc[:1]])) != mf.fingerprint(table())
-
-
-def test_clean_splits_have_no_leaks() -> None:
-    assert mf.leaks(table()) == []
-    assert mf.leaks(table(patient_id=["p1", "p1", "p3", "p3"])) == []
-
-
-def test_a_patient_in_two_splits_is_a_leak() -> None:
+def test_leaks_are_patients_files_and_films_in_two_splits() -> None:
+    copied = ["a" * 64, "b" * 64, "c" * 64, "b" * 64]
+    assert mf.leaks(table()) == mf.leaks(table(patient_id=["p1", "p1", "p3", "p3"])) == []
     assert mf.leaks(table(patient_id=["p1", "p2", "p1", ""])) == ["patient p1 is in test (c.png) and train (a.png)"]
+    same_file = ["the same file is in test (d.png) and train (b.png)"]
+    assert mf.leaks(table(sha256=copied)) == same_file
+    near = mf.leaks(table(film=["f1", "f2", "f3", "f2"]))
+    assert near == ["the same film (a near-duplicate) is in test (d.png) and train (b.png)"]
+    assert mf.leaks(table(film=["f1", "f2", "f3", "f2"], sha256=copied)) == same_file  # told once
+    # Unknown patients and unread files are none.
+    assert mf.leaks(table(patient_id=[""] * 4, sha256=[""] * 4)) == mf.leaks(table().drop(columns="sha256")) == []
 
 
-def test_a_file_in_two_splits_is_a_leak_under_any_name() -> None:
-    copies = table(sha256=["a" * 64, "b" * 64, "c" * 64, "b" * 64])
-    assert mf.leaks(copies) == ["the same file is in test (d.png) and train (b.png)"]
-
-
-def test_unknown_patients_and_unread_files_are_no_leaks() -> None:
-    assert mf.leaks(table(patient_id=[""] * 4, sha256=[""] * 4)) == []
-    assert mf.leaks(table().drop(columns="sha256")) == []
-
-
-def test_people_are_patients_or_else_images() -> None:
+def test_people_are_patients_or_else_images_known_by_their_bytes() -> None:
     known = mf.people(table(patient_id=["p1", "p1", "", ""]).drop(columns="sha256"))
     assert list(known) == ["p1", "p1", "image:/d/c.png", "image:/d/d.png"]
-
-
-def test_copies_of_one_film_are_one_person() -> None:
     copies = table(patient_id=["", "", "", "p4"], sha256=["a" * 64, "a" * 64, "", "a" * 64])
     assert list(mf.people(copies)) == ["image:" + "a" * 64, "image:" + "a" * 64, "image:/d/c.png", "p4"]
-
-
-def test_a_near_duplicate_in_two_splits_is_a_leak() -> None:
-    found = mf.leaks(table(film=["f1", "f2", "f3", "f2"]))
-    assert found == ["the same film (a near-duplicate) is in test (d.png) and train (b.png)"]
-    same_file = table(film=["f1", "f2", "f3", "f2"], sha256=["a" * 64, "b" * 64, "c" * 64, "b" * 64])
-    assert mf.leaks(same_file) == ["the same file is in test (d.png) and train (b.png)"]  # told once
 
 
 def test_ids_that_share_a_film_are_one_person_over_any_number_of_steps() -> None:

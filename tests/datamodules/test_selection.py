@@ -54,18 +54,10 @@ def test_views() -> None:
     assert list(kept.index) == [0, 1, 2, 3]
     assert steps == [("view is not PA", 4)]
     assert selected(listed(), views=["PA", "AP"])[1] == [("view is not PA or AP", 0)]
-
-
-def test_an_unknown_view_is_left_out_by_any_choice_of_views_and_counted_apart() -> None:
-    kept, steps = selected(listed(view=["PA", "", "L", "PA"] * 2), views=["PA"])
-    assert len(kept) == 4
-    assert steps == [("view is not PA (2 of them of unknown view)", 4)]
-
-
-def test_views_are_found_in_any_usual_spelling() -> None:
     table = listed(view=["PA", "pa", "postero-anterior", "P.A.", "AP", "LL", "Lateral", "nan"])
     assert len(selected(table, views=["pa"])[0]) == 4
     assert len(selected(table, views=["L"])[0]) == 2
+    # An unknown view is left out by any choice of views, and counted apart.
     assert selected(table, views=["PA", "AP"])[1] == [("view is not PA or AP (1 of them of unknown view)", 3)]
 
 
@@ -80,13 +72,10 @@ def test_min_age_keeps_the_unknown_and_counts_them() -> None:
     kept, steps = selected(listed(age=[3, 17.9, 18, 40, np.nan, 80, "", "12"]), min_age=18)
     assert kept["path"].tolist() == ["/d/2.png", "/d/3.png", "/d/4.png", "/d/5.png", "/d/6.png"]
     assert steps == [("younger than 18 years (2 of unknown age stay)", 3)]
-
-
-def test_min_age_understands_the_ages_of_scanners_and_spreadsheets() -> None:
-    ages = ["060Y", "018M", "012W", "12 years", "45,5", ">89", "017Y", "nan"]
-    kept, steps = selected(listed(age=ages), min_age=18)
+    kept, steps = selected(listed(age=["060Y", "018M", "012W", "12 years", "45,5", ">89", "017Y", "nan"]), min_age=18)
     assert kept["age"].tolist() == ["060Y", "45,5", ">89", "nan"]
     assert steps == [("younger than 18 years (1 of unknown age stay)", 4)]
+    assert "data.min_age=18: x knows no age" in refused(listed(), min_age=18)
 
 
 def test_an_age_that_nobody_has_is_no_adults() -> None:
@@ -96,20 +85,12 @@ def test_an_age_that_nobody_has_is_no_adults() -> None:
     assert steps == [(reason, 5), ("younger than 18 years (1 of unknown age stay)", 1)]
 
 
-def test_min_age_of_a_source_without_ages_is_refused() -> None:
-    assert "data.min_age=18: x knows no age" in refused(listed(), min_age=18)
-
-
-def test_limit_per_patient_keeps_the_first_of_each() -> None:
+def test_limit_per_patient_keeps_the_first_of_each_and_leaves_unknown_patients_alone() -> None:
     kept, steps = selected(listed(), limit_per_patient=1)
     assert kept["path"].tolist() == ["/d/0.png", "/d/2.png", "/d/4.png", "/d/6.png"]
     assert steps == [("more than 1 of one patient (the first are kept)", 4)]
     assert len(selected(listed(), limit_per_patient=2)[0]) == 8
-
-
-def test_limit_per_patient_leaves_unknown_patients_alone() -> None:
-    kept, _ = selected(listed(patient_id=["a", "a", "a", "", "", "", "", ""]), limit_per_patient=1)
-    assert len(kept) == 6
+    assert len(selected(listed(patient_id=["a", "a", "a", *[""] * 5]), limit_per_patient=1)[0]) == 6
     assert "knows no patient" in refused(listed(patient_id=""), limit_per_patient=1)
 
 
@@ -137,17 +118,13 @@ def test_nothing_left_names_the_filter_that_took_the_last() -> None:
     assert "no image is left after the step 'younger than 90 years" in refused(listed(age=50), min_age=90)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"views": "PA"}, "views must be a list of views such as"),
-        ({"views": []}, "views must be a list"),
-        ({"views": [1]}, "views must be a list"),
+def test_a_wrong_value_is_named() -> None:
+    wrong: list[tuple[dict[str, Any], str]] = [
+        *(({"views": views}, "views must be a list of views such as") for views in ("PA", [], [1])),
         ({"min_age": -1}, "min_age must be a number in"),
         ({"limit_per_patient": 0}, "limit_per_patient must be a whole number in"),
         ({"balance": "yes"}, "balance must be one of True, False"),
-    ],
-)
-def test_a_wrong_value_is_named(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Selection(**options)
+    ]
+    for options, message in wrong:
+        with pytest.raises(ValueError, match=message):
+            Selection(**options)

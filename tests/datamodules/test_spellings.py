@@ -11,47 +11,36 @@ import pytest
 
 from cxrlab.datamodules import spellings
 
-
-@pytest.mark.parametrize(
-    ("text", "years"),
-    [
-        ("060Y", 60),
-        ("018M", 1.5),
-        ("012W", 12 * 7 / 365.25),
-        ("003D", 3 / 365.25),
-        ("45", 45),
-        ("45.0", 45),
-        ("45,5", 45.5),
-        (45, 45),
-        (0, 0),
-        (" 7 ", 7),
-        ("12 years", 12),
-        ("12 yrs.", 12),
-        ("12 y.o.", 12),
-        ("45 y/o", 45),
-        ("5 month(s)", 5 / 12),
-        ("1y 6m", 1.5),
-        ("60 Jahre", 60),
-        (">89", 89),
-        ("90+", 90),
-        ("over 89", 89),
-        ("80 or older", 80),
-        ("60-69", 60),
-        ("60\u201369 years", 60),
-        ("6 months - 2 years", 0.5),
-        ("<1", 0),
-        ("\uff17\uff10", 70),
-    ],
-)
-def test_ages_are_years(text: object, years: float) -> None:
-    assert spellings.years(text) == pytest.approx(years)
+AGES: dict[object, float] = {
+    "060Y": 60, "018M": 1.5, "012W": 12 * 7 / 365.25, "003D": 3 / 365.25, "45": 45, "45.0": 45, "45,5": 45.5, 45: 45,
+    0: 0, " 7 ": 7, "12 years": 12, "12 yrs.": 12, "12 y.o.": 12, "45 y/o": 45, "5 month(s)": 5 / 12, "1y 6m": 1.5,
+    "60 Jahre": 60, ">89": 89, "90+": 90, "over 89": 89, "80 or older": 80, "60-69": 60, "60\u201369 years": 60,
+    "6 months - 2 years": 0.5, "<1": 0, "\uff17\uff10": 70,
+}  # fmt: skip
+NO_AGES = ["", "nan", None, "adult", "1e3", "inf", "2019-05-04", "12:30", "60-", "1/2", "9" * 60]
+VIEWS = {
+    "PA": "PA", "pa ": "PA", "postero-anterior": "PA", "Posterior Anterior": "PA", "CHEST PA": "PA", "AP": "AP",
+    "AP view": "AP", "AP Supine": "AP Supine", "AP_horizontal": "AP Supine", "Erect AP": "AP Erect", "L": "L",
+    "LL": "L", "RL": "L", "LATERAL": "L", "left lateral": "L", "": "", "UNK": "", "nan": "", "COSTAL": "COSTAL",
+    "Axial": "Axial",
+}  # fmt: skip
+SEXES = {
+    "M": "M", "male": "M", "F": "F", "Female ": "F", "w": "F", "O": "O", "U": "", "unknown": "", "0": "0",
+}  # fmt: skip
+SPLITS = {
+    "train": "train", "Training": "train", "train_set": "train", "valid": "val", "VALIDATION": "val", "validate": "val",
+    "dev": "val", "Test": "test", "testing": "test", "Test Set": "test", "eval": None, "train2": None, "NORMAL": None,
+    "": None, "x" * 5000: None,
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "text", ["", "nan", None, "adult", "1e3", "inf", "2019-05-04", "12:30", "60-", "1/2", "9" * 60]
-)
-def test_what_gives_no_age(text: object) -> None:
-    assert math.isnan(spellings.years(text))
+@pytest.mark.parametrize("text", AGES, ids=repr)
+def test_ages_are_years(text: object) -> None:
+    assert spellings.years(text) == pytest.approx(AGES[text])
+
+
+def test_what_gives_no_age() -> None:
+    assert all(math.isnan(spellings.years(text)) for text in NO_AGES)
 
 
 def test_ages_that_nobody_has_are_unknown_and_named() -> None:
@@ -70,75 +59,10 @@ def test_a_hostile_column_of_ages_takes_no_time() -> None:
     assert time.monotonic() - began < 2
 
 
-@pytest.mark.parametrize(
-    ("text", "view"),
-    [
-        ("PA", "PA"),
-        ("pa ", "PA"),
-        ("postero-anterior", "PA"),
-        ("Posterior Anterior", "PA"),
-        ("CHEST PA", "PA"),
-        ("AP", "AP"),
-        ("AP view", "AP"),
-        ("AP Supine", "AP Supine"),
-        ("AP_horizontal", "AP Supine"),
-        ("Erect AP", "AP Erect"),
-        ("L", "L"),
-        ("LL", "L"),
-        ("RL", "L"),
-        ("LATERAL", "L"),
-        ("left lateral", "L"),
-        ("", ""),
-        ("UNK", ""),
-        ("nan", ""),
-        ("COSTAL", "COSTAL"),
-        ("Axial", "Axial"),
-    ],
-)
-def test_views(text: str, view: str) -> None:
-    assert spellings.view(text) == view
-
-
-@pytest.mark.parametrize(
-    ("text", "sex"),
-    [
-        ("M", "M"),
-        ("male", "M"),
-        ("F", "F"),
-        ("Female ", "F"),
-        ("w", "F"),
-        ("O", "O"),
-        ("U", ""),
-        ("unknown", ""),
-        ("0", "0"),
-    ],
-)
-def test_sexes(text: str, sex: str) -> None:
-    assert spellings.sex(text) == sex
-
-
-@pytest.mark.parametrize(
-    ("text", "split"),
-    [
-        ("train", "train"),
-        ("Training", "train"),
-        ("train_set", "train"),
-        ("valid", "val"),
-        ("VALIDATION", "val"),
-        ("validate", "val"),
-        ("dev", "val"),
-        ("Test", "test"),
-        ("testing", "test"),
-        ("Test Set", "test"),
-        ("eval", None),
-        ("train2", None),
-        ("NORMAL", None),
-        ("", None),
-        ("x" * 5000, None),
-    ],
-)
-def test_splits(text: str, split: str | None) -> None:
-    assert spellings.split(text) == split
+def test_views_sexes_and_splits() -> None:
+    assert {text: spellings.view(text) for text in VIEWS} == VIEWS
+    assert {text: spellings.sex(text) for text in SEXES} == SEXES
+    assert {text: spellings.split(text) for text in SPLITS} == SPLITS
 
 
 def test_ids_keep_decimals_that_are_their_own() -> None:
