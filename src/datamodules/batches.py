@@ -19,14 +19,11 @@ Key = tuple[int, int]  # (epoch, row of the manifest)
 
 @dataclass(frozen=True)
 class Batch:
-    """What makes up a batch, or one process's part of it.
+    """What makes up a batch, or one process's part of it: its images, and of a part its share.
 
-    Attributes:
-        keys: Of its images.
-        share: ``None`` of a whole batch. Of a part, its number of images times the number of processes over the number
-            of images in the whole batch: the weight of this part's mean in the mean over the processes. 0 where there
-            are fewer images than processes: the part then holds another part's image, since every process takes every
-            step.
+    The share is the part's number of images times the number of processes over the number of images in the whole batch:
+    the weight of this part's mean in the mean over the processes. It is 0 where there are fewer images than processes:
+    the part then holds another part's image, since every process takes every step.
     """
 
     keys: list[Key]

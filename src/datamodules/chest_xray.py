@@ -39,19 +39,12 @@ Segment = Callable[[np.ndarray[Any, np.dtype[np.uint8]]], np.ndarray[Any, np.dty
 
 @dataclass(frozen=True)
 class Arrangement:
-    """What became of the listed images.
+    """What became of the listed images."""
 
-    Attributes:
-        manifest: One row per image that is used, with ``sha256``, ``film`` and a split on every row.
-        rows: Where each of them stood in the list, shape (rows,), int64.
-        own: The split that the source gave it, perhaps empty, shape (rows,).
-        leaks: One sentence per patient, file or film in more than one split.
-    """
-
-    manifest: pd.DataFrame
-    rows: np.ndarray[Any, np.dtype[np.int64]]
-    own: pd.Series
-    leaks: list[str]
+    manifest: pd.DataFrame  # one row per image that is used, with ``sha256``, ``film`` and a split on every row
+    rows: np.ndarray[Any, np.dtype[np.int64]]  # where each of them stood in the list, shape (rows,)
+    own: pd.Series  # the split that the source gave it, perhaps empty, shape (rows,)
+    leaks: list[str]  # one sentence per patient, file or film in more than one split
 
 
 class ChestXRayDataModule(pl.LightningDataModule):

@@ -16,21 +16,13 @@ COLUMNS = ("source", "step", "removed", "images", "patients")
 
 @dataclass(frozen=True)
 class Step:
-    """One line of the flow.
+    """One line of the flow."""
 
-    Attributes:
-        source: Name of the collection.
-        step: What was done or, where images were removed, why: ``rows of metadata.csv``, ``no X-ray (modality)``.
-        removed: Images (rows) removed by this step, at least 0.
-        images: Images left after it.
-        patients: Patients left after it; images of unknown patients count as one patient each.
-    """
-
-    source: str
-    step: str
-    removed: int
-    images: int
-    patients: int
+    source: str  # name of the collection
+    step: str  # what was done or, where images were removed, why: ``rows of metadata.csv``, ``no X-ray (modality)``
+    removed: int  # images (rows) that it removed, at least 0
+    images: int  # that are left after it
+    patients: int  # that are left after it; images of unknown patients count as one patient each
 
 
 class Flow:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -54,9 +54,7 @@ class LungMasksDataModule(FoldedDataModule):
         seed: Of folds, order and augmentation.
 
     Attributes:
-        manifest: One row per image: ``path``, ``mask``, ``patient_id``, ``source``, ``finding``, ``view``, ``sha256``,
-            ``mask_sha256``, ``film``, ``person`` and ``fold``.
-        images: Grey (ITU-R 601 luma), each at its file's own size, (height, width, 1), uint8.
+        images: Grey (ITU-R 601 luma), one per row of the manifest, at its file's own size, (height, width, 1), uint8.
         masks: Likewise, (height, width), bool.
 
     Raises:
@@ -126,10 +124,9 @@ class LungMasksDataModule(FoldedDataModule):
         manifest = pd.concat(tables, ignore_index=True)
         with ThreadPoolExecutor() as pool:
             read = list(pool.map(_read, manifest["path"], manifest["mask"]))
-        self.images, self.masks = [each.image for each in read], [each.mask for each in read]
-        sha256 = [each.sha256 for each in read]
-        manifest["sha256"], manifest["mask_sha256"] = sha256, [each.mask_sha256 for each in read]
-        pairs = near_duplicates(list(manifest["path"]), np.stack([each.hash for each in read]), sha256)
+        self.images, self.masks, sha256, mask_sha256, hashes = map(list, zip(*read, strict=True))
+        manifest["sha256"], manifest["mask_sha256"] = sha256, mask_sha256
+        pairs = near_duplicates(list(manifest["path"]), np.stack(hashes), sha256)
         manifest["film"] = film_keys(sha256, pairs)
         manifest["person"] = people(manifest)
         manifest["fold"] = self._deal(manifest)
@@ -255,24 +252,17 @@ def augmented(
     return np.ascontiguousarray(pixels), np.ascontiguousarray(inside)
 
 
-class _Pair(NamedTuple):
-    """One film and its mask at their own size, the hashes of the two files, and what the film looks like."""
-
-    image: NDArray[np.uint8]
-    mask: NDArray[np.bool_]
-    sha256: str
-    mask_sha256: str
-    hash: NDArray[np.uint8]
+_Pair = tuple[NDArray[np.uint8], NDArray[np.bool_], str, str, NDArray[np.uint8]]
 
 
 def _read(path: str, mask_path: str) -> _Pair:
+    """A film and its mask at their own size, the hashes of the two files, and that of what the film looks like."""
     film, mask = read_image(path), read_image(mask_path)
     if film.pixels.shape != mask.pixels.shape:
         sizes = " and ".join("x".join(map(str, each.pixels.shape[:2])) for each in (film, mask))
         raise DataError(f"{mask_path}: image and mask are of different sizes ({sizes}); restore both from one release")
     grey = np.asarray(cv2.cvtColor(film.pixels, cv2.COLOR_RGB2GRAY), np.uint8)[..., None]
-    inside = mask.pixels[..., 0] >= 128
-    return _Pair(grey, inside, film.sha256, mask.sha256, perceptual_hash(film.pixels))
+    return grey, mask.pixels[..., 0] >= 128, film.sha256, mask.sha256, perceptual_hash(film.pixels)
 
 
 def _square(image: NDArray[Any], size: int) -> NDArray[Any]:

@@ -125,38 +125,30 @@ class Partition:
         Raises:
             DataError: A label has too few patients for the folds; or, where a training follows, for a draw or a split.
         """
-        if train:
-            return self._drawn(manifest, name, val=not self.val_is_test)
-        try:
-            return self._drawn(manifest, name, val=False)
-        except DataError:
-            if self.folds is not None:
-                raise
-            return manifest.assign(split="train" if self.resplit else manifest["split"].replace("", "train"))
-
-    def _drawn(self, manifest: pd.DataFrame, name: str, *, val: bool) -> pd.DataFrame:
-        manifest = manifest.copy()
         if self.test == "all":
             return manifest.assign(split="test")
-        remedy = None
-        if self.resplit:
-            manifest["split"] = ""
+        given = "train" if self.resplit else manifest["split"].replace("", "train")
+        manifest, remedy = manifest.assign(split=given), None
         if self.folds is not None and self.fold is not None:
-            manifest = hold_out_fold(manifest, self.fold, self.folds, self.seed)
-            remedy = "type data.val=test"
-        manifest["split"] = manifest["split"].replace("", "train")
-        if not (manifest["split"] == "test").any():
-            manifest = hold_out(manifest, float(self.test), self.seed, "test", f"data.test={self.test}")
-        if val and not (manifest["split"] == "val").any():
-            manifest = hold_out(manifest, float(self.val), self.seed, "val", f"data.val={self.val}", remedy)
-        hint = "add some, or let the split be drawn (data.resplit=true)"
-        if self.folds is not None:
-            hint = "type a smaller data.folds, or another data.split_seed"
-        for split in mf.SPLITS if val else ("train", "test"):
-            present = set(manifest.loc[manifest["split"] == split, "label"])
-            lack = " and no ".join(label for label, number in mf.LABELS.items() if number not in present)
-            if lack:
-                raise DataError(f"{name}: the {split} split holds no {lack} image; it needs both: {hint}")
+            manifest, remedy = hold_out_fold(manifest, self.fold, self.folds, self.seed), "type data.val=test"
+        try:
+            if not (manifest["split"] == "test").any():
+                manifest = hold_out(manifest, float(self.test), self.seed, "test", f"data.test={self.test}")
+            splits = mf.SPLITS if train and not self.val_is_test else ("train", "test")
+            if "val" in splits and not (manifest["split"] == "val").any():
+                manifest = hold_out(manifest, float(self.val), self.seed, "val", f"data.val={self.val}", remedy)
+            hint = "add some, or let the split be drawn (data.resplit=true)"
+            if self.folds is not None:
+                hint = "type a smaller data.folds, or another data.split_seed"
+            for split in splits:
+                present = set(manifest.loc[manifest["split"] == split, "label"])
+                lack = " and no ".join(label for label, number in mf.LABELS.items() if number not in present)
+                if lack:
+                    raise DataError(f"{name}: the {split} split holds no {lack} image; it needs both: {hint}")
+        except DataError:
+            if train or self.folds is not None:
+                raise
+            return manifest.assign(split=given)
         return manifest
 
     def drawn(self, own: pd.Series) -> bool:

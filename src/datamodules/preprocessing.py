@@ -137,16 +137,13 @@ def _uint8(image: Any) -> NDArray[np.uint8]:
 
 
 def _change_luma(image: NDArray[np.uint8], contrast: str) -> NDArray[np.uint8]:
-    if image.ndim == 2:
-        return _equalise(image, contrast)
-    parts = cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)  # a grey pixel comes back as exactly its luma
-    parts[..., 0] = _equalise(_uint8(parts[..., 0]), contrast)
-    return _uint8(cv2.cvtColor(parts, cv2.COLOR_YCrCb2RGB))
-
-
-def _equalise(luma: NDArray[np.uint8], contrast: str) -> NDArray[np.uint8]:
-    luma = np.ascontiguousarray(luma)
-    if contrast == "histeq":
-        return _uint8(cv2.equalizeHist(luma))
+    grey = image.ndim == 2
+    parts = image if grey else cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)  # a grey pixel comes back as exactly its luma
+    luma = np.ascontiguousarray(parts if grey else parts[..., 0])
     # One per call: it keeps the tables of its tiles, and images are prepared in threads.
-    return _uint8(cv2.createCLAHE(CLAHE_CLIP_LIMIT, CLAHE_TILES).apply(luma))
+    clahe = cv2.createCLAHE(CLAHE_CLIP_LIMIT, CLAHE_TILES)
+    changed = cv2.equalizeHist(luma) if contrast == "histeq" else clahe.apply(luma)
+    if grey:
+        return _uint8(changed)
+    parts[..., 0] = changed
+    return _uint8(cv2.cvtColor(parts, cv2.COLOR_YCrCb2RGB))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cxrlab.datamodules import ChestXRayDataModule, LungMasksDataModule, SyntheticSource
+from cxrlab.datamodules import LungMasksDataModule
 from cxrlab.datamodules.lung_masks import MASKS, augmented
 from cxrlab.errors import DataError
 from cxrlab.models.segmenter import square
@@ -151,20 +150,9 @@ def test_wrong_options_are_refused(options: dict[str, int], message: str, cache:
         LungMasksDataModule("unread", str(cache), **options)  # type: ignore[arg-type]
 
 
-def test_no_classifier_is_ever_shown_a_given_mask(cache: Path) -> None:
-    source = SyntheticSource(str(cache), n_train=8, n_test=4, size=64)
-    for mask in ("/some/folder", "annotations", True):
-        with pytest.raises(ValueError, match="mask must be null or lungs"):
-            ChestXRayDataModule(source, mask=mask)  # type: ignore[arg-type]
-
-
 @pytest.mark.slow
-def test_the_real_masks(cache: Path) -> None:
-    data = Path(os.environ.get("CXRLAB_DATA") or Path(__file__).parents[2] / "data")
-    root = data / "covid-chestxray-dataset"
-    if not (root / MASKS).is_dir():
-        pytest.skip(f"NOT CHECKED: {root / MASKS} is missing; set CXRLAB_DATA to the folder that holds the collection")
-    module = LungMasksDataModule(str(root), str(cache), phantoms=0)
+def test_the_real_masks(cohen_root: Path, cache: Path) -> None:
+    module = LungMasksDataModule(str(cohen_root), str(cache), phantoms=0)
     module.setup()
     assert len(module.manifest) == 195
     assert module.manifest["person"].nunique() == 111

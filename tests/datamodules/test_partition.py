@@ -121,20 +121,3 @@ def test_leaks_end_a_training_and_say_what_to_do() -> None:
     assert "… and 2 more" in message
     assert "data.resplit=true" in message
     assert "data.allow_leak=true" in message
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"resplit": "no"}, "resplit must be one of True, False"),
-        (
-            {"duplicates": "drp"},
-            "duplicates must be one of keep, drop, exclude, refuse, got 'drp'; did you mean",
-        ),
-        ({"test": "every"}, "test must be one of all"),
-        ({"val": 1.0}, "val must be a number in"),
-    ],
-)
-def test_a_wrong_value_is_named(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Partition(**options)

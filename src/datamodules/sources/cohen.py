@@ -121,14 +121,11 @@ def read_metadata(table: Path, merge: Sequence[Sequence[int | str]], remedy: str
     Args:
         table: The file.
         merge: Groups of patient ids that are one person.
-        remedy: What to type where the file is missing.
+        remedy: What to type where the file is missing or another table, which is an error.
 
     Returns:
         One row per line with ``file``, ``folder``, ``modality``, ``url``, ``patientid`` (as written) and the columns of
         :data:`FACTS`: ``patient_id`` is ``cohen-`` and the first id of the person.
-
-    Raises:
-        DataError: The file is missing or another table.
     """
     rows = read_people(table, _NEEDED, _MORE, remedy).rename(columns={"filename": "file", "license": "licence"})
     listed_twice = rows[rows["file"] != ""].groupby("file")["patientid"].unique()

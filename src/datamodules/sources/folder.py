@@ -40,7 +40,7 @@ _PARALLEL = 12  # so many folders, called the same below every class, are kinds 
 
 @dataclass
 class _Found:
-    """What lies below one folder of a class: its images, and the names of what is no image."""
+    """What lies below one folder of a class: its images, and what is no image."""
 
     split: str
     name: str
@@ -98,8 +98,8 @@ class FolderSource(Source):
         self.labels = {str(folder): int(label) for folder, label in labels.items()}
         self.patient_pattern = _compile("patient_pattern", "the patient", patient_pattern)
         self.label_pattern = _compile("label_pattern", "the class", label_pattern)
-        self.include = None if include is None else _globs("include", include)
-        self.exclude = _globs("exclude", exclude or [])
+        self.include = None if include is None else globs("include", include)
+        self.exclude = globs("exclude", exclude or [])
         self.name = name
         self.how_to_get = how_to_get
         self.claim = claim
@@ -142,7 +142,7 @@ class FolderSource(Source):
 
     def _tops(self) -> Iterator[_Found]:
         """The folders of the classes, walked, and what is left out beside them."""
-        folders = self._folders(self.root)
+        folders, left, images = self._here(self.root)
         splits = {name: spellings.split(name) for name in folders if name not in self.labels}
         if not any(splits.values()):
             yield from self._classes("", self.root)
@@ -159,7 +159,7 @@ class FolderSource(Source):
             if count > 1:
                 both = " and ".join(name for name in folders if splits[name] == split)
                 raise DataError(f"{self.root}: the folders {both} both mean the {split} split; make one folder of them")
-        yield from self._left_out(self.root)
+        yield from self._left_out(self.root, left, images)
         for name in sorted(folders, key=lambda name: SPLITS.index(str(splits[name]))):
             if name != splits[name]:
                 self.notes.append(f"{self.root}: the folder {name} is taken for the {splits[name]} split")
@@ -169,8 +169,7 @@ class FolderSource(Source):
         if self.label_pattern is not None:
             yield self._walked(_Found(split, "", folder))
             return
-        classes = self._folders(folder)
-        images = self._images_in(folder)
+        classes, left, images = self._here(folder)
         if images and not classes and not self.how_to_get:
             raise DataError(
                 f"{folder}: no class folder, but {len(images)} images, the first {images[0].name}; where the label "
@@ -183,15 +182,18 @@ class FolderSource(Source):
             found = ", ".join(classes) or "no folder"
             hint = self.how_to_get or "add it, or change data.source.labels"
             raise DataError(f"{folder}: the class folder {missing!r} is missing; found {found}; {hint}")
-        yield from self._left_out(folder)
+        yield from self._left_out(folder, left, images)
         yield from (self._walked(_Found(split, name, folder / name)) for name in classes)
 
-    def _images_in(self, folder: Path) -> list[Path]:
-        return [folder / name for name in self._names(folder)[1] if Path(name).suffix.lower() in SUFFIXES]
+    def _here(self, folder: Path) -> tuple[list[str], list[str], list[Path]]:
+        """What lies directly in a folder: folders, those that ``exclude`` takes away, and images."""
+        folders, names = self._visible(*next(walk(folder, _refuse)))
+        kept = [name for name in folders if not self._excluded(folder / name)]
+        images = [folder / name for name in names if Path(name).suffix.lower() in SUFFIXES]
+        return kept, [name for name in folders if name not in kept], images
 
-    def _left_out(self, folder: Path) -> Iterator[_Found]:
-        """What ``exclude`` takes away directly in a folder; images beside the folders of classes have no label."""
-        images = self._images_in(folder)
+    def _left_out(self, folder: Path, left: list[str], images: list[Path]) -> Iterator[_Found]:
+        """What is taken away directly in a folder; images beside the folders of classes have no label."""
         stray = [image for image in images if not self._excluded(image)]
         if stray:
             raise DataError(
@@ -199,9 +201,7 @@ class FolderSource(Source):
                 f"one, or leave them out: {override(_EXCLUDE, [stray[0].name])} (a pattern such as '*.png' takes all)"
             )
         yield _Found("", "", folder, images, counted=True)
-        for name in self._names(folder)[0]:
-            if self._excluded(folder / name):
-                yield self._walked(_Found("", "", folder / name, counted=True))
+        yield from (self._walked(_Found("", "", folder / name, counted=True)) for name in left)
 
     def _unlabelled(self, unknown: str, classes: list[str]) -> str:
         """What to do with an unknown folder: labels that fit, since what is typed is to follow what lies on disk."""
@@ -316,13 +316,6 @@ class FolderSource(Source):
         leave = f"{override(_EXCLUDE, [pattern])} leaves such files out, {override(_INCLUDE, ['*'])} takes all"
         raise DataError(f"{what}; {self.how_to_get or leave}")
 
-    def _folders(self, folder: Path) -> list[str]:
-        return [name for name in self._names(folder)[0] if not self._excluded(folder / name)]
-
-    def _names(self, folder: Path) -> tuple[list[str], list[str]]:
-        """The folders and the files in a folder, in alphabetical order, without hidden ones."""
-        return self._visible(*next(walk(folder, _refuse)))
-
     def _visible(self, parent: str, folders: list[str], names: list[str]) -> tuple[list[str], list[str]]:
         self._hidden.update(os.path.join(parent, name) for name in folders if name.startswith("."))  # noqa: PTH118
         kept = [name for name in folders if not name.startswith(".") and name != _ARCHIVERS_LEFTOVERS]
@@ -366,7 +359,7 @@ def _compile(name: str, what: str, pattern: str | None) -> re.Pattern[str] | Non
     return compiled
 
 
-def _globs(name: str, patterns: Sequence[str]) -> dict[str, re.Pattern[str]]:
+def globs(name: str, patterns: Sequence[str]) -> dict[str, re.Pattern[str]]:
     """Patterns by what was typed; a leading ``**/`` says no more than ``*/`` does, since ``*`` crosses folders."""
     if not is_list(patterns) or not all(isinstance(glob, str) and glob.strip("/") for glob in patterns):
         raise ValueError(f"{name} must be a list of patterns such as [masks, '*_mask.png'], got {patterns!r}")

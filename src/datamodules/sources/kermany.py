@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.manifest import SPLITS
-from cxrlab.datamodules.sources.base import Source
-from cxrlab.datamodules.sources.folder import FolderSource
+from cxrlab.datamodules.sources.folder import FolderSource, globs
 from cxrlab.datamodules.sources.metadata import how_to_get
 
 _NESTED = "chest_xray"  # Kaggle's archive has a folder of this name, and a second copy of everything in one inside it
@@ -19,7 +19,7 @@ _BY_PATIENT = re.compile(r"(?P<disease>bacteria|virus|normal)-(?P<patient>\d+)-\
 _FINDINGS = {"bacteria": "bacterial pneumonia", "virus": "viral pneumonia", "normal": "Normal"}
 
 
-class KermanySource(Source):
+class KermanySource(FolderSource):
     """``root/{train,val,test}/{NORMAL,PNEUMONIA}`` of Kaggle's ``paultimothymooney/chest-xray-pneumonia``.
 
     5,856 films of children, described by their authors as 1 to 5 years old, anterior-posterior, from one hospital in
@@ -37,31 +37,29 @@ class KermanySource(Source):
         root: The folder that holds ``train`` and ``test``, or one above it; ``~`` is expanded.
     """
 
-    name = "kermany"
-    claim = "pneumonia"
-
     def __init__(self, root: str) -> None:
-        self.root = Path(str(root)).expanduser()
-        self.begin()
+        remedy = f"{how_to_get('kermany')} (the folder that holds train/ and test/)"
+        labels = {"NORMAL": 0, "PNEUMONIA": 1}
+        super().__init__(root, labels, name="kermany", how_to_get=remedy, claim="pneumonia")
+        self._given = self.root
 
     def manifest(self) -> pd.DataFrame:
         """Lists the images with the finding and the patient that their names tell."""
-        self.begin()
-        candidates = (self.root, self.root / _NESTED, self.root / _NESTED / _NESTED)
-        root = next((one for one in candidates if any((one / split).is_dir() for split in SPLITS)), self.root)
-        copy = [_NESTED] if (root / _NESTED).is_dir() else []
-        remedy = f"{how_to_get(self.name)} (the folder that holds train/ and test/)"
-        folder = FolderSource(str(root), {"NORMAL": 0, "PNEUMONIA": 1}, name=self.name, how_to_get=remedy, exclude=copy)
-        table = folder.files()
+        candidates = (self._given, self._given / _NESTED, self._given / _NESTED / _NESTED)
+        found = (one for one in candidates if any((one / split).is_dir() for split in SPLITS))
+        self.root = next(found, self._given)
+        copy = self.root / _NESTED
+        self.exclude = globs("exclude", [_NESTED] if copy.is_dir() else [])
+        table = self.files()
         told = [_told_by(Path(path).stem) for path in table["path"]]
         folders = table["finding"].map({"NORMAL": "Normal", "PNEUMONIA": "pneumonia"})
         table["finding"] = [finding or default for (finding, _), default in zip(told, folders, strict=True)]
         table["patient_id"] = [f"kermany-{patient}" if patient else "" for _, patient in told]
-        if copy:
-            self.notes.append(f"kermany: the second copy in {root / _NESTED} was not used")
-        self.notes += folder.notes
+        if self.exclude:
+            self.notes.insert(0, f"kermany: the second copy in {copy} was not used")
         self._note_assumptions(table["patient_id"])
         table = table.assign(view="AP", collection="kermany", population="child", licence="CC BY 4.0")
+        self.flow = Flow(self.name)  # anew: now the patients are known, and the copy is no step
         return self.flow.start(table, "image files listed")
 
     def _note_assumptions(self, patients: pd.Series[str]) -> None:

@@ -32,15 +32,12 @@ def is_list(value: object) -> bool:
 
 
 def read_table(path: Path, columns: Iterable[str], remedy: str) -> pd.DataFrame:
-    """Reads a table by :func:`~cxrlab.datamodules.sources.sheet.read_sheet`; names of columns are in lower case.
+    """Reads a table of at least one row, whose columns get names in lower case.
 
     Args:
         path: The file.
         columns: What has to be there, in lower case.
         remedy: What to type where the file is missing or something else.
-
-    Returns:
-        One row per line of the table, index 0 to n - 1, at least one row.
 
     Raises:
         DataError: Names the file and what is wrong with it: missing, unreadable, no such table.
@@ -63,9 +60,7 @@ def read_table(path: Path, columns: Iterable[str], remedy: str) -> pd.DataFrame:
 def read_people(path: Path, columns: Iterable[str], more: Iterable[str], remedy: str) -> pd.DataFrame:
     """As :func:`read_table`, with the columns ``more``, empty where absent, and with what people are known by.
 
-    Returns:
-        ``age`` in years (NaN where unknown), ``sex`` in its usual spelling, and ``population``: ``adult`` from
-        :data:`ADULT` years on, ``child`` below, empty where the age is unknown.
+    These are ``age`` in years (NaN where unknown), ``sex`` in its usual spelling and ``population``.
     """
     rows = read_table(path, columns, remedy)
     rows = rows.reindex(columns=list(dict.fromkeys([*rows.columns, *more])), fill_value="")
@@ -75,7 +70,7 @@ def read_people(path: Path, columns: Iterable[str], more: Iterable[str], remedy:
 
 
 def populations(ages: pd.Series[float]) -> pd.Series[str]:
-    """``adult`` or ``child``, see :func:`read_people`."""
+    """``adult`` from :data:`ADULT` years on, ``child`` below, empty where the age is unknown."""
     return pd.Series(np.select([ages >= ADULT, ages < ADULT], ["adult", "child"], ""), ages.index)
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pandas as pd
 
 from cxrlab.datamodules import spellings
-from cxrlab.datamodules.sources.base import Source
+from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.sources.folder import FolderSource
 from cxrlab.datamodules.sources.metadata import how_to_get, populations
 
 
-class PaperSource(Source):
+class PaperSource(FolderSource):
     """``root/train|test/NORMAL|PNEUMONIA``, joined by file name with what is known of each film.
 
     The folder names are the set's; the paper renamed them Negative and Positive COVID-19. What is really on each film
@@ -32,38 +32,31 @@ class PaperSource(Source):
         root: The folder that holds ``train`` and ``test``; ``~`` is expanded.
     """
 
-    name = "paper"
-    claim = "COVID-19"
-
     def __init__(self, root: str) -> None:
-        remedy = f"{how_to_get(self.name)} (the folder that holds train/ and test/)"
-        self._folder = FolderSource(root, {"NORMAL": 0, "PNEUMONIA": 1}, name=self.name, how_to_get=remedy)
-        self.begin()
+        remedy = f"{how_to_get('paper')} (the folder that holds train/ and test/)"
+        super().__init__(root, {"NORMAL": 0, "PNEUMONIA": 1}, name="paper", how_to_get=remedy, claim="COVID-19")
 
     def manifest(self) -> pd.DataFrame:
         """Lists the images with their true findings."""
-        files = self._folder.files()
+        files = self.files()
         known = pd.read_csv(provenance_file(), dtype=str, keep_default_na=False).set_index("file")
         names = files["path"].map(lambda path: Path(path).name)
         for column in known.columns:
             files[column] = names.map(known[column]).fillna("")
         files["age"] = spellings.ages(files["age"])
         files["population"] = populations(files["age"]).mask(files["collection"] == "kermany", "child")
-        self.begin()
         unknown = int((files["patient_id"] == "").sum())
-        unchecked = (
-            f"{unknown} image(s) of unknown patients, nor for children (the negatives) with several case numbers"
+        self.notes.append(
+            f"paper: patients in more than one split are NOT CHECKED for {unknown} image(s) of unknown patients, nor "
+            "for children (the negatives) with several case numbers"
         )
-        self.notes += [
-            *self._folder.notes,
-            f"paper: patients in more than one split are NOT CHECKED for {unchecked}",
-        ]
         strangers, missing = int((~names.isin(known.index)).sum()), int((~known.index.isin(names)).sum())
         if strangers or missing:
             self.notes.append(
                 f"paper: not the published set: {missing} of its {len(known)} files are missing here, and {strangers} "
                 "others are present, whose findings and patients are unknown"
             )
+        self.flow = Flow(self.name)  # anew: now the patients are known
         return self.flow.start(files, "image files listed")
 
 

@@ -29,7 +29,7 @@ _CUE_DRAW = 2**32 - 1  # where a patient's number stands in a seed: the draw of 
 
 @dataclass(frozen=True)
 class _Film:
-    """One image to render: who, which class, where it goes below the data set's folder, and whether it has the cue."""
+    """One image to render: of whom, of which class, and whether it has the cue."""
 
     split: int
     patient: int
@@ -40,11 +40,8 @@ class _Film:
 
     @property
     def image(self) -> str:
+        """Where it goes below the data set's folder; its mask goes there below ``masks``."""
         return f"{SPLITS[self.split]}/{_CLASSES[self.label]}/{self.patient_id}_{self.number}.png"
-
-    @property
-    def mask(self) -> str:
-        return f"masks/{self.image}"
 
 
 class SyntheticSource(Source):
@@ -116,15 +113,12 @@ class SyntheticSource(Source):
         return Path(self.root).expanduser().resolve() / self.name / key
 
     def manifest(self) -> pd.DataFrame:
-        """Lists the images, rendering them first where they do not lie ready.
+        """Lists the images, training images first, rendering them before where they do not lie ready.
 
-        Returns:
-            One row per image, training images first: ``path``, ``label`` (0 or 1), ``patient_id``, ``split``
-            (``train`` or ``test``), ``source``, ``finding``, ``view``, ``mask`` (path of the lung mask, 255 inside) and
-            ``shortcut`` (1 where the cue is on the image).
+        The manifest has ``mask`` (path of the lung mask, 255 inside) and ``shortcut`` (1 where the cue is on it).
 
         Raises:
-            DataError: If the pictures cannot be written; names the folder.
+            DataError: The pictures cannot be written; names the folder.
         """
         films, folder = list(self._films()), self.folder
         if not _complete(folder, films):
@@ -144,7 +138,7 @@ class SyntheticSource(Source):
                 "source": self.name,
                 "finding": [_FINDINGS[film.label] for film in films],
                 "view": "PA",
-                "mask": [str(folder / film.mask) for film in films],
+                "mask": [str(folder / "masks" / film.image) for film in films],
                 "shortcut": [int(film.cue) for film in films],
             }
         )
@@ -192,7 +186,7 @@ class SyntheticSource(Source):
                     image = plant_shortcut(image, self.shortcut)
                 # Not packed: fine lines would make larger files, which would be a shortcut.
                 _write(fresh / film.image, image, [cv2.IMWRITE_PNG_COMPRESSION, 0])
-                _write(fresh / film.mask, mask)
+                _write(fresh / "masks" / film.image, mask)
             if _complete(folder, films):
                 return
             if folder.exists():  # somebody took files away

@@ -70,20 +70,15 @@ def test_with_splits(class_folders: ClassFolders, splits: tuple[str, ...]) -> No
 
 
 @pytest.mark.parametrize(
-    ("train", "val", "test"),
-    [
-        ("train", "valid", "test"),
-        ("Train", "Val", "Test"),
-        ("TRAINING", "validation", "testing"),
-        ("training_set", "dev", "test-data"),
-    ],
+    "names", ["train valid test", "Train Val Test", "TRAINING dev testing", "train_set val test-data"]
 )
-def test_splits_may_have_any_usual_name(class_folders: ClassFolders, train: str, val: str, test: str) -> None:
-    counts = {train: 3, val: 1, test: 2}
+def test_splits_may_have_any_usual_name(class_folders: ClassFolders, names: str) -> None:
+    counts = dict(zip(names.split(), (3, 1, 2), strict=True))
     root = class_folders({f"{split}/{name}": count for split, count in counts.items() for name in LABELS})
     asked = source(root)
     assert asked.manifest().groupby("split").size().to_dict() == {"train": 6, "val": 2, "test": 4}
-    assert f"{root}: the folder {val} is taken for the val split" in asked.notes
+    for split, usual in zip(counts, mf.SPLITS, strict=True):
+        assert (f"{root}: the folder {split} is taken for the {usual} split" in asked.notes) == (split != usual)
 
 
 def test_a_folder_beside_the_splits_is_asked_about(class_folders: ClassFolders) -> None:
@@ -99,11 +94,6 @@ def test_a_folder_beside_the_splits_is_asked_about(class_folders: ClassFolders) 
         ("data.source.exclude: extra", 2),
         ("data.source.exclude: tset", 2),
     ]
-
-
-def test_a_class_folder_beside_the_splits_is_asked_about(class_folders: ClassFolders) -> None:
-    root = class_folders({"train/NORMAL": 1, "train/PNEUMONIA": 1, "NORMAL": 1})
-    assert "beside the splits train there are the folder(s) NORMAL" in refused(root)
 
 
 def test_two_folders_of_one_split_are_refused(class_folders: ClassFolders) -> None:
@@ -176,14 +166,6 @@ def test_a_pattern_that_matches_nothing_is_misspelt(plain: Path) -> None:
         source(plain, exclude="masks")
 
 
-def test_a_folder_that_is_left_out_needs_no_label(class_folders: ClassFolders) -> None:
-    root = class_folders({"NORMAL": 2, "PNEUMONIA": 2, "other": 3})
-    assert "leave it out: 'data.source.exclude=[other]'" in refused(root)
-    asked = source(root, exclude=["other"])
-    assert len(asked.manifest()) == 4
-    assert asked.flow.table()[["removed", "images"]].to_numpy().tolist() == [[0, 7], [3, 4]]
-
-
 def test_labels_in_names_of_one_folder(class_folders: ClassFolders) -> None:
     root = class_folders({"CXR_png": 4})
     for number, file in enumerate(sorted(root.rglob("*.png"))):
@@ -198,15 +180,11 @@ def test_labels_in_names_of_one_folder(class_folders: ClassFolders) -> None:
     assert "finds no class in this name" in refused_for(root, {0: 0, 1: 1}, label_pattern="_([x])[.]")
 
 
-def test_a_set_of_one_class_can_be_listed(class_folders: ClassFolders) -> None:
-    root = class_folders({"COVID": 3})
-    assert source(root, {"COVID": 1}).manifest()["label"].tolist() == [1, 1, 1]
-
-
-def test_classes_may_share_a_label(class_folders: ClassFolders) -> None:
+def test_classes_may_share_a_label_or_be_one(class_folders: ClassFolders) -> None:
     root = class_folders({"0": 1, "Covid-19": 1, "Pneumonia": 1})
     table = source(root, {0: 0, "Pneumonia": 0, "Covid-19": 1}).manifest()  # YAML reads 0: as a number
     assert dict(zip(table["finding"], table["label"], strict=True)) == {"0": 0, "Covid-19": 1, "Pneumonia": 0}
+    assert source(class_folders({"COVID": 3}, name="one"), {"COVID": 1}).manifest()["label"].tolist() == [1, 1, 1]
 
 
 def test_paths_are_absolute(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,28 +225,16 @@ def test_texts_beside_images_are_noted(plain: Path) -> None:
     assert asked.notes[0] == f"{plain / 'NORMAL'}: 3 file(s) whose names are no image's were not used"
 
 
-def test_notes_are_of_the_last_listing(plain: Path) -> None:
-    asked = source(plain)
+def test_the_flow_begins_with_the_files_and_notes_are_of_the_last_listing(plain: Path) -> None:
+    asked = source(plain, name="mine")
     asked.manifest()
-    asked.manifest()
-    assert len(asked.notes) == 1
-    assert asked.notes[0].startswith("folder: the patient of 4 of 4 images is unknown")
-    assert "NOT CHECKED" in asked.notes[0]
-
-
-def test_the_flow_begins_with_the_files(plain: Path) -> None:
-    asked = source(plain, name="mine", patient_pattern=r"^([A-Z]+)_")
-    asked.manifest()
-    asked.manifest()  # counted once
+    asked.manifest()  # counted and noted once
     assert asked.flow.table().to_dict("records") == [
-        {"source": "mine", "step": "image files listed", "removed": 0, "images": 4, "patients": 2}
+        {"source": "mine", "step": "image files listed", "removed": 0, "images": 4, "patients": 4}
     ]
-
-
-def test_what_is_claimed_and_who_drew_it_is_for_the_user_to_say(plain: Path) -> None:
-    assert (source(plain).claim, source(plain).synthetic) == ("", False)
-    phantoms = source(plain, claim="opacities", synthetic=True)
-    assert (phantoms.claim, phantoms.synthetic) == ("opacities", True)
+    (note,) = asked.notes
+    assert note.startswith("mine: the patient of 4 of 4 images is unknown")
+    assert "NOT CHECKED" in note
 
 
 def test_a_missing_root_says_what_to_type(tmp_path: Path) -> None:
@@ -292,16 +258,17 @@ def test_one_class_folder_too_many_is_not_taken_for_another(plain: Path) -> None
         "data.source.labels knows NORMAL, PNEUMONIA; add 'Pneumonia' to them as 0 or 1, or leave it out: "
         "'data.source.exclude=[Pneumonia]'"
     )
+    asked = source(plain, exclude=["Pneumonia"])
+    assert len(asked.manifest()) == 4
+    assert asked.flow.table()[["removed", "images"]].to_numpy().tolist() == [[0, 6], [2, 4]]
 
 
 def test_a_missing_class_is_named(plain: Path) -> None:
     shutil.rmtree(plain / "PNEUMONIA")
     hint = "add it, or change data.source.labels"
     assert refused(plain) == f"{plain}: the class folder 'PNEUMONIA' is missing; found NORMAL; {hint}"
-
-
-def test_an_empty_root_is_named(tmp_path: Path) -> None:
-    assert "the class folder 'NORMAL' is missing; found no folder" in refused(tmp_path)
+    shutil.rmtree(plain / "NORMAL")
+    assert "the class folder 'NORMAL' is missing; found no folder" in refused(plain)
 
 
 def test_a_class_without_images_is_named(plain: Path) -> None:
@@ -326,42 +293,19 @@ def test_a_name_without_a_patient_is_refused(plain: Path, pattern: str) -> None:
     assert message.endswith("finds no patient in this name")
 
 
-@pytest.mark.parametrize(
-    ("pattern", "message"),
-    [
-        pytest.param("(", r"patient_pattern must be a regular expression, got '\('", id="broken"),
-        pytest.param(7, "patient_pattern must be a regular expression, got 7", id="number"),
-        pytest.param(r"\d+", r"patient_pattern must have one \(group\), which is the patient", id="no-group"),
-        pytest.param(r"(\d)(\d)", r"patient_pattern must have one \(group\), which is the patient", id="two-groups"),
-    ],
-)
-def test_bad_patterns_are_named(tmp_path: Path, pattern: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{message}"):
-        source(tmp_path, patient_pattern=pattern)
-
-
-@pytest.mark.parametrize(
-    "labels",
-    [
-        {},
-        {"A": 0, "B": 2},
-        {"A": "0", "B": "1"},
-        {"A": [0], "B": 1},
-        ["A", "B"],
-        None,
-        {"A": 0, "B": 1, "C": -1},
-    ],
-    ids=str,
-)
-def test_bad_labels_are_named(tmp_path: Path, labels: Any) -> None:
-    with pytest.raises(ValueError, match=r"^labels must map class folders onto 0 \(Negative\) and 1 \(Positive\), got"):
-        source(tmp_path, labels)
-
-
-def test_a_linked_class_folder_is_followed(plain: Path, tmp_path: Path) -> None:
-    (plain / "NORMAL").rename(tmp_path / "elsewhere")
-    (plain / "NORMAL").symlink_to(tmp_path / "elsewhere")
-    assert len(names(plain)) == 4
+def test_bad_arguments_are_named(tmp_path: Path) -> None:
+    for pattern, message in (
+        ("(", r"patient_pattern must be a regular expression, got '\('"),
+        (7, "patient_pattern must be a regular expression, got 7"),
+        (r"\d+", r"patient_pattern must have one \(group\), which is the patient"),
+        (r"(\d)(\d)", r"patient_pattern must have one \(group\), which is the patient"),
+    ):
+        with pytest.raises(ValueError, match=f"^{message}"):
+            source(tmp_path, patient_pattern=pattern)
+    wrong: list[Any] = [{}, {"A": 0, "B": 2}, {"A": "0"}, {"A": [0]}, ["A", "B"], None, {"A": 0, "C": -1}]
+    for labels in wrong:
+        with pytest.raises(ValueError, match=r"^labels must map class folders onto 0 \(Negative\) and 1 \(Positive\)"):
+            source(tmp_path, labels)
 
 
 def test_a_link_upwards_does_not_bring_in_the_other_class(plain: Path) -> None:
@@ -377,17 +321,15 @@ def test_a_link_upwards_does_not_bring_in_the_other_class(plain: Path) -> None:
     ]
 
 
-def test_a_folder_linked_twice_is_listed_once(plain: Path) -> None:
-    extra = plain.parent / "extra"
-    shutil.copytree(plain / "NORMAL", extra)
+def test_a_linked_folder_is_followed_and_listed_once(plain: Path, tmp_path: Path) -> None:
+    (plain / "NORMAL").rename(tmp_path / "elsewhere")
+    (plain / "NORMAL").symlink_to(tmp_path / "elsewhere")
+    shutil.copytree(plain / "PNEUMONIA", tmp_path / "extra")
     for name in ("a", "b"):
-        (plain / "NORMAL" / name).symlink_to(extra)
-    assert names(plain)[2:4] == ["NORMAL/a/NORMAL_000.png", "NORMAL/a/NORMAL_001.png"]
+        (plain / "NORMAL" / name).symlink_to(tmp_path / "extra")
+    assert names(plain)[2:4] == ["NORMAL/a/PNEUMONIA_000.png", "NORMAL/a/PNEUMONIA_001.png"]
     assert len(names(plain)) == 6
-
-
-def test_a_dangling_link_to_an_image_is_listed_so_that_reading_names_it(plain: Path) -> None:
-    (plain / "NORMAL/zz.png").symlink_to("gone.png")
+    (plain / "NORMAL/zz.png").symlink_to("gone.png")  # a dangling link is listed, so that reading names it
     assert "NORMAL/zz.png" in names(plain)
 
 

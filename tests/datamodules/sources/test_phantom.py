@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -77,24 +75,20 @@ def test_lines_of_two_films_of_a_patient_are_not_alike() -> None:
     assert abs(np.corrcoef(lines[0][lungs], lines[1][lungs])[0, 1]) < 0.1
 
 
-def test_consolidation_brightens_the_lungs() -> None:
-    for patient in range(8):
-        healthy, mask = film(patient, disease="consolidation")
-        ill, _ = film(patient, opacity=1.0, disease="consolidation")
-        assert ill[mask > 0].mean() > healthy[mask > 0].mean() + 1
-
-
 def test_opacity_scales_the_disease() -> None:
     steps = (0.0, 0.3, 0.6, 1.0)
-    levels = [film(3, opacity=opacity, disease="consolidation")[0].mean() for opacity in steps]
-    details = [detail(*film(3, opacity=opacity)) for opacity in steps]
-    assert levels == sorted(set(levels))
-    assert details == sorted(set(details))
+    for patient in range(4):
+        levels = [film(patient, opacity=opacity, disease="consolidation")[0].mean() for opacity in steps]
+        details = [detail(*film(patient, opacity=opacity)) for opacity in steps]
+        assert levels == sorted(set(levels))
+        assert details == sorted(set(details))
 
 
-def test_an_unknown_disease_is_refused() -> None:
+def test_an_unknown_disease_or_cue_is_refused() -> None:
     with pytest.raises(ValueError, match="did you mean 'lines'"):
         film(disease="line")
+    with pytest.raises(ValueError, match="did you mean 'marker'"):
+        plant_shortcut(np.zeros((64, 64), np.uint8), "markr")
 
 
 def test_films_of_one_patient_differ_less_than_patients_do() -> None:
@@ -105,10 +99,6 @@ def test_films_of_one_patient_differ_less_than_patients_do() -> None:
     within = np.mean([mask_difference((p, 0), (p, 1)) for p in range(15)])
     between = np.mean([mask_difference((p, 0), (p + 1, 1)) for p in range(15)])
     assert within < between
-
-
-def test_the_same_random_state_gives_the_same_film() -> None:
-    assert (film(2, 1, opacity=0.7)[0] == film(2, 1, opacity=0.7)[0]).all()
 
 
 @pytest.mark.parametrize("kind", CUES)
@@ -122,16 +112,3 @@ def test_a_cue_leaves_its_argument_alone_and_a_local_one_stays_off_the_lungs(kin
         assert changed.any()
         if kind != "brightness":
             assert not changed[mask > 0].any()
-
-
-def test_an_unknown_cue_is_refused() -> None:
-    with pytest.raises(ValueError, match="did you mean 'marker'"):
-        plant_shortcut(np.zeros((64, 64), np.uint8), "markr")
-
-
-def test_a_film_takes_milliseconds() -> None:
-    film()
-    started = time.process_time()
-    for patient in range(10):
-        film(patient, opacity=1.0)
-    assert (time.process_time() - started) / 10 < 0.1  # about 0.008 s; the bound allows for a busy machine
