@@ -157,15 +157,8 @@ def find_pairs(hashes: NDArray[np.uint8], features: Features, sha256: Sequence[s
 def near_duplicates(paths: Sequence[str], hashes: NDArray[np.uint8], sha256: Sequence[str]) -> pd.DataFrame:
     """Finds the pairs of images that are one radiograph and not much cropped, reading only files whose hashes are near.
 
-    It is what a training start can afford; crops are left to :func:`find_pairs`.
-
-    Args:
-        paths: Of the n image files.
-        hashes: Shape (n, 32), uint8, of :func:`perceptual_hash`.
-        sha256: Of each file; an image without one could not be read and is in no pair.
-
-    Returns:
-        As of :func:`find_pairs`.
+    It is what a training start can afford; crops are left to :func:`find_pairs`, whose result it gives. The paths are
+    those of the n image files, in the order of the hashes.
 
     Raises:
         DataError: A file that was read before cannot be read again.
@@ -185,12 +178,7 @@ def near_duplicates(paths: Sequence[str], hashes: NDArray[np.uint8], sha256: Seq
 def film_keys(sha256: Sequence[str], pairs: pd.DataFrame) -> list[str]:
     """Gives every image the key of its radiograph: images that pairs connect, also through others, share one.
 
-    Args:
-        sha256: Of each of n files.
-        pairs: With columns ``first`` and ``second``, as of :func:`find_pairs`.
-
-    Returns:
-        n keys: the SHA-256 of the film's first image. One that could not be read (no SHA-256) is a film of its own.
+    The key is the SHA-256 of the film's first image. An image that could not be read (no SHA-256) is a film of its own.
     """
     n = len(sha256)
     first, second = (pairs[column].to_numpy(dtype=np.intp) for column in ("first", "second"))

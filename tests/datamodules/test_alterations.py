@@ -157,12 +157,6 @@ def test_masks_that_are_needed_are_asked_for(images: Images, lungs: Masks) -> No
 
 def test_groups_say_what_is_left_of_the_lungs() -> None:
     group = {name: Alteration.parse(name).group for name in BATTERY}
-    assert {name for name in BATTERY if group[name] == "lungs removed"} == {
-        "centre_black_60",
-        "centre_black_70",
-        "centre_black_80",
-        "centre_black_90",
-        "background_only",
-        "lungs_box_black",
-    }
+    removed = {"background_only", "lungs_box_black", *(f"centre_black_{share}" for share in (60, 70, 80, 90))}
+    assert {name for name in BATTERY if group[name] == "lungs removed"} == removed
     assert Alteration.parse("tiny_8").words == "8 x 8 pixels left"

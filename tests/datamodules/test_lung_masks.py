@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -136,18 +137,16 @@ def test_a_mask_of_another_size_is_refused(collection: MakeSet, cache: Path) -> 
         LungMasksDataModule(str(root), str(cache), phantoms=0, folds=2).setup()
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
+def test_wrong_options_are_refused(cache: Path) -> None:
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"cohen": False, "phantoms": 0}, "phantoms must be at least 2"),
         ({"phantoms": 1}, "phantoms must be 0 or at least 2"),
         ({"folds": 1}, "folds must be"),
         ({"image_size": 16}, "image_size must be"),
-    ],
-)
-def test_wrong_options_are_refused(options: dict[str, int], message: str, cache: Path) -> None:
-    with pytest.raises(ValueError, match=message):
-        LungMasksDataModule("unread", str(cache), **options)  # type: ignore[arg-type]
+    ]
+    for options, message in wrong:
+        with pytest.raises(ValueError, match=message):
+            LungMasksDataModule("unread", str(cache), **options)
 
 
 @pytest.mark.slow

@@ -139,9 +139,8 @@ def test_a_missing_or_empty_folder_is_named_with_the_command_that_gets_it(root: 
 
 def test_another_table_as_metadata_is_refused(root: Path, tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(
-        DataError, match=r"metadata.csv: the column\(s\) patientid, .*data.source.metadata=null goes without"
-    ):
+    message = r"metadata.csv: the column\(s\) patientid, .*data.source.metadata=null goes without"
+    with pytest.raises(DataError, match=message):
         DarkCovidNetSource(str(root), metadata=str(tmp_path / "metadata.csv")).manifest()
 
 

@@ -47,10 +47,7 @@ def test_without_splits(plain: Path) -> None:
     table = source(plain, name="mine").manifest()
     assert list(table.columns) == list(mf.COLUMNS)
     assert [Path(path).name for path in table["path"]] == [
-        "NORMAL_000.png",
-        "NORMAL_001.png",
-        "PNEUMONIA_000.png",
-        "PNEUMONIA_001.png",
+        f"{name}_00{number}.png" for name in LABELS for number in (0, 1)
     ]
     assert table["label"].tolist() == [0, 0, 1, 1]
     assert table["finding"].tolist() == ["NORMAL", "NORMAL", "PNEUMONIA", "PNEUMONIA"]
