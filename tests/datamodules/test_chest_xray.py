@@ -212,7 +212,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("options", "message"), WRONG, ids=str)
+@pytest.mark.parametrize(("options", "message"), WRONG, ids=[message for _, message in WRONG])
 def test_a_wrong_argument_is_named_before_any_file_is_touched(
     tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
