@@ -37,21 +37,19 @@ def test_one_seed_is_what_a_run_reports() -> None:
 def test_several_seeds_are_one_mean_with_their_range() -> None:
     many = answers(seeds=3)
     found = cell(many, QUICK)["auroc"]
-    singles = [
-        cell(Answers(many.labels, many.scores[[k]], many.called[[k]], many.patients), QUICK)["auroc"].value
-        for k in range(3)
-    ]
+    singles = [summarise(many.labels, row, many.patients, resamples=100)["auroc"].value for row in many.scores]
     assert found.seeds == pytest.approx(singles)
     assert found.value == pytest.approx(np.mean(singles))
-    _, low, high = numbers(found)
-    assert low < found.value < high
-    assert "mean of 3 seeds" in found.method
-    assert "30 patients" in found.method
+    assert "mean of 3 seeds (200 resamples, 30 patients)" in found.method
     one = answers()
     copies = Answers(one.labels, one.scores.repeat(4, axis=0), one.called.repeat(4, axis=0), one.patients)
     for metric in ("auroc", "sensitivity", "specificity"):
         expected = numbers(cell(one, QUICK)[metric])
         assert numbers(cell(copies, QUICK)[metric]) == pytest.approx(expected, abs=1e-12)
+    scores, called = np.concatenate([one.scores, 1 - one.scores]), np.concatenate([one.called, ~one.called])
+    opposite = cell(Answers(one.labels, scores, called, one.patients), QUICK)  # one half in every resample
+    assert opposite["auroc"].method.startswith("Newcombe")
+    assert opposite["sensitivity"].method.startswith("Wilson")
 
 
 @pytest.mark.parametrize(
