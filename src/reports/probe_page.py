@@ -1,7 +1,7 @@
 """A probe as files: what a model gets right without lungs, as a page for people and JSON for programs.
 
-``probe.json`` holds, with ``schema`` 1, and beside what ``audit.json`` holds of verdicts, see
-:mod:`cxrlab.reports.audit_page`:
+``probe.json`` holds, with ``schema`` 1, ``verdict`` to ``verdicts``, ``sections`` and ``seed`` to ``versions`` as
+``audit.json`` does, see :mod:`cxrlab.reports.audit_page`, and:
 
 ===============  ===================================================================================================
 ``name``         of the data set; ``synthetic``, whether a program drew it; ``split``, whose images were used
