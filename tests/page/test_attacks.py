@@ -263,8 +263,9 @@ def test_a_film_that_nobody_takes_holds_a_place_until_it_is_given_up(page: Addre
     ):
         connection = connected(page)
         connection.sendall(b"POST /api/film HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx")
-        wait_for(lambda: bool(waiting()))
-        assert any(future is taken[0] for _, future in page.page._line)
+        # A thread makes the film; it is in line as soon as the loop has it from there.
+        wait_for(lambda: bool(taken) and any(future is taken[0] for _, future in page.page._line))
+        assert waiting() == 1
         server = page.page._server
         assert server is not None
         buffers = [each.transport.get_write_buffer_size() for each in server.server_state.connections]
