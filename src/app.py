@@ -60,7 +60,7 @@ def app(config: DictConfig, overrides: Sequence[str] = ()) -> None:
 
             webbrowser.open(where)
 
-    with contextlib.suppress(KeyboardInterrupt):  # the way to end it, and no mishap
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is the normal way to stop the server
         page.serve(listening, ready)
     say("ended    nothing was kept")
 

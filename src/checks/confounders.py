@@ -156,7 +156,7 @@ def _validate(
     """Cross-validates inputs; gives the scores of every image, mean over the draws of folds."""
     repeats = 3 if len(labels) <= _MANY else 1
     folds = np.stack([assign_folds(labels, persons, FOLDS, seed + repeat) for repeat in range(repeats)])
-    control = cross_validation.dealt_labels(labels, persons, DRAWS, seed)
+    control = cross_validation.permuted_labels(labels, persons, DRAWS, seed)
     scores = {}
     quiet = len(labels) < _BAR_FROM or not get_console().is_terminal
     for name in track([*numbers], "classifiers that see no lung", disable=quiet, transient=True):

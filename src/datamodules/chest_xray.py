@@ -34,7 +34,7 @@ _NAMED = 3
 _LUNGS_ONLY = Alteration.parse("lungs_only")
 
 Segment = Callable[[np.ndarray[Any, np.dtype[np.uint8]]], np.ndarray[Any, np.dtype[np.bool_]]]
-"""Finds lungs: images, uint8 (N, height, width, channels), to masks, bool (N, height, width)."""
+"""Segments lungs: images, uint8 (N, height, width, channels), to masks, bool (N, height, width)."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class ChestXRayDataModule(pl.LightningDataModule):
         val, test, resplit, split_seed, folds, fold, duplicates: See
             :class:`~cxrlab.datamodules.partition.Partition`. ``split_seed`` is that of ``balance`` as well; it is not
             the run's seed, so that several seeds are compared on the same images.
-        permute_labels: Seed with which, after the splits are drawn, the labels of each split are dealt out anew between
+        permute_labels: Seed with which, after the splits are drawn, the labels of each split are permuted between
             patients: the negative control of a whole experiment. ``None`` keeps them.
         augment: Applied to training images only; none by default.
         num_workers: Processes that make batches; 0 makes them in the training process. The numbers are the same.
@@ -81,7 +81,7 @@ class ChestXRayDataModule(pl.LightningDataModule):
         seed: Of the order of batches and of augmentation.
 
     Attributes:
-        segment: Finds lungs; has to be set before :meth:`setup` where :attr:`needs_lungs`.
+        segment: Segments lungs; has to be set before :meth:`setup` where :attr:`needs_lungs`.
         lost: The listed rows that could not be read.
         lungs: What it found, bool of shape (rows of the manifest, height, width); ``None`` where it was not used.
 
@@ -181,7 +181,7 @@ class ChestXRayDataModule(pl.LightningDataModule):
         self.manifest, self.warnings = arranged.manifest, []
         if self.permute_labels is not None:
             self.warnings.append(
-                f"data.permute_labels={self.permute_labels}: labels were dealt out anew between patients, a negative "
+                f"data.permute_labels={self.permute_labels}: labels were permuted between patients, a negative "
                 "control: nothing can be learnt, and scores better than chance point to a leak"
             )
             self.manifest = mf.deal_labels(self.manifest, self.permute_labels)

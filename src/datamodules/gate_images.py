@@ -171,7 +171,7 @@ class GateImagesDataModule(FoldedDataModule):
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def setup(self, stage: str | None = None) -> None:
-        """Lists, reads and draws everything and deals people out to folds; later calls find everything done.
+        """Lists, reads and draws everything and assigns people to folds; later calls find everything done.
 
         Raises:
             DataError: Nothing to read, a file that cannot be read, or fewer people than folds.

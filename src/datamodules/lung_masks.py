@@ -1,4 +1,4 @@
-"""Films with lung masks, for training what finds lungs: Cohen's collection, and drawn phantoms."""
+"""Films with lung masks, for training the lung segmenter: Cohen's collection, and drawn phantoms."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class LungMasksDataModule(FoldedDataModule):
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def setup(self, stage: str | None = None) -> None:
-        """Lists and reads films and masks and deals people out to folds; later calls find everything done.
+        """Lists and reads films and masks and assigns people to folds; later calls find everything done.
 
         Raises:
             DataError: Nothing to read, a file that cannot be read or does not fit its mask, or fewer people than folds.

@@ -104,7 +104,7 @@ def people(manifest: pd.DataFrame) -> pd.Series:
 
 
 def deal_labels(manifest: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Deals the labels out anew between the people of each split: the negative control.
+    """Permutes the labels between the people of each split: the negative control.
 
     Everyone gets the label of somebody of the same split (at times their own), on all their images.
 

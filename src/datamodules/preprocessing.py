@@ -76,7 +76,7 @@ class Preprocessing:
 
         Raises:
             KeyError: No height or width.
-            ValueError: A key that does not exist, or a value out of range: the file may come from a stranger.
+            ValueError: A key that does not exist, or a value out of range; the file is untrusted.
         """
         options = {key: value for key, value in values.items() if key not in {"height", "width"}}
         for key in options:

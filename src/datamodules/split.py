@@ -72,12 +72,12 @@ def hold_out_fold(manifest: pd.DataFrame, fold: int, folds: int, seed: int) -> p
 def assign_folds(labels: _Ints, people: np.ndarray[Any, Any], folds: int, seed: int) -> _Ints:
     """Spreads images over folds: nobody in two folds, each label's images as evenly as the people allow.
 
-    Whole people are dealt out, the largest first, each into the fold that holds least of the same; then a few people
-    of two to four folds at a time are dealt anew in every way there is, and the most even way is kept. What counts is
-    the largest deviation of a fold's images of a label from that label's share, images / ``folds``; after it the sum
+    Whole people are assigned, the largest first, each into the fold that holds least of the same; then a few people
+    of two to four folds at a time are assigned again in every way there is, and the most even way is kept. What counts
+    is the largest deviation of a fold's images of a label from that label's share, images / ``folds``; after it the sum
     of the squares. Finding the least deviation is NP-hard (number partitioning), so the result is a good one rather
     than provably the best; the search ends at once where all deviations are below one image. scikit-learn's
-    StratifiedGroupKFold only deals out and minimises the spread of shares over folds: where people have many images it
+    StratifiedGroupKFold only assigns and minimises the spread of shares over folds: where people have many images it
     ends several images from what is possible.
 
     Args:

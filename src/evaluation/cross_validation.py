@@ -32,7 +32,7 @@ _MOST_STEPS = 500  # labels of one class only never end
 _CELLS_PER_BLOCK = 1_000_000
 
 
-def dealt_labels(labels: ArrayLike, patients: ArrayLike, draws: int, seed: int) -> Bools:
+def permuted_labels(labels: ArrayLike, patients: ArrayLike, draws: int, seed: int) -> Bools:
     """Permutes the labels across patients, each of whom stays whole: the negative control.
 
     Everyone gets the labels of somebody else (or, at times, their own), repeated or cut to their own number of images.
@@ -47,11 +47,11 @@ def dealt_labels(labels: ArrayLike, patients: ArrayLike, draws: int, seed: int) 
     place = np.empty(y.size, np.int64)  # of an image among its patient's
     place[order] = np.arange(y.size) - start[person[order]]
     rng = np.random.default_rng(seed)
-    dealt = np.empty((y.size, draws), dtype=bool)
+    permuted = np.empty((y.size, draws), dtype=bool)
     for draw in range(draws):
         donor = rng.permutation(films.size)[person]
-        dealt[:, draw] = y[order[start[donor] + place % films[donor]]]
-    return dealt
+        permuted[:, draw] = y[order[start[donor] + place % films[donor]]]
+    return permuted
 
 
 def cross_validated(

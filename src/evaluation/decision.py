@@ -68,7 +68,7 @@ class Decided:
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> Decided:
-        """Returns what :meth:`as_dict` described; the dict may come from a stranger, and older ones hold less."""
+        """Returns what :meth:`as_dict` described; the dict is untrusted, and older ones hold less."""
         threshold, rule = found.get("threshold"), found.get("threshold_rule", DEFAULT_RULE)
         check_range("threshold", threshold, 0.0, 1.0)
         if not isinstance(rule, str):

@@ -163,7 +163,7 @@ def fit(kind: str, labels: npt.ArrayLike, scores: npt.ArrayLike) -> Calibration:
 
 
 def from_dict(found: Any) -> Calibration:
-    """Returns what ``as_dict`` described; it may come from a stranger, and the error names what is wrong."""
+    """Returns what ``as_dict`` described; it is untrusted, and the error names what is wrong."""
     if found is None:
         return UNCALIBRATED
     if not isinstance(found, Mapping) or not isinstance(found.get("kind"), str):

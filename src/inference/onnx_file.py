@@ -139,7 +139,7 @@ def _texts(model: LoadedModel, gate: Gate | None) -> dict[str, str]:
 
 
 class OnnxScorer(Scorer):
-    """Runs an ONNX file of this project, which may come from a stranger.
+    """Runs an ONNX file of this project; the file is untrusted.
 
     The file is read once: the bytes that were checked are those that are run, whatever happens to the file.
 

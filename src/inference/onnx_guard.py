@@ -1,4 +1,4 @@
-"""An ONNX file from a stranger, looked through before a runtime gets it.
+"""Validates an untrusted ONNX file before a runtime gets it.
 
 A graph of ONNX's own operators cannot run code, but it can name other files, operators that a library registers, and
 sizes that no machine has. Files of this project need none of these, so each is refused.

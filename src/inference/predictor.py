@@ -81,7 +81,7 @@ class Predictor:
     Args:
         model: What it uses.
         gate: What judges an image before it is scored; ``None``: nothing does.
-        segment: Finds lungs; needed by models that saw lungs only.
+        segment: Segments lungs; needed by models that saw lungs only.
 
     Raises:
         CheckpointError: The model was trained on altered images, or on lungs only and there is nothing that finds them.
@@ -293,7 +293,7 @@ def load(
         gate: What judges an image before it is scored: a run of ``experiment=gate``, a folder above some, a ``.ckpt``
             file, or ``none``; ``None`` takes the one that travels in the checkpoint, and where there is none, rules
             that need no training: size, colour, blankness.
-        lungs: What finds lungs, for models that saw lungs only: a run of ``experiment=lungs`` likewise.
+        lungs: The lung segmenter, for models that saw lungs only: a run of ``experiment=lungs`` likewise.
         trusted: Packages beside ``cxrlab.models`` whose networks a checkpoint may name.
         accelerator: ``auto``, ``cpu``, ``gpu`` or ``mps``.
         precision: ``None`` takes the precision that the model was trained with, ``auto`` measures which is faster.
@@ -303,7 +303,7 @@ def load(
             :class:`~cxrlab.datamodules.ChestXRayDataModule`, which would have written it there.
 
     Raises:
-        CheckpointError: The model, the gate or what finds lungs cannot be used; names the file.
+        CheckpointError: The model, the gate or the lung segmenter cannot be used; names the file.
         ConfigError: An ``.onnx`` file runs on the CPU in the precision that is in it, and holds its network.
     """
     path = Path(ckpt_path).expanduser()

@@ -219,7 +219,7 @@ class Gate:
         try:
             refused, accepted = self.held_out["false_refusal"], self.held_out["false_acceptance"]
             told = f"refused {_share(refused)} frontal chest films, accepted {_share(accepted)} other pictures"
-        except (KeyError, TypeError, ValueError):  # a stranger's
+        except (KeyError, TypeError, ValueError):  # of an untrusted file
             return ""
         mark = "SYNTHETIC (drawn phantoms, no patients): " if self.synthetic else ""
         unseen = "collections and people" if self.held_out.get("left_out") else "people"
@@ -243,7 +243,7 @@ class Gate:
 
     @classmethod
     def from_entry(cls, entry: Mapping[str, Any]) -> Gate:
-        """Rebuilds what :meth:`as_entry` gave; it may come from a stranger.
+        """Rebuilds what :meth:`as_entry` gave; the entry is untrusted.
 
         Raises:
             ValueError: Says what is wrong with it.
@@ -271,7 +271,7 @@ class Gate:
         channels = entry["channels"]
         if not isinstance(channels, list):
             raise ValueError("channels must be a list")
-        with torch.device("meta"):  # no memory is taken by what a stranger's file says of its size
+        with torch.device("meta"):  # an untrusted file cannot claim memory by the size that it states
             network = GateNet(len(KINDS), channels)
         network.load_state_dict(_checked_weights(entry["state_dict"], network), assign=True)
         held_out, sources, synthetic = entry["held_out"], entry["sources"], entry["synthetic"]

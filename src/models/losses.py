@@ -118,7 +118,7 @@ class BinaryCrossEntropy(_WeightedLoss):
 
 
 class FocalLoss(_WeightedLoss):
-    """Mean focal loss of logits: cross-entropy that turns away from what is already right.
+    """Mean focal loss of logits: cross-entropy that down-weights well-classified examples.
 
     Lin et al., "Focal loss for dense object detection", ICCV 2017, doi 10.1109/ICCV.2017.324, eq. 5: an image's loss is
     ``-w(y) (1 - q)^gamma log q``, where q is the probability given to its class, ``q = y p + (1 - y) (1 - p)`` and

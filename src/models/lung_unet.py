@@ -1,4 +1,4 @@
-"""The small U-Net that finds lungs."""
+"""The small U-Net of the lung segmenter."""
 
 from __future__ import annotations
 

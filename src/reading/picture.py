@@ -246,7 +246,7 @@ def _count_pictures(image: Image.Image) -> int:
 
 
 def _check_complete(path: str | Path, data: bytes, start: int, image: Image.Image) -> None:
-    """Refuses a file that ends early; OpenCV turns the missing part of a JPEG grey and only mutters about it."""
+    """Refuses a file that ends early; OpenCV fills the missing part of a JPEG with grey and only logs it."""
     if image.format in {"JPEG", "MPO"}:
         # Pillow stopped where the pixels start. No end-of-image marker can be among them, but one is in a thumbnail.
         if data.rfind(b"\xff\xd9", start) < 0:

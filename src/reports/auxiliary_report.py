@@ -1,4 +1,4 @@
-"""The pages of the trainings that help a classifier: what finds lungs, and the gate that keeps other pictures out."""
+"""The reports of the lung segmenter and of the gate that keeps other pictures out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks that help a classifier, by the runs that trained them: what finds lungs, and the gate.
+"""The lung segmenter and the gate, which help a classifier, by the runs that trained them.
 
 A user names one by the run's folder, by a folder above some (the newest finished one is taken), or by a file, which may
 come from a stranger.
@@ -34,7 +34,7 @@ def _how_to_train_lungs() -> str:
 
 
 def load_segmenter(lungs: str) -> Segmenter:
-    """Loads what finds lungs.
+    """Loads the lung segmenter.
 
     Args:
         lungs: A run of ``experiment=lungs``, as above; ``~`` is expanded.
@@ -46,13 +46,11 @@ def load_segmenter(lungs: str) -> Segmenter:
     checkpoint = load_checkpoint(path)
     entry = checkpoint.get(LUNGS_ENTRY)
     if not isinstance(entry, dict) or entry.get("format") != LUNGS_FORMAT:
-        raise CheckpointError(
-            f"{path}: holds nothing that finds lungs (format {LUNGS_FORMAT}); {_how_to_train_lungs()}"
-        )
+        raise CheckpointError(f"{path}: holds no lung segmenter (format {LUNGS_FORMAT}); {_how_to_train_lungs()}")
     try:
         entry = plain(entry)
         check_range("image_size", entry["image_size"], 32, 1024, integer=True)
-        with torch.device("meta"):  # no memory is taken by what a stranger's file says of its size
+        with torch.device("meta"):  # an untrusted file cannot claim memory by the size that it states
             network = LungUnet(list(entry["channels"]))
         if entry["image_size"] % network.multiple:
             raise ValueError(f"image_size must be a multiple of {network.multiple}, got {entry['image_size']}")

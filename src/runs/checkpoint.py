@@ -173,7 +173,7 @@ class LoadedModel:
 
 
 def read_decided(metadata: dict[str, Any], path: Path) -> Decided:
-    """How scores become probabilities and calls, by metadata that may come from a stranger.
+    """How scores become probabilities and calls, by untrusted metadata.
 
     Raises:
         CheckpointError: They hold something else; it names the file.

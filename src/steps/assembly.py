@@ -137,7 +137,7 @@ def settle_precision(
     Args:
         node: With ``accelerator`` and ``precision``: a trainer's, or the configuration of an evaluation; changed in
             place.
-        network: That is measured; ``None`` where the configuration has a mistake that is told elsewhere.
+        network: That is measured; ``None`` where another check reports a mistake in it.
         images: Shape of a batch; ``None`` likewise.
         training: Whether gradients are computed, too.
     """
@@ -277,7 +277,7 @@ def _check_task(config: DictConfig, problems: Problems) -> None:
         check_choice("task", config.get("task", "classify"), ("classify", "segment", "gate"))
     for group, target in (("data", "LungMasksDataModule"), ("model", "LungUnet")):
         if str((config.get(group) or {}).get("_target_", "")).endswith(f".{target}"):
-            problems.add(group, f"{target} finds lungs and calls no image Positive; it is for experiment=lungs only")
+            problems.add(group, f"{target} segments lungs and calls no image Positive; it is for experiment=lungs only")
     for group, target in (("data", "GateImagesDataModule"), ("model", "GateNet")):
         if str((config.get(group) or {}).get("_target_", "")).endswith(f".{target}"):
             problems.add(
@@ -287,7 +287,7 @@ def _check_task(config: DictConfig, problems: Problems) -> None:
 
 
 def _find_lungs(config: DictConfig, problems: Problems, datamodule: ChestXRayDataModule | None) -> None:
-    """Loads what finds lungs, where the data want it."""
+    """Loads the lung segmenter, where the data need it."""
     if datamodule is not None and datamodule.needs_lungs:
         with problems.guard("lungs"):
             datamodule.segment = load_segmenter(config.lungs)
@@ -376,7 +376,7 @@ def _check_clipping(config: DictConfig, problems: Problems) -> None:
 def _check_saliency(
     problems: Problems, datamodule: ChestXRayDataModule | None, network: nn.Module | None, saliency: Saliency | None
 ) -> None:
-    """Refuses a method that cannot explain the network; a size that does not go through it is told elsewhere."""
+    """Refuses a method that cannot explain the network; another check reports a size that does not go through it."""
     if saliency is not None and datamodule is not None and network is not None and not problems.lines:
         try:
             saliency.check(network, datamodule.preprocessing.shape)

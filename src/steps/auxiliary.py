@@ -1,4 +1,4 @@
-"""What the trainings of networks that help a classifier have in common: of what finds lungs, and of the gate.
+"""What the trainings of the lung segmenter and of the gate, which help a classifier, have in common.
 
 Both are measured on people held out, fold by fold, and then trained once more on everything.
 """

@@ -1,4 +1,4 @@
-"""What finds lungs: training it, and measuring it on people it has not seen."""
+"""Trains the lung segmenter, and cross-validates it by person."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def train_lungs(config: DictConfig, overrides: Sequence[str]) -> tuple[dict[str,
 
 
 def keep(path: Path, network: LungUnet, datamodule: LungMasksDataModule, held_out: dict[str, Any]) -> None:
-    """Writes the checkpoint: weights and plain values, all that is needed to find lungs with it."""
+    """Writes the checkpoint: weights and plain values, all that is needed to segment lungs with it."""
     entry = {
         "format": LUNGS_FORMAT,
         "channels": network.channels,
@@ -163,7 +163,7 @@ def _sentence(summary: dict[str, Any]) -> str:
 
 
 def _chosen(found: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
-    """Ten images drawn by lot and the ten worst, of patients where there are any."""
+    """Ten images sampled at random and the ten worst, of patients where there are any."""
     shown = found[found["source"] == "cohen"] if (found["source"] == "cohen").any() else found
     lot = shown.sample(min(_SHOWN, len(shown)), random_state=seed)
     return {"drawn": lot.sort_index(), "worst": shown.sort_values("dice", kind="stable").head(_SHOWN)}

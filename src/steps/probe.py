@@ -341,7 +341,7 @@ def probe_model(
         What was found, the manifest's rows with one column of scores per alteration, and the model.
 
     Raises:
-        UserError: The checkpoint, the data or what finds lungs cannot be used.
+        UserError: The checkpoint, the data or the lung segmenter cannot be used.
     """
     step("loading the model and the images")
     config, model, datamodule = assemble_evaluation(config, overrides, "probe")

@@ -62,7 +62,7 @@ def test_cross_validation_finds_what_is_there_and_nothing_in_its_control() -> No
     labels = np.arange(120) % 2
     numbers = np.column_stack([labels + rng.normal(0, 0.7, 120), rng.normal(0, 1, (120, 3))])
     folds = np.stack([rng.permutation(np.arange(120) // 2 % 5) for _ in range(2)])
-    control = cross_validation.dealt_labels(labels, np.arange(120), 200, 0)
+    control = cross_validation.permuted_labels(labels, np.arange(120), 200, 0)
     auroc, scores, permuted = cross_validation.cross_validated(numbers, labels, folds, control=control)
     by_fold = [
         roc_auc_score(labels[fold == k], own[fold == k])
@@ -112,16 +112,16 @@ def test_a_perfect_score_has_an_interval() -> None:
 def test_dealing_keeps_patients_whole() -> None:
     patients = np.array(["a", "b", "b", "c", "c", "c", "d", "e", "e"])
     labels = np.array([1, 0, 0, 1, 1, 1, 0, 1, 1])
-    dealt = cross_validation.dealt_labels(labels, patients, 300, 0)
+    dealt = cross_validation.permuted_labels(labels, patients, 300, 0)
     for patient in "abcde":
         own = dealt[patients == patient]
         assert (own == own[0]).all()
         assert own[0].mean() == pytest.approx(0.6, abs=0.1)  # three of five patients
     firsts = dealt[[0, 1, 3, 6, 7]]
     assert (firsts.sum(axis=0) == 3).all()
-    assert (dealt == cross_validation.dealt_labels(labels, patients, 300, 0)).all()
-    assert (dealt != cross_validation.dealt_labels(labels, patients, 300, 1)).any()
+    assert (dealt == cross_validation.permuted_labels(labels, patients, 300, 0)).all()
+    assert (dealt != cross_validation.permuted_labels(labels, patients, 300, 1)).any()
     with pytest.raises(ValueError, match="draws must be a whole number"):
-        cross_validation.dealt_labels([0, 1], ["a", "b"], 0, 0)
-    dealt = cross_validation.dealt_labels([0, 1, 0, 0], ["a", "a", "b", "b"], 50, 0)
+        cross_validation.permuted_labels([0, 1], ["a", "b"], 0, 0)
+    dealt = cross_validation.permuted_labels([0, 1, 0, 0], ["a", "a", "b", "b"], 50, 0)
     assert {tuple(column) for column in dealt.T.tolist()} == {(False, True, False, False), (False, False, False, True)}

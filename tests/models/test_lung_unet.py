@@ -1,4 +1,4 @@
-"""The network that finds lungs: shapes, size, and that it learns."""
+"""The lung segmenter: shapes, size, and that it learns."""
 
 from __future__ import annotations
 

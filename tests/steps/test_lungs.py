@@ -1,4 +1,4 @@
-"""Training what finds lungs, on phantoms: what it leaves behind, how it is loaded, and what is refused."""
+"""Training the lung segmenter on phantoms: what it leaves behind, how it is loaded, and what is refused."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_a_strangers_file_is_data_and_never_code(finished: Path, tmp_path: Path)
 
     good = torch.load(finished / "lungs.ckpt", weights_only=True)
     wrong: list[tuple[dict[str, Any], str]] = [
-        ({"state_dict": good["state_dict"]}, "holds nothing that finds lungs"),
+        ({"state_dict": good["state_dict"]}, "holds no lung segmenter"),
         (good | {"lungs": good["lungs"] | {"format": 2}}, "format 1"),
         (good | {"lungs": good["lungs"] | {"channels": [4, 8]}}, "its weights do not fit"),
         (good | {"lungs": good["lungs"] | {"channels": [1024] * 99}}, "2 to 6 whole numbers"),
@@ -192,7 +192,9 @@ def test_a_finished_run_is_not_overwritten_and_not_continued(finished: Path) -> 
 
 @pytest.mark.parametrize("option", ["data=lungs", "model=lung_unet"])
 def test_masks_are_no_labels(option: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="finds lungs and calls no image Positive; it is for experiment=lungs only"):
+    with pytest.raises(
+        ConfigError, match="segments lungs and calls no image Positive; it is for experiment=lungs only"
+    ):
         train(compose("train", [option, "trainer=cpu"], tmp_path / "run"), [option])
     if option.startswith("data"):
         with pytest.raises(ConfigError, match="it is for experiment=lungs only"):
