@@ -56,17 +56,18 @@ class ChestXRayDataModule(pl.LightningDataModule):
     again: pixels are then mapped from disk and need not fit into memory, except under ``mask`` and ``alter``, which
     change them there.
 
+    Arguments that other classes take and describe: :meth:`.Preprocessing.create` has ``image_size``, ``channels``,
+    ``fit``, ``contrast`` and ``border``; :class:`~cxrlab.datamodules.selection.Selection` has ``views``, ``min_age``,
+    ``limit_per_patient`` and ``balance``; :class:`~cxrlab.datamodules.partition.Partition` has ``val``, ``test``,
+    ``resplit``, ``split_seed``, ``folds``, ``fold`` and ``duplicates``.
+
     Args:
         source: Where the images come from.
-        image_size, channels, fit, contrast, border: See :meth:`.Preprocessing.create`.
         mask: ``lungs``: everything outside the lungs turns black, last of the preprocessing. The masks are predicted
             for every image of every class: real ones exist almost only for COVID-19 and would tell the label.
         alter: Name of an :class:`~cxrlab.datamodules.alterations.Alteration`, of every image of every split.
         batch_size: Images per step, of all processes together where several train.
-        views, min_age, limit_per_patient, balance: See :class:`~cxrlab.datamodules.selection.Selection`.
-        val, test, resplit, split_seed, folds, fold, duplicates: See
-            :class:`~cxrlab.datamodules.partition.Partition`. ``split_seed`` is that of ``balance`` as well; it is not
-            the run's seed, so that several seeds are compared on the same images.
+        split_seed: Also of ``balance``; not the run's seed, so that several seeds are compared on the same images.
         permute_labels: Seed with which, after the splits are drawn, the labels of each split are permuted between
             patients: the negative control of a whole experiment. ``None`` keeps them.
         augment: Applied to training images only; none by default.
