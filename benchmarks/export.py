@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 import cxrlab
 from cxrlab.config import build, compose
+from cxrlab.config.help import Conf
 from cxrlab.datamodules import Preprocessing
 from cxrlab.datamodules.sources.phantom import Anatomy, draw
 from cxrlab.inference.onnx_file import OnnxScorer, write_onnx
@@ -34,12 +35,8 @@ from cxrlab.runs import LoadedModel
 from cxrlab.runs.checkpoint import FORMAT
 from cxrlab.runs.environment import cpu_name
 
-MODELS = sorted(
-    path.stem
-    for path in (Path(__file__).resolve().parents[1] / "conf" / "model").glob("*.yaml")
-    if path.stem not in ("lung_unet", "gate_net")
-)
-"""The classifiers; ``lung_unet`` finds lungs, ``gate_net`` says what kind of picture an image is."""
+MODELS = sorted({*Conf().options("model")} - {"lung_unet", "gate_net"})
+"""The classifiers; ``lung_unet`` segments lungs, ``gate_net`` says what kind of picture an image is."""
 RUNTIME = "ONNX Runtime"
 
 

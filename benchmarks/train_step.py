@@ -22,12 +22,11 @@ from typing import Any, Protocol
 
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 from rivals.plain_torch import DTYPES, plain_network
 from torch import Tensor, nn
 
-from cxrlab.config.build import build
+from cxrlab.config import build, compose
 from cxrlab.datamodules import ChestXRayDataModule
 from cxrlab.machine import memory
 from cxrlab.models import ClassifierModule
@@ -165,8 +164,7 @@ def compose_config(batch_size: int, image_size: int, device: str, precision: str
         f"trainer.accelerator={'gpu' if device == 'cuda' else 'cpu'}",
         f"trainer.precision={precision}",
     ]
-    with initialize_config_module("cxrlab.conf", version_base="1.3"):
-        return compose("train", overrides)
+    return compose("train", overrides, Path(images) / "run")
 
 
 def build_ways(config: DictConfig) -> dict[str, Way]:

@@ -111,7 +111,7 @@ def test_a_second_matrix_trains_nothing_and_reads_no_image(
 
     _, runs, first = done
     before = {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file()}
-    for module in ("pixels", "measurements", "films"):
+    for module in ("cache", "films"):
         monkeypatch.setattr(f"cxrlab.datamodules.{module}.read_image", refuse)
     monkeypatch.setattr("cxrlab.train.train", refuse)
     _, again = made(tmp_path, runs, "train=[a,b]", "seeds=[0,1]", *QUICK)

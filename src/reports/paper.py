@@ -71,6 +71,17 @@ def matrices_of_table_one(images: int = IMAGES) -> list[Matrix]:
     return sorted(matrix for matrix in found if not contradicted(matrix))
 
 
+def table_one() -> list[tuple[str, ...]]:
+    """Which confusion matrix Table I comes from: what it is, TN, FP, FN, TP, images, and how many numbers fit."""
+    names = {FIG_9: "text on Fig. 9", ((20, 1), (0, 19)): "Fig. 9's four values, rearranged"}
+    rows: list[tuple[str, ...]] = []
+    for matrix in [*matrices_of_table_one(), FIG_9]:
+        (tn, fp), (fn, tp) = matrix
+        given = f"{PRINTED - len(contradicted(matrix))} of {PRINTED}"
+        rows.append((names.get(matrix, ""), f"{tn}, {fp}, {fn}, {tp}", f"{tn + fp}/{fn + tp}", given))
+    return rows
+
+
 def true_labels(rows: pd.DataFrame) -> npt.NDArray[np.int64]:
     """Labels by what is on the film: 1 where ``finding`` names COVID-19, else 0; shape (rows,)."""
     return np.asarray(rows["finding"].str.contains(TRUE_FINDING, regex=False), dtype=np.int64)
@@ -107,19 +118,12 @@ def sections(record: RunRecord) -> dict[str, Any] | None:
     """Values for the sections on the paper; ``None`` for a run on other images."""
     if not record.of_the_paper:
         return None
-    fitting = matrices_of_table_one()
-    names = {FIG_9: "text on Fig. 9", ((20, 1), (0, 19)): "Fig. 9's four values, rearranged"}
-    table_one = []
-    for matrix in [*fitting, FIG_9]:
-        (tn, fp), (fn, tp) = matrix
-        given = f"{PRINTED - len(contradicted(matrix))} of {PRINTED}"
-        table_one.append((names.get(matrix, ""), f"{tn}, {fp}, {fn}, {tp}", f"{tn + fp}/{fn + tp}", given))
     return {
         "beside": _beside_the_paper(record),
         "wilson": wilson(RIGHT, IMAGES),
         "fewest_alike": fewest_alike(),
-        "findings": _true_findings(record),
-        "table_one": table_one,
+        "findings": true_findings(record),
+        "table_one": table_one(),
         "printed": PRINTED,
         "images": IMAGES,
         "contradicted": contradicted(FIG_9),
@@ -149,7 +153,7 @@ def _beside_the_paper(record: RunRecord) -> list[tuple[str, ...]]:
     ]
 
 
-def _true_findings(record: RunRecord) -> dict[str, Any] | None:
+def true_findings(record: RunRecord) -> dict[str, Any] | None:
     """The same predictions, scored against what is on the films; ``None`` where there are none."""
     section, rows = record.section("test"), record.scored("test")
     if section is None or rows is None or not len(rows):
