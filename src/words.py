@@ -59,3 +59,8 @@ def bounds(low: float, high: float) -> str:
 
 def _digits(number: float) -> str:
     return f"{number:.0f}" if number in (0, 1) else f"{number:.3f}"
+
+
+def first_few(lines: list[str], most: int) -> list[str]:
+    """The first lines, and one that counts the rest."""
+    return [*lines[:most], *([f"… and {len(lines) - most} more"] if len(lines) > most else [])]

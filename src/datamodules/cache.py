@@ -78,7 +78,7 @@ class Store:
         work: Callable[[ReadImage], tuple[NDArray[np.uint8], dict[str, Any]]],
         blank: Entry,
         doing: str,
-        check: Callable[[int], object] = bool,
+        check: Callable[[int], object] = lambda count: None,
     ) -> tuple[list[str], list[Entry], dict[int, str]]:
         """Finds what was worked out from files by their content, wherever they lie, and reads the others.
 

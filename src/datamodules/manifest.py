@@ -76,11 +76,6 @@ def check(manifest: pd.DataFrame, name: str) -> pd.DataFrame:
     return manifest
 
 
-def first_few(lines: list[str], most: int) -> list[str]:
-    """The first lines, and one that counts the rest."""
-    return [*lines[:most], *([f"… and {len(lines) - most} more"] if len(lines) > most else [])]
-
-
 def people(manifest: pd.DataFrame) -> pd.Series:
     """One key per person, shape (rows,): the patient id, or the image itself where the patient is unknown.
 

@@ -12,6 +12,7 @@ from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.split import hold_out, hold_out_fold
 from cxrlab.errors import DataError, check_choice, check_range
+from cxrlab.words import first_few
 
 _SHOWN = 5  # leaks, films: an error lists so many and counts the rest
 
@@ -97,7 +98,7 @@ class Partition:
                 f"`{command('audit')}` with the same options lists them all"
             )
             head = f"{len(lines)} film(s) are in more than one source:"
-            raise DataError("\n  ".join([head, *mf.first_few(lines, _SHOWN), hint]))
+            raise DataError("\n  ".join([head, *first_few(lines, _SHOWN), hint]))
 
     def refuse_one_class(self, manifest: pd.DataFrame, name: str) -> None:
         """Ends a training whose images are all Negative or all Positive; an audit goes on, as does an evaluation.
@@ -201,9 +202,7 @@ def refuse_leaks(leaks: list[str], name: str) -> None:
             "mend the splits, let them be drawn anew by patient (data.resplit=true), or pass data.allow_leak=true to "
             "train all the same (every report then says so)"
         )
-        raise DataError(
-            "\n  ".join([f"{name}: {len(leaks)} leak(s) between splits:", *mf.first_few(leaks, _SHOWN), hint])
-        )
+        raise DataError("\n  ".join([f"{name}: {len(leaks)} leak(s) between splits:", *first_few(leaks, _SHOWN), hint]))
 
 
 def _shared(manifest: pd.DataFrame) -> pd.Series[bool]:

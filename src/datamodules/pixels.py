@@ -23,6 +23,7 @@ from cxrlab.datamodules.films import HASH_BYTES, perceptual_hash
 from cxrlab.datamodules.preprocessing import Preprocessing
 from cxrlab.errors import DataError
 from cxrlab.reading.image import BETWEEN, ReadImage
+from cxrlab.words import first_few
 
 BLANK = 16
 """Grey levels between the 5th and the 95th percentile, below which an image is nearly blank."""
@@ -192,8 +193,7 @@ def doubts_of(image: ReadImage) -> str:
 def describe_problems(problems: dict[int, str], total: int) -> str:
     """One message for all unreadable images of a data set."""
     lines = list(problems.values())
-    more = [f"… and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
     head = f"{len(lines)} of {total} images cannot be used:"
     skip = ", or pass data.on_error=skip to leave them out (every report then says so)" if len(lines) < total else ""
     hint = f"mend or remove them{skip}"
-    return "\n  ".join([head, *lines[:_LISTED], *more, hint])
+    return "\n  ".join([head, *first_few(lines, _LISTED), hint])

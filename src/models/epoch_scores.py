@@ -24,7 +24,7 @@ class EpochScores:
         self.begin()
 
     def begin(self) -> None:
-        """Forgets the pass before."""
+        """Resets the collected batches."""
         self._batches: list[tuple[Tensor, Tensor, Tensor]] = []
         self._sums: list[Tensor] = []
 

@@ -11,6 +11,7 @@ from cxrlab.datamodules import manifest as mf
 from cxrlab.datamodules.flow import Flow
 from cxrlab.datamodules.sources.base import Source
 from cxrlab.errors import DataError
+from cxrlab.words import first_few
 
 
 class ConcatSource(Source):
@@ -108,7 +109,7 @@ class ConcatSource(Source):
         if contrary.any():
             told = [f"{path}: {_said(rows)}" for path, rows in table[contrary].groupby("_file", sort=False)]
             head = f"{self.name}: on {len(told)} file(s), two sources disagree about label or split:"
-            raise DataError("\n  ".join([head, *mf.first_few(told, 5), "leave one of the sources out, or mend it"]))
+            raise DataError("\n  ".join([head, *first_few(told, 5), "leave one of the sources out, or mend it"]))
         once = self.flow.keep(table, ~table["_file"].duplicated(), "file that an earlier source lists already")
         return once.drop(columns=["_file", "_key"])
 

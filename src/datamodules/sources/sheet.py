@@ -22,10 +22,10 @@ from typing import Any
 
 import pandas as pd
 
-from cxrlab.datamodules.manifest import first_few
 from cxrlab.errors import DataError
 from cxrlab.files import from_csv
 from cxrlab.imports import need
+from cxrlab.words import first_few
 
 MOST_BYTES = 256 * 2**20  # PadChest's table, the largest of a public set, has about 100 million
 MOST_CELLS = 20_000_000  # PadChest's has 6 million
